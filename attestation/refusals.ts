@@ -1,0 +1,123 @@
+/**
+ * Every reason for which evidence is refused, once. A row says what was wrong and what the operator or the attester can do
+ * about it. Codes serve the audit log, the tests and the documentation, which is generated from this table.
+ */
+export const refusals = {
+  // challenge
+  NONCE_MISMATCH: row(
+    'freshness',
+    'the quote does not answer this challenge in this request',
+    'take a new challenge and quote it',
+  ),
+  // structure
+  BAD_MAGIC: row(
+    'structure',
+    'the attested structure was not made by a TPM',
+    'send the bytes of TPMS_ATTEST as the TPM returned them',
+  ),
+  NOT_A_QUOTE: row('structure', 'the attested structure is not a quote', 'answer the challenge with TPM2_Quote'),
+  TRUNCATED: row('structure', 'a structure ends before its declared size', 'send the structure whole'),
+  TRAILING_DATA: row('structure', 'bytes follow the end of a structure', 'send the structure without anything after it'),
+  BAD_ENCODING: row('structure', 'a field holds a value that its type does not allow', 'send the bytes as the TPM returned them'),
+  LIMIT: row('structure', 'an input or a count is above its limit', 'send less; the limits are in the documentation'),
+  EMPTY_SELECTION: row('structure', 'the quote covers no PCR', 'quote the PCRs that the challenge names'),
+  DUPLICATE_BANK: row('structure', 'a PCR bank is selected twice', 'select every bank once'),
+  UNSUPPORTED_ALG: row(
+    'structure',
+    'an algorithm is unknown or not accepted here',
+    'use RSASSA, RSAPSS or ECDSA with SHA-256 or SHA-384',
+  ),
+  // PCRs
+  BAD_PCR_TABLE: row('pcr', 'the table of PCR values is malformed', 'send one member per PCR, "0" to "23", with the hex digest'),
+  PCR_SELECTION_MISMATCH: row(
+    'pcr',
+    'the table of PCR values and the signed selection differ',
+    'send exactly the PCRs that were quoted',
+  ),
+  PCR_NOT_QUOTED: row('pcr', 'a required PCR is not in the signed selection', 'quote the PCRs that the challenge names'),
+  PCR_DIGEST_MISMATCH: row(
+    'pcr',
+    'the PCR values do not hash to the signed digest',
+    'read the PCRs and quote them while nothing extends them',
+  ),
+  PCR_POLICY: row(
+    'pcr',
+    'a PCR does not have a value that the reference values allow',
+    'compare the machine with its reference values',
+  ),
+  WEAK_BANK: row('pcr', 'only a SHA-1 bank, or not the required bank, was quoted', 'activate and quote a SHA-256 bank'),
+  // signature and keys
+  SIGNATURE: row('key', 'the signature does not verify under the attestation key', 'sign with the enrolled attestation key'),
+  SCHEME_MISMATCH: row('key', 'the signature scheme is not the one of the attestation key', 'sign with the scheme of the key'),
+  WEAK_HASH: row('key', 'a signature uses SHA-1 or weaker', 'make a new key whose scheme uses SHA-256 or better'),
+  WEAK_KEY: row(
+    'key',
+    'a key is too small or of a known weak kind',
+    'make a new key: RSA 2048 to 4096 with exponent 65537, P-256 or P-384',
+  ),
+  BAD_KEY: row('key', 'a public area is not a valid key of its kind', 'send the TPMT_PUBLIC as the TPM returned it'),
+  AK_ATTRIBUTES: row(
+    'key',
+    'the key is no attestation key: attributes or scheme do not fit',
+    'make a restricted, fixed, signing key',
+  ),
+  QUALIFIED_SIGNER: row(
+    'key',
+    'the key lives elsewhere than it was enrolled for',
+    'enrol the key under the hierarchy in which it is',
+  ),
+  // endorsement
+  EK_TEMPLATE: row(
+    'endorsement',
+    'the endorsement key was not made from a TCG template',
+    'use the default endorsement key of the TPM',
+  ),
+  EK_MISMATCH: row(
+    'endorsement',
+    'the endorsement key is not the key in its certificate',
+    'send the certificate of this endorsement key',
+  ),
+  NO_EK_CERT: row(
+    'endorsement',
+    'no endorsement certificate was sent',
+    'send the certificate, or have the operator register the TPM',
+  ),
+  CERT_EXPIRED: row(
+    'endorsement',
+    'a certificate is expired or not yet valid',
+    'check the clock, or ask the maker for a new certificate',
+  ),
+  NOT_A_CA: row('endorsement', 'a certificate was issued by something that is no CA', 'send the intermediates of the maker'),
+  PATH_LEN: row('endorsement', 'the chain is longer than a CA in it allows', 'send the intermediates of the maker'),
+  UNKNOWN_CRITICAL_EXT: row('endorsement', 'a certificate has a critical extension that is not understood', 'ask the maker'),
+  NAME_CONSTRAINTS: row('endorsement', 'a name is outside of what a CA in the chain may certify', 'ask the maker'),
+  BAD_CHAIN: row(
+    'endorsement',
+    'the certificate does not lead to a trust anchor',
+    'write the root of the maker as a trust anchor',
+  ),
+  EKU: row('endorsement', 'the certificate is not one for an endorsement key', 'send the endorsement certificate'),
+  EK_CERTIFICATE: row(
+    'endorsement',
+    'the certificate does not follow the EK credential profile',
+    'send the endorsement certificate of the TPM',
+  ),
+  MAKER_MISMATCH: row(
+    'endorsement',
+    'the TPM is of a maker that is not accepted here',
+    'allow the maker in the configuration, if this is intended',
+  ),
+  REVOKED: row('endorsement', 'a certificate was revoked by its issuer', 'replace the TPM'),
+  // clock
+  CLOCK_REPLAY: row('clock', 'the clock of the TPM did not move forward since the last accepted quote', 'make a new quote'),
+  CLOCK_NOT_SAFE: row('clock', 'the TPM reports that its clock may have gone back', 'try again in some seconds'),
+  FIRMWARE_CHANGED: row('clock', 'the firmware of the TPM changed since the last accepted quote', 'enrol the machine again'),
+} as const satisfies Record<string, Row>
+
+export type Refusal = keyof typeof refusals
+export type Family = 'freshness' | 'structure' | 'pcr' | 'key' | 'endorsement' | 'clock'
+type Row = { readonly family: Family; readonly means: string; readonly next: string }
+
+function row(family: Family, means: string, next: string): Row {
+  return { family, means, next }
+}
