@@ -111,6 +111,7 @@ export const refusals = {
   // clock
   CLOCK_REPLAY: row('clock', 'the clock of the TPM did not move forward since the last accepted quote', 'make a new quote'),
   CLOCK_NOT_SAFE: row('clock', 'the TPM reports that its clock may have gone back', 'try again in some seconds'),
+  OLD_BOOT: row('clock', 'the quote comes from an older boot than the last accepted quote', 'make a new quote'),
   FIRMWARE_CHANGED: row('clock', 'the firmware of the TPM changed since the last accepted quote', 'enrol the machine again'),
 } as const satisfies Record<string, Row>
 

@@ -35,8 +35,9 @@ export type Hash = keyof typeof hashes
 
 /** The hash with this TPM_ALG_ID, when there is one. */
 export function hashOf(id: number): Hash | undefined {
-  return (Object.keys(hashes) as Hash[]).find(name => hashes[name].id === id)
+  return byId.get(id)
 }
+const byId = new Map((Object.keys(hashes) as Hash[]).map(name => [hashes[name].id as number, name]))
 
 /** TPM_ECC_CURVE, with JWK's and node:crypto's names and the size of a coordinate in bytes. */
 export const curves = {

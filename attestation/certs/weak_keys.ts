@@ -1,0 +1,113 @@
+import { checkPrimeSync } from 'node:crypto'
+
+/** What of an RSA key can be judged without the private half. */
+export type RsaKey = { readonly bits: number; readonly exponent: number; readonly modulus: Uint8Array }
+
+const BITS = { least: 2048, most: 4096 }
+const EXPONENT = 65537
+
+/**
+ * Why an RSA key is known to be weak, in words, or undefined. The size is judged before any arithmetic.
+ * ROCA is CVE-2017-15361; close primes are CVE-2022-26320.
+ */
+export function weaknessOf({ bits, exponent, modulus }: RsaKey): string | undefined {
+  if (bits < BITS.least || bits > BITS.most) return `RSA-${bits}, wanted ${BITS.least} to ${BITS.most} bits`
+  if (exponent !== EXPONENT) return `the exponent is ${exponent}, wanted ${EXPONENT}`
+  const factor = smallFactor(modulus)
+  if (factor !== undefined) return `the modulus has the factor ${factor}`
+  if (isRoca(modulus)) return 'the modulus has the fingerprint of a generator with predictable primes (ROCA)'
+  const n = toBigInt(modulus)
+  if (hasClosePrimes(n)) return 'the primes of the modulus are close to each other'
+  if (checkPrimeSync(n, { checks: 1 })) return 'the modulus is a prime'
+  return undefined
+}
+
+/**
+ * Whether a modulus has a prime in common with another key's: then both are broken. The same modulus is the same key and not counted.
+ * One multiplication per key and a single greatest common divisor, about 2 us per key.
+ */
+export function sharesPrime(modulus: Uint8Array, others: Iterable<Uint8Array>): boolean {
+  const n = toBigInt(modulus)
+  let product = 1n
+  for (const other of others) {
+    const rest = toBigInt(other) % n
+    if (rest !== 0n) product = (product * rest) % n
+  }
+  return gcd(n, product) !== 1n
+}
+
+const smallPrimes = primesBelow(2 ** 14)
+
+function smallFactor(modulus: Uint8Array): number | undefined {
+  return smallPrimes.find(prime => remainder(modulus, prime) === 0)
+}
+
+/** Primes p = k M + 65537^a mod M make n a power of 65537 modulo every prime factor of M, of which all sizes share these. */
+const rocaPrimes = smallPrimes.filter(prime => prime > 2 && prime <= 167)
+const rocaPowers = rocaPrimes.map(powersOfExponent)
+
+function isRoca(modulus: Uint8Array): boolean {
+  return rocaPrimes.every((prime, at) => rocaPowers[at]?.has(remainder(modulus, prime)))
+}
+
+function powersOfExponent(prime: number): ReadonlySet<number> {
+  const powers = new Set<number>()
+  for (let power = 1; !powers.has(power); power = (power * EXPONENT) % prime) powers.add(power)
+  return powers
+}
+
+const FERMAT_ROUNDS = 100n
+
+/** Fermat's factorisation for a few rounds: n = a^2 - b^2 with a just above the root of n. */
+function hasClosePrimes(n: bigint): boolean {
+  const root = squareRoot(n)
+  const first = root * root < n ? root + 1n : root
+  for (let a = first; a < first + FERMAT_ROUNDS; a += 1n) if (isSquare(a * a - n)) return true
+  return false
+}
+
+function isSquare(value: bigint): boolean {
+  if (!squaresModulo64.has(Number(value & 63n))) return false
+  const root = squareRoot(value)
+  return root * root === value
+}
+
+const squaresModulo64 = new Set(Array.from({ length: 64 }, (_, value) => (value * value) % 64))
+
+/** The integer square root, by Newton's method from above. */
+function squareRoot(value: bigint): bigint {
+  if (value < 2n) return value
+  let root = 1n << BigInt((value.toString(16).length * 4 + 1) >> 1)
+  for (;;) {
+    const next = (root + value / root) >> 1n
+    if (next >= root) return root
+    root = next
+  }
+}
+
+function gcd(left: bigint, right: bigint): bigint {
+  let [a, b] = [left, right]
+  while (b !== 0n) [a, b] = [b, a % b]
+  return a
+}
+
+function remainder(bytes: Uint8Array, divisor: number): number {
+  let rest = 0
+  for (const byte of bytes) rest = (rest * 256 + byte) % divisor
+  return rest
+}
+
+function primesBelow(limit: number): number[] {
+  const composite = new Uint8Array(limit)
+  const primes: number[] = []
+  for (let number = 2; number < limit; number += 1) {
+    if (composite[number] === 1) continue
+    primes.push(number)
+    for (let multiple = number * number; multiple < limit; multiple += number) composite[multiple] = 1
+  }
+  return primes
+}
+
+function toBigInt(bytes: Uint8Array): bigint {
+  return BigInt(`0x${Buffer.from(bytes).toString('hex') || '0'}`)
+}

@@ -1,0 +1,124 @@
+import { hash, timingSafeEqual } from 'node:crypto'
+import type { PcrTable } from './pcr_table.ts'
+import type { BankSelection, Quote } from './tpm2/attest.ts'
+import type { Hash } from './tpm2/constants.ts'
+import type { SigningKey } from './tpm2/signature.ts'
+import { accept, type Rejection, reject, type Verdict } from './verdict.ts'
+
+/** The PCR banks that may decide: SHA-1 may not. */
+export const banks = ['sha256', 'sha384', 'sha512'] as const satisfies readonly Hash[]
+export type Bank = (typeof banks)[number]
+/** PCR indices by bank, at least one. */
+export type Selection = { readonly [bank in Bank]?: readonly number[] }
+/** The digests that a PCR may hold, any of them, by bank and index. A PCR without an entry is free, but one entry there must be. */
+export type ReferenceValues = { readonly [bank in Bank]?: Readonly<Record<number, readonly Uint8Array[]>> }
+
+export type PcrRules = {
+  readonly key: Pick<SigningKey, 'hash'>
+  /** the PCRs that the challenge asked for; exactly these must be signed */
+  readonly selection: Selection
+  readonly pcrs: ReferenceValues
+  /** whether a PCR with reference values may hold what a reset leaves in it: only for software TPMs that no firmware measures into */
+  readonly allowReset: boolean
+}
+
+/**
+ * Judges the PCR values that came with a quote. The checks, in order: every signed PCR is in the table; every bank asked for is
+ * signed; every PCR asked for is signed; nothing else is signed; nothing else is in the table; the values hash to the signed
+ * digest; every PCR with reference values holds one of them.
+ * @returns PCR_SELECTION_MISMATCH, WEAK_BANK, PCR_NOT_QUOTED, PCR_DIGEST_MISMATCH or PCR_POLICY when refused
+ */
+export function appraisePcrs(quote: Quote, table: PcrTable, rules: PcrRules): Verdict<PcrTable> {
+  const values = signedValues(quote.selection, table)
+  if (values === undefined) return reject('PCR_SELECTION_MISMATCH', 'a PCR was signed that the table does not list')
+  const fault =
+    wrongSelection(quote.selection, rules.selection) ??
+    unsignedValues(table, values.length) ??
+    wrongDigest(values, quote.pcrDigest, rules.key.hash) ??
+    wrongValues(table, rules)
+  return fault ?? accept(table)
+}
+
+type Fault = Rejection | undefined
+
+/** The signed values in the order in which the TPM hashes them: banks as listed, indices ascending (Part 2, TPMS_QUOTE_INFO). */
+function signedValues(selection: readonly BankSelection[], table: PcrTable): Buffer[] | undefined {
+  const values: Buffer[] = []
+  for (const { bank, mask } of selection) {
+    const listed = table.get(bank)
+    for (let index = 0; mask >> index !== 0; index += 1) {
+      if (((mask >> index) & 1) === 0) continue
+      const value = listed?.get(index)
+      if (value === undefined) return undefined
+      values.push(value)
+    }
+  }
+  return values
+}
+
+/** A TPM quotes a bank that it does not have as an empty mask, so what was signed is compared with what was asked for. */
+function wrongSelection(signed: readonly BankSelection[], asked: Selection): Fault {
+  const wanted = Object.entries(asked).map(([bank, indices]) => ({ bank, mask: maskOf(indices) }))
+  const weak = wanted.find(({ bank }) => !(banks as readonly string[]).includes(bank) || masked(signed, bank) === undefined)
+  if (weak) return reject('WEAK_BANK', `bank ${weak.bank} is not signed`)
+  for (const { bank, mask } of wanted) {
+    const missing = mask & ~(masked(signed, bank) ?? 0)
+    if (missing !== 0) return reject('PCR_NOT_QUOTED', `PCR ${lowest(missing)} of ${bank} is not signed`)
+  }
+  for (const { bank, mask } of signed) {
+    const extra = mask & ~(masked(wanted, bank) ?? 0)
+    if (extra !== 0) return reject('PCR_SELECTION_MISMATCH', `PCR ${lowest(extra)} of ${bank} is signed, but was not asked for`)
+  }
+  return undefined
+}
+
+function masked(selection: readonly { bank: string; mask: number }[], bank: string): number | undefined {
+  return selection.find(one => one.bank === bank)?.mask
+}
+
+function maskOf(indices: readonly number[]): number {
+  return indices.reduce((mask, index) => mask | (1 << index), 0)
+}
+
+/** The lowest bit that is set. */
+function lowest(mask: number): number {
+  return 31 - Math.clz32(mask & -mask)
+}
+
+/** All signed PCRs are listed, so a longer table lists one that is not signed. */
+function unsignedValues(table: PcrTable, signed: number): Fault {
+  let listed = 0
+  for (const values of table.values()) listed += values.size
+  return listed === signed ? undefined : reject('PCR_SELECTION_MISMATCH', `the table lists ${listed} PCRs, ${signed} are signed`)
+}
+
+/** The hash is the one of the signing scheme, whatever the banks are (Part 2, TPMS_QUOTE_INFO.pcrDigest). */
+function wrongDigest(values: readonly Buffer[], signed: Buffer, algorithm: Hash): Fault {
+  const digest = hash(algorithm, Buffer.concat(values), 'buffer')
+  if (digest.length === signed.length && timingSafeEqual(digest, signed)) return undefined
+  return reject('PCR_DIGEST_MISMATCH', `the values hash to ${digest.toString('hex')}, signed is ${signed.toString('hex')}`)
+}
+
+function wrongValues(table: PcrTable, { pcrs, allowReset }: PcrRules): Fault {
+  let judged = 0
+  for (const bank of banks) {
+    for (const [index, allowed] of Object.entries(pcrs[bank] ?? {})) {
+      const value = table.get(bank)?.get(Number(index))
+      if (value === undefined) return reject('PCR_NOT_QUOTED', `PCR ${index} of ${bank} has reference values, but is not signed`)
+      if (!allowed.some(one => value.equals(one)))
+        return reject('PCR_POLICY', `PCR ${index} of ${bank} is ${value.toString('hex')}`)
+      if (!allowReset && isReset(Number(index), value)) return reject('PCR_POLICY', `PCR ${index} of ${bank} was never extended`)
+      judged += 1
+    }
+  }
+  return judged > 0 ? undefined : reject('PCR_POLICY', 'the reference values name no PCR')
+}
+
+/**
+ * PCR 0 to 7 start at zero, but for the locality in the last byte of PCR 0; 17 to 22 are all ones without a dynamic launch. Who
+ * finds them so can extend them at will (CVE-2021-42299).
+ */
+function isReset(index: number, value: Buffer): boolean {
+  if (index <= 7) return value.subarray(0, -1).every(byte => byte === 0)
+  return index >= 17 && index <= 22 && value.every(byte => byte === 0xff)
+}

@@ -1,0 +1,83 @@
+import { timingSafeEqual } from 'node:crypto'
+import type { AttestationKey } from './attestation_key.ts'
+import { appraiseClock, type ClockRules, type Session } from './clock.ts'
+import { type PcrTable, parsePcrTable } from './pcr_table.ts'
+import { appraisePcrs, type PcrRules } from './pcrs.ts'
+import { ATTEST_LIMIT, type Clock, parseQuote, type Quote } from './tpm2/attest.ts'
+import { SIGNATURE_LIMIT, verifySignature } from './tpm2/signature.ts'
+import { accept, reject, type Verdict } from './verdict.ts'
+
+/** What the attester sent, as it came. */
+export type QuoteEvidence = {
+  /** TPMS_ATTEST */
+  readonly attest: Uint8Array
+  /** TPMT_SIGNATURE */
+  readonly signature: Uint8Array
+  /** the table of PCR values as JSON text, see `parsePcrTable` */
+  readonly pcrs: string
+}
+
+/** What we asked for and what we know of the key: nothing in here comes from the evidence. */
+export type Expected = PcrRules &
+  ClockRules & {
+    /** the enrolled key */
+    readonly key: AttestationKey
+    /** `qualifyingData(nonce, request)` of the challenge that this quote answers */
+    readonly qualifyingData: Uint8Array
+    /** `qualifiedNameOf` the hierarchy that the key was enrolled for; not compared when left out */
+    readonly qualifiedSigner?: Uint8Array
+  }
+
+/** What an accepted quote says. */
+export type QuoteClaims = {
+  /** how this boot of the machine relates to the one of `previous` */
+  readonly session: Session
+  /** to be kept and given as `previous` next time */
+  readonly clock: Clock
+  readonly safe: boolean
+  /** the values that were signed, all of them and none else */
+  readonly pcrs: PcrTable
+  readonly pcrDigest: Buffer
+  readonly qualifiedSigner: Buffer
+}
+
+/**
+ * Judges the answer to a challenge: a TPM 2.0 quote (TPM 2.0 Library Part 3, TPM2_Quote; Part 2, TPMS_ATTEST, TPMS_QUOTE_INFO).
+ * The checks, in order: sizes; the structure of the quote, see `parseQuote`; its signature, see `verifySignature`; whether it
+ * answers this challenge; where the key lives; the table of PCR values and the PCRs, see `parsePcrTable` and `appraisePcrs`; the
+ * clock, see `appraiseClock`. That the challenge is fresh and used once is for the caller to see to, before.
+ * @returns what those return when refused, LIMIT, NONCE_MISMATCH or QUALIFIED_SIGNER
+ */
+export function verifyQuote(evidence: QuoteEvidence, expected: Expected): Verdict<QuoteClaims> {
+  const quote = authenticate(evidence, expected)
+  if (!quote.ok) return quote
+  const table = parsePcrTable(evidence.pcrs)
+  if (!table.ok) return table
+  const values = appraisePcrs(quote.value, table.value, expected)
+  if (!values.ok) return values
+  const session = appraiseClock(quote.value, expected)
+  if (!session.ok) return session
+  const { clock, safe, pcrDigest, qualifiedSigner } = quote.value
+  return accept({ session: session.value, clock, safe, pcrs: table.value, pcrDigest, qualifiedSigner })
+}
+
+/** Who says it, and to which question: everything but what is said. For those who judge the PCRs by other means, or not at all. */
+export function authenticate(
+  { attest, signature }: Pick<QuoteEvidence, 'attest' | 'signature'>,
+  { key, qualifyingData, qualifiedSigner }: Pick<Expected, 'key' | 'qualifyingData' | 'qualifiedSigner'>,
+): Verdict<Quote> {
+  if (attest.length > ATTEST_LIMIT) return reject('LIMIT', `TPMS_ATTEST of ${attest.length} bytes`)
+  if (signature.length > SIGNATURE_LIMIT) return reject('LIMIT', `TPMT_SIGNATURE of ${signature.length} bytes`)
+  const quote = parseQuote(attest)
+  if (!quote.ok) return quote
+  const signed = verifySignature(signature, attest, key)
+  if (!signed.ok) return signed
+  if (!same(quote.value.extraData, qualifyingData)) return reject('NONCE_MISMATCH', 'extraData is not the expected digest')
+  if (qualifiedSigner && !same(quote.value.qualifiedSigner, qualifiedSigner))
+    return reject('QUALIFIED_SIGNER', `qualifiedSigner is ${quote.value.qualifiedSigner.toString('hex')}`)
+  return quote
+}
+
+function same(given: Uint8Array, wanted: Uint8Array): boolean {
+  return given.length === wanted.length && timingSafeEqual(given, wanted)
+}

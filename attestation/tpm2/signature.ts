@@ -1,0 +1,94 @@
+import { constants, type KeyObject, verify } from 'node:crypto'
+import { accept, reject, type Verdict } from '../verdict.ts'
+import { parse, type Reader } from './bytes.ts'
+import { alg, type Curve, curves, type Hash, hashOf } from './constants.ts'
+import type { Public } from './public.ts'
+
+/** TPMT_SIGNATURE is refused above this many bytes; that of RSA-4096 has 518. */
+export const SIGNATURE_LIMIT = 2048
+
+/** A key with the one scheme and hash that it signs with. */
+export type SigningKey = {
+  readonly key: KeyObject
+  readonly scheme: SignatureScheme
+  readonly hash: Hash
+  readonly public: Public
+}
+export type SignatureScheme = 'RSASSA' | 'RSAPSS' | 'ECDSA'
+
+/**
+ * Reads a TPMT_SIGNATURE to its last byte and verifies it over `message`. The kind of key decides, the structure only repeats
+ * it. The checks, in order: the scheme is known, the hash is not weak, the scheme is the key's, 0 < r, s < n, the lengths, the
+ * signature under the hash it names, and that hash is the key's (TPM 2.0 Library Part 2, TPMT_SIGNATURE).
+ * @returns LIMIT, TRUNCATED, TRAILING_DATA, UNSUPPORTED_ALG, WEAK_HASH, SCHEME_MISMATCH, SIGNATURE or BAD_ENCODING when refused
+ */
+export function verifySignature(signature: Uint8Array, message: Uint8Array, key: SigningKey): Verdict<Hash> {
+  const read = parse(signature, SIGNATURE_LIMIT, reader => readSignature(reader, key))
+  if (!read.ok) return read
+  const { hash, value } = read.value
+  if (!verify(hash, message, verifier(key), value))
+    return reject('SIGNATURE', 'the signature is not of this key over these bytes')
+  if (hash !== key.hash) return reject('SCHEME_MISMATCH', `signed with ${hash}, the key signs with ${key.hash}`)
+  return accept(hash)
+}
+
+type Signature = { readonly hash: Hash; readonly value: Buffer }
+
+function readSignature(reader: Reader, key: SigningKey): Signature {
+  const tag = reader.u16()
+  const scheme = schemeOf(tag) ?? reader.fail('UNSUPPORTED_ALG', `signature scheme 0x${tag.toString(16)}`)
+  const id = reader.u16()
+  const hash = hashOf(id) ?? reader.fail('UNSUPPORTED_ALG', `signature hash 0x${id.toString(16)}`)
+  if (hash === 'sha1') reader.fail('WEAK_HASH', 'the signature is over a SHA-1 digest')
+  if (scheme !== key.scheme) reader.fail('SCHEME_MISMATCH', `the signature is ${scheme}, the key signs with ${key.scheme}`)
+  return { hash, value: key.public.kind === 'ecc' ? ecdsa(reader, key.public.curve) : rsa(reader, key.public.modulus.length) }
+}
+
+function schemeOf(tag: number): SignatureScheme | undefined {
+  if (tag === alg.RSASSA) return 'RSASSA'
+  if (tag === alg.RSAPSS) return 'RSAPSS'
+  return tag === alg.ECDSA ? 'ECDSA' : undefined
+}
+
+/** TPMS_SIGNATURE_RSA.sig: as long as the modulus. */
+function rsa(reader: Reader, size: number): Buffer {
+  const value = reader.sized()
+  if (value.length !== size) reader.fail('BAD_ENCODING', `a signature of ${value.length} bytes, the modulus has ${size}`)
+  return value
+}
+
+/** The order of the curve's base point (SEC 2; FIPS 186). */
+const order: Record<Curve, Buffer> = {
+  'P-256': Buffer.from('ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551', 'hex'),
+  'P-384': Buffer.from('ffffffffffffffffffffffffffffffffffffffffffffffffc7634d81f4372ddf581a0db248b0a77aecec196accc52973', 'hex'),
+}
+
+/** TPMS_SIGNATURE_ECC as r || s of IEEE P1363: both padded to the size of the field, which a TPM may have left out. */
+function ecdsa(reader: Reader, curve: Curve): Buffer {
+  const [r, s] = [reader.sized(), reader.sized()]
+  if (!inRange(r, curve) || !inRange(s, curve)) reader.fail('SIGNATURE', 'r or s is not between 0 and the order of the curve')
+  const { size } = curves[curve]
+  if (r.length > size || s.length > size)
+    reader.fail('BAD_ENCODING', `r has ${r.length} bytes, s has ${s.length}, the field ${size}`)
+  const value = Buffer.alloc(2 * size)
+  r.copy(value, size - r.length)
+  s.copy(value, 2 * size - s.length)
+  return value
+}
+
+/** 0 < value < n as an integer, whatever zeros stand before it. */
+function inRange(value: Buffer, curve: Curve): boolean {
+  let first = 0
+  while (first < value.length && value[first] === 0) first += 1
+  const significant = value.length - first
+  const { size } = curves[curve]
+  if (significant === 0 || significant > size) return false
+  return significant < size || order[curve].compare(value, first) > 0
+}
+
+/** PSS salts differ between TPMs (libtpms: the hash's length), so the salt is read off the signature. */
+function verifier({ key, scheme }: SigningKey) {
+  if (scheme === 'ECDSA') return { key, dsaEncoding: 'ieee-p1363' } as const
+  if (scheme === 'RSASSA') return { key, padding: constants.RSA_PKCS1_PADDING }
+  return { key, padding: constants.RSA_PKCS1_PSS_PADDING, saltLength: constants.RSA_PSS_SALTLEN_AUTO }
+}
