@@ -1,15 +1,11 @@
 import type { Clock, Quote } from './tpm2/attest.ts'
 import { accept, reject, type Verdict } from './verdict.ts'
 
-/** What the last accepted quote of the same key said of the clock, and whether its key sees true counters. */
-export type QuoteState = Clock & {
+export type ClockRules = {
+  /** what the last accepted quote of the same key said; left out for the first one */
+  readonly previous?: Clock
   /** outside of the endorsement and platform hierarchies a TPM adds a secret constant to firmwareVersion, resetCount and restartCount */
   readonly obfuscated: boolean
-}
-
-export type ClockRules = {
-  /** left out for the first quote of a key */
-  readonly previous?: QuoteState
   /** accepts `safe` = 0 in the first quote after a reset: for some time after an unclean stop a TPM says nothing else */
   readonly allowUnsafeAfterReset?: boolean
 }
@@ -24,27 +20,23 @@ export type Session = 'FIRST' | 'SAME' | 'REBOOTED' | 'RESUMED'
  * @returns FIRMWARE_CHANGED, CLOCK_NOT_SAFE, OLD_BOOT or CLOCK_REPLAY when refused
  */
 export function appraiseClock({ clock: now, safe }: Pick<Quote, 'clock' | 'safe'>, rules: ClockRules): Verdict<Session> {
-  const { previous, allowUnsafeAfterReset = false } = rules
+  const { previous, obfuscated, allowUnsafeAfterReset = false } = rules
   if (previous && now.firmwareVersion !== previous.firmwareVersion)
-    return reject('FIRMWARE_CHANGED', `firmwareVersion is ${hex(now)}, was ${hex(previous)}`)
+    return reject('FIRMWARE_CHANGED', `firmwareVersion is ${now.firmwareVersion}, was ${previous.firmwareVersion}`)
   const newBoot = now.resetCount !== previous?.resetCount
   if (!safe && !(allowUnsafeAfterReset && newBoot)) return reject('CLOCK_NOT_SAFE', 'TPMS_CLOCK_INFO.safe is 0')
   if (!previous) return accept('FIRST')
-  return newBoot ? afterReset(now, previous) : withinBoot(now, previous)
+  return newBoot ? afterReset(now, previous, obfuscated) : withinBoot(now, previous, obfuscated)
 }
 
-function afterReset(now: Clock, previous: QuoteState): Verdict<Session> {
-  if (previous.obfuscated || now.resetCount > previous.resetCount) return accept('REBOOTED')
+function afterReset(now: Clock, previous: Clock, obfuscated: boolean): Verdict<Session> {
+  if (obfuscated || now.resetCount > previous.resetCount) return accept('REBOOTED')
   return reject('OLD_BOOT', `resetCount is ${now.resetCount}, was ${previous.resetCount}`)
 }
 
-function withinBoot(now: Clock, previous: QuoteState): Verdict<Session> {
+function withinBoot(now: Clock, previous: Clock, obfuscated: boolean): Verdict<Session> {
   if (now.clock <= previous.clock) return reject('CLOCK_REPLAY', `clock is ${now.clock} ms, was ${previous.clock} ms`)
   if (now.restartCount === previous.restartCount) return accept('SAME')
-  if (previous.obfuscated || now.restartCount > previous.restartCount) return accept('RESUMED')
+  if (obfuscated || now.restartCount > previous.restartCount) return accept('RESUMED')
   return reject('CLOCK_REPLAY', `restartCount is ${now.restartCount}, was ${previous.restartCount}`)
-}
-
-function hex({ firmwareVersion }: Clock): string {
-  return firmwareVersion.toString(16).padStart(16, '0')
 }

@@ -10,14 +10,16 @@ export const banks = ['sha256', 'sha384', 'sha512'] as const satisfies readonly 
 export type Bank = (typeof banks)[number]
 /** PCR indices by bank, at least one. */
 export type Selection = { readonly [bank in Bank]?: readonly number[] }
-/** The digests that a PCR may hold, any of them, by bank and index. A PCR without an entry is free, but one entry there must be. */
-export type ReferenceValues = { readonly [bank in Bank]?: Readonly<Record<number, readonly Uint8Array[]>> }
+/** A named set of reference values: the digests that a PCR may hold, any of them, by bank and index. At least one, other PCRs are free. */
+export type ReferenceSet = { readonly name: string; readonly pcrs: ReferenceValues }
+export type ReferenceValues = ReadonlyMap<Bank, ReadonlyMap<number, readonly Uint8Array[]>>
 
 export type PcrRules = {
-  readonly key: Pick<SigningKey, 'hash'>
+  readonly ak: Pick<SigningKey, 'hash'>
   /** the PCRs that the challenge asked for; exactly these must be signed */
   readonly selection: Selection
-  readonly pcrs: ReferenceValues
+  /** the machine has to match one of them, whole */
+  readonly references: readonly ReferenceSet[]
   /** whether a PCR with reference values may hold what a reset leaves in it: only for software TPMs that no firmware measures into */
   readonly allowReset: boolean
 }
@@ -25,18 +27,18 @@ export type PcrRules = {
 /**
  * Judges the PCR values that came with a quote. The checks, in order: every signed PCR is in the table; every bank asked for is
  * signed; every PCR asked for is signed; nothing else is signed; nothing else is in the table; the values hash to the signed
- * digest; every PCR with reference values holds one of them.
- * @returns PCR_SELECTION_MISMATCH, WEAK_BANK, PCR_NOT_QUOTED, PCR_DIGEST_MISMATCH or PCR_POLICY when refused
+ * digest; every PCR of one of the reference sets holds a value that the set allows, and none that a reset leaves.
+ * @returns the name of that set
+ *   PCR_SELECTION_MISMATCH, WEAK_BANK, PCR_NOT_QUOTED, PCR_DIGEST_MISMATCH or PCR_POLICY when refused
  */
-export function appraisePcrs(quote: Quote, table: PcrTable, rules: PcrRules): Verdict<PcrTable> {
+export function appraisePcrs(quote: Quote, table: PcrTable, rules: PcrRules): Verdict<string> {
   const values = signedValues(quote.selection, table)
   if (values === undefined) return reject('PCR_SELECTION_MISMATCH', 'a PCR was signed that the table does not list')
   const fault =
     wrongSelection(quote.selection, rules.selection) ??
     unsignedValues(table, values.length) ??
-    wrongDigest(values, quote.pcrDigest, rules.key.hash) ??
-    wrongValues(table, rules)
-  return fault ?? accept(table)
+    wrongDigest(values, quote.pcrDigest, rules.ak.hash)
+  return fault ?? match(table, rules)
 }
 
 type Fault = Rejection | undefined
@@ -99,19 +101,30 @@ function wrongDigest(values: readonly Buffer[], signed: Buffer, algorithm: Hash)
   return reject('PCR_DIGEST_MISMATCH', `the values hash to ${digest.toString('hex')}, signed is ${signed.toString('hex')}`)
 }
 
-function wrongValues(table: PcrTable, { pcrs, allowReset }: PcrRules): Fault {
+/** The first set that fits, else how each one does not. */
+function match(table: PcrTable, { references, allowReset }: PcrRules): Verdict<string> {
+  const faults: Rejection[] = []
+  for (const { name, pcrs } of references) {
+    const fault = wrongValues(table, pcrs, allowReset)
+    if (fault === undefined) return accept(name)
+    faults.push(reject(fault.code, `${name}: ${fault.detail}`))
+  }
+  return reject(faults[0]?.code ?? 'PCR_POLICY', faults.map(fault => fault.detail).join('; ') || 'there are no reference values')
+}
+
+function wrongValues(table: PcrTable, pcrs: ReferenceValues, allowReset: boolean): Fault {
   let judged = 0
-  for (const bank of banks) {
-    for (const [index, allowed] of Object.entries(pcrs[bank] ?? {})) {
-      const value = table.get(bank)?.get(Number(index))
+  for (const [bank, values] of pcrs) {
+    for (const [index, allowed] of values) {
+      const value = table.get(bank)?.get(index)
       if (value === undefined) return reject('PCR_NOT_QUOTED', `PCR ${index} of ${bank} has reference values, but is not signed`)
       if (!allowed.some(one => value.equals(one)))
         return reject('PCR_POLICY', `PCR ${index} of ${bank} is ${value.toString('hex')}`)
-      if (!allowReset && isReset(Number(index), value)) return reject('PCR_POLICY', `PCR ${index} of ${bank} was never extended`)
+      if (!allowReset && isReset(index, value)) return reject('PCR_POLICY', `PCR ${index} of ${bank} was never extended`)
       judged += 1
     }
   }
-  return judged > 0 ? undefined : reject('PCR_POLICY', 'the reference values name no PCR')
+  return judged > 0 ? undefined : reject('PCR_POLICY', 'no PCR has a reference value')
 }
 
 /**

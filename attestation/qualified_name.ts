@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { handle, hashes, hashOf } from './tpm2/constants.ts'
-import { nameOf, type Public } from './tpm2/public.ts'
+import { nameOf } from './tpm2/public.ts'
 
 /** Where an attestation key lives: a primary of the endorsement or the owner hierarchy, or a child of the endorsement key. */
 export const hierarchies = ['endorsement', 'ek', 'owner'] as const
@@ -10,14 +10,14 @@ export type Hierarchy = (typeof hierarchies)[number]
  * The qualifiedSigner of what a key attests: nameAlg || H(qualified name of the parent || Name), where a hierarchy's own is its
  * handle (TPM 2.0 Library Part 1, Names). It shows under which parent a key was made.
  * @param akName TPM2B_NAME.name
- * @param ekPublic the parent, for `ek` alone
+ * @param ekPublic TPMT_PUBLIC of the parent, for `ek` alone
  */
-export function qualifiedNameOf(hierarchy: Hierarchy, akName: Uint8Array, ekPublic?: Public): Buffer {
+export function qualifiedNameOf(hierarchy: Hierarchy, akName: Uint8Array, ekPublic?: Uint8Array): Buffer {
   if (hierarchy === 'owner') return qualified(handleBytes(handle.OWNER), akName)
   const endorsement = handleBytes(handle.ENDORSEMENT)
   if (hierarchy === 'endorsement') return qualified(endorsement, akName)
   if (!ekPublic) throw new TypeError('the qualified name of a child of the EK needs the public area of the EK')
-  return qualified(qualified(endorsement, nameOf(ekPublic.bytes, ekPublic.nameAlg)), akName)
+  return qualified(qualified(endorsement, nameOf(ekPublic)), akName)
 }
 
 function qualified(parent: Uint8Array, name: Uint8Array): Buffer {

@@ -21,19 +21,19 @@ export type QuoteEvidence = {
 export type Expected = PcrRules &
   ClockRules & {
     /** the enrolled key */
-    readonly key: AttestationKey
+    readonly ak: AttestationKey
     /** `qualifyingData(nonce, request)` of the challenge that this quote answers */
     readonly qualifyingData: Uint8Array
     /** `qualifiedNameOf` the hierarchy that the key was enrolled for; not compared when left out */
     readonly qualifiedSigner?: Uint8Array
   }
 
-/** What an accepted quote says. */
-export type QuoteClaims = {
+/** What an accepted quote says. Its clock is to be kept and given as `previous` next time. */
+export type QuoteClaims = Clock & {
   /** how this boot of the machine relates to the one of `previous` */
   readonly session: Session
-  /** to be kept and given as `previous` next time */
-  readonly clock: Clock
+  /** the name of the first set of reference values that the machine matches */
+  readonly reference: string
   readonly safe: boolean
   /** the values that were signed, all of them and none else */
   readonly pcrs: PcrTable
@@ -53,24 +53,32 @@ export function verifyQuote(evidence: QuoteEvidence, expected: Expected): Verdic
   if (!quote.ok) return quote
   const table = parsePcrTable(evidence.pcrs)
   if (!table.ok) return table
-  const values = appraisePcrs(quote.value, table.value, expected)
-  if (!values.ok) return values
+  const reference = appraisePcrs(quote.value, table.value, expected)
+  if (!reference.ok) return reference
   const session = appraiseClock(quote.value, expected)
   if (!session.ok) return session
   const { clock, safe, pcrDigest, qualifiedSigner } = quote.value
-  return accept({ session: session.value, clock, safe, pcrs: table.value, pcrDigest, qualifiedSigner })
+  return accept({
+    ...clock,
+    session: session.value,
+    reference: reference.value,
+    safe,
+    pcrs: table.value,
+    pcrDigest,
+    qualifiedSigner,
+  })
 }
 
 /** Who says it, and to which question: everything but what is said. For those who judge the PCRs by other means, or not at all. */
 export function authenticate(
   { attest, signature }: Pick<QuoteEvidence, 'attest' | 'signature'>,
-  { key, qualifyingData, qualifiedSigner }: Pick<Expected, 'key' | 'qualifyingData' | 'qualifiedSigner'>,
+  { ak, qualifyingData, qualifiedSigner }: Pick<Expected, 'ak' | 'qualifyingData' | 'qualifiedSigner'>,
 ): Verdict<Quote> {
   if (attest.length > ATTEST_LIMIT) return reject('LIMIT', `TPMS_ATTEST of ${attest.length} bytes`)
   if (signature.length > SIGNATURE_LIMIT) return reject('LIMIT', `TPMT_SIGNATURE of ${signature.length} bytes`)
   const quote = parseQuote(attest)
   if (!quote.ok) return quote
-  const signed = verifySignature(signature, attest, key)
+  const signed = verifySignature(signature, attest, ak)
   if (!signed.ok) return signed
   if (!same(quote.value.extraData, qualifyingData)) return reject('NONCE_MISMATCH', 'extraData is not the expected digest')
   if (qualifiedSigner && !same(quote.value.qualifiedSigner, qualifiedSigner))

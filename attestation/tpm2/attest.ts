@@ -26,7 +26,8 @@ export type Clock = {
   readonly clock: bigint
   readonly resetCount: number
   readonly restartCount: number
-  readonly firmwareVersion: bigint
+  /** 16 hexadecimal digits, the vendor's to interpret */
+  readonly firmwareVersion: string
 }
 /** TPMS_PCR_SELECTION; bit n of the mask is PCR n. */
 export type BankSelection = { readonly bank: Hash; readonly mask: number }
@@ -48,7 +49,7 @@ function readQuote(reader: Reader): Quote {
   const extraData = reader.sized()
   const [clock, resetCount, restartCount] = [reader.u64(), reader.u32(), reader.u32()]
   const safe = yesOrNo(reader)
-  const firmwareVersion = reader.u64()
+  const firmwareVersion = reader.take(8).toString('hex')
   const selection = readSelection(reader)
   const pcrDigest = reader.sized()
   reader.end()

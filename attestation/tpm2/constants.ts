@@ -39,10 +39,20 @@ export function hashOf(id: number): Hash | undefined {
 }
 const byId = new Map((Object.keys(hashes) as Hash[]).map(name => [hashes[name].id as number, name]))
 
-/** TPM_ECC_CURVE, with JWK's and node:crypto's names and the size of a coordinate in bytes. */
+/** TPM_ECC_CURVE, with JWK's and node:crypto's names, the size of a coordinate in bytes and the order of the base point (SEC 2). */
 export const curves = {
-  'P-256': { id: 0x0003, named: 'prime256v1', size: 32 },
-  'P-384': { id: 0x0004, named: 'secp384r1', size: 48 },
+  'P-256': {
+    id: 0x0003,
+    named: 'prime256v1',
+    size: 32,
+    order: Buffer.from('ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551', 'hex'),
+  },
+  'P-384': {
+    id: 0x0004,
+    named: 'secp384r1',
+    size: 48,
+    order: Buffer.from('ffffffffffffffffffffffffffffffffffffffffffffffffc7634d81f4372ddf581a0db248b0a77aecec196accc52973', 'hex'),
+  },
 } as const
 export type Curve = keyof typeof curves
 

@@ -57,12 +57,6 @@ function rsa(reader: Reader, size: number): Buffer {
   return value
 }
 
-/** The order of the curve's base point (SEC 2; FIPS 186). */
-const order: Record<Curve, Buffer> = {
-  'P-256': Buffer.from('ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551', 'hex'),
-  'P-384': Buffer.from('ffffffffffffffffffffffffffffffffffffffffffffffffc7634d81f4372ddf581a0db248b0a77aecec196accc52973', 'hex'),
-}
-
 /** TPMS_SIGNATURE_ECC as r || s of IEEE P1363: both padded to the size of the field, which a TPM may have left out. */
 function ecdsa(reader: Reader, curve: Curve): Buffer {
   const [r, s] = [reader.sized(), reader.sized()]
@@ -81,9 +75,9 @@ function inRange(value: Buffer, curve: Curve): boolean {
   let first = 0
   while (first < value.length && value[first] === 0) first += 1
   const significant = value.length - first
-  const { size } = curves[curve]
+  const { size, order } = curves[curve]
   if (significant === 0 || significant > size) return false
-  return significant < size || order[curve].compare(value, first) > 0
+  return significant < size || order.compare(value, first) > 0
 }
 
 /** PSS salts differ between TPMs (libtpms: the hash's length), so the salt is read off the signature. */
