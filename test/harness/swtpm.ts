@@ -126,7 +126,15 @@ async function describe(directory: string, authority: string, place: Place, runn
   }
   const { spec, tcti, socketPath, port } = place
   return {
-    ...{ spec, tcti, socketPath, port, directory, rootCaPem, issuerPem, restart, stop },
+    spec,
+    tcti,
+    socketPath,
+    port,
+    directory,
+    rootCaPem,
+    issuerPem,
+    restart,
+    stop,
     get pid() {
       return running.process.pid ?? 0
     },
