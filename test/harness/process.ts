@@ -105,13 +105,13 @@ function isFree(port: number, host: string): Promise<boolean> {
 
 function spawned(command: string, args: readonly string[], { env, cwd, input }: Options): Promise<ChildProcess> {
   const stdio: StdioOptions = [input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe']
-  const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', command, ...args], { env, cwd, stdio })
+  const child = spawn('/usr/bin/setpriv', ['--pdeathsig', 'KILL', '--', command, ...args], { env, cwd, stdio })
   // a child that reads nothing may close its end first: what it answers tells, not EPIPE
   child.stdin?.on('error', () => {}).end(input)
   return new Promise((resolve, reject) => {
     child.once('spawn', () => resolve(child))
     child.once('error', cause =>
-      reject(new Error(`could not start ${command}: setpriv, or the folder to start it in, is missing`, { cause })),
+      reject(new Error(`could not start ${command}: /usr/bin/setpriv, or the folder to start it in, is missing`, { cause })),
     )
   })
 }

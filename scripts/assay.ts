@@ -1,0 +1,18 @@
+import './lib/node.ts'
+import { Command } from 'commander'
+import manifest from '../package.json' with { type: 'json' }
+
+// which file has which commands: only the one that is asked for is loaded, unless help has to list them all
+const agent = async () => [(await import('../agent/cli.ts')).agentCommand()]
+const server = async () => (await import('../mounts/cli.ts')).serverCommands()
+const homes: Readonly<Record<string, () => Promise<Command[]>>> = { agent, server, setup: server, audit: server }
+
+const program = new Command('assay').description(manifest.description).version(manifest.version)
+for (const load of homesOf(process.argv[2])) for (const command of await load()) program.addCommand(command)
+await program.parseAsync()
+
+function homesOf(word: string | undefined): Iterable<() => Promise<Command[]>> {
+  if (word === '--version' || word === '-V') return []
+  const home = word === undefined || !Object.hasOwn(homes, word) ? undefined : homes[word]
+  return home ? [home] : new Set(Object.values(homes))
+}

@@ -1,0 +1,17 @@
+import module from 'node:module'
+import { homedir } from 'node:os'
+import { join } from 'node:path'
+
+/**
+ * Imported first by every program that is started by hand, so that an old Node ends with a sentence instead of an error
+ * from deep inside. An even older one, which cannot read TypeScript at all, is caught by the shell wrappers.
+ */
+const wanted = 24
+
+if (Number(process.versions.node.split('.')[0]) < wanted) {
+  process.stderr.write(`this needs Node ${wanted} or newer, and is run by ${process.version}: use the commands in scripts/\n`)
+  process.exit(1)
+}
+
+// compiled once, not at every start: saves about 40 % of the time that the imports take
+module.enableCompileCache(join(process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'assay', 'node'))

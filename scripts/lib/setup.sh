@@ -1,0 +1,168 @@
+# Sourced by the commands in scripts/; sets `root`. Everything it says goes to standard error.
+#
+#   setup_all      Debian packages, npm packages, a Vault; says what it does, and does nothing twice
+#   need_packages  the npm packages alone; sets `node`
+#   need_vault     a Vault alone; sets `vault`
+# shellcheck shell=bash
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+debian_packages=(swtpm swtpm-tools tpm2-tools libtss2-tctildr0 openssl)
+node_major=24
+vault_version=1.21.2
+cache="${XDG_CACHE_HOME:-$HOME/.cache}/assay"
+
+say() { printf '%s\n' "$@" >&2; }
+fail() { say "$@"; exit 1; }
+
+setup_all() {
+  need_debian_packages
+  need_packages
+  need_vault
+  say "set-up: complete (Debian packages, npm packages, $("$vault" version | cut -d ' ' -f 1-2 | tr -d ,) at $vault)"
+}
+
+# 1. Debian packages
+
+need_debian_packages() {
+  local missing=() name
+  for name in "${debian_packages[@]}"; do is_installed "$name" || missing+=("$name"); done
+  [ ${#missing[@]} -eq 0 ] && return
+  command -v apt-get >/dev/null || fail "set-up: this is not Debian; install what these of its packages hold: ${missing[*]}"
+  if [ "$(id -u)" -ne 0 ]; then
+    fail "set-up: Debian packages are missing; run this as root, then try again:" \
+      "apt-get update && apt-get install --yes --no-install-recommends ${missing[*]}"
+  fi
+  say "set-up: installing the Debian packages ${missing[*]}"
+  local -x DEBIAN_FRONTEND=noninteractive
+  with_progress 'apt-get update' apt-get update || say 'set-up: going on with the package lists that are there'
+  with_progress 'apt-get install' apt-get install --yes --no-install-recommends -o DPkg::Lock::Timeout=120 "${missing[@]}" || exit 1
+}
+
+# Debian 13 renamed some libraries: their old name with t64 at the end.
+is_installed() {
+  # shellcheck disable=SC2016 # the ${} is dpkg's
+  dpkg-query --show --showformat '${db:Status-Status}\n' "$1" "${1}t64" 2>/dev/null | grep -qx installed
+}
+
+# 2. npm packages, Node among them
+
+need_packages() {
+  local lock stamp=$root/node_modules/.assay-installed
+  lock=$(sha256sum <"$root/package-lock.json")
+  if ! is_stamped; then
+    command -v npm >/dev/null || fail 'set-up: npm is missing; install Node 20 or newer with npm (on Debian: apt-get install nodejs npm)'
+    exec 8<"$root/package-lock.json" # the lock is held while the descriptor is open
+    take_turn 8
+    is_stamped || install_packages
+    exec 8<&-
+  fi
+  node=$root/node_modules/.bin/node
+  is_new_enough "$node" && return
+  node=$(command -v node) && is_new_enough "$node" && return
+  fail "set-up: Node $node_major or newer is needed; npm brings it for Linux on x64 and arm64 only, elsewhere put one on PATH"
+}
+
+is_stamped() { [ "$(cat "$stamp" 2>/dev/null)" = "$lock" ]; }
+
+install_packages() {
+  say 'set-up: installing the npm packages (pinned in package-lock.json, install scripts off)'
+  (cd "$root" && with_progress 'npm ci' npm ci --ignore-scripts --include=dev --include=optional --no-audit --no-fund) || exit 1
+  printf '%s\n' "$lock" >"$stamp"
+}
+
+is_new_enough() {
+  local version
+  version=$("$1" --version 2>/dev/null) || return
+  version=${version#v}
+  [ "${version%%.*}" -ge "$node_major" ]
+}
+
+# 3. a Vault
+
+need_vault() {
+  if [ -n "${VAULT_BIN:-}" ]; then
+    is_vault "$VAULT_BIN" || fail "set-up: VAULT_BIN is $VAULT_BIN, which is no Vault or OpenBao that runs here"
+    vault=$VAULT_BIN
+    return
+  fi
+  local name
+  for name in vault bao; do
+    vault=$(command -v "$name") && is_vault "$vault" && return
+  done
+  vault=$cache/vault-$vault_version-$(cat "$root/scripts/vault/go.mod" "$root/scripts/vault/go.sum" | sha256sum | cut -c 1-12)
+  [ -x "$vault" ] && return
+  mkdir -p "$cache"
+  exec 9>"$cache/build.lock" # the lock is held while the descriptor is open
+  take_turn 9
+  [ -x "$vault" ] || build_vault
+  exec 9>&-
+}
+
+is_vault() { "$1" version 2>/dev/null | grep -qE '^(Vault|OpenBao) v'; }
+
+build_vault() {
+  command -v go >/dev/null || fail "set-up: there is no vault or bao on PATH, and no Go to build Vault $vault_version with:" \
+    'install Go 1.25.3 or newer, or set VAULT_BIN'
+  say "set-up: building HashiCorp Vault $vault_version from its Go module, once: about 7 minutes on 2 cores, 5 GB in Go's caches" \
+    '        it is a separate program under its own licence (Business Source License 1.1), used for development and tests only'
+  local half=$vault.part
+  (cd "$root/scripts/vault" && GOWORK=off GOFLAGS='' with_progress "go build" \
+    go build -mod=readonly -buildvcs=false -tags minimal -trimpath -ldflags '-s -w' -v -o "$half" github.com/hashicorp/vault) || exit 1
+  is_vault "$half" || fail "set-up: what Go built at $half does not run"
+  mv -f "$half" "$vault"
+  say "set-up: built $vault"
+}
+
+# Waits for the lock on descriptor $1, and says so.
+take_turn() {
+  local waited=0
+  until flock -w 8 "$1"; do
+    waited=$((waited + 8))
+    say "set-up: another run is installing the same; waiting for it ($waited s)"
+  done
+}
+
+# with_progress WHAT COMMAND...: runs the command with its output kept, tells every 8 seconds (on a terminal: every second,
+# on one line) how it goes, and shows the end of the output when it fails.
+with_progress() {
+  local what=$1 begun=$SECONDS status=0 log job teller
+  shift
+  log=$(mktemp)
+  "$@" >"$log" 2>&1 8<&- 9<&- &
+  job=$!
+  tell_progress 8<&- 9<&- &
+  teller=$!
+  trap 'stop_progress; kill "$job" 2>/dev/null; exit 130' INT TERM HUP # a background job does not hear Ctrl-C
+  wait "$job" || status=$?
+  trap - INT TERM HUP
+  [ "$status" -eq 0 ] || tail -n 30 "$log" >&2
+  stop_progress
+  if [ "$status" -eq 0 ]; then say "set-up: $what: done in $((SECONDS - begun)) s"; else say "set-up: $what failed ($status)"; fi
+  return "$status"
+}
+
+tell_progress() {
+  local every=8 never
+  [ -t 2 ] && every=1
+  exec {never}<> <(:) # nothing ever comes: read waits without a process that could outlive this one
+  while true; do
+    read -rt "$every" -u "$never" || true
+    line="set-up: $what: $((SECONDS - begun)) s$(counts)"
+    if [ -t 2 ]; then printf '\r\033[K%s' "$line" >&2; else say "$line"; fi
+  done
+}
+
+# What `go build -v` has told so far: a line for each module fetched and each package compiled.
+counts() {
+  [ "$what" = 'go build' ] || return 0
+  local fetched
+  fetched=$(grep -c '^go: downloading' "$log" || true)
+  printf ', %s modules fetched, %s packages compiled' "$fetched" "$(($(wc -l <"$log") - fetched))"
+}
+
+stop_progress() {
+  kill "$teller" 2>/dev/null
+  wait "$teller" 2>/dev/null || true
+  [ -t 2 ] && printf '\r\033[K' >&2
+  rm -f "$log"
+}

@@ -1,0 +1,21 @@
+import { defineConfig } from 'vitest/config'
+
+// what starts programs of others: a Vault, a TPM, the command line
+const live = ['test/live/**/*.test.ts', 'test/harness/**/*.test.ts', 'test/agent/**/*.test.ts']
+
+export default defineConfig({
+  test: {
+    pool: 'forks',
+    coverage: { provider: 'v8', include: ['attestation/**', 'engine/**', 'mounts/**', 'agent/**'] },
+    projects: [
+      {
+        extends: true,
+        test: { name: 'unit', include: ['test/**/*.test.ts'], exclude: live, testTimeout: 20_000, sequence: { groupOrder: 0 } },
+      },
+      {
+        extends: true,
+        test: { name: 'live', include: live, testTimeout: 60_000, hookTimeout: 60_000, sequence: { groupOrder: 1 } },
+      },
+    ],
+  },
+})
