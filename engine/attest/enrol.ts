@@ -1,0 +1,172 @@
+import { createHmac, timingSafeEqual } from 'node:crypto'
+import { accept, admitAk, admitEk, type Hierarchy, makeCredential, reject, type VerifiedEk, verifyEk } from '#attestation'
+import { BrokerError } from '../errors.ts'
+import type { Mount } from '../mount_table.ts'
+import type { Verdict } from '../refusals.ts'
+import type { Store } from '../vault/store.ts'
+import type { World } from '../world.ts'
+import { openUsed } from './challenges.ts'
+import { type AkRecord, akPath, hex } from './records.ts'
+import { type AttestConfig, type AttestSettings, anchorsOf, configOf } from './settings.ts'
+
+/** What an attester offers: byte fields are the structures that the contract names. */
+export type Offer = {
+  readonly ekCertificate: Buffer
+  readonly ekPublic: Buffer
+  readonly akPublic: Buffer
+  readonly intermediates: readonly Buffer[]
+  readonly hierarchy: string
+}
+export type Offered = {
+  readonly tpmId: string
+  readonly akName: Buffer
+  readonly credentialBlob: Buffer
+  readonly encryptedSecret: Buffer
+  readonly enrollment: Buffer
+  readonly expiresInSeconds: number
+}
+export type Enrolled = { readonly tpmId: string; readonly akName: Buffer }
+
+export type Enrolment = {
+  /** Checks both public areas and the EK chain; answers with a credential that only that TPM can open (TPM 2.0 Library Part 1, Credential Protection). */
+  readonly offer: (mount: Mount, offer: Offer) => Promise<Verdict<Offered>>
+  /** Takes the opened credential and writes the record, once. */
+  readonly activate: (mount: Mount, enrollment: Buffer, secret: Buffer) => Promise<Verdict<Enrolled>>
+}
+
+const LIFE_SECONDS = 120
+const TAG = 32
+
+/** What waits for its activation travels with the attester, under a key made at start: an unanswered offer costs no memory. */
+type Pending = {
+  readonly mountId: string
+  readonly expiresAt: number
+  readonly akName: string
+  readonly record: AkRecord
+  readonly tpm: { maker: string; model: string; version: string; ek_type: string; ek_certificate_sha256: string }
+}
+
+export function openEnrolment(settings: AttestSettings, store: Store, world: World): Enrolment {
+  const key = world.random(32)
+  const used = openUsed(world.monotonic)
+  const tagOf = (label: string, body: Uint8Array) => createHmac('sha256', key).update(label).update(body).digest()
+
+  const seal = (pending: Pending): Buffer => {
+    const body = Buffer.from(JSON.stringify(pending))
+    return Buffer.concat([body, tagOf('enrollment', body)])
+  }
+  const open = (enrollment: Buffer, mount: Mount): Verdict<Pending> => {
+    const body = enrollment.subarray(0, -TAG)
+    const tag = enrollment.subarray(-TAG)
+    if (tag.length !== TAG || !timingSafeEqual(tag, tagOf('enrollment', body)))
+      return reject('CHALLENGE_UNKNOWN', 'this replica did not make the offer')
+    const pending = JSON.parse(body.toString('utf8')) as Pending
+    if (pending.mountId !== mount.id) return reject('SESSION_BINDING', 'made for another mount')
+    if (world.monotonic() > pending.expiresAt) return reject('CHALLENGE_EXPIRED', 'the offer is past its life')
+    if (!used.add(tag.toString('base64'), pending.expiresAt)) return reject('CHALLENGE_USED', 'the offer was answered before')
+    return accept(pending)
+  }
+
+  return {
+    offer: async (mount, offer) => {
+      const config = await configOf(settings, mount)
+      const ak = admitAk(offer.akPublic)
+      if (!ak.ok) return ak
+      if (!config.hierarchies.includes(offer.hierarchy)) return reject('HIERARCHY', 'the hierarchy is not configured')
+      const ek = await endorse(settings, mount, offer, config, world)
+      if (!ek.ok) return ek
+      const known = await settings.tpm.get(mount.id, ek.value.id)
+      if (known?.disabled) return reject('TPM_DISABLED', ek.value.id)
+      if (!known && config.enrollment === 'listed') return reject('NOT_LISTED', ek.value.id)
+      const pending = pendingOf(mount, offer, ek.value, ak.value.name, world)
+      const enrollment = seal(pending)
+      const { credentialBlob, encryptedSecret } = makeCredential({
+        ek: ek.value.key,
+        akName: ak.value.name,
+        secret: tagOf('secret', enrollment),
+        random: world.random,
+      })
+      return accept({
+        tpmId: ek.value.id,
+        akName: ak.value.name,
+        credentialBlob,
+        encryptedSecret,
+        enrollment,
+        expiresInSeconds: LIFE_SECONDS,
+      })
+    },
+    activate: async (mount, enrollment, secret) => {
+      const pending = open(enrollment, mount)
+      if (!pending.ok) return pending
+      const expected = tagOf('secret', enrollment)
+      if (secret.length !== expected.length || !timingSafeEqual(secret, expected))
+        return reject('ACTIVATION', 'the secret is not the one in the credential')
+      return record(settings, store, mount, pending.value)
+    },
+  }
+}
+
+async function endorse(
+  settings: AttestSettings,
+  mount: Mount,
+  offer: Offer,
+  config: AttestConfig,
+  world: World,
+): Promise<Verdict<VerifiedEk>> {
+  const ek = admitEk(offer.ekPublic)
+  if (!ek.ok) return ek
+  if (!config.ek_types.includes(ek.value.kind)) return reject('EK_TYPE', ek.value.kind)
+  const anchors = await anchorsIn(settings, mount)
+  if (anchors.length === 0) return reject('NO_ANCHORS', 'the mount has no trust anchor')
+  return verifyEk(
+    { certificate: offer.ekCertificate, public: offer.ekPublic, intermediates: offer.intermediates },
+    { anchors, at: new Date(world.now()), allowedMakers: config.allowed_makers, allowTestTpms: config.allow_software_tpms },
+  )
+}
+
+async function anchorsIn(settings: AttestSettings, mount: Mount): Promise<readonly Buffer[]> {
+  const names = await settings.ca.list(mount.id)
+  const records = await Promise.all(names.map(name => settings.ca.get(mount.id, name)))
+  return records.flatMap(record => (record ? anchorsOf(record.certificate) : []))
+}
+
+function pendingOf(mount: Mount, offer: Offer, ek: VerifiedEk, akName: Buffer, world: World): Pending {
+  return {
+    mountId: mount.id,
+    expiresAt: Math.floor(world.monotonic()) + LIFE_SECONDS * 1000,
+    akName: hex(akName),
+    record: {
+      tpm_id: ek.id,
+      ak_public: offer.akPublic.toString('base64'),
+      ek_public: offer.ekPublic.toString('base64'),
+      hierarchy: offer.hierarchy as Hierarchy,
+      enrolled_at: new Date(world.now()).toISOString(),
+    },
+    tpm: {
+      maker: ek.manufacturer,
+      model: ek.model,
+      version: ek.version,
+      ek_type: ek.kind,
+      ek_certificate_sha256: ek.certificateSha256,
+    },
+  }
+}
+
+/** Create-only: a key that is there for this TPM already is no news, for another TPM it is refused. */
+async function record(settings: AttestSettings, store: Store, mount: Mount, pending: Pending): Promise<Verdict<Enrolled>> {
+  const akName = Buffer.from(pending.akName, 'hex')
+  const path = akPath(mount.id, akName)
+  try {
+    await store.put(path, pending.record, 0)
+  } catch (error) {
+    if (!(error instanceof BrokerError) || error.code !== 'conflict') throw error
+    const kept = await store.fresh<AkRecord>(path)
+    if (kept?.value.tpm_id !== pending.record.tpm_id) return reject('EK_IN_USE', 'the key is enrolled for another TPM')
+  }
+  const tpmId = pending.record.tpm_id
+  const tpm = await settings.tpm.get(mount.id, tpmId)
+  const akNames = [...new Set([...(tpm?.ak_names ?? []), pending.akName])]
+  const enrolledAt = tpm?.enrolled_at ? tpm.enrolled_at : pending.record.enrolled_at
+  await settings.tpm.write(mount.id, tpmId, { ...pending.tpm, ak_names: akNames, enrolled_at: enrolledAt })
+  return accept({ tpmId, akName })
+}

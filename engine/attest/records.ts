@@ -1,0 +1,56 @@
+import { LRUCache } from 'lru-cache'
+import { type AttestationKey, admitAk, type Hierarchy, reject } from '#attestation'
+import type { Collection } from '../collection.ts'
+import type { Verdict } from '../refusals.ts'
+import type { Store } from '../vault/store.ts'
+import type { tpmFields } from './settings.ts'
+
+/** An enrolled attestation key, one record each, written once. Byte fields are base64, as JSON keeps them. */
+export type AkRecord = {
+  readonly tpm_id: string
+  readonly ak_public: string
+  readonly ek_public: string
+  readonly hierarchy: Hierarchy
+  readonly enrolled_at: string
+}
+
+/** What the last accepted quote of a key said of its boot; written when it changes, so that a replica that starts anew knows it. */
+export type BootRecord = { readonly resetCount: number; readonly restartCount: number; readonly firmwareVersion: string }
+
+/** An enrolled key, ready to verify with. */
+export type EnrolledAk = { readonly record: AkRecord; readonly key: AttestationKey; readonly maker: string }
+
+export const akPath = (mountId: string, akName: Uint8Array) => `${mountId}/ak/${hex(akName)}`
+export const bootPath = (mountId: string, akName: Uint8Array) => `${mountId}/boot/${hex(akName)}`
+export const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex')
+
+export type AkRecords = {
+  readonly find: (mountId: string, akName: Uint8Array) => Promise<Verdict<EnrolledAk>>
+}
+
+const MAX_PARSED = 10_000
+
+/** Looks keys up by Name. The record is at most as old as the store's cache; the parsed key is the same bytes for ever, as its Name is their hash. */
+export function openAkRecords(store: Store, tpms: Collection<typeof tpmFields>): AkRecords {
+  const parsed = new LRUCache<string, AttestationKey>({ max: MAX_PARSED })
+  const parse = (record: AkRecord): Verdict<AttestationKey> => {
+    const known = parsed.get(record.ak_public)
+    if (known) return { ok: true, value: known }
+    const admitted = admitAk(Buffer.from(record.ak_public, 'base64'))
+    if (admitted.ok) parsed.set(record.ak_public, admitted.value)
+    return admitted
+  }
+  return {
+    find: async (mountId, akName) => {
+      const record = (await store.get<AkRecord>(akPath(mountId, akName)))?.value
+      if (!record) return reject('AK_NOT_ENROLLED', 'no record has this name')
+      const tpm = await tpms.get(mountId, record.tpm_id)
+      if (!tpm) return reject('AK_NOT_ENROLLED', 'the record of the TPM was deleted')
+      if (tpm.disabled) return reject('TPM_DISABLED', record.tpm_id)
+      const key = parse(record)
+      if (!key.ok) return key
+      if (!key.value.name.equals(akName)) return reject('AK_NOT_ENROLLED', 'the record holds another key')
+      return { ok: true, value: { record, key: key.value, maker: tpm.maker } }
+    },
+  }
+}

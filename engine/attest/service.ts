@@ -1,0 +1,190 @@
+import type { BoundRequest, Selection } from '#attestation'
+import { type Audit, hashed, plain } from '../audit/index.ts'
+import type { Metrics } from '../metrics.ts'
+import type { Mount } from '../mount_table.ts'
+import type { Verdict } from '../refusals.ts'
+import type { Place, Settle } from '../refuse.ts'
+import type { Authority, Caller } from '../vault/authority.ts'
+import { absent, type Vault, type VaultReply } from '../vault/client.ts'
+import type { Store } from '../vault/store.ts'
+import type { Signer } from '../vault/transit.ts'
+import type { World } from '../world.ts'
+import { type Appraiser, openAppraiser } from './appraise.ts'
+import { type Challenge, type Challenges, openChallenges } from './challenges.ts'
+import { type Enrolled, type Offered, openEnrolment } from './enrol.ts'
+import { nativeRole, openTokenDoor } from './login.ts'
+import { openAkRecords } from './records.ts'
+import { type AttestConfig, type AttestSettings, configOf, openAttestSettings } from './settings.ts'
+
+export type OfferFields = {
+  readonly ek_certificate: Buffer
+  readonly ek_public: Buffer
+  readonly ak_public: Buffer
+  readonly hierarchy: string
+  readonly intermediates: readonly string[]
+  readonly caller: Caller
+  readonly txn: string
+}
+export type ChallengeFields = {
+  readonly operation: string
+  readonly ak_name: string
+  readonly role: string
+  readonly audience: string
+  readonly key_thumbprint: string
+  readonly mount: string
+  readonly creds_role: string
+  readonly plugin: string
+  readonly action: string
+  readonly scope: readonly string[]
+}
+export type LoginFields = {
+  readonly role: string
+  readonly ak_name: string
+  readonly challenge: Buffer
+  readonly attest: Buffer
+  readonly signature: Buffer
+  readonly pcrs: string
+  readonly audience: string
+  readonly key_thumbprint: string
+}
+type Drawn = Challenge & { readonly selection: Selection }
+
+/** What a `tpm-quote` mount does. Every refusal is thrown as BrokerError permission_denied, and is in the audit log with its reason. */
+export type Attest = {
+  readonly settings: AttestSettings
+  readonly appraiser: Appraiser
+  readonly challenges: Challenges
+  readonly configOf: (mount: Mount) => Promise<AttestConfig>
+  readonly offer: (mount: Mount, fields: OfferFields) => Promise<Offered>
+  readonly activate: (mount: Mount, enrollment: Buffer, secret: Buffer, txn: string) => Promise<Enrolled>
+  readonly challenge: (mount: Mount, fields: ChallengeFields, txn: string) => Promise<Drawn>
+  /** Vault's own reply to the login. */
+  readonly login: (mount: Mount, fields: LoginFields, how: { txn: string; wrapTtl: string | undefined }) => Promise<VaultReply>
+  /** The `jwt` role behind one of ours, with the operator's own token. */
+  readonly readNativeRole: (mount: Mount, name: string, caller: Caller) => Promise<object>
+  readonly writeNativeRole: (mount: Mount, name: string, token: object, caller: Caller) => Promise<void>
+  readonly deleteNativeRole: (mount: Mount, name: string, caller: Caller) => Promise<void>
+  /** Makes a new `jwt` mount ours, with the operator's own token; undoes what `close` can. */
+  readonly open: (mount: Mount, caller: Caller) => Promise<void>
+  readonly close: (mount: Mount) => Promise<void>
+}
+
+export type AttestPorts = {
+  readonly world: World
+  readonly vault: Vault
+  readonly store: Store
+  readonly signer: Signer
+  readonly audit: Audit
+  readonly authority: Authority
+  readonly settle: Settle
+  readonly metrics: Metrics
+}
+
+export function openAttest(ports: AttestPorts): Attest {
+  const { world, vault, store, signer, audit, settle, metrics } = ports
+  const settings = openAttestSettings(store)
+  const challenges = openChallenges(world)
+  const records = openAkRecords(store, settings.tpm)
+  const appraiser = openAppraiser(settings, records, challenges, store)
+  const enrolment = openEnrolment(settings, store, world)
+  metrics.challengesHeld.follow({}, challenges.taken)
+  const door = openTokenDoor(vault, signer, store, world)
+  return {
+    settings,
+    appraiser,
+    challenges,
+    configOf: mount => configOf(settings, mount),
+    offer: async (mount, { ek_certificate, ek_public, ak_public, hierarchy, intermediates, caller, txn }) => {
+      await mayEnrol(ports, settings, mount, caller)
+      const place = placeOf(mount, 'enroll', txn)
+      await audit.append({ type: 'request', ...place, fields: { ek_public: hashed(ek_public), ak_public: hashed(ak_public) } })
+      const chain = intermediates.map(one => Buffer.from(one, 'base64'))
+      const offer = { ekCertificate: ek_certificate, ekPublic: ek_public, akPublic: ak_public, hierarchy, intermediates: chain }
+      return settle(await enrolment.offer(mount, offer), place, 'nothing')
+    },
+    activate: async (mount, enrollment, secret, txn) => {
+      const place = placeOf(mount, 'enroll/activate', txn)
+      await audit.append({ type: 'request', ...place, fields: { enrollment: hashed(enrollment) } })
+      const enrolled = settle(await enrolment.activate(mount, enrollment, secret), place, 'nothing')
+      audit.appendLazy({
+        type: 'outcome',
+        ...place,
+        fields: { tpm_id: plain(enrolled.tpmId), ak_name: plain(enrolled.akName.toString('hex')) },
+      })
+      return enrolled
+    },
+    challenge: async (mount, fields, txn) => {
+      const place = placeOf(mount, 'challenge', txn)
+      const request = fields.operation === 'creds' ? credsRequest(fields) : loginRequest(mount, fields)
+      settle(await records.find(mount.id, request.akName), place, 'nothing')
+      const selection = settle(await appraiser.selection(mount, fields.role), place, 'nothing')
+      const { challenge_ttl } = await configOf(settings, mount)
+      metrics.challengesDrawn.inc({})
+      return { ...challenges.draw(request, challenge_ttl), selection }
+    },
+    login: async (mount, fields, { txn, wrapTtl }) => {
+      const request = loginRequest(mount, fields)
+      const place = { ...placeOf(mount, 'login', txn), fields: { role: hashed(fields.role), ak_name: hashed(fields.ak_name) } }
+      const attested = settle(counted(metrics, await appraiser.appraise(mount, fields.role, request, fields)), place, 'nothing')
+      const facts = {
+        tpm_id: plain(attested.tpmId),
+        role: plain(fields.role),
+        reference: plain(attested.claims.reference),
+        session: plain(attested.claims.session),
+      }
+      await audit.append({ type: 'intent', ...place, fields: facts })
+      const reply = await door.login(mount, attested, request, wrapTtl)
+      const accessor = reply.auth?.['accessor'] ?? reply.wrap_info?.['accessor']
+      audit.appendLazy({ type: 'outcome', ...place, fields: { ...facts, accessor: hashed(String(accessor)) } })
+      return reply
+    },
+    readNativeRole: async (mount, name, { token }) =>
+      (await absent(vault.read(rolePath(mount, name), { as: token })))?.data ?? {},
+    writeNativeRole: async (mount, name, token, caller) =>
+      void (await vault.write(rolePath(mount, name), { ...token, ...nativeRole(mount, name) }, { as: caller.token })),
+    deleteNativeRole: (mount, name, { token }) => vault.delete(rolePath(mount, name), { as: token }),
+    open: (mount, { token }) => door.open(mount, { as: token }),
+    close: async mount => {
+      await door.close(mount)
+      await store.deleteAll(`${mount.id}/`)
+    },
+  }
+}
+
+function counted<T>(metrics: Metrics, verdict: Verdict<T>): Verdict<T> {
+  metrics.challengesRedeemed.inc({ outcome: verdict.ok ? 'ok' : 'refused' })
+  return verdict
+}
+
+const rolePath = (mount: Mount, name: string) => `${mount.path}role/${name}`
+
+function placeOf(mount: Mount, path: string, txn: string): Place {
+  return { txn, operation: 'update', mount: mount.path, path }
+}
+
+async function mayEnrol({ authority }: AttestPorts, settings: AttestSettings, mount: Mount, caller: Caller): Promise<void> {
+  const { enrollment } = await configOf(settings, mount)
+  if (enrollment === 'token') await authority.require(caller, `${mount.path}enroll`, ['update'])
+}
+
+function loginRequest(mount: Mount, fields: Pick<LoginFields, 'role' | 'ak_name' | 'audience' | 'key_thumbprint'>): BoundRequest {
+  const { role, audience, key_thumbprint: keyThumbprint } = fields
+  const akName = Buffer.from(fields.ak_name, 'hex')
+  return { operation: 'login', mount: mount.path, role, audience, akName, keyThumbprint, plugin: '', action: '', scope: [] }
+}
+
+function credsRequest(fields: ChallengeFields): BoundRequest {
+  const { audience, key_thumbprint: keyThumbprint, plugin, action, scope } = fields
+  const mount = `${fields.mount.replace(/\/+$/, '')}/`
+  return {
+    operation: 'creds',
+    mount,
+    role: fields.creds_role,
+    audience,
+    akName: Buffer.from(fields.ak_name, 'hex'),
+    keyThumbprint,
+    plugin,
+    action,
+    scope,
+  }
+}

@@ -1,0 +1,92 @@
+import { type Attest, openAttest } from './attest/service.ts'
+import { type Audit, openAudit } from './audit/index.ts'
+import { BrokerError } from './errors.ts'
+import { type Issue, openIssue } from './issue/service.ts'
+import type { Metrics } from './metrics.ts'
+import { type MountTable, openMountTable } from './mount_table.ts'
+import { openSettle } from './refuse.ts'
+import { Secret } from './secret.ts'
+import { type Authority, openAuthority } from './vault/authority.ts'
+import { openVault, type Vault } from './vault/client.ts'
+import type { Places } from './vault/provision.ts'
+import { type AppRole, openSession, type Session } from './vault/session.ts'
+import { openStore, type Store } from './vault/store.ts'
+import { openSigner } from './vault/transit.ts'
+import type { World } from './world.ts'
+
+/** Everything that the floor above can ask for. */
+export type Broker = {
+  readonly vault: Vault
+  readonly session: Session
+  readonly authority: Authority
+  readonly mounts: MountTable
+  readonly audit: Audit
+  readonly attest: Attest
+  readonly issue: Issue
+  readonly metrics: Metrics
+  /** Stops in order: nothing is issued any more, the audit log is durable, the own token is revoked. */
+  readonly close: () => Promise<void>
+}
+
+export type BrokerOptions = {
+  readonly world: World
+  readonly metrics: Metrics
+  readonly vault: { readonly address: string; readonly ca?: string | undefined; readonly deadlineMs: number }
+  readonly places: Places
+  readonly approle: AppRole
+  readonly auditFile: string
+  /** where this service is reached, without a slash at the end; asked when it is needed, as the port may be chosen at start */
+  readonly ownUrl: () => string
+}
+
+/** Logs in to Vault, opens the audit log, learns the mounts.
+ *  @throws BrokerError unavailable, naming what is missing: it does not start half */
+export async function openBroker(options: BrokerOptions): Promise<Broker> {
+  const { world, metrics, places } = options
+  const vault = openVault({ ...options.vault, observe: metrics.upstream })
+  const session = await openSession(vault, options.approle, world)
+  const store = openStore(vault, places.kv, session.token)
+  const [audit, mounts] = await Promise.all([
+    openLog(options, store),
+    openMountTable(vault, store, session.token, onTableError(world)),
+  ])
+  const signer = openSigner(vault, places.transit, session.token, world.monotonic)
+  const authority = openAuthority(vault, session)
+  const settle = openSettle(audit, metrics)
+  const attest = openAttest({ world, vault, store, signer, audit, authority, settle, metrics })
+  const issue = openIssue({ world, store, signer, audit, mounts, metrics, settle, attest, ownUrl: options.ownUrl })
+  const close = async () => {
+    mounts.stop()
+    await audit.close()
+    await session.stop()
+    await vault.close()
+  }
+  return { vault, session, authority, mounts, audit, attest, issue, metrics, close }
+}
+
+function onTableError(world: World): (error: unknown) => void {
+  return error => world.log.warn({ error }, 'the table of mounts could not be read: the last one stays in use')
+}
+
+async function openLog({ world, auditFile, metrics }: BrokerOptions, store: Store): Promise<Audit> {
+  const key = await auditKey(world, store)
+  return openAudit({
+    file: auditFile,
+    key,
+    now: world.now,
+    onBad: fault => world.log.error(fault, 'the audit log has a fault'),
+    ...metrics.audit,
+  })
+}
+
+const AUDIT_KEY = 'audit-key'
+
+/** The key under which sensitive values are hashed: one for all replicas, made by whoever starts first. */
+async function auditKey(world: World, store: Store): Promise<Secret<Uint8Array>> {
+  const kept = await store.fresh<{ key: string }>(AUDIT_KEY)
+  if (kept) return new Secret(Buffer.from(kept.value.key, 'base64'))
+  await store.put(AUDIT_KEY, { key: world.random(32).toString('base64') }, 0).catch((error: unknown) => {
+    if (!(error instanceof BrokerError && error.code === 'conflict')) throw error
+  })
+  return auditKey(world, store)
+}

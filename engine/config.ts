@@ -1,0 +1,59 @@
+import { z } from 'zod'
+import { BrokerError } from './errors.ts'
+import { PLACES } from './vault/provision.ts'
+
+const name = z.string().regex(/^[a-z0-9][a-z0-9_-]{0,62}$/, 'wanted lower-case letters, digits, dashes and underscores')
+const file = z.string().min(1)
+const url = z.url({ protocol: /^https?$/ }).transform(value => value.replace(/\/+$/, ''))
+
+const schema = z.strictObject({
+  /** the Vault or OpenBao server */
+  vault: z.strictObject({
+    address: url,
+    ca_file: file.optional(),
+    /** AppRole of the service: `assay setup --print` tells how it is made */
+    approle: z.strictObject({ mount: name.default(PLACES.approle), role_id: z.string().min(1), secret_id_file: file }),
+    deadline_ms: z.int().min(50).max(60_000).default(2_000),
+  }),
+  listen: z.strictObject({
+    host: z.string().default('127.0.0.1'),
+    port: z.int().min(0).max(65_535).default(8210),
+    /** how others reach this service; `iss` of what it issues begins with it */
+    url: url.optional(),
+    tls: z
+      .strictObject({
+        cert_file: file,
+        key_file: file,
+        /** clients have to show a certificate that leads to one of these */
+        client_ca_file: file.optional(),
+        min_version: z.enum(['TLSv1.2', 'TLSv1.3']).default('TLSv1.3'),
+      })
+      .optional(),
+  }),
+  audit: z.strictObject({ file }),
+  places: z
+    .strictObject({ transit: name.default(PLACES.transit), kv: name.default(PLACES.kv) })
+    .default({ transit: PLACES.transit, kv: PLACES.kv }),
+  log_level: z.enum(['debug', 'info', 'warn', 'error']).default('info'),
+  shutdown_seconds: z.int().min(0).max(600).default(10),
+})
+
+/** The configuration of a server, as its file has it. */
+export type Config = z.output<typeof schema>
+
+/** Reads a configuration that was parsed from YAML or JSON; a member that is not known is an error, as it may be a misspelt one.
+ *  @throws BrokerError bad_request that names the member and what it wants */
+export function readConfig(value: unknown): Config {
+  const read = schema.safeParse(value)
+  if (read.success) return plaintextOnLoopbackOnly(read.data)
+  const sentences = read.error.issues.map(issue => `${issue.path.join('.') || 'the configuration'}: ${issue.message}`)
+  throw new BrokerError('bad_request', sentences.join('; '))
+}
+
+const LOOPBACK = /^(127\.|::1$|localhost$)/
+
+/** Tokens cross this listener: without TLS they stay on the machine. */
+function plaintextOnLoopbackOnly(config: Config): Config {
+  if (config.listen.tls || LOOPBACK.test(config.listen.host)) return config
+  throw new BrokerError('bad_request', 'listen.tls: wanted for every address but a loopback one')
+}

@@ -1,0 +1,207 @@
+import { BrokerError } from './errors.ts'
+import { Secret } from './secret.ts'
+
+/** One parameter of a path: what it holds, how it is read from what a client sent, and the words that help prints. */
+export type Field<T> = {
+  readonly kind: 'string' | 'bytes' | 'duration' | 'integer' | 'boolean' | 'list' | 'map'
+  readonly description: string
+  /** `raw` is never undefined. Throws `Unreadable` when it is not a value of this kind. */
+  readonly read: (raw: unknown) => T
+  readonly fallback: T
+  readonly required: boolean
+  readonly sensitive: boolean
+  readonly choices?: readonly string[]
+}
+export type Fields = Readonly<Record<string, Field<unknown>>>
+export type Values<F extends Fields> = { readonly [K in keyof F]: F[K] extends Field<infer T> ? T : never }
+
+/** Says what was wanted; the submitted value is never in it. */
+class Unreadable extends Error {}
+
+type Given<T> = { readonly fallback?: T; readonly choices?: readonly string[]; readonly max?: number }
+
+function field<T>(kind: Field<T>['kind'], description: string, read: (raw: unknown) => T, given: Given<T> = {}): Field<T> {
+  const { choices, fallback } = given
+  return { kind, description, read, fallback: fallback as T, required: false, sensitive: false, ...(choices ? { choices } : {}) }
+}
+
+export function text(description: string): Field<string | undefined>
+export function text(description: string, given: Given<string> & { readonly fallback: string }): Field<string>
+export function text(description: string, given: Given<string>): Field<string | undefined>
+export function text(description: string, given: Given<string> = {}): Field<string | undefined> {
+  return field<string | undefined>('string', description, raw => chosen(string(raw, given.max ?? 4096), given.choices), given)
+}
+
+/** Standard or URL-safe base64, with or without padding. */
+export function bytes(description: string, given: { readonly max: number }): Field<Buffer | undefined> {
+  return field<Buffer | undefined>('bytes', description, raw => base64(raw, given.max))
+}
+
+/** Whole seconds; read from seconds or from Go's notation with `d` for days. */
+export function duration(description: string): Field<number | undefined>
+export function duration(description: string, given: { readonly fallback: number }): Field<number>
+export function duration(description: string, given: { readonly fallback?: number } = {}): Field<number | undefined> {
+  return field<number | undefined>('duration', description, seconds, given)
+}
+
+export function integer(description: string, given: { readonly fallback: number }): Field<number> {
+  return field('integer', description, whole, given)
+}
+
+export function flag(description: string, given: { readonly fallback: boolean }): Field<boolean> {
+  return field('boolean', description, boolean, given)
+}
+
+/** A JSON list of strings, or one string with commas. */
+export function list(description: string, given: Given<readonly string[]> = {}): Field<readonly string[]> {
+  return field('list', description, raw => strings(raw, given), { ...given, fallback: given.fallback ?? [] })
+}
+
+/** A JSON object, or `key=value` strings. */
+export function map(description: string): Field<Readonly<Record<string, unknown>>> {
+  return field('map', description, members, { fallback: {} })
+}
+
+export function required<T>(of: Field<T | undefined>): Field<T>
+export function required<T>(of: Field<T>): Field<T>
+export function required<T>(of: Field<T | undefined>): Field<T> {
+  return { ...(of as Field<T>), required: true }
+}
+
+/** Wrapped as it is read, so that it cannot be printed from there on. */
+export function sensitive(of: Field<string | undefined>): Field<Secret | undefined> {
+  const read = (raw: unknown) => new Secret(of.read(raw) ?? '')
+  return { kind: of.kind, description: of.description, read, fallback: undefined, required: of.required, sensitive: true }
+}
+
+export type Parsed<F extends Fields> = {
+  readonly values: Values<F>
+  readonly given: Partial<Values<F>>
+  readonly unknown: readonly string[]
+}
+
+/** Reads what a client sent against the fields of a path. Unknown parameters are named, not refused: Vault's clients send more than a path knows.
+ *  @throws BrokerError bad_request, naming the field and what it wants */
+export function parseFields<F extends Fields>(fields: F, raw: Readonly<Record<string, unknown>>): Parsed<F> {
+  const given: Record<string, unknown> = {}
+  const values: Record<string, unknown> = {}
+  for (const [name, one] of Object.entries(fields)) {
+    const sent = Object.hasOwn(raw, name) && raw[name] !== null && raw[name] !== undefined
+    if (!sent && one.required) throw new BrokerError('bad_request', `missing ${name}: ${one.description}`)
+    if (sent) given[name] = readField(name, one, raw[name])
+    values[name] = sent ? given[name] : one.fallback
+  }
+  const unknown = Object.keys(raw).filter(name => !Object.hasOwn(fields, name))
+  return { values: values as Values<F>, given: given as Partial<Values<F>>, unknown }
+}
+
+function readField(name: string, one: Field<unknown>, raw: unknown): unknown {
+  try {
+    return one.read(raw)
+  } catch (error) {
+    if (error instanceof Unreadable) throw new BrokerError('bad_request', `${name}: ${error.message}`)
+    throw error
+  }
+}
+
+function string(raw: unknown, max: number): string {
+  if (typeof raw === 'number' || typeof raw === 'boolean') return String(raw)
+  if (typeof raw !== 'string') throw new Unreadable('wanted a string')
+  if (raw.length > max) throw new Unreadable(`wanted at most ${max} characters`)
+  if (!raw.isWellFormed()) throw new Unreadable('wanted well-formed Unicode')
+  return raw
+}
+
+function chosen(value: string, choices: readonly string[] | undefined): string {
+  if (choices && !choices.includes(value)) throw new Unreadable(`wanted one of ${choices.join(', ')}`)
+  return value
+}
+
+const BASE64 = /^[A-Za-z0-9+/_-]*={0,2}$/
+
+function base64(raw: unknown, max: number): Buffer {
+  const value = string(raw, Math.ceil(max / 3) * 4 + 4).trim()
+  if (!BASE64.test(value)) throw new Unreadable('wanted base64')
+  const decoded = Buffer.from(value, 'base64')
+  if (decoded.length > max) throw new Unreadable(`wanted at most ${max} bytes`)
+  return decoded
+}
+
+const UNITS: Readonly<Record<string, number>> = { ms: 0.001, s: 1, m: 60, h: 3600, d: 86400 }
+const MAX_SECONDS = 10 * 365 * 86400
+
+function seconds(raw: unknown): number {
+  const value = string(raw, 64).trim()
+  const total = /^\d+$/.test(value) ? Number(value) : composed(value)
+  if (!Number.isFinite(total) || total > MAX_SECONDS) throw new Unreadable('wanted a shorter duration')
+  return Math.floor(total)
+}
+
+function composed(value: string): number {
+  if (!/^(\d+(\.\d+)?(ms|s|m|h|d))+$/.test(value)) throw new Unreadable('wanted a duration such as 900, 15m or 1h30m')
+  const parts = value.matchAll(/(\d+(?:\.\d+)?)(ms|s|m|h|d)/g)
+  return parts.reduce((sum, [, amount, unit]) => sum + Number(amount) * (UNITS[unit ?? ''] ?? Number.NaN), 0)
+}
+
+function whole(raw: unknown): number {
+  const value = string(raw, 20).trim()
+  if (!/^-?\d{1,15}$/.test(value)) throw new Unreadable('wanted a whole number')
+  return Number(value)
+}
+
+const TRUE = ['1', 't', 'T', 'TRUE', 'true', 'True']
+const FALSE = ['0', 'f', 'F', 'FALSE', 'false', 'False']
+
+function boolean(raw: unknown): boolean {
+  const value = string(raw, 8)
+  if (TRUE.includes(value)) return true
+  if (FALSE.includes(value)) return false
+  throw new Unreadable('wanted true or false')
+}
+
+/** Go's strconv.ParseBool, which Vault applies to `?list=`. */
+export function parseBool(raw: string): boolean | undefined {
+  if (TRUE.includes(raw)) return true
+  return FALSE.includes(raw) ? false : undefined
+}
+
+const MAX_ITEMS = 1000
+
+function strings(raw: unknown, given: Given<readonly string[]>): readonly string[] {
+  const items = Array.isArray(raw) ? raw : string(raw, 65_536).split(',')
+  if (items.length > MAX_ITEMS) throw new Unreadable(`wanted at most ${MAX_ITEMS} items`)
+  const read = items.map(item => string(item, given.max ?? 4096).trim()).filter(item => item !== '')
+  for (const item of read) chosen(item, given.choices)
+  return [...new Set(read)]
+}
+
+function members(raw: unknown): Readonly<Record<string, unknown>> {
+  if (typeof raw === 'string') return raw.trimStart().startsWith('{') ? object(json(raw)) : pairs([raw])
+  return Array.isArray(raw) ? pairs(raw) : object(raw)
+}
+
+function json(raw: string): unknown {
+  try {
+    return JSON.parse(string(raw, 65_536))
+  } catch (error) {
+    if (error instanceof SyntaxError) throw new Unreadable('wanted a JSON object or key=value pairs')
+    throw error
+  }
+}
+
+function object(raw: unknown): Readonly<Record<string, unknown>> {
+  if (typeof raw !== 'object' || raw === null || Array.isArray(raw))
+    throw new Unreadable('wanted a JSON object or key=value pairs')
+  return Object.fromEntries(Object.entries(raw).filter(([name]) => name !== '__proto__'))
+}
+
+function pairs(raw: readonly unknown[]): Readonly<Record<string, unknown>> {
+  const items = raw.flatMap(item => string(item, 65_536).split(','))
+  return Object.fromEntries(items.map(item => pair(item.trim())))
+}
+
+function pair(item: string): [string, string] {
+  const at = item.indexOf('=')
+  if (at < 1) throw new Unreadable('wanted a JSON object or key=value pairs')
+  return [item.slice(0, at), item.slice(at + 1)]
+}

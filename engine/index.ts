@@ -1,0 +1,39 @@
+/** The door of the engine: challenge, verify, decide, issue, record. It knows Vault, and neither HTTP nor Vault's paths of ours. */
+
+export type { Evidence } from './attest/appraise.ts'
+export { describeAnchors } from './attest/settings.ts'
+export { type Audit, type AuditVerdict, faults, plain, verifyAudit } from './audit/index.ts'
+export { type Broker, type BrokerOptions, openBroker } from './broker.ts'
+export type { Collection } from './collection.ts'
+export { type Config, readConfig } from './config.ts'
+export { BrokerError, type Code, codes } from './errors.ts'
+export {
+  bytes,
+  duration,
+  type Field,
+  type Fields,
+  flag,
+  integer,
+  list,
+  map,
+  parseBool,
+  parseFields,
+  required,
+  sensitive,
+  text,
+  type Values,
+} from './fields.ts'
+export type { DescribedAgent, Issue } from './issue/service.ts'
+export { issuers } from './issuers/index.ts'
+export { type Log, openLog } from './log.ts'
+export { type Metrics, openMetrics, outcomeOf } from './metrics.ts'
+export { MARK, type Mount, type MountType, mountTypes } from './mount_table.ts'
+export { warm } from './policy/index.ts'
+export { type RefusalCode, refusals } from './refusals.ts'
+export type { Place as RefusalPlace } from './refuse.ts'
+export { Secret } from './secret.ts'
+export type { Caller, Capability, TokenFacts } from './vault/authority.ts'
+export { absent, openVault, type Vault, VaultRefusal, type VaultReply } from './vault/client.ts'
+export { PLACES, type Places, policyHcl, provision, setupCommands } from './vault/provision.ts'
+export type { KeyVersion, SigningKey } from './vault/transit.ts'
+export type { World } from './world.ts'

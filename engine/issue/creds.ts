@@ -1,0 +1,195 @@
+import { accept, type BoundRequest, reject } from '#attestation'
+import type { Appraiser, Evidence } from '../attest/appraise.ts'
+import type { Metadata } from '../attest/login.ts'
+import type { AttestSettings } from '../attest/settings.ts'
+import { type Audit, type AuditFields, hashed, plain } from '../audit/index.ts'
+import { BrokerError } from '../errors.ts'
+import { type Credential, type Grant, issuers } from '../issuers/index.ts'
+import { signJwt } from '../jwt.ts'
+import type { Mount, MountTable } from '../mount_table.ts'
+import type { Verdict } from '../refusals.ts'
+import type { TokenFacts } from '../vault/authority.ts'
+import type { Signer } from '../vault/transit.ts'
+import type { World } from '../world.ts'
+import { type Agent, type Ask, type Decision, decide } from './decide.ts'
+import type { Keys } from './keys.ts'
+import type { Policies } from './policies.ts'
+import type { IssueSettings, RoleRecord } from './settings.ts'
+
+/** A request for a credential; `evidence` is there when the request brings a quote of its own. */
+export type CredsRequest = Ask & {
+  readonly role: string
+  readonly evidence: Evidence | undefined
+  /** the key that the request's own quote binds; the one of the login when absent */
+  readonly keyThumbprint: string | undefined
+}
+export type Issued = { readonly credential: Credential; readonly grant: Grant; readonly issuer: string }
+
+export type CredsPorts = {
+  readonly world: World
+  readonly audit: Audit
+  readonly mounts: MountTable
+  readonly attestSettings: AttestSettings
+  readonly appraiser: Appraiser
+  readonly settings: IssueSettings
+  readonly policies: Policies
+  readonly keys: Keys
+  readonly signer: Signer
+}
+
+export type Creds = {
+  /** Decides and issues. The intent is durable before anything secret is made. */
+  readonly issue: (mount: Mount, facts: TokenFacts, request: CredsRequest, txn: string) => Promise<Verdict<Issued>>
+  /** What would be decided for this agent, and why. Nothing is issued. */
+  readonly simulate: (mount: Mount, role: string, agent: Agent, ask: Ask) => Promise<Verdict<Decision>>
+}
+
+export function openCreds(ports: CredsPorts): Creds {
+  const decideFor = async (
+    mount: Mount,
+    name: string,
+    agent: Agent,
+    ask: Ask,
+  ): Promise<Verdict<Decision & { record: RoleRecord }>> => {
+    const [record, policies] = await Promise.all([ports.settings.role.get(mount.id, name), ports.policies.of(mount)])
+    if (!record) return reject('ROLE', `there is no role ${name}`)
+    const decision = decide(name, record, policies, agent, ask)
+    return decision.ok ? accept({ ...decision.value, record }) : decision
+  }
+  return {
+    simulate: decideFor,
+    issue: async (mount, facts, request, txn) => {
+      const agent = await identify(ports, mount, facts, request)
+      const decision = agent.ok ? await decideFor(mount, request.role, agent.value, request) : agent
+      if (!agent.ok) return agent
+      if (!decision.ok) return decision
+      const grant = grantOf(decision.value, agent.value, txn, ports.world)
+      await ports.audit.append({
+        ...entry('intent', mount, request, txn),
+        fields: grantFields(grant, facts, decision.value.reasons),
+      })
+      return accept(await make(ports, mount, request, decision.value.record, grant))
+    },
+  }
+}
+
+/** Who the token belongs to: only what an attested login of one of our mounts wrote into it counts. */
+async function identify(ports: CredsPorts, mount: Mount, facts: TokenFacts, request: CredsRequest): Promise<Verdict<Agent>> {
+  const login = ports.mounts.find(facts.path)
+  if (login?.type !== 'tpm-quote' || facts.path !== `${login.path}login`)
+    return reject('NOT_ATTESTED', 'the token came from elsewhere')
+  const meta = facts.meta as Metadata
+  const tpm = await ports.attestSettings.tpm.get(login.id, meta.tpm_id)
+  if (!tpm) return reject('AK_NOT_ENROLLED', 'the record of the TPM was deleted')
+  if (tpm.disabled) return reject('TPM_DISABLED', meta.tpm_id)
+  const agent = agentOf(login, facts, meta, tpm.labels, ports.world)
+  return request.evidence ? quoted(ports, mount, login, agent, meta, request, request.evidence) : accept(agent)
+}
+
+function agentOf(login: Mount, facts: TokenFacts, meta: Metadata, labels: readonly string[], world: World): Agent {
+  return {
+    tpmId: meta.tpm_id,
+    mount: login.path,
+    role: meta.role,
+    entityId: facts.entityId,
+    maker: meta.maker,
+    firmwareVersion: meta.firmware_version,
+    labels,
+    keyThumbprint: meta.key_thumbprint,
+    tokenTtlSeconds: facts.ttlSeconds,
+    attestationAgeSeconds: Math.max(0, Math.floor(world.now() / 1000) - Number(meta.attested_at)),
+    fresh: false,
+  }
+}
+
+/** The quote that came with the request: over this very request, by the key that logged in, against the reference values of its login role. */
+async function quoted(
+  ports: CredsPorts,
+  mount: Mount,
+  login: Mount,
+  agent: Agent,
+  meta: Metadata,
+  request: CredsRequest,
+  evidence: Evidence,
+): Promise<Verdict<Agent>> {
+  const bound: BoundRequest = {
+    operation: 'creds',
+    mount: mount.path,
+    role: request.role,
+    audience: request.audience ?? '',
+    akName: Buffer.from(meta.ak_name, 'hex'),
+    keyThumbprint: request.keyThumbprint ?? '',
+    plugin: request.plugin ?? '',
+    action: request.action ?? '',
+    scope: request.scope,
+  }
+  const attested = await ports.appraiser.appraise(login, meta.role, bound, evidence)
+  if (!attested.ok) return attested
+  const keyThumbprint = request.keyThumbprint || agent.keyThumbprint
+  return accept({
+    ...agent,
+    keyThumbprint,
+    firmwareVersion: String(attested.value.claims.firmwareVersion),
+    attestationAgeSeconds: 0,
+    fresh: true,
+  })
+}
+
+function grantOf(decision: Decision, agent: Agent, txn: string, world: World): Grant {
+  return {
+    txn,
+    jti: world.random(16).toString('base64url'),
+    tpmId: agent.tpmId,
+    plugin: decision.plugin,
+    action: decision.action,
+    scope: decision.scope,
+    audience: decision.audience,
+    keyThumbprint: decision.keyThumbprint,
+    ttlSeconds: decision.ttlSeconds,
+    issuedAt: Math.floor(world.now() / 1000),
+  }
+}
+
+/** The one call that makes a secret. Whatever comes of it is in the audit log; when it fails, the caller gets nothing. */
+async function make(ports: CredsPorts, mount: Mount, request: CredsRequest, record: RoleRecord, grant: Grant): Promise<Issued> {
+  const issuer = issuers[record.issuer]
+  if (!issuer) throw new BrokerError('unavailable', `the role asks for the issuer ${record.issuer}, which is not there`)
+  try {
+    const credential = await issuer.issue(grant, {
+      issuerUrl: await ports.keys.issuerUrl(mount),
+      key: () => ports.keys.read(mount),
+      sign: (key, typ, claims) => signJwt(ports.signer, key, key.latest, typ, claims),
+    })
+    ports.audit.appendLazy({
+      ...entry('outcome', mount, request, grant.txn),
+      fields: { result: plain('issued'), jti: plain(grant.jti), kid: plain(credential.kid) },
+    })
+    return { credential, grant, issuer: record.issuer }
+  } catch (error) {
+    ports.audit.appendLazy({
+      ...entry('outcome', mount, request, grant.txn),
+      fields: { result: plain('failed'), jti: plain(grant.jti) },
+    })
+    throw error
+  }
+}
+
+function entry(type: 'intent' | 'outcome', mount: Mount, request: CredsRequest, txn: string) {
+  return { type, txn, operation: 'update', mount: mount.path, path: `creds/${request.role}` } as const
+}
+
+function grantFields(grant: Grant, facts: TokenFacts, reasons: readonly string[]): AuditFields {
+  return {
+    jti: plain(grant.jti),
+    tpm_id: plain(grant.tpmId),
+    accessor: hashed(facts.accessor),
+    entity_id: plain(facts.entityId),
+    plugin: plain(grant.plugin),
+    action: plain(grant.action),
+    scope: plain(grant.scope),
+    audience: plain(grant.audience),
+    key_thumbprint: plain(grant.keyThumbprint),
+    ttl_seconds: grant.ttlSeconds,
+    policies: plain(reasons),
+  }
+}

@@ -1,0 +1,106 @@
+import { accept, reject } from '#attestation'
+import { type Compiled, decide as decideByPolicy, type PolicyRequest } from '../policy/index.ts'
+import type { Verdict } from '../refusals.ts'
+import { CEILING_SECONDS, type RoleRecord } from './settings.ts'
+
+/** What is asked for, before anything is decided. Absent members are taken from the role where it leaves no choice. */
+export type Ask = {
+  readonly plugin: string | undefined
+  readonly action: string | undefined
+  readonly scope: readonly string[]
+  readonly audience: string | undefined
+  readonly ttlSeconds: number | undefined
+}
+
+/** Who asks: an attested machine, as its token and its latest quote tell. */
+export type Agent = {
+  readonly tpmId: string
+  readonly mount: string
+  readonly role: string
+  readonly entityId: string
+  readonly maker: string
+  readonly firmwareVersion: string
+  readonly keyThumbprint: string
+  /** whole seconds left of the token; Infinity when it does not expire */
+  readonly tokenTtlSeconds: number
+  /** whole seconds since the quote that counts */
+  readonly attestationAgeSeconds: number
+  readonly labels: readonly string[]
+  /** the quote came with this very request */
+  readonly fresh: boolean
+}
+
+export type Decision = {
+  readonly plugin: string
+  readonly action: string
+  readonly scope: readonly string[]
+  readonly audience: string
+  readonly ttlSeconds: number
+  readonly keyThumbprint: string
+  /** the policies that permit it */
+  readonly reasons: readonly string[]
+}
+
+/** The ceiling first, then the policy: the role says what may be asked at all, Cedar whether this agent may have it. Pure. */
+export function decide(name: string, role: RoleRecord, policies: Compiled, agent: Agent, ask: Ask): Verdict<Decision> {
+  const within = ceiling(role, agent, ask)
+  if (!within.ok) return within
+  const answer = decideByPolicy(policies, policyRequest(name, role, agent, within.value))
+  if (answer.code !== 'ALLOWED') return reject(answer.code, answer.explanation)
+  return accept({ ...within.value, reasons: answer.reasons })
+}
+
+type Within = Omit<Decision, 'reasons'>
+
+function ceiling(role: RoleRecord, agent: Agent, ask: Ask): Verdict<Within> {
+  if (role.login_roles.length > 0 && !role.login_roles.includes(agent.role))
+    return reject('ROLE', `the role is for logins by ${role.login_roles.join(', ')}`)
+  const plugin = ask.plugin ?? only(role.plugins)
+  if (plugin === undefined || !role.plugins.includes(plugin))
+    return reject('PLUGIN', `the role serves the plugins ${role.plugins.join(', ')}`)
+  const action = ask.action ?? only(role.actions)
+  if (action === undefined || !role.actions.includes(action))
+    return reject('ACTION', `the role serves the actions ${role.actions.join(', ')}`)
+  const audience = ask.audience ?? role.audiences[0]
+  if (audience === undefined || !role.audiences.includes(audience)) {
+    return reject('AUDIENCE_CEILING', `the role issues for the audiences ${role.audiences.join(', ')}`)
+  }
+  const scope = ask.scope.toSorted()
+  const above = scope.filter(one => !role.scopes.includes(one))
+  if (above.length > 0 || (scope.length === 0 && role.scopes.length > 0))
+    return reject('SCOPE', `the ceiling of the role is ${role.scopes.join(', ') || 'no scope'}`)
+  if (role.bind_key === 'required' && agent.keyThumbprint === '') return reject('KEY_NOT_BOUND', 'the login bound no key')
+  if (role.attestation === 'request' && !agent.fresh) return reject('QUOTE_REQUIRED', 'no quote came with the request')
+  const ttlSeconds = Math.min(ask.ttlSeconds ?? role.ttl, role.max_ttl, CEILING_SECONDS, Math.floor(agent.tokenTtlSeconds))
+  if (ttlSeconds < 1) return reject('TTL', 'the token or the request leaves less than a second')
+  return accept({ plugin, action, scope, audience, ttlSeconds, keyThumbprint: agent.keyThumbprint })
+}
+
+function only(items: readonly string[]): string | undefined {
+  return items.length === 1 ? items[0] : undefined
+}
+
+function policyRequest(name: string, role: RoleRecord, agent: Agent, within: Within): PolicyRequest {
+  return {
+    principal: {
+      tpm_id: agent.tpmId,
+      mount: agent.mount,
+      role: agent.role,
+      entity_id: agent.entityId,
+      manufacturer: agent.maker,
+      firmware_version: agent.firmwareVersion,
+      labels: agent.labels,
+    },
+    action: within.action,
+    plugin: within.plugin,
+    context: {
+      role: name,
+      issuer: role.issuer,
+      scope: within.scope,
+      audience: within.audience,
+      ttl_seconds: within.ttlSeconds,
+      key_bound: within.keyThumbprint !== '',
+      attestation: { fresh: agent.fresh, age_seconds: agent.attestationAgeSeconds },
+    },
+  }
+}

@@ -1,0 +1,36 @@
+import { parseFields } from '../fields.ts'
+import type { Mount } from '../mount_table.ts'
+import { type Compiled, compile } from '../policy/index.ts'
+import { FRESH_MS } from '../vault/store.ts'
+import { CONFIG, configFields, type IssueSettings } from './settings.ts'
+
+/** The compiled policies of each mount, at most as old as the store allows; a policy that does not compile any more makes every decision an error. */
+export type Policies = {
+  readonly of: (mount: Mount) => Promise<Compiled>
+  /** something was written here: compile anew at the next question */
+  readonly changed: (mount: Mount) => void
+}
+
+type Known = { readonly compiled: Promise<Compiled>; readonly at: number }
+
+export function openPolicies(settings: IssueSettings, monotonic: () => number): Policies {
+  const known = new Map<string, Known>()
+  const load = async (mount: Mount): Promise<Compiled> => {
+    const [names, config] = await Promise.all([settings.policy.list(mount.id), settings.config.get(mount.id, CONFIG)])
+    const records = await Promise.all(names.map(async name => ({ name, record: await settings.policy.get(mount.id, name) })))
+    const texts = records.flatMap(({ name, record }) => (record ? [{ name, text: record.policy }] : []))
+    return compile(texts, (config ?? parseFields(configFields, {}).values).actions)
+  }
+  return {
+    of: mount => {
+      const kept = known.get(mount.id)
+      if (kept && monotonic() - kept.at < FRESH_MS) return kept.compiled
+      const compiled = load(mount)
+      known.set(mount.id, { compiled, at: monotonic() })
+      // what could not be loaded is not remembered
+      compiled.catch(() => known.delete(mount.id))
+      return compiled
+    },
+    changed: mount => void known.delete(mount.id),
+  }
+}

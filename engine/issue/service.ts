@@ -1,0 +1,120 @@
+import type { Appraiser } from '../attest/appraise.ts'
+import type { AttestSettings } from '../attest/settings.ts'
+import { type Audit, hashed, plain } from '../audit/index.ts'
+import { parseFields, type Values } from '../fields.ts'
+import type { Metrics } from '../metrics.ts'
+import type { Mount, MountTable } from '../mount_table.ts'
+import { refusals } from '../refusals.ts'
+import type { Settle } from '../refuse.ts'
+import type { TokenFacts } from '../vault/authority.ts'
+import type { Store } from '../vault/store.ts'
+import type { Signer } from '../vault/transit.ts'
+import type { World } from '../world.ts'
+import { type CredsRequest, type Issued, openCreds } from './creds.ts'
+import type { Agent, Ask } from './decide.ts'
+import { type Keys, openKeys } from './keys.ts'
+import { openPolicies, type Policies } from './policies.ts'
+import { CONFIG, configFields, type IssueSettings, openIssueSettings } from './settings.ts'
+
+/** An agent as an operator describes it to `simulate`. */
+export type DescribedAgent = {
+  readonly tpmId: string
+  readonly mount: string
+  readonly role: string
+  readonly fresh: boolean
+  readonly keyBound: boolean
+}
+
+/** What a `broker` mount does. A refusal is thrown as BrokerError permission_denied with its code and what to do next. */
+export type Issue = {
+  readonly settings: IssueSettings
+  readonly policies: Policies
+  readonly keys: Keys
+  readonly configOf: (mount: Mount) => Promise<Values<typeof configFields>>
+  readonly issue: (mount: Mount, facts: TokenFacts, request: CredsRequest, txn: string) => Promise<Issued>
+  readonly simulate: (mount: Mount, role: string, agent: DescribedAgent, ask: Ask) => Promise<object>
+  readonly open: (mount: Mount) => Promise<void>
+  readonly close: (mount: Mount) => Promise<void>
+}
+
+export type IssueParts = {
+  readonly world: World
+  readonly store: Store
+  readonly signer: Signer
+  readonly audit: Audit
+  readonly mounts: MountTable
+  readonly metrics: Metrics
+  readonly settle: Settle
+  readonly attest: { readonly settings: AttestSettings; readonly appraiser: Appraiser }
+  readonly ownUrl: () => string
+}
+
+export function openIssue(parts: IssueParts): Issue {
+  const { world, store, signer, audit, mounts, metrics, settle, attest } = parts
+  const settings = openIssueSettings(store)
+  const policies = openPolicies(settings, world.monotonic)
+  const keys = openKeys(signer, settings, parts.ownUrl)
+  const { appraiser, settings: attestSettings } = attest
+  const creds = openCreds({ world, audit, mounts, attestSettings, appraiser, settings, policies, keys, signer })
+  return {
+    settings,
+    policies,
+    keys,
+    configOf: async mount => (await settings.config.get(mount.id, CONFIG)) ?? parseFields(configFields, {}).values,
+    issue: async (mount, facts, request, txn) => {
+      const fields = {
+        accessor: hashed(facts.accessor),
+        tpm_id: plain(facts.meta['tpm_id'] ?? ''),
+        plugin: hashed(request.plugin ?? ''),
+        action: hashed(request.action ?? ''),
+      }
+      const place = { txn, operation: 'update', mount: mount.path, path: `creds/${request.role}`, fields }
+      const issued = settle(await creds.issue(mount, facts, request, txn), place, 'reason')
+      metrics.issues.inc({ issuer: issued.issuer })
+      return issued
+    },
+    simulate: async (mount, role, described, ask) =>
+      explain(await creds.simulate(mount, role, await complete(attestSettings, mounts, described), ask)),
+    open: mount => keys.create(mount),
+    close: async mount => {
+      await keys.destroy(mount).catch((error: unknown) => {
+        world.log.warn({ error, mount: mount.path }, 'the signing key of a disabled mount could not be destroyed')
+      })
+      policies.changed(mount)
+      await store.deleteAll(`${mount.id}/`)
+    },
+  }
+}
+
+/** The described agent with what is on record of its TPM. */
+async function complete(settings: AttestSettings, mounts: MountTable, described: DescribedAgent): Promise<Agent> {
+  const path = `${described.mount.replace(/\/+$/, '')}/`
+  const login = mounts.find(`${path}login`)
+  const tpm = login ? await settings.tpm.get(login.id, described.tpmId) : undefined
+  return {
+    tpmId: described.tpmId,
+    mount: path,
+    role: described.role,
+    entityId: '',
+    maker: tpm?.maker ?? '',
+    firmwareVersion: '',
+    labels: tpm?.labels ?? [],
+    keyThumbprint: described.keyBound ? 'the key of the agent' : '',
+    tokenTtlSeconds: Number.POSITIVE_INFINITY,
+    attestationAgeSeconds: 0,
+    fresh: described.fresh,
+  }
+}
+
+function explain(verdict: Awaited<ReturnType<ReturnType<typeof openCreds>['simulate']>>): object {
+  if (!verdict.ok)
+    return {
+      allowed: false,
+      code: verdict.code,
+      reason: refusals[verdict.code].means,
+      detail: verdict.detail,
+      next: refusals[verdict.code].next,
+    }
+  const { plugin, action, scope, audience, ttlSeconds, keyThumbprint, reasons } = verdict.value
+  return { allowed: true, plugin, action, scope, audience, ttl: ttlSeconds, key_bound: keyThumbprint !== '', policies: reasons }
+}

@@ -1,0 +1,97 @@
+import { type Collection, openCollection } from '../collection.ts'
+import { BrokerError } from '../errors.ts'
+import { duration, list, required, text, type Values } from '../fields.ts'
+import { issuers } from '../issuers/index.ts'
+import { checkPolicy } from '../policy/index.ts'
+import type { Store } from '../vault/store.ts'
+
+/** No credential lives longer than this, whatever is configured. */
+export const CEILING_SECONDS = 3600
+export const DEFAULT_SECONDS = 900
+
+/** What an operator configures on a `broker` mount. */
+export const configFields = {
+  issuer: text(
+    'URL of this mount as relying parties reach it, without a slash at the end; `iss` of what is issued. The address of this service when empty.',
+    {
+      fallback: '',
+    },
+  ),
+  actions: list('Actions that policies may name. A policy that names another is refused when it is written.'),
+}
+
+export const policyFields = {
+  policy: required(text('Cedar policies: which Agent may do which Action with which Plugin.', { max: 65_536 })),
+}
+
+export const roleFields = {
+  issuer: text('What is issued.', { fallback: 'jwt', choices: Object.keys(issuers) }),
+  plugins: required(list('Plugins that the role serves.')),
+  actions: required(list('Actions that the role serves.')),
+  scopes: list('Ceiling: a request may ask for these and nothing else. No scope at all when empty.'),
+  audiences: required(list('Audiences that the role issues for; the first when a request names none.')),
+  ttl: duration('Life of a credential when the request names none.', { fallback: DEFAULT_SECONDS }),
+  max_ttl: duration('Longest life that a request may ask for, at most an hour.', { fallback: CEILING_SECONDS }),
+  attestation: text('`login`: the quote at login counts. `request`: every request brings a quote of its own.', {
+    fallback: 'login',
+    choices: ['login', 'request'],
+  }),
+  bind_key: text('Whether what is issued is bound to the key of the machine (`cnf`).', {
+    fallback: 'required',
+    choices: ['required', 'optional'],
+  }),
+  login_roles: list('Roles of the auth mount that may ask. Any when empty.'),
+}
+export type RoleRecord = Values<typeof roleFields>
+
+export type IssueSettings = {
+  readonly config: Collection<typeof configFields>
+  readonly policy: Collection<typeof policyFields>
+  readonly role: Collection<typeof roleFields>
+}
+
+export const CONFIG = 'config'
+
+export function openIssueSettings(store: Store): IssueSettings {
+  const config = openCollection(store, CONFIG, configFields, { check: record => checkConfig(record) })
+  const policy = openCollection(store, 'policy', policyFields, {
+    check: async (record, mountId, name) =>
+      checkPolicyText(name, record.policy, (await config.get(mountId, CONFIG))?.actions ?? []),
+  })
+  const role = openCollection(store, 'role', roleFields, {
+    check: async (record, mountId) => checkRole(record, (await config.get(mountId, CONFIG))?.actions ?? []),
+  })
+  return { config, policy, role }
+}
+
+function checkConfig(record: Values<typeof configFields>): void {
+  if (record.issuer === '') return
+  const url = URL.canParse(record.issuer) ? new URL(record.issuer) : undefined
+  const plain =
+    url && ['http:', 'https:'].includes(url.protocol) && url.search === '' && url.hash === '' && !record.issuer.endsWith('/')
+  if (!plain)
+    throw new BrokerError('bad_request', 'issuer: wanted an http or https URL without query and without a slash at the end')
+}
+
+function checkPolicyText(name: string, policy: string, actions: readonly string[]): void {
+  if (actions.length === 0)
+    throw new BrokerError('bad_request', 'write the actions into config first: policies are checked against them')
+  const checked = checkPolicy(name, policy, actions)
+  if (checked.ok) return
+  const sentences = checked.errors.map(error => `line ${error.line}, column ${error.column}: ${error.message}`)
+  throw new BrokerError('bad_request', `policy: ${sentences.join('; ')}`)
+}
+
+function checkRole(record: RoleRecord, known: readonly string[]): void {
+  const stray = record.actions.find(action => !known.includes(action))
+  if (stray) throw new BrokerError('bad_request', `actions: ${stray} is not among the actions in config`)
+  for (const name of ['plugins', 'actions', 'audiences'] as const) {
+    if (record[name].length === 0) throw new BrokerError('bad_request', `${name}: wanted at least one`)
+  }
+  const spaced = record.scopes.find(scope => /[\s"\\]/.test(scope))
+  if (spaced !== undefined)
+    throw new BrokerError('bad_request', 'scopes: wanted scope tokens without space, quote and backslash (RFC 6749, 3.3)')
+  if (record.ttl < 1 || record.max_ttl < record.ttl)
+    throw new BrokerError('bad_request', 'ttl: wanted at least a second and at most max_ttl')
+  if (record.max_ttl > CEILING_SECONDS) throw new BrokerError('bad_request', `max_ttl: wanted at most ${CEILING_SECONDS} seconds`)
+}

@@ -1,0 +1,28 @@
+import { Secret } from '../secret.ts'
+import type { Grant, Issuer, IssuerPorts } from './issuer.ts'
+
+/** A JWT access token (RFC 9068), signed inside transit; bound to the key of the machine by `cnf.jkt` (RFC 7800, RFC 9449). */
+export const jwt: Issuer = {
+  summary: 'A JWT access token, verified offline with the JWKS of this mount.',
+  issue: async (grant, ports) => {
+    const key = await ports.key()
+    const token = await ports.sign(key, 'at+jwt', claimsOf(grant, ports))
+    return { token: new Secret(token), tokenType: grant.keyThumbprint ? 'DPoP' : 'Bearer', kid: key.latest.kid }
+  },
+}
+
+function claimsOf(grant: Grant, ports: IssuerPorts): object {
+  return {
+    iss: ports.issuerUrl,
+    sub: grant.plugin,
+    aud: grant.audience,
+    client_id: grant.tpmId,
+    ...(grant.scope.length > 0 ? { scope: grant.scope.join(' ') } : {}),
+    action: grant.action,
+    iat: grant.issuedAt,
+    exp: grant.issuedAt + grant.ttlSeconds,
+    jti: grant.jti,
+    txn: grant.txn,
+    ...(grant.keyThumbprint ? { cnf: { jkt: grant.keyThumbprint } } : {}),
+  }
+}

@@ -1,0 +1,124 @@
+import { randomUUID } from 'node:crypto'
+import { BrokerError } from './errors.ts'
+import type { Secret } from './secret.ts'
+import type { Vault } from './vault/client.ts'
+import type { Store } from './vault/store.ts'
+
+/** What this broker serves: auth mounts, which have a real `jwt` mount behind them, and secrets mounts, which have nothing behind them in Vault. */
+export const mountTypes = { 'tpm-quote': 'auth', broker: 'secret' } as const
+export type MountType = keyof typeof mountTypes
+
+export type Mount = {
+  readonly type: MountType
+  /** canonical with its trailing slash: `auth/tpm-quote/`, `broker/` */
+  readonly path: string
+  /** stays when the mount moves; state and keys are kept under it */
+  readonly id: string
+  readonly accessor: string
+  readonly description: string
+  readonly defaultTtlSeconds: number
+  readonly maxTtlSeconds: number
+}
+
+export type MountTable = {
+  /** the mount that a canonical path lies in: synchronous, from the last look */
+  readonly find: (path: string) => Mount | undefined
+  readonly ofType: (type: MountType) => readonly Mount[]
+  readonly refresh: () => Promise<void>
+  /** @throws BrokerError bad_request when the path is taken */
+  readonly addBroker: (
+    path: string,
+    given: { description: string; defaultTtlSeconds: number; maxTtlSeconds: number },
+  ) => Promise<Mount>
+  readonly dropBroker: (mount: Mount) => Promise<void>
+  readonly stop: () => void
+}
+
+/** In the options of a `jwt` mount of Vault this says that it stands behind one of ours: Vault's own table is the one truth on auth mounts. */
+export const MARK = { option: 'assay', value: 'tpm-quote' } as const
+
+const LOOK_MS = 5_000
+const TABLE = 'mounts'
+
+export async function openMountTable(
+  vault: Vault,
+  store: Store,
+  token: () => Secret,
+  onError: (error: unknown) => void,
+): Promise<MountTable> {
+  let mounts: readonly Mount[] = []
+  const refresh = async () => {
+    const [auths, own] = await Promise.all([vault.read('sys/auth', { as: token() }), store.fresh<readonly Mount[]>(TABLE)])
+    const marked = Object.entries(auths?.data ?? {}).flatMap(([path, row]) => authMount(path, row as AuthRow))
+    mounts = [...marked, ...(own?.value ?? [])]
+  }
+  const change = async (make: (rows: readonly Mount[]) => readonly Mount[]) => {
+    const kept = await store.fresh<readonly Mount[]>(TABLE)
+    await store.put(TABLE, make(kept?.value ?? []), kept?.version ?? 0)
+    await refresh()
+  }
+  const timer = setInterval(() => void refresh().catch(onError), LOOK_MS).unref()
+  await refresh()
+  return {
+    find: path => mounts.find(mount => `${path}/`.startsWith(mount.path)),
+    ofType: type => mounts.filter(mount => mount.type === type),
+    refresh,
+    addBroker: async (path, given) => {
+      await free(vault, token(), path, mounts)
+      const id = randomUUID()
+      const mount: Mount = { type: 'broker', path, id, accessor: `broker_${id.slice(0, 8)}`, ...given }
+      await change(rows => [...refuseTaken(rows, path), mount])
+      return mount
+    },
+    dropBroker: mount => change(rows => rows.filter(row => row.id !== mount.id)),
+    stop: () => clearInterval(timer),
+  }
+}
+
+type AuthRow = {
+  type: string
+  uuid: string
+  accessor: string
+  description: string
+  options: Record<string, string> | null
+  config: { default_lease_ttl: number; max_lease_ttl: number }
+}
+
+function authMount(path: string, row: AuthRow): readonly Mount[] {
+  if (row.type !== 'jwt' || row.options?.[MARK.option] !== MARK.value) return []
+  const { default_lease_ttl: defaultTtlSeconds, max_lease_ttl: maxTtlSeconds } = row.config
+  return [
+    {
+      type: 'tpm-quote',
+      path: `auth/${path}`,
+      id: row.uuid,
+      accessor: row.accessor,
+      description: row.description,
+      defaultTtlSeconds,
+      maxTtlSeconds,
+    },
+  ]
+}
+
+/** Vault's own rule: no mount may lie within another. */
+function collide(one: string, other: string): boolean {
+  return one.startsWith(other) || other.startsWith(one)
+}
+
+async function free(vault: Vault, as: Secret, path: string, own: readonly Mount[]): Promise<void> {
+  const native = await vault.read('sys/mounts', { as })
+  const paths = [
+    ...Object.keys(native?.data ?? {}),
+    ...own.filter(row => row.type === 'broker').map(row => row.path),
+    'auth/',
+    'sys/',
+  ]
+  const taken = paths.find(other => collide(path, other))
+  if (taken) throw new BrokerError('bad_request', `path is already in use at ${taken}`)
+}
+
+function refuseTaken(rows: readonly Mount[], path: string): readonly Mount[] {
+  const taken = rows.find(row => collide(path, row.path))
+  if (taken) throw new BrokerError('bad_request', `path is already in use at ${taken.path}`)
+  return rows
+}

@@ -1,0 +1,58 @@
+import { type Refusal as EvidenceRefusal, refusals as evidence, type Verdict as VerdictOf } from '#attestation'
+
+type Row = { readonly family: string; readonly means: string; readonly next: string }
+
+/** Reasons that need more than the evidence to see: the challenge, the records, the policy. With those of the evidence this is every refusal there is. */
+const own = {
+  CHALLENGE_UNKNOWN: row('challenge', 'this replica did not make the challenge', 'take a new challenge'),
+  CHALLENGE_USED: row('challenge', 'the challenge was answered already', 'take a new challenge'),
+  CHALLENGE_EXPIRED: row('challenge', 'the challenge is too old', 'take a new challenge and answer it at once'),
+  CHALLENGE_WRONG_KEY: row('challenge', 'the challenge was given to another attestation key', 'take a challenge for this key'),
+  SESSION_BINDING: row('challenge', 'the challenge was given for another request', 'take a challenge for this very request'),
+  AUDIENCE: row('challenge', 'the challenge was given for another audience', 'take a challenge for this audience'),
+  AK_NOT_ENROLLED: row('enrolment', 'the attestation key is not enrolled', 'enrol the machine'),
+  EK_TYPE: row('enrolment', 'this kind of endorsement key is not accepted here', 'use an endorsement key of the configured type'),
+  EK_IN_USE: row('enrolment', 'the attestation key is enrolled for another machine', 'make a new attestation key'),
+  ACTIVATION: row(
+    'enrolment',
+    'the credential was not activated by this TPM',
+    'activate the credential with the key that was offered',
+  ),
+  NOT_LISTED: row('enrolment', 'the TPM is not registered', 'have the operator register the id of the TPM'),
+  HIERARCHY: row(
+    'enrolment',
+    'attestation keys of this hierarchy are not accepted here',
+    'make the key in the endorsement hierarchy',
+  ),
+  NO_ANCHORS: row('enrolment', 'no trust anchor is configured', 'have the operator write the root of the maker under ca/'),
+  TPM_DISABLED: row('enrolment', 'the TPM was disabled by an operator', 'ask the operator'),
+  ROLE: row('authorization', 'there is no such role, or this TPM may not use it', 'ask the operator for the name of the role'),
+  NOT_ATTESTED: row('authorization', 'the token was not issued to an attested machine', 'log in with a quote'),
+  QUOTE_REQUIRED: row(
+    'authorization',
+    'the role wants a quote with the request itself',
+    'take a challenge for this request and quote it',
+  ),
+  KEY_NOT_BOUND: row(
+    'authorization',
+    'the role wants a bound key and none was bound at login',
+    'log in with the thumbprint of a key',
+  ),
+  PLUGIN: row('authorization', 'the role does not serve this plugin', 'ask for a plugin of the role'),
+  ACTION: row('authorization', 'the role does not serve this action', 'ask for an action of the role'),
+  SCOPE: row('authorization', 'the scope is above the ceiling of the role', 'ask for a scope within the ceiling'),
+  AUDIENCE_CEILING: row('authorization', 'the role does not issue for this audience', 'ask for an audience of the role'),
+  TTL: row('authorization', 'nothing is left of the life of the token', 'log in again'),
+  NO_POLICY: row('policy', 'no policy is configured', 'have the operator write a policy'),
+  POLICY_DENIED: row('policy', 'no policy permits this', 'ask for what a policy permits'),
+  POLICY_FORBIDDEN: row('policy', 'a policy forbids this', 'ask for what no policy forbids'),
+  POLICY_ERROR: row('policy', 'a policy could not be evaluated', 'have the operator correct the policy'),
+} as const satisfies Record<string, Row>
+
+export const refusals: Readonly<Record<RefusalCode, Row>> = { ...evidence, ...own }
+export type RefusalCode = EvidenceRefusal | keyof typeof own
+export type Verdict<T> = VerdictOf<T, RefusalCode>
+
+function row(family: string, means: string, next: string): Row {
+  return { family, means, next }
+}

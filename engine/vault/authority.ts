@@ -1,0 +1,139 @@
+import { createHash } from 'node:crypto'
+import { LRUCache } from 'lru-cache'
+import { BrokerError } from '../errors.ts'
+import { gatherBy } from '../gather.ts'
+import type { Secret } from '../secret.ts'
+import { type Vault, VaultRefusal } from './client.ts'
+import type { Session } from './session.ts'
+
+/** Who asks: a token and the namespace header it came with. */
+export type Caller = { readonly token: Secret | undefined }
+export type Capability = 'create' | 'read' | 'update' | 'delete' | 'list' | 'sudo'
+
+/** What Vault knows of a token, without costing it a use. */
+export type TokenFacts = {
+  readonly accessor: string
+  /** login path, such as `auth/tpm-quote/login` */
+  readonly path: string
+  readonly meta: Readonly<Record<string, string>>
+  readonly entityId: string
+  readonly policies: readonly string[]
+  /** whole seconds left; Infinity for a token that does not expire */
+  readonly ttlSeconds: number
+  readonly numUses: number
+}
+
+/** Vault decides who may do what; nothing is remembered from one request to the next, so a revoked token is refused at once. */
+export type Authority = {
+  /** @throws BrokerError permission_denied when the token is bad or Vault does not allow one of these on the path */
+  readonly require: (caller: Caller, path: string, anyOf: readonly Capability[]) => Promise<void>
+  readonly allows: (caller: Caller, path: string, anyOf: readonly Capability[]) => Promise<boolean>
+  /** `require`, and what Vault knows of the token. */
+  readonly identify: (caller: Caller, path: string, anyOf: readonly Capability[]) => Promise<TokenFacts>
+}
+
+const PATHS = 100
+const TOKENS = 10_000
+const DENIED = 'permission denied'
+
+export function openAuthority(vault: Vault, session: Session): Authority {
+  const capabilities = gatherBy<Ask, readonly string[]>(
+    ask => hashOf(ask.token),
+    asks => capabilitiesOf(vault, asks),
+    PATHS,
+  )
+  const facts = gatherBy<Secret, TokenFacts>(hashOf, tokens => factsOf(vault, session, tokens), PATHS)
+  // Requests that arrive together with one token ask Vault together. A token with a limited number of uses pays one per request
+  // instead, and is looked up before its last use is gone. That a token has no limit never changes, so it may be remembered
+  const unlimited = new LRUCache<string, true>({ max: TOKENS })
+  const granted = async (token: Secret, path: string, anyOf: readonly Capability[]) => {
+    const ask = { token, path }
+    const answer = unlimited.has(hashOf(token)) ? await capabilities(ask) : (await capabilitiesOf(vault, [ask]))[0]
+    return covers(answer ?? ['deny'], anyOf)
+  }
+  const allows = (caller: Caller, path: string, anyOf: readonly Capability[]) => granted(present(caller), path, anyOf)
+  const require = async (caller: Caller, path: string, anyOf: readonly Capability[]) => {
+    if (!(await allows(caller, path, anyOf))) throw new BrokerError('permission_denied', DENIED)
+  }
+  return {
+    allows,
+    require,
+    identify: async (caller, path, anyOf) => {
+      const token = present(caller)
+      if (unlimited.has(hashOf(token))) return (await Promise.all([facts(token), require(caller, path, anyOf)]))[0]
+      const known = await facts(token)
+      if (known.numUses === 0) unlimited.set(hashOf(token), true)
+      await require(caller, path, anyOf)
+      return known
+    },
+  }
+}
+
+function covers(granted: readonly string[], anyOf: readonly Capability[]): boolean {
+  if (granted.includes('deny')) return false
+  return granted.includes('root') || anyOf.some(one => granted.includes(one))
+}
+
+type Ask = { readonly token: Secret; readonly path: string }
+
+function present(caller: Caller): Secret {
+  if (!caller.token) throw new BrokerError('permission_denied', DENIED)
+  return caller.token
+}
+
+/** Tokens are compared by hash, so that no map of live tokens lies about in memory. */
+function hashOf(token: Secret): string {
+  return createHash('sha256').update(token.reveal()).digest('base64')
+}
+
+async function capabilitiesOf(vault: Vault, asks: readonly Ask[]): Promise<readonly (readonly string[])[]> {
+  const paths = [...new Set(asks.map(ask => ask.path))]
+  const reply = await vault.write('sys/capabilities-self', { paths }, { as: asks[0]?.token }).catch(denied)
+  return asks.map(({ path }) => {
+    const granted = reply?.data?.[path]
+    // an answer that cannot be read is no permission
+    return Array.isArray(granted) ? granted.filter(one => typeof one === 'string') : ['deny']
+  })
+}
+
+function denied(error: unknown): never {
+  if (error instanceof VaultRefusal) throw new BrokerError('permission_denied', explain(error), { cause: error })
+  throw error
+}
+
+/** A live token without the default policy may not ask what it may do: say so, or its owner will look for the fault for days. */
+function explain(error: VaultRefusal): string {
+  const invalid = error.errors.some(one => one.includes('invalid token') || one.includes('bad token'))
+  return invalid ? DENIED : `${DENIED}: the token may not use sys/capabilities-self, which the default policy allows`
+}
+
+async function factsOf(vault: Vault, session: Session, tokens: readonly Secret[]): Promise<readonly TokenFacts[]> {
+  const body = { token: tokens[0]?.reveal() ?? '' }
+  const reply = await vault.write('auth/token/lookup', body, { as: session.token() }).catch(async (error: unknown) => {
+    if (!(error instanceof VaultRefusal)) throw error
+    // Vault answers "bad token" for the caller's and "permission denied" for ours
+    if (error.errors.some(one => one.includes('bad token'))) throw new BrokerError('permission_denied', DENIED, { cause: error })
+    await session.lost()
+    throw new BrokerError('unavailable', 'the broker lost its vault token and logs in again: try again', { cause: error })
+  })
+  const facts = readFacts(reply?.data)
+  return tokens.map(() => facts)
+}
+
+function readFacts(data: Readonly<Record<string, unknown>> | null | undefined): TokenFacts {
+  const { accessor, path, meta, entity_id, policies, identity_policies, ttl, num_uses, expire_time } = data ?? {}
+  if (typeof path !== 'string' || typeof ttl !== 'number')
+    throw new BrokerError('unavailable', 'vault answered a token lookup without facts')
+  return {
+    accessor: text(accessor),
+    path,
+    meta: (meta ?? {}) as Readonly<Record<string, string>>,
+    entityId: text(entity_id),
+    policies: [...names(policies), ...names(identity_policies)],
+    ttlSeconds: expire_time === null ? Number.POSITIVE_INFINITY : ttl,
+    numUses: typeof num_uses === 'number' ? num_uses : 0,
+  }
+}
+
+const text = (value: unknown) => (typeof value === 'string' ? value : '')
+const names = (value: unknown): readonly string[] => (Array.isArray(value) ? value.filter(one => typeof one === 'string') : [])

@@ -1,0 +1,95 @@
+import { Secret } from '../secret.ts'
+import { absent, type Vault } from './client.ts'
+
+/** Where in Vault the broker keeps its things. */
+export type Places = {
+  /** transit mount with the signing keys, all named `assay-...` */
+  readonly transit: string
+  /** KV v2 mount with all durable state */
+  readonly kv: string
+  readonly approle: string
+  /** name of the policy and of the AppRole role */
+  readonly name: string
+}
+
+export const PLACES: Places = { transit: 'transit', kv: 'assay', approle: 'approle', name: 'assay' }
+
+type Rule = { readonly path: string; readonly capabilities: readonly string[]; readonly why: string }
+
+/** Everything that the running service may do at Vault. It may neither create tokens nor export a key. */
+export const rules = (places: Places): readonly Rule[] => [
+  { path: `${places.kv}/data/*`, capabilities: ['create', 'read', 'update'], why: 'durable state' },
+  { path: `${places.kv}/metadata/*`, capabilities: ['list', 'delete'], why: 'lists and deletion of durable state' },
+  {
+    path: `${places.transit}/keys/assay-*`,
+    capabilities: ['create', 'read', 'update', 'delete'],
+    why: 'signing keys: made, read, rotated, destroyed with their mount',
+  },
+  { path: `${places.transit}/sign/assay-*`, capabilities: ['update'], why: 'signing' },
+  { path: 'auth/token/lookup', capabilities: ['update'], why: 'what the token of a caller says, without costing it a use' },
+  { path: 'auth/token/renew-self', capabilities: ['update'], why: 'the own token' },
+  { path: 'auth/token/revoke-self', capabilities: ['update'], why: 'the own token, at shutdown' },
+  { path: 'sys/mounts', capabilities: ['read'], why: 'which paths are taken' },
+  { path: 'sys/auth', capabilities: ['read'], why: 'which auth mounts are of type tpm-quote' },
+]
+
+/** The policy in Vault's HCL, one stanza a rule. */
+export function policyHcl(places: Places): string {
+  const stanza = ({ path, capabilities, why }: Rule) =>
+    `# ${why}\npath "${path}" {\n  capabilities = [${capabilities.map(one => `"${one}"`).join(', ')}]\n}\n`
+  return rules(places).map(stanza).join('\n')
+}
+
+/** The commands that an operator runs once; `policy.hcl` holds `policyHcl`. */
+export function setupCommands(places: Places): readonly string[] {
+  const role = `auth/${places.approle}/role/${places.name}`
+  return [
+    `vault secrets enable -path=${places.transit} transit`,
+    `vault secrets enable -path=${places.kv} -version=2 kv`,
+    `vault auth enable -path=${places.approle} approle`,
+    `vault policy write ${places.name} policy.hcl`,
+    `vault write ${role} ${Object.entries(approleOf(places))
+      .map(([key, value]) => `${key}=${value}`)
+      .join(' ')}`,
+    `vault read -field=role_id ${role}/role-id`,
+    `vault write -f -field=secret_id ${role}/secret-id`,
+  ]
+}
+
+const approleOf = (places: Places) => ({
+  token_policies: places.name,
+  token_ttl: '1h',
+  token_max_ttl: '24h',
+  token_no_default_policy: true,
+})
+
+/** Applies the same list with an operator's token; what is there already stays. Returns what the service logs in with. */
+export async function provision(vault: Vault, places: Places, as: Secret): Promise<{ roleId: string; secretId: Secret }> {
+  const [mounts, auths] = await Promise.all([vault.read('sys/mounts', { as }), vault.read('sys/auth', { as })])
+  const missing = (table: typeof mounts, path: string) => !Object.hasOwn(table?.data ?? {}, `${path}/`)
+  if (missing(mounts, places.transit)) await vault.write(`sys/mounts/${places.transit}`, { type: 'transit' }, { as })
+  if (missing(mounts, places.kv)) await vault.write(`sys/mounts/${places.kv}`, { type: 'kv', options: { version: '2' } }, { as })
+  if (missing(auths, places.approle)) await vault.write(`sys/auth/${places.approle}`, { type: 'approle' }, { as })
+  await vault.write(`sys/policies/acl/${places.name}`, { policy: policyHcl(places) }, { as })
+  const role = `auth/${places.approle}/role/${places.name}`
+  await vault.write(role, approleOf(places), { as })
+  await usable(vault, places, as)
+  const [id, secret] = await Promise.all([vault.read(`${role}/role-id`, { as }), vault.write(`${role}/secret-id`, {}, { as })])
+  return { roleId: String(id?.data?.['role_id']), secretId: new Secret(String(secret?.data?.['secret_id'])) }
+}
+
+const POLL_MS = 20
+const POLLS = 250
+
+/** A new KV v2 mount answers 400 until it has upgraded itself: wait until it lists. */
+async function usable(vault: Vault, places: Places, as: Secret): Promise<void> {
+  for (let poll = 1; ; poll++) {
+    const answer = await absent(vault.list(`${places.kv}/metadata/`, { as })).then(
+      () => undefined,
+      (error: unknown) => error,
+    )
+    if (answer === undefined) return
+    if (poll === POLLS) throw answer
+    await new Promise(resolve => setTimeout(resolve, POLL_MS))
+  }
+}

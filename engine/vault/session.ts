@@ -1,0 +1,94 @@
+import { BrokerError } from '../errors.ts'
+import { Secret } from '../secret.ts'
+import type { World } from '../world.ts'
+import { type Vault, VaultRefusal } from './client.ts'
+
+/** The broker's own identity at Vault: an AppRole token, renewed in time, replaced when it is lost. */
+export type Session = {
+  /** @throws BrokerError unavailable while there is no token */
+  readonly token: () => Secret
+  /** Vault refused our own token: log in again now, once for all who noticed. */
+  readonly lost: () => Promise<void>
+  readonly ready: () => boolean
+  readonly stop: () => Promise<void>
+}
+
+export type AppRole = { readonly mount: string; readonly roleId: string; readonly secretId: () => Promise<Secret> }
+
+const RETRY_MIN_MS = 500
+const RETRY_MAX_MS = 15_000
+
+/** Logs in by AppRole; renews at two thirds of the token's life, logs in anew when that fails, and keeps trying with growing pauses.
+ *  @throws BrokerError unavailable, VaultRefusal when the first login fails */
+export async function openSession(vault: Vault, approle: AppRole, world: World): Promise<Session> {
+  let token: Secret | undefined
+  let timer: NodeJS.Timeout | undefined
+  let flight: Promise<void> | undefined
+  let stopped = false
+
+  const schedule = (ms: number, next: () => Promise<void>) => {
+    clearTimeout(timer)
+    if (!stopped) timer = setTimeout(() => void next(), ms).unref()
+  }
+  const hold = (auth: Auth) => {
+    token = new Secret(auth.client_token)
+    schedule((auth.lease_duration * 1000 * 2) / 3, () => renew(auth.renewable))
+  }
+  const login = async () => {
+    const secretId = await approle.secretId()
+    const reply = await vault.write(`auth/${approle.mount}/login`, { role_id: approle.roleId, secret_id: secretId.reveal() })
+    hold(authOf(reply?.auth))
+  }
+  const renew = async (renewable: boolean) => {
+    if (!renewable) return again(RETRY_MIN_MS)
+    try {
+      const reply = await vault.write('auth/token/renew-self', {}, { as: current() })
+      const auth = authOf(reply?.auth)
+      // close to its maximum a renewal gives next to nothing: a new login gives a whole life
+      if (auth.lease_duration < 2) return again(RETRY_MIN_MS)
+      hold(auth)
+    } catch (error) {
+      world.log.warn({ error }, 'the broker token could not be renewed: logging in again')
+      await again(RETRY_MIN_MS)
+    }
+  }
+  const again = async (pause: number): Promise<void> => {
+    flight ??= login().finally(() => {
+      flight = undefined
+    })
+    try {
+      await flight
+    } catch (error) {
+      // a refusal means that the token we hold is worth nothing either; an outage does not
+      if (error instanceof VaultRefusal) token = undefined
+      world.log.error({ error }, 'the broker could not log in to vault')
+      schedule(pause, () => again(Math.min(pause * 2, RETRY_MAX_MS)))
+    }
+  }
+  const current = (): Secret => {
+    if (!token) throw new BrokerError('unavailable', 'the broker is not logged in to vault')
+    return token
+  }
+  await login()
+  return {
+    token: current,
+    lost: () => again(RETRY_MIN_MS),
+    ready: () => token !== undefined,
+    stop: async () => {
+      stopped = true
+      clearTimeout(timer)
+      if (token) await vault.write('auth/token/revoke-self', {}, { as: token }).catch(() => undefined)
+      token = undefined
+    },
+  }
+}
+
+type Auth = { client_token: string; lease_duration: number; renewable: boolean }
+
+function authOf(auth: Readonly<Record<string, unknown>> | null | undefined): Auth {
+  const { client_token, lease_duration, renewable } = (auth ?? {}) as Partial<Auth>
+  if (typeof client_token !== 'string' || client_token === '' || typeof lease_duration !== 'number') {
+    throw new BrokerError('unavailable', 'vault answered a login without a token')
+  }
+  return { client_token, lease_duration, renewable: renewable === true }
+}

@@ -1,0 +1,86 @@
+import { LRUCache } from 'lru-cache'
+import { BrokerError } from '../errors.ts'
+import type { Secret } from '../secret.ts'
+import { absent, type Vault, VaultRefusal } from './client.ts'
+
+export type Kept<T> = { readonly value: T; readonly version: number }
+
+/** Durable state. `get` may be up to `FRESH_MS` old, unless this process wrote it; `cas` 0 creates only.
+ *  @throws BrokerError conflict when `cas` is not the current version, unavailable when the store cannot be reached */
+export type Store = {
+  readonly get: <T>(path: string) => Promise<Kept<T> | undefined>
+  /** past the cache */
+  readonly fresh: <T>(path: string) => Promise<Kept<T> | undefined>
+  readonly put: (path: string, value: object, cas?: number) => Promise<void>
+  readonly list: (path: string) => Promise<readonly string[]>
+  readonly delete: (path: string) => Promise<void>
+  /** everything under a folder, given with its trailing slash */
+  readonly deleteAll: (folder: string) => Promise<void>
+}
+
+/** How long another replica may still see what was changed here: the stated latency of disabling and of policy changes. */
+export const FRESH_MS = 5_000
+const MAX_KEPT = 10_000
+
+/** State in a KV v2 mount, read through a small cache with one flight per path. */
+export function openStore(vault: Vault, mount: string, token: () => Secret): Store {
+  const cache = new LRUCache<string, { kept: Kept<unknown> | undefined }>({ max: MAX_KEPT, ttl: FRESH_MS })
+  const flights = new Map<string, Promise<Kept<unknown> | undefined>>()
+  let writes = 0
+
+  const fetch = async (path: string): Promise<Kept<unknown> | undefined> => {
+    const before = writes
+    const reply = await absent(vault.read(`${mount}/data/${path}`, { as: token() }))
+    const kept = keptOf(reply?.data)
+    // what was read while something was written may be from before the write: good for this reader, not for the next
+    if (writes === before) cache.set(path, { kept })
+    return kept
+  }
+  const shared = (path: string) => {
+    const flight = flights.get(path) ?? fetch(path).finally(() => flights.delete(path))
+    flights.set(path, flight)
+    return flight
+  }
+  const change = async (path: string, make: () => Promise<unknown>) => {
+    writes += 1
+    try {
+      await make()
+    } finally {
+      writes += 1
+      flights.delete(path)
+      cache.delete(path)
+    }
+  }
+  const list = (path: string) => vault.list(`${mount}/metadata/${path}`, { as: token() })
+  const remove = (path: string) => change(path, () => absent(vault.delete(`${mount}/metadata/${path}`, { as: token() })))
+  const deleteAll = async (folder: string): Promise<void> => {
+    for (const name of await list(folder)) await (name.endsWith('/') ? deleteAll(folder + name) : remove(folder + name))
+  }
+  return {
+    get: async <T>(path: string) => {
+      const hit = cache.get(path)
+      return (hit ? hit.kept : await shared(path)) as Kept<T> | undefined
+    },
+    fresh: async <T>(path: string) => (await fetch(path)) as Kept<T> | undefined,
+    put: (path, value, cas) => {
+      const body = { data: { value }, ...(cas === undefined ? {} : { options: { cas } }) }
+      return change(path, () => vault.write(`${mount}/data/${path}`, body, { as: token() }).catch(conflict))
+    },
+    list,
+    delete: remove,
+    deleteAll,
+  }
+}
+
+function keptOf(data: Readonly<Record<string, unknown>> | null | undefined): Kept<unknown> | undefined {
+  const inner = data?.['data'] as { value?: unknown } | null | undefined
+  const version = (data?.['metadata'] as { version?: unknown } | undefined)?.version
+  if (!inner || typeof version !== 'number') return undefined
+  return { value: inner.value, version }
+}
+
+function conflict(error: unknown): never {
+  const raced = error instanceof VaultRefusal && error.status === 400 && error.errors.some(one => one.includes('check-and-set'))
+  if (raced) throw new BrokerError('conflict', 'somebody else changed this at the same time: read it and try again')
+  throw error
+}

@@ -1,0 +1,119 @@
+import { createPublicKey } from 'node:crypto'
+import { BrokerError } from '../errors.ts'
+import { gatherBy } from '../gather.ts'
+import type { Secret } from '../secret.ts'
+import { absent, type Vault } from './client.ts'
+
+/** One version of a signing key: what verifiers need to know of it. */
+export type KeyVersion = {
+  readonly version: number
+  readonly kid: string
+  readonly createdAt: string
+  readonly publicPem: string
+  readonly jwk: PublicJwk
+}
+export type PublicJwk = { readonly kty: 'EC'; readonly crv: 'P-256'; readonly x: string; readonly y: string }
+export type SigningKey = { readonly name: string; readonly latest: KeyVersion; readonly versions: readonly KeyVersion[] }
+
+/** Keys that never leave Vault's transit engine: ECDSA on P-256, named `assay-...`. */
+export type Signer = {
+  /** JWS signature (r || s, 64 bytes) by exactly this version; calls for one key that arrive together go in one `batch_input` */
+  readonly sign: (key: string, version: number, input: Buffer) => Promise<Buffer>
+  /** may be up to `KEYS_FRESH_MS` old, unless it was rotated here */
+  readonly key: (name: string) => Promise<SigningKey>
+  readonly create: (name: string) => Promise<void>
+  readonly rotate: (name: string) => Promise<SigningKey>
+  readonly destroy: (name: string) => Promise<void>
+}
+
+const KEYS_FRESH_MS = 5_000
+const BATCH = 256
+
+export function openSigner(vault: Vault, mount: string, token: () => Secret, monotonic: () => number): Signer {
+  const known = new Map<string, { key: SigningKey; at: number }>()
+  const load = async (name: string): Promise<SigningKey> => {
+    const reply = await absent(vault.read(`${mount}/keys/${name}`, { as: token() }))
+    const key = keyOf(name, reply?.data)
+    known.set(name, { key, at: monotonic() })
+    return key
+  }
+  type Task = { key: string; version: number; input: Buffer }
+  const signTogether = gatherBy<Task, Buffer>(
+    task => `${task.key} ${task.version}`,
+    tasks => signBatch(vault, `${mount}/sign/${tasks[0]?.key}`, tasks[0]?.version ?? 0, tasks, token()),
+    BATCH,
+  )
+  return {
+    sign: (key, version, input) => signTogether({ key, version, input }),
+    key: async name => {
+      const kept = known.get(name)
+      return kept && monotonic() - kept.at < KEYS_FRESH_MS ? kept.key : load(name)
+    },
+    create: async name => void (await vault.write(`${mount}/keys/${name}`, { type: 'ecdsa-p256' }, { as: token() })),
+    rotate: async name => {
+      await vault.write(`${mount}/keys/${name}/rotate`, {}, { as: token() })
+      return load(name)
+    },
+    destroy: async name => {
+      known.delete(name)
+      await vault.write(`${mount}/keys/${name}/config`, { deletion_allowed: true }, { as: token() })
+      await vault.delete(`${mount}/keys/${name}`, { as: token() })
+    },
+  }
+}
+
+async function signBatch(
+  vault: Vault,
+  path: string,
+  version: number,
+  tasks: readonly { input: Buffer }[],
+  as: Secret,
+): Promise<readonly Buffer[]> {
+  const body = {
+    batch_input: tasks.map(task => ({ input: task.input.toString('base64') })),
+    key_version: version,
+    hash_algorithm: 'sha2-256',
+    marshaling_algorithm: 'jws',
+  }
+  const results = (await vault.write(path, body, { as }))?.data?.['batch_results']
+  if (!Array.isArray(results) || results.length !== tasks.length)
+    throw new BrokerError('unavailable', 'transit answered for another number of inputs')
+  return results.map(result => signatureOf(result, version))
+}
+
+function signatureOf(result: { signature?: unknown }, version: number): Buffer {
+  const [scheme, signedBy, value] = String(result.signature).split(':')
+  const signature = Buffer.from(value ?? '', 'base64url')
+  if (scheme !== 'vault' || signedBy !== `v${version}` || signature.length !== 64) {
+    throw new BrokerError('unavailable', 'transit did not sign with the version that was asked for')
+  }
+  return signature
+}
+
+function keyOf(name: string, data: Readonly<Record<string, unknown>> | null | undefined): SigningKey {
+  if (!data) throw new BrokerError('unavailable', `the transit key ${name} does not exist`)
+  if (data['type'] !== 'ecdsa-p256') throw new BrokerError('unavailable', `the transit key ${name} is not of type ecdsa-p256`)
+  if (data['exportable'] !== false || data['allow_plaintext_backup'] !== false) {
+    throw new BrokerError('unavailable', `the transit key ${name} can be exported: it will not be used`)
+  }
+  const versions = Object.entries(data['keys'] as Record<string, { public_key: string; creation_time: string }>)
+    .map(([version, one]) => versionOf(name, Number(version), one))
+    .sort((a, b) => a.version - b.version)
+  const latest = versions.at(-1)
+  if (!latest || latest.version !== data['latest_version'])
+    throw new BrokerError('unavailable', `the transit key ${name} has no latest version`)
+  return { name, latest, versions }
+}
+
+function versionOf(name: string, version: number, one: { public_key: string; creation_time: string }): KeyVersion {
+  const { x, y } = createPublicKey(one.public_key).export({ format: 'jwk' })
+  if (x === undefined || y === undefined)
+    throw new BrokerError('unavailable', `version ${version} of the transit key ${name} is not on P-256`)
+  return {
+    version,
+    kid: `${name}-v${version}`,
+    createdAt: one.creation_time,
+    publicPem: one.public_key,
+    jwk: { kty: 'EC', crv: 'P-256', x, y },
+  }
+}

@@ -1,0 +1,43 @@
+import { type Broker, describeAnchors } from '#engine'
+import { collection, single } from '../records.ts'
+import type { Path } from '../table.ts'
+
+export const config = ({ attest }: Broker): Path =>
+  single(
+    'config',
+    attest.settings.config,
+    {
+      one: 'configuration of the mount',
+      description:
+        'Who may enrol, which TPMs are accepted, how long a challenge lives. Writing it also makes the mount trust the current version of its login key.',
+    },
+    mount => attest.configOf(mount),
+  )
+
+export const ca = ({ attest }: Broker): readonly Path[] =>
+  collection(
+    'ca',
+    attest.settings.ca,
+    {
+      one: 'set of trust anchors',
+      many: 'sets of trust anchors',
+      description:
+        'Certificates of TPM makers. An endorsement certificate has to lead to one of them; without any, no TPM can enrol.',
+    },
+    { show: record => describeAnchors(record.certificate) },
+  )
+
+export const reference = ({ attest }: Broker): readonly Path[] =>
+  collection('reference', attest.settings.reference, {
+    one: 'set of reference values',
+    many: 'sets of reference values',
+    description: 'PCR values that a machine may have. Roles name the sets that count for them.',
+  })
+
+export const tpm = ({ attest }: Broker): readonly Path[] =>
+  collection('tpm', attest.settings.tpm, {
+    one: 'TPM',
+    many: 'TPMs',
+    description:
+      'Enrolled and registered TPMs, by id: `sha256-` and the SHA-256 of the public endorsement key. Writing one registers it; `disabled=true` refuses it everywhere.',
+  })

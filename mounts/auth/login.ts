@@ -1,0 +1,81 @@
+import { type Broker, bytes, list, required, text } from '#engine'
+import { type Path, path } from '../table.ts'
+
+/** Sizes of what a TPM returns; the verifier has limits of its own. */
+export const evidenceFields = {
+  challenge: bytes('The challenge that this quote answers, base64.', { max: 256 }),
+  attest: bytes('TPMS_ATTEST, base64.', { max: 4096 }),
+  signature: bytes('TPMT_SIGNATURE, base64.', { max: 2048 }),
+  pcrs: text('Values of the quoted PCRs, as JSON: {"sha256": {"0": "<hex>"}}.', { max: 16_384 }),
+}
+
+const akName = required(text('Name of the attestation key, hex.', { max: 132 }))
+const role = required(text('Role to log in against.', { max: 128 }))
+const keyThumbprint = text('SHA-256 thumbprint of the key to bind (RFC 7638), base64url.', { fallback: '', max: 64 })
+
+export const challenge = (broker: Broker): Path =>
+  path({
+    pattern: 'challenge',
+    help: {
+      synopsis: 'Take a challenge.',
+      description:
+        'A challenge can be answered once, by one quote, with one request: the quote covers SHA-256(nonce || context), where the context is the SHA-256 of the request. It names the PCRs that the quote has to cover.',
+    },
+    unauthenticated: true,
+    audits: 'itself',
+    fields: {
+      operation: text('What the quote will be sent with.', { fallback: 'login', choices: ['login', 'creds'] }),
+      ak_name: akName,
+      role: { ...role, description: 'Role of this mount, which names the PCRs.' },
+      audience: text('Who will rely on what is issued.', { fallback: '', max: 2048 }),
+      key_thumbprint: keyThumbprint,
+      mount: text('For creds: the mount of type broker.', { fallback: '', max: 512 }),
+      creds_role: text('For creds: the role of that mount.', { fallback: '', max: 128 }),
+      plugin: text('For creds: the plugin.', { fallback: '', max: 256 }),
+      action: text('For creds: the action.', { fallback: '', max: 256 }),
+      scope: list('For creds: the scope.', { max: 256 }),
+    },
+    operations: {
+      update: {
+        summary: 'Draw a challenge for this request.',
+        run: async ({ mount, values, txn }) => {
+          const drawn = await broker.attest.challenge(mount, values, txn)
+          return {
+            data: {
+              challenge: drawn.challenge.toString('base64'),
+              nonce: drawn.nonce.toString('base64'),
+              expires_in: drawn.expiresInSeconds,
+              pcrs: drawn.selection,
+            },
+          }
+        },
+      },
+    },
+  })
+
+export const login = (broker: Broker): Path =>
+  path({
+    pattern: 'login',
+    help: {
+      synopsis: 'Log in with a TPM 2.0 quote.',
+      description: 'Trades a quote over a fresh challenge for a Vault token of the role.',
+    },
+    unauthenticated: true,
+    audits: 'itself',
+    fields: {
+      role,
+      ak_name: akName,
+      challenge: required(evidenceFields.challenge),
+      attest: required(evidenceFields.attest),
+      signature: required(evidenceFields.signature),
+      pcrs: required(evidenceFields.pcrs),
+      audience: text('Who will rely on what is issued.', { fallback: '', max: 2048 }),
+      key_thumbprint: keyThumbprint,
+    },
+    operations: {
+      update: {
+        summary: 'Verify the quote; return a token.',
+        run: async ({ mount, values, txn, wrapTtl }) => ({ vault: await broker.attest.login(mount, values, { txn, wrapTtl }) }),
+      },
+    },
+  })

@@ -1,0 +1,74 @@
+import { type Broker, type Fields, flag, integer, list, text } from '#engine'
+import { collection } from '../records.ts'
+import { type Path, path, type Request } from '../table.ts'
+
+/** Vault's own parameters of a role: they belong to the `jwt` role behind ours, and Vault alone keeps and checks them. */
+export const tokenFields = {
+  token_policies: list('Policies of the tokens.'),
+  token_ttl: text('Life of the tokens.'),
+  token_max_ttl: text('Longest life of the tokens.'),
+  token_explicit_max_ttl: text('Longest life of the tokens, whatever renews them. Renewal is not attested again: keep it short.'),
+  token_period: text('Period of periodic tokens.'),
+  token_bound_cidrs: list('Addresses that may log in and use the tokens.'),
+  token_num_uses: integer('How often a token may be used; 0 is without limit.', { fallback: 0 }),
+  token_no_default_policy: flag('Leave out the default policy. Such tokens need a policy that allows sys/capabilities-self.', {
+    fallback: false,
+  }),
+  token_type: text('Kind of the tokens.', { choices: ['default', 'service', 'batch', 'default-service', 'default-batch'] }),
+} satisfies Fields
+
+/** Rows of the collection, with the native role kept in step by the operator's own token, so that Vault's word on it counts. A login needs both. */
+export const role = (broker: Broker): readonly Path[] => {
+  const rows = collection('role', broker.attest.settings.role, {
+    one: 'role',
+    many: 'roles',
+    description: 'Which machines may log in, what they have to look like, and what their tokens may do.',
+  })
+  return rows.map(row => (row.pattern === 'role/:name' ? withNative(broker, row) : row))
+}
+
+function withNative(broker: Broker, row: Path): Path {
+  const { read, update, delete: remove } = row.operations
+  if (!read || !update || !remove) throw new Error('the row of a collection has all operations')
+  return path({
+    ...row,
+    fields: { ...row.fields, ...tokenFields },
+    operations: {
+      read: {
+        ...read,
+        run: async request => ({ data: { ...(await ours(request, read.run)), ...(await native(broker, request)) } }),
+      },
+      update: {
+        ...update,
+        run: async request => {
+          const reply = await update.run({ ...request, given: without(request.given) } as never)
+          await broker.attest.writeNativeRole(request.mount, nameOf(request), only(request.given), request.caller)
+          return reply
+        },
+      },
+      delete: {
+        ...remove,
+        run: async request => {
+          await broker.attest.deleteNativeRole(request.mount, nameOf(request), request.caller)
+          return remove.run(request as never)
+        },
+      },
+    },
+  })
+}
+
+type Any = Request<Fields>
+
+async function ours(request: Any, read: (request: never) => Promise<unknown>): Promise<object> {
+  const reply = (await read(request as never)) as { data: object }
+  return reply.data
+}
+
+async function native(broker: Broker, request: Any): Promise<object> {
+  return only(await broker.attest.readNativeRole(request.mount, nameOf(request), request.caller))
+}
+
+const nameOf = (request: Any) => String((request.values as Record<string, unknown>)['name'])
+const isNative = ([name]: readonly [string, unknown]) => Object.hasOwn(tokenFields, name)
+const only = (given: object) => Object.fromEntries(Object.entries(given).filter(isNative))
+const without = (given: object) => Object.fromEntries(Object.entries(given).filter(entry => !isNative(entry)))

@@ -1,0 +1,192 @@
+import { mkdir, readFile } from 'node:fs/promises'
+import { homedir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { Command, InvalidArgumentError, Option } from 'commander'
+import type { Config } from '#engine'
+import type { SecretId, Server } from './serve.ts'
+
+const DEFAULT_VAULT = 'http://127.0.0.1:8200'
+const DEFAULT_LISTEN = '127.0.0.1:8210'
+
+/** `assay server`, `assay setup` and `assay audit`. What they need is loaded when they run. */
+export function serverCommands(): Command[] {
+  return [serverCommand(), setupCommand(), auditCommand()]
+}
+
+type ServerOptions = {
+  dev?: true
+  config?: string
+  vaultAddr: string
+  listen: { host: string; port: number }
+  auditFile: string
+  logLevel: Config['log_level']
+}
+
+function serverCommand(): Command {
+  return new Command('server')
+    .description('serve the front door beside a Vault or OpenBao server')
+    .addOption(
+      new Option('--dev', 'provision what is needed in Vault with the token in VAULT_TOKEN, for development and tests').conflicts(
+        'config',
+      ),
+    )
+    .option('--config <file>', 'configuration in YAML or JSON, for production')
+    .addOption(new Option('--vault-addr <url>', 'with --dev: the Vault server').env('ASSAY_VAULT_ADDR').default(DEFAULT_VAULT))
+    .addOption(
+      new Option('--listen <host:port>', 'with --dev: where to listen')
+        .argParser(hostAndPort)
+        .default(hostAndPort(DEFAULT_LISTEN), DEFAULT_LISTEN),
+    )
+    .addOption(new Option('--audit-file <file>', 'with --dev: the audit log').default(join(stateFolder(), 'audit.jsonl')))
+    .addOption(
+      new Option('--log-level <level>', 'with --dev: how much is logged')
+        .choices(['debug', 'info', 'warn', 'error'])
+        .default('info'),
+    )
+    .addHelpText(
+      'after',
+      '\nThe server stops on SIGINT and SIGTERM after it has finished what is in flight; on SIGHUP it opens its audit log anew.',
+    )
+    .action((options: ServerOptions, command: Command) => reported(command, () => runServer(options)))
+}
+
+function hostAndPort(value: string): { host: string; port: number } {
+  const [, host, port] = value.match(/^(.+):(\d{1,5})$/) ?? []
+  if (!host || Number(port) > 65_535) throw new InvalidArgumentError('wanted HOST:PORT')
+  return { host: host.replace(/^\[|\]$/g, ''), port: Number(port) }
+}
+
+function stateFolder(): string {
+  return join(process.env['XDG_STATE_HOME'] ?? join(homedir(), '.local', 'state'), 'assay')
+}
+
+async function runServer(options: ServerOptions): Promise<void> {
+  const [{ serve }, { BrokerError, openLog }] = await Promise.all([import('./serve.ts'), import('#engine')])
+  if (process.env['NODE_TLS_REJECT_UNAUTHORIZED'] === '0')
+    throw new BrokerError('bad_request', 'NODE_TLS_REJECT_UNAUTHORIZED=0 is set: not starting without verification')
+  if (!options.dev && !options.config) throw new BrokerError('bad_request', 'wanted --dev or --config FILE')
+  const { config, secretId } = options.config ? await production(options.config) : await development(options)
+  await mkdir(dirname(config.audit.file), { recursive: true, mode: 0o700 })
+  const server = await serve(config, openLog({ level: config.log_level }), secretId)
+  stopOnSignal(server)
+  process.stdout.write(`assay serves ${server.url} beside ${config.vault.address}, audit log ${config.audit.file}\n`)
+}
+
+async function production(file: string): Promise<{ config: Config; secretId: SecretId }> {
+  const [{ readConfig }, { parse }, { secretIdFrom }] = await Promise.all([
+    import('#engine'),
+    import('yaml'),
+    import('./serve.ts'),
+  ])
+  const config = readConfig(parse(await readFile(file, 'utf8')))
+  return { config, secretId: secretIdFrom(config.vault.approle.secret_id_file) }
+}
+
+/** Provisions with an operator's token, then goes on exactly as in production: as an AppRole with nothing but its policy. */
+async function development(options: ServerOptions): Promise<{ config: Config; secretId: SecretId }> {
+  const { openVault, PLACES, provision, readConfig, Secret } = await import('#engine')
+  const vault = openVault({ address: options.vaultAddr, deadlineMs: 10_000 })
+  const { roleId, secretId } = await provision(vault, PLACES, new Secret(operatorToken()))
+  await vault.close()
+  const config = readConfig({
+    vault: { address: options.vaultAddr, approle: { role_id: roleId, secret_id_file: 'unused in development' } },
+    listen: options.listen,
+    audit: { file: options.auditFile },
+    log_level: options.logLevel,
+  })
+  return { config, secretId: async () => secretId }
+}
+
+function operatorToken(): string {
+  const token = process.env['VAULT_TOKEN']
+  if (!token) throw new InvalidArgumentError('wanted an operator token in VAULT_TOKEN, such as the root token of a dev server')
+  return token
+}
+
+function stopOnSignal(server: Server): void {
+  const stop = () => {
+    void server.close().then(
+      () => process.exit(0),
+      () => process.exit(1),
+    )
+  }
+  process.once('SIGINT', stop)
+  process.once('SIGTERM', stop)
+  process.on('SIGHUP', () => void server.broker.audit.reopen().catch(() => undefined))
+}
+
+function setupCommand(): Command {
+  return new Command('setup')
+    .description('what the service needs in Vault: its policy, its mounts and its AppRole')
+    .option('--print', 'print the policy and the commands that an operator runs')
+    .option('--policy', 'print the policy alone, as HCL')
+    .option(
+      '--apply',
+      'apply it now, with the token in VAULT_TOKEN; prints the role id, writes the secret id to --secret-id-file',
+    )
+    .option('--secret-id-file <file>', 'with --apply: where the secret id goes (mode 0600)')
+    .addOption(new Option('--vault-addr <url>', 'with --apply: the Vault server').env('VAULT_ADDR').default(DEFAULT_VAULT))
+    .action((options: SetupOptions, command: Command) => reported(command, () => runSetup(options)))
+}
+
+type SetupOptions = { print?: true; policy?: true; apply?: true; secretIdFile?: string; vaultAddr: string }
+
+async function runSetup(options: SetupOptions): Promise<void> {
+  const { BrokerError, PLACES, policyHcl, setupCommands } = await import('#engine')
+  if (options.policy) process.stdout.write(policyHcl(PLACES))
+  else if (options.print)
+    process.stdout.write(`# policy.hcl\n${policyHcl(PLACES)}\n# commands\n${setupCommands(PLACES).join('\n')}\n`)
+  else if (options.apply) await apply(options)
+  else throw new BrokerError('bad_request', 'wanted --print, --policy or --apply')
+}
+
+async function apply({ vaultAddr, secretIdFile }: SetupOptions): Promise<void> {
+  const [{ BrokerError, openVault, PLACES, provision, Secret }, { writeFile }] = await Promise.all([
+    import('#engine'),
+    import('node:fs/promises'),
+  ])
+  if (!secretIdFile) throw new BrokerError('bad_request', 'wanted --secret-id-file FILE')
+  const vault = openVault({ address: vaultAddr, deadlineMs: 10_000 })
+  const { roleId, secretId } = await provision(vault, PLACES, new Secret(operatorToken()))
+  await vault.close()
+  await writeFile(secretIdFile, `${secretId.reveal()}\n`, { mode: 0o600 })
+  process.stdout.write(`role_id: ${roleId}\nsecret_id_file: ${secretIdFile}\n`)
+}
+
+function auditCommand(): Command {
+  const verify = new Command('verify')
+    .description('check the hash chain of an audit log; exits 1 and names the first bad record when it does not hold')
+    .argument('<file...>', 'the log, or its files in order')
+    .option('--json', 'one JSON document')
+    .action((files: string[], options: { json?: true }, command: Command) =>
+      reported(command, () => runVerify(files, options.json ?? false)),
+    )
+  return new Command('audit').description('look after audit logs').addCommand(verify)
+}
+
+async function runVerify(files: readonly string[], json: boolean): Promise<void> {
+  const { faults, verifyAudit } = await import('#engine')
+  const verdict = await verifyAudit(files)
+  process.stdout.write(json ? `${JSON.stringify(verdict)}\n` : `${described(verdict)}\n`)
+  if (!verdict.ok) process.exitCode = 1
+
+  function described(found: typeof verdict): string {
+    if (found.ok) return `the chain holds: ${found.records} records, the last is ${found.head.index} with hash ${found.head.hash}`
+    const { file, line, index } = found.at
+    return `the chain is broken in ${files[file] ?? 'the log'} at line ${line}, where record ${index} was expected: ${faults[found.reason]} (${found.reason})`
+  }
+}
+
+/** Our own refusals read as one sentence; anything else is a bug and shows its stack. */
+async function reported(command: Command, run: () => Promise<void>): Promise<void> {
+  const { BrokerError, VaultRefusal } = await import('#engine')
+  try {
+    await run()
+  } catch (error) {
+    if (error instanceof VaultRefusal)
+      command.error(`assay: vault answered ${error.status}: ${error.errors.join(', ')}`, { exitCode: 3 })
+    const known = error instanceof BrokerError || error instanceof InvalidArgumentError
+    if (known) command.error(`assay: ${error.message}`, { exitCode: error.code === 'unavailable' ? 3 : 1 })
+    throw error
+  }
+}

@@ -1,0 +1,168 @@
+import type { IncomingMessage } from 'node:http'
+import type { HttpBindings } from '@hono/node-server'
+import { type Context, Hono } from 'hono'
+import { type Broker, BrokerError, outcomeOf, parseBool, parseFields, Secret, text, type World } from '#engine'
+import type { Dispatch, Logical, Outcome } from '../dispatch.ts'
+import type { CanonicalPath } from '../path.ts'
+import { findSys, type SysRow } from '../sys/mounts.ts'
+import { enveloped, type HttpReply, replyOf, replyOfError } from './envelope.ts'
+import { canonicalPathOf, readBody } from './http.ts'
+
+export type App = Hono<{ Bindings: HttpBindings }>
+type Ctx = Context<{ Bindings: HttpBindings }>
+
+/** Sends a request on to Vault whose body had to be read to know that it is Vault's. */
+export type Forward = (incoming: IncomingMessage, target: string, body: Buffer) => Promise<HttpReply>
+export type AppParts = {
+  readonly broker: Broker
+  readonly dispatch: Dispatch
+  readonly world: World
+  readonly newId: () => string
+  readonly forward: Forward
+}
+
+/** The front door's own paths over HTTP: what an operator watches, and Vault's logical requests on our mounts. */
+export function openApp(parts: AppParts): App {
+  const { broker } = parts
+  const app: App = new Hono()
+  app.get('/metrics', async c => c.body(await broker.metrics.text(), 200, { 'Content-Type': broker.metrics.contentType }))
+  app.get('/healthz', c => c.json({ live: true }))
+  app.get('/readyz', async c => ready(c, broker))
+  app.all('/*', async c => send(await answer(parts, c)))
+  return app
+}
+
+/** Ready is: logged in to Vault, Vault answers, the audit log takes records. Names what is missing. */
+async function ready(c: Ctx, { session, audit, mounts }: Broker): Promise<Response> {
+  const vault = await mounts.refresh().then(
+    () => true,
+    () => false,
+  )
+  const checks = { vault, session: session.ready(), audit: audit.healthy() }
+  return c.json({ ready: Object.values(checks).every(Boolean), checks }, Object.values(checks).every(Boolean) ? 200 : 503)
+}
+
+async function answer(parts: AppParts, c: Ctx): Promise<HttpReply> {
+  const txn = parts.newId()
+  const path = canonicalPathOf(c.env.incoming)
+  const labels = { mount_type: 'sys', operation: 'other' }
+  try {
+    const reply = await handle(parts, c, path, txn, labels)
+    parts.broker.metrics.requests.inc({ ...labels, outcome: outcomeOf(reply.status) })
+    return reply
+  } catch (error) {
+    const reply = replyOfError(error)
+    parts.broker.metrics.requests.inc({ ...labels, outcome: outcomeOf(reply.status) })
+    if (reply.status >= 500) parts.world.log.error({ error, txn }, 'a request failed')
+    return reply
+  }
+}
+
+async function handle(
+  parts: AppParts,
+  c: Ctx,
+  path: CanonicalPath,
+  txn: string,
+  labels: { mount_type: string; operation: string },
+): Promise<HttpReply> {
+  const sys = findSys(c.env.incoming.method ?? '', path)
+  if (sys) return handleSys(parts, c, sys, path, txn)
+  const mount = parts.broker.mounts.find(path.path)
+  if (!mount) throw new BrokerError('unsupported_path', 'unsupported path')
+  const logical = await logicalOf(c, path, txn)
+  labels.mount_type = mount.type
+  labels.operation = logical.operation
+  const outcome = await parts.dispatch(mount, logical)
+  return wrapped(parts, logical, outcome, mount.type)
+}
+
+async function handleSys(
+  parts: AppParts,
+  c: Ctx,
+  { row, params }: { row: SysRow; params: string },
+  path: CanonicalPath,
+  txn: string,
+): Promise<HttpReply> {
+  const body = await readBody(c.env.incoming)
+  const pass = () => parts.forward(c.env.incoming, path.target, body)
+  return row.handle({ broker: parts.broker, path: params, caller: { token: tokenOf(c) }, txn, body, pass })
+}
+
+async function logicalOf(c: Ctx, path: CanonicalPath, txn: string): Promise<Logical> {
+  const query = new URLSearchParams(path.query)
+  const operation = operationOf(c.env.incoming.method ?? '', query)
+  if (operation === 'update' && path.trailingSlash) throw new BrokerError('bad_request', "cannot write to a path ending in '/'")
+  const data = operation === 'update' ? parseBody(c, await readBody(c.env.incoming)) : Object.fromEntries(query)
+  delete data['list']
+  delete data['help']
+  return { operation, path: path.path, data, caller: { token: tokenOf(c) }, txn, wrapTtl: wrapTtlOf(c) }
+}
+
+/** `GET ?list=` as Go's ParseBool has it; `?help=` with anything in it. */
+function operationOf(method: string, query: URLSearchParams): Logical['operation'] {
+  if (method === 'HELP' || (method === 'GET' && query.get('help'))) return 'help'
+  if (method === 'LIST') return 'list'
+  if (method === 'POST' || method === 'PUT') return 'update'
+  if (method === 'DELETE') return 'delete'
+  if (method !== 'GET') throw new BrokerError('unsupported_operation', 'unsupported operation')
+  const list = query.get('list')
+  if (list === null) return 'read'
+  const asked = parseBool(list)
+  if (asked === undefined) throw new BrokerError('bad_request', 'list: wanted true or false')
+  return asked ? 'list' : 'read'
+}
+
+/** JSON, whatever the client calls it; a form only when it says so and the body does not look like JSON. */
+function parseBody(c: Ctx, body: Buffer): Record<string, unknown> {
+  const sent = body.toString('utf8')
+  if (sent.trim() === '') return {}
+  const isForm = (c.req.header('content-type') ?? '').startsWith('application/x-www-form-urlencoded') && !/^\s*[{[]/.test(sent)
+  if (isForm) return Object.fromEntries(new URLSearchParams(sent))
+  return jsonObject(sent)
+}
+
+function jsonObject(sent: string): Record<string, unknown> {
+  let value: unknown
+  try {
+    value = JSON.parse(sent)
+  } catch (error) {
+    throw new BrokerError('bad_request', 'the body is no valid JSON', { cause: error })
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    throw new BrokerError('bad_request', 'the body is no JSON object')
+  return value as Record<string, unknown>
+}
+
+/** `X-Vault-Token` first, else the first `Authorization: Bearer`. */
+function tokenOf(c: Ctx): Secret | undefined {
+  const header = c.req.header('x-vault-token')
+  const bearer = c.req.header('authorization')?.match(/^Bearer (.+)$/)?.[1]
+  const token = header ?? bearer?.trim()
+  return token ? new Secret(token) : undefined
+}
+
+const wrapField = { ttl: text('Life of the wrapping token.') }
+
+function wrapTtlOf(c: Ctx): string | undefined {
+  const header = c.req.header('x-vault-wrap-ttl')
+  if (header === undefined) return undefined
+  if (!/^\d+(\.\d+)?(ms|s|m|h|d)?$/.test(header)) throw new BrokerError('bad_request', 'error parsing X-Vault-Wrap-TTL header')
+  return parseFields(wrapField, { ttl: header }).values.ttl
+}
+
+/** Our own replies are wrapped by Vault, in the name of the caller; a login was wrapped by Vault already. */
+async function wrapped({ broker }: AppParts, logical: Logical, outcome: Outcome, mountType: string): Promise<HttpReply> {
+  const plain = replyOf(outcome, logical.txn, mountType)
+  const data = !('help' in outcome) && outcome.reply && 'data' in outcome.reply ? outcome.reply.data : undefined
+  if (logical.wrapTtl === undefined || data === undefined) return plain
+  const reply = await broker.vault.write('sys/wrapping/wrap', { ...data }, { as: logical.caller.token, wrapTtl: logical.wrapTtl })
+  const envelope = { ...enveloped(logical.txn, mountType, {}, []), data: null, wrap_info: reply?.wrap_info ?? null }
+  return { status: 200, body: envelope }
+}
+
+function send({ status, body, raw, headers }: HttpReply): Response {
+  const all = { 'Cache-Control': 'no-store', ...headers }
+  if (raw) return new Response(raw.length > 0 ? Buffer.from(raw) : null, { status, headers: all })
+  if (body === undefined) return new Response(null, { status, headers: all })
+  return new Response(`${JSON.stringify(body)}\n`, { status, headers: { ...all, 'Content-Type': 'application/json' } })
+}

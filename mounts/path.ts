@@ -1,0 +1,102 @@
+/** A request's path, read once. What is matched, what Vault is asked about and what is sent on are all read off this value. */
+export type CanonicalPath = {
+  /** below `/v1/` */
+  readonly api: boolean
+  /** decoded, without `/v1/` and without a slash at either end: `broker/creds/deploy` */
+  readonly path: string
+  /** the decoded segments of `path`; none of them holds a slash */
+  readonly segments: readonly string[]
+  /** the client ended the path with a slash */
+  readonly trailingSlash: boolean
+  /** as the client sent it, without the `?`; empty when there is none */
+  readonly query: string
+  /** path and query, encoded again: what is sent on to Vault */
+  readonly target: string
+}
+
+export type Canonical =
+  | { readonly ok: true; readonly path: CanonicalPath }
+  | { readonly ok: false; readonly status: 400 | 404; readonly message: string }
+
+const refuse = (message: string): Canonical => ({ ok: false, status: 400, message })
+const ABSENT: Canonical = { ok: false, status: 404, message: '' }
+
+/** First segments outside `/v1/`: Vault's own, and the front door's. Everything else is absent, as at Vault. */
+const ROOTS: Readonly<Record<string, 'alone' | 'tree'>> = {
+  ui: 'tree',
+  '.well-known': 'tree',
+  'robots.txt': 'alone',
+  metrics: 'alone',
+  healthz: 'alone',
+  readyz: 'alone',
+}
+
+/** Reads the target of a request line (RFC 9112, 3.2.1: origin-form), or refuses it.
+ *
+ *  Vault decodes the whole path before it routes, so to Vault `broker%2Fcreds/x` is `broker/creds/x`. Here a path that could be
+ *  read in two ways has no reading at all: encoded slashes and backslashes, `.` and `..`, empty segments, what is not printable.
+ *  The rest is decoded once, exactly as Go's net/url does it, and nothing is decoded again after that. */
+export function canonicalise(target: string): Canonical {
+  if (!target.startsWith('/')) return refuse('the request target must be a path')
+  if (/[^!-~]|#/.test(target)) return refuse('the request target may hold printable ASCII only, everything else percent-encoded')
+  const [encoded, query] = cut(target, '?')
+  const raw = encoded.slice(1).split('/')
+  const trailingSlash = raw.at(-1) === ''
+  if (trailingSlash) raw.pop()
+  const segments: string[] = []
+  for (const part of raw) {
+    const segment = decode(part)
+    const fault = segment === undefined ? 'the path is not well-formed UTF-8 in percent-encoding' : faultIn(segment)
+    if (segment === undefined || fault) return refuse(fault ?? '')
+    segments.push(segment)
+  }
+  return place(segments, trailingSlash, query)
+}
+
+function place(decoded: readonly string[], trailingSlash: boolean, query: string): Canonical {
+  const [root = '', ...rest] = decoded
+  const api = root === 'v1' && (rest.length > 0 || trailingSlash)
+  if (!api && !exists(root, rest.length)) return ABSENT
+  const segments = api ? rest : decoded
+  const slash = trailingSlash && decoded.length > 0 ? '/' : ''
+  const target = `/${decoded.map(encode).join('/')}${slash}${query && `?${query}`}`
+  return { ok: true, path: { api, path: segments.join('/'), segments, trailingSlash, query, target } }
+}
+
+function exists(root: string, below: number): boolean {
+  if (root === '') return true
+  return Object.hasOwn(ROOTS, root) && (ROOTS[root] === 'tree' || below === 0)
+}
+
+/** Percent-decoding of one segment; undefined when an escape is broken or the bytes are not UTF-8. A plus sign is a plus sign. */
+function decode(segment: string): string | undefined {
+  try {
+    return decodeURIComponent(segment)
+  } catch {
+    return undefined
+  }
+}
+
+/** Letters, marks, numbers, punctuation, symbols and the ASCII space: what Go calls printable, and Vault lets into a path. */
+const UNPRINTABLE = /[^\p{L}\p{M}\p{N}\p{P}\p{S} ]/u
+
+function faultIn(segment: string): string | undefined {
+  if (segment === '') return 'the path holds an empty segment'
+  if (segment === '.' || segment === '..') return 'the path holds a relative segment'
+  if (segment.includes('/')) return 'the path holds an encoded slash, which Vault would take for a separator'
+  if (segment.includes('\\')) return 'the path holds a backslash'
+  if (UNPRINTABLE.test(segment)) return 'the path holds a character that is not printable'
+  return undefined
+}
+
+/** These mean nothing within a segment and clients send them bare (RFC 3986, 3.3: pchar), so they go on bare. */
+const BARE = /%(?:24|26|2B|2C|3A|3B|3D|40)/g
+
+function encode(segment: string): string {
+  return encodeURIComponent(segment).replace(BARE, decodeURIComponent)
+}
+
+function cut(text: string, separator: string): readonly [string, string] {
+  const at = text.indexOf(separator)
+  return at < 0 ? [text, ''] : [text.slice(0, at), text.slice(at + 1)]
+}

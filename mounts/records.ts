@@ -1,0 +1,101 @@
+import { BrokerError, type Collection, type Field, type Fields, type Mount, required, text, type Values } from '#engine'
+import { type Path, path, type Reply } from './table.ts'
+
+type Words = { readonly one: string; readonly many: string; readonly description: string }
+type Hooks<F extends Fields> = {
+  /** what a read shows, when it is not the record itself */
+  readonly show?: (record: Values<F>, mount: Mount, name: string) => Promise<object> | object
+  /** after a write or delete */
+  readonly changed?: (mount: Mount, name: string) => Promise<void> | void
+}
+
+/** The two rows of a collection of named records, `role` and `role/:name`: list, read, write, delete. */
+export function collection<F extends Fields>(
+  segment: string,
+  records: Collection<F>,
+  words: Words,
+  hooks: Hooks<F> = {},
+): readonly Path[] {
+  const named: { name: Field<string> } = { name: required(text(`Name of the ${words.one}.`, { max: 128 })) }
+  const fields = { ...optional(records.fields), ...named }
+  return [
+    path({
+      pattern: segment,
+      help: { synopsis: `List the ${words.many}.`, description: words.description },
+      fields: {},
+      operations: {
+        list: {
+          summary: `List the names of the ${words.many}.`,
+          run: async ({ mount }) => ({ data: { keys: await records.list(mount.id) } }),
+        },
+      },
+    }),
+    path({
+      pattern: `${segment}/:name`,
+      help: { synopsis: `Manage one ${words.one}.`, description: words.description },
+      fields,
+      exists: async ({ mount, values }) => (await records.get(mount.id, nameIn(values))) !== undefined,
+      operations: {
+        read: { summary: `Read the ${words.one}.`, run: ({ mount, values }) => show(records, hooks, mount, nameIn(values)) },
+        update: {
+          summary: `Write the ${words.one}: what is given replaces what is there.`,
+          run: async ({ mount, values, given }) => {
+            const { name: _, ...fields } = given
+            await records.write(mount.id, nameIn(values), fields as Partial<Values<F>>)
+            await hooks.changed?.(mount, nameIn(values))
+            return undefined
+          },
+        },
+        delete: {
+          summary: `Delete the ${words.one}.`,
+          run: async ({ mount, values }) => {
+            await records.delete(mount.id, nameIn(values))
+            await hooks.changed?.(mount, nameIn(values))
+            return undefined
+          },
+        },
+      },
+    }),
+  ]
+}
+
+/** The row of a collection that has one record, such as `config`. */
+export function single<F extends Fields>(
+  segment: string,
+  records: Collection<F>,
+  words: Omit<Words, 'many'>,
+  read: (mount: Mount) => Promise<object>,
+  hooks: Hooks<F> = {},
+): Path {
+  return path({
+    pattern: segment,
+    help: { synopsis: `Manage the ${words.one}.`, description: words.description },
+    fields: optional(records.fields),
+    operations: {
+      read: { summary: `Read the ${words.one}.`, run: async ({ mount }) => ({ data: await read(mount) }) },
+      update: {
+        summary: `Write the ${words.one}: what is given replaces what is there.`,
+        run: async ({ mount, given }) => {
+          await records.write(mount.id, segment, given as Partial<Values<F>>)
+          await hooks.changed?.(mount, segment)
+          return undefined
+        },
+      },
+    },
+  })
+}
+
+function nameIn(values: object): string {
+  return (values as { name: string }).name
+}
+
+async function show<F extends Fields>(records: Collection<F>, hooks: Hooks<F>, mount: Mount, name: string): Promise<Reply> {
+  const record = await records.get(mount.id, name)
+  if (!record) throw new BrokerError('not_found', '')
+  return { data: (await hooks.show?.(record, mount, name)) ?? record }
+}
+
+/** A write may give some fields only: what has to be there is checked on the whole record. */
+function optional<F extends Fields>(fields: F): F {
+  return Object.fromEntries(Object.entries(fields).map(([name, one]) => [name, { ...one, required: false }])) as unknown as F
+}

@@ -1,0 +1,33 @@
+import type { Broker } from '#engine'
+import { collection, single } from '../records.ts'
+import type { Path } from '../table.ts'
+
+export const config = ({ issue }: Broker): Path =>
+  single(
+    'config',
+    issue.settings.config,
+    { one: 'configuration of the mount', description: 'The issuer URL and the actions that policies and roles may name.' },
+    mount => issue.configOf(mount),
+    { changed: mount => issue.policies.changed(mount) },
+  )
+
+export const policy = ({ issue }: Broker): readonly Path[] =>
+  collection(
+    'policy',
+    issue.settings.policy,
+    {
+      one: 'policy',
+      many: 'policies',
+      description:
+        'Cedar policies over Agent, Action and Plugin. They are checked against the schema of the mount when they are written; what no policy permits is denied, and a policy that cannot be evaluated denies everything.',
+    },
+    { changed: mount => issue.policies.changed(mount) },
+  )
+
+export const role = ({ issue }: Broker): readonly Path[] =>
+  collection('role', issue.settings.role, {
+    one: 'role',
+    many: 'roles',
+    description:
+      'The ceiling of what can be asked at creds/:name: plugins, actions, scopes, audiences, life. The policy decides within it.',
+  })

@@ -1,0 +1,123 @@
+import { type Broker, BrokerError, duration, type Evidence, list, required, type TokenFacts, text, type Values } from '#engine'
+import { evidenceFields } from '../auth/login.ts'
+import { type Path, path } from '../table.ts'
+
+const askFields = {
+  role: required(text('Role.', { max: 128 })),
+  plugin: text('Plugin to act through; may be left out when the role serves one.', { max: 256 }),
+  action: text('What to do; may be left out when the role serves one.', { max: 256 }),
+  scope: list('Scope: no more than the task needs, within the ceiling of the role.', { max: 256 }),
+  audience: text('Who will rely on it; the first of the role when left out.', { max: 2048 }),
+  ttl: duration('Wanted life; the role, the token and an hour are its bounds.'),
+}
+
+const credsFields = {
+  ...askFields,
+  ...evidenceFields,
+  key_thumbprint: text('Key that the quote of this request binds, instead of the one bound at login.', { max: 64 }),
+}
+
+export const creds = (broker: Broker): Path => {
+  const issue = {
+    summary: 'Decide; issue a credential.',
+    run: async ({
+      mount,
+      values,
+      facts,
+      txn,
+    }: Parameters<NonNullable<Path<typeof credsFields>['operations']['read']>['run']>[0]) => ({
+      data: await issued(broker, mount, values, present(facts), txn),
+    }),
+  }
+  return path({
+    pattern: 'creds/:role',
+    help: {
+      synopsis: 'Ask for a credential.',
+      description:
+        'Issues a credential that is scoped to the task, lives for minutes and, where a key is bound, works only with it. The role is the ceiling, the policy decides within it. A role with attestation=request wants a quote over a challenge for this very request.',
+    },
+    identify: true,
+    audits: 'itself',
+    fields: credsFields,
+    operations: { read: issue, update: issue },
+  })
+}
+
+async function issued(
+  broker: Broker,
+  mount: Parameters<Broker['issue']['issue']>[0],
+  values: Values<typeof credsFields>,
+  facts: TokenFacts,
+  txn: string,
+): Promise<object> {
+  const { credential, grant } = await broker.issue.issue(
+    mount,
+    facts,
+    { ...asked(values), evidence: evidenceOf(values), keyThumbprint: values.key_thumbprint },
+    txn,
+  )
+  return {
+    token: credential.token.reveal(),
+    token_type: credential.tokenType,
+    expires_in: grant.ttlSeconds,
+    expires_at: new Date((grant.issuedAt + grant.ttlSeconds) * 1000).toISOString(),
+    scope: grant.scope.join(' '),
+    plugin: grant.plugin,
+    action: grant.action,
+    audience: grant.audience,
+    kid: credential.kid,
+    jti: grant.jti,
+    txn: grant.txn,
+  }
+}
+
+function asked({ role, plugin, action, scope, audience, ttl }: Values<typeof askFields>) {
+  return { role, plugin, action, scope, audience, ttlSeconds: ttl }
+}
+
+/** All of the quote or none of it. */
+function evidenceOf({ challenge, attest, signature, pcrs }: Values<typeof evidenceFields>): Evidence | undefined {
+  if (challenge && attest && signature && pcrs !== undefined) return { challenge, attest, signature, pcrs }
+  if (challenge || attest || signature || pcrs !== undefined) {
+    throw new BrokerError('bad_request', 'a quote is challenge, attest, signature and pcrs: wanted all of them or none')
+  }
+  return undefined
+}
+
+function present(facts: TokenFacts | undefined): TokenFacts {
+  if (!facts) throw new Error('the row asks for the facts of the token')
+  return facts
+}
+
+export const simulate = (broker: Broker): Path =>
+  path({
+    pattern: 'simulate',
+    help: {
+      synopsis: 'See what would be decided, and why.',
+      description:
+        'Decides as creds/:role would for the agent that is described. Nothing is issued, and no token of the agent is needed.',
+    },
+    fields: {
+      ...askFields,
+      tpm_id: required(text('Id of the TPM.', { max: 128 })),
+      login_mount: text('Auth mount that the agent logged in at.', { fallback: 'auth/tpm-quote/', max: 512 }),
+      login_role: required(text('Role that the agent logged in with.', { max: 128 })),
+      fresh: text('Whether the request brings a quote of its own.', { fallback: 'false', choices: ['true', 'false'] }),
+      key_bound: text('Whether a key is bound.', { fallback: 'true', choices: ['true', 'false'] }),
+    },
+    operations: {
+      update: {
+        summary: 'Decide for the agent that is described.',
+        run: async ({ mount, values }) => {
+          const agent = {
+            tpmId: values.tpm_id,
+            mount: values.login_mount,
+            role: values.login_role,
+            fresh: values.fresh === 'true',
+            keyBound: values.key_bound === 'true',
+          }
+          return { data: await broker.issue.simulate(mount, values.role, agent, asked(values)) }
+        },
+      },
+    },
+  })

@@ -1,0 +1,108 @@
+import { randomBytes, randomUUID } from 'node:crypto'
+import { readFile } from 'node:fs/promises'
+import {
+  type Broker,
+  BrokerError,
+  type Config,
+  type Log,
+  openBroker,
+  openMetrics,
+  outcomeOf,
+  Secret,
+  type World,
+  warm,
+} from '#engine'
+import manifest from '../package.json' with { type: 'json' }
+import { tpmQuote } from './auth/tables.ts'
+import { openDispatch } from './dispatch.ts'
+import { openApp } from './hosts/app.ts'
+import { type FrontDoor, openFrontDoor } from './hosts/http.ts'
+import { forwardBuffered } from './hosts/pass_through.ts'
+import type { CanonicalPath } from './path.ts'
+import { brokerPaths } from './secrets/tables.ts'
+import { findSys } from './sys/mounts.ts'
+
+export type Server = { readonly url: string; readonly broker: Broker; readonly close: () => Promise<void> }
+
+/** Read at each login, so that a rotated secret id needs no restart. */
+export type SecretId = () => Promise<Secret>
+
+/** Wires the world and opens the front door.
+ *  @throws BrokerError unavailable when Vault or the audit log cannot be used: nothing listens then */
+export async function serve(config: Config, log: Log, secretId: SecretId): Promise<Server> {
+  const world: World = { now: Date.now, monotonic: () => performance.now(), random: randomBytes, log }
+  const metrics = openMetrics({ version: manifest.version })
+  const ca = await text(config.vault.ca_file)
+  let door: FrontDoor | undefined
+  const broker = await openBroker({
+    world,
+    metrics,
+    vault: { address: config.vault.address, ca, deadlineMs: config.vault.deadline_ms },
+    places: { ...config.places, approle: config.vault.approle.mount, name: 'assay' },
+    approle: { mount: config.vault.approle.mount, roleId: config.vault.approle.role_id, secretId },
+    auditFile: config.audit.file,
+    ownUrl: () => config.listen.url ?? door?.url ?? '',
+  })
+  const upstream = { url: config.vault.address, ca }
+  const dispatch = openDispatch(broker, { 'tpm-quote': tpmQuote(broker), broker: brokerPaths(broker) })
+  const app = openApp({
+    broker,
+    dispatch,
+    world,
+    newId: randomUUID,
+    forward: async (incoming, target, body) => {
+      const {
+        status,
+        headers,
+        body: raw,
+      } = await forwardBuffered(upstream, { method: incoming.method ?? '', target, headers: incoming.rawHeaders, body })
+      return { status, headers, raw }
+    },
+  })
+  door = await openFrontDoor({
+    upstream,
+    listen: { host: config.listen.host, port: config.listen.port },
+    ...(await tlsOf(config)),
+    owns: (method, path) => owns(broker, method, path),
+    own: app.fetch,
+    log,
+    onPassThrough: status => metrics.passed.inc({ outcome: outcomeOf(status) }),
+  })
+  // after the door is open: the evaluator takes a tenth of a second, once
+  void warm()
+  return { url: door.url, broker, close: () => close(door, broker, config) }
+}
+
+/** Our mounts, our own root paths, and those of Vault's paths that concern our mounts; everything else is Vault's alone. */
+function owns(broker: Broker, method: string, path: CanonicalPath): boolean {
+  if (!path.api) return ['metrics', 'healthz', 'readyz'].includes(path.path)
+  return broker.mounts.find(path.path) !== undefined || findSys(method, path) !== undefined
+}
+
+async function close(door: FrontDoor | undefined, broker: Broker, config: Config): Promise<void> {
+  await door?.close(config.shutdown_seconds * 1000)
+  await broker.close()
+}
+
+async function tlsOf({ listen: { tls } }: Config) {
+  if (!tls) return {}
+  const [cert, key, clientCa] = await Promise.all([text(tls.cert_file), text(tls.key_file), text(tls.client_ca_file)])
+  if (cert === undefined || key === undefined) throw new BrokerError('bad_request', 'listen.tls: wanted a certificate and a key')
+  return {
+    tls: { cert, key, minVersion: tls.min_version, ...(clientCa === undefined ? {} : { clientCa, requireClientCert: true }) },
+  }
+}
+
+export const secretIdFrom =
+  (file: string): SecretId =>
+  async () =>
+    new Secret(((await text(file)) ?? '').trim())
+
+async function text(file: string | undefined): Promise<string | undefined> {
+  if (file === undefined) return undefined
+  try {
+    return await readFile(file, 'utf8')
+  } catch (error) {
+    throw new BrokerError('unavailable', `the file ${file} cannot be read`, { cause: error })
+  }
+}
