@@ -27,3 +27,4 @@ export {
 } from './tpm2/public.ts'
 export type { SignatureScheme } from './tpm2/signature.ts'
 export { accept, type Rejection, reject, type Verdict } from './verdict.ts'
+export { type EkEvidence, type EkRules, type VerifiedEk, verifyEk } from './verify_ek.ts'

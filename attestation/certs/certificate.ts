@@ -1,0 +1,121 @@
+import { createHash, createPublicKey, type KeyObject, X509Certificate } from 'node:crypto'
+import { BitString, OctetString } from 'asn1js'
+import {
+  AltName,
+  Certificate as Asn1Certificate,
+  AuthorityKeyIdentifier,
+  BasicConstraints,
+  CertificatePolicies,
+  type Extension,
+  ExtKeyUsage,
+  NameConstraints,
+  SubjectDirectoryAttributes,
+} from 'pkijs'
+import { accept, reject, type Verdict } from '../verdict.ts'
+import { namesOf, sequenceLength } from './der.ts'
+
+/** A certificate is refused above this many bytes, padding included. */
+export const CERTIFICATE_LIMIT = 8192
+
+/** An X.509 certificate, read twice: by node:crypto for keys and signatures, by pkijs for what node:crypto does not show. */
+export type Certificate = {
+  /** without what stood after it */
+  readonly der: Buffer
+  /** hexadecimal */
+  readonly sha256: string
+  readonly x509: X509Certificate
+  readonly asn1: Asn1Certificate
+  /** the bytes of the Names, which are compared as they are */
+  readonly issuer: Buffer
+  readonly subject: Buffer
+  /** by OID in dots; none is there twice, all values are readable */
+  readonly extensions: ReadonlyMap<string, Extension>
+}
+
+type Type<T> = abstract new (...parameters: never[]) => T
+
+/** The extensions that are looked at: OID and what pkijs makes of the value (RFC 5280 4.2.1). */
+export const extension = {
+  subjectDirectoryAttributes: { oid: '2.5.29.9', type: SubjectDirectoryAttributes },
+  subjectKeyIdentifier: { oid: '2.5.29.14', type: OctetString },
+  keyUsage: { oid: '2.5.29.15', type: BitString },
+  subjectAltName: { oid: '2.5.29.17', type: AltName },
+  basicConstraints: { oid: '2.5.29.19', type: BasicConstraints },
+  nameConstraints: { oid: '2.5.29.30', type: NameConstraints },
+  certificatePolicies: { oid: '2.5.29.32', type: CertificatePolicies },
+  authorityKeyIdentifier: { oid: '2.5.29.35', type: AuthorityKeyIdentifier },
+  extKeyUsage: { oid: '2.5.29.37', type: ExtKeyUsage },
+} as const
+
+/** The value of an extension, when the certificate has it. */
+export function valueIn<T>({ extensions }: Certificate, { oid, type }: { oid: string; type: Type<T> }): T | undefined {
+  const value = extensions.get(oid)?.parsedValue
+  return value instanceof type ? value : undefined
+}
+
+/**
+ * Reads a certificate (RFC 5280 4.1). The NV index of a TPM may be longer than the certificate in it: bytes after the DER are cut
+ * off when all of them are 0x00 or all are 0xff.
+ * @returns LIMIT, TRAILING_DATA or BAD_ENCODING when refused
+ */
+export function readCertificate(bytes: Uint8Array): Verdict<Certificate> {
+  if (bytes.length > CERTIFICATE_LIMIT)
+    return reject('LIMIT', `a certificate of ${bytes.length} bytes, at most ${CERTIFICATE_LIMIT} are read`)
+  const length = sequenceLength(bytes)
+  if (length === undefined) return reject('BAD_ENCODING', 'no DER of a certificate')
+  if (!isPadding(bytes.subarray(length))) return reject('TRAILING_DATA', `${bytes.length - length} bytes after a certificate`)
+  try {
+    return decode(Buffer.from(bytes.subarray(0, length)))
+  } catch (error) {
+    return reject('BAD_ENCODING', `a certificate cannot be read: ${error instanceof Error ? error.message : 'no reason given'}`)
+  }
+}
+
+/**
+ * The public key of a certificate. One that may only be used with RSAES-OAEP, as old TPMs have it, is read as an RSA key.
+ * @returns UNSUPPORTED_ALG when it is neither RSA nor on a NIST curve
+ */
+export function publicKeyOf({ x509, asn1 }: Certificate): Verdict<KeyObject> {
+  const { algorithm, subjectPublicKey } = asn1.subjectPublicKeyInfo
+  try {
+    if (algorithm.algorithmId !== RSAES_OAEP) return accept(canonical(x509.publicKey))
+    const key = Buffer.from(subjectPublicKey.valueBlock.valueHexView)
+    return accept(canonical(createPublicKey({ key, format: 'der', type: 'pkcs1' })))
+  } catch {
+    return reject('UNSUPPORTED_ALG', `the key of a certificate, ${algorithm.algorithmId}, cannot be used here`)
+  }
+}
+
+const RSAES_OAEP = '1.2.840.113549.1.1.7'
+
+/** By way of JWK, which knows neither explicit curves nor compressed points nor parameters of RSA. */
+function canonical(key: KeyObject): KeyObject {
+  return createPublicKey({ key: key.export({ format: 'jwk' }), format: 'jwk' })
+}
+
+function isPadding(rest: Uint8Array): boolean {
+  return rest.every(byte => byte === 0x00) || rest.every(byte => byte === 0xff)
+}
+
+function decode(der: Buffer): Verdict<Certificate> {
+  const names = namesOf(der)
+  if (names === undefined) return reject('BAD_ENCODING', 'a certificate without Names')
+  const x509 = new X509Certificate(der)
+  const asn1 = Asn1Certificate.fromBER(der)
+  const extensions = new Map<string, Extension>()
+  for (const one of asn1.extensions ?? []) {
+    if (extensions.has(one.extnID)) return reject('BAD_ENCODING', `a certificate has the extension ${one.extnID} twice`)
+    const type = types.get(one.extnID)
+    if (type !== undefined && !isA(one, type)) return reject('BAD_ENCODING', `the extension ${one.extnID} cannot be read`)
+    extensions.set(one.extnID, one)
+  }
+  const sha256 = createHash('sha256').update(der).digest('hex')
+  return accept({ der, sha256, x509, asn1, ...names, extensions })
+}
+
+const types = new Map<string, Type<unknown>>(Object.values(extension).map(({ oid, type }) => [oid, type]))
+
+/** pkijs does not throw for a value that it cannot read, but marks it. */
+function isA({ parsedValue }: Extension, type: Type<unknown>): boolean {
+  return parsedValue instanceof type && !(parsedValue as { parsingError?: string }).parsingError
+}

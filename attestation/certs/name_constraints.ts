@@ -1,0 +1,51 @@
+import { type GeneralName, type GeneralSubtree, RelativeDistinguishedNames } from 'pkijs'
+import { type Certificate, extension, valueIn } from './certificate.ts'
+import type { Path } from './path_search.ts'
+
+const DIRECTORY_NAME = 4
+const RFC822_NAME = 1
+const EMAIL = '1.2.840.113549.1.9.1'
+
+/**
+ * How a name below a CA breaks its constraints (RFC 5280 4.2.1.10), or undefined. Directory names are compared; a constraint on any
+ * other form of name is broken by every name of that form, since no endorsement certificate needs one.
+ * @param place of the CA in the path
+ */
+export function violation(path: Path, place: number): string | undefined {
+  const issuer = path[place]
+  const constraints = issuer && valueIn(issuer, extension.nameConstraints)
+  if (constraints === undefined) return undefined
+  const { permittedSubtrees = [], excludedSubtrees = [] } = constraints
+  const below = path.slice(0, place).filter((one, at) => at === 0 || !one.subject.equals(one.issuer))
+  for (const name of below.flatMap(namesIn)) {
+    if (excludedSubtrees.some(tree => touches(tree, name))) return 'excludes a name below it'
+    const sameForm = permittedSubtrees.filter(tree => tree.base.type === name.type)
+    if (sameForm.length > 0 && !sameForm.some(tree => holds(tree, name))) return 'does not permit a name below it'
+  }
+  return undefined
+}
+
+type Name = Pick<GeneralName, 'type' | 'value'>
+
+/** The subject when there is one, with an address in it, and all alternative names. */
+function namesIn(certificate: Certificate): Name[] {
+  const { subject } = certificate.asn1
+  const addresses = subject.typesAndValues.filter(({ type }) => type === EMAIL).map(({ value }) => ({ type: RFC822_NAME, value }))
+  const own = subject.typesAndValues.length > 0 ? [{ type: DIRECTORY_NAME, value: subject }] : []
+  return [...own, ...addresses, ...(valueIn(certificate, extension.subjectAltName)?.altNames ?? [])]
+}
+
+/** Attributes of the name, in order, begin with those of the subtree. */
+function holds({ base }: GeneralSubtree, { value }: Name): boolean {
+  if (!(base.value instanceof RelativeDistinguishedNames) || !(value instanceof RelativeDistinguishedNames)) return false
+  const given = value.typesAndValues
+  return base.value.typesAndValues.every((wanted, at) => given[at]?.isEqual(wanted) === true)
+}
+
+/** More than being in the subtree: attributes in another order, as one maker writes them, count as well. */
+function touches({ base }: GeneralSubtree, { type, value }: Name): boolean {
+  if (base.type !== type) return false
+  if (!(base.value instanceof RelativeDistinguishedNames) || !(value instanceof RelativeDistinguishedNames)) return true
+  const given = value.typesAndValues
+  return base.value.typesAndValues.every(wanted => given.some(one => one.isEqual(wanted)))
+}
