@@ -111,8 +111,11 @@ describe('packages and the world', () => {
     ['engine/a.ts', 'new Date()', ['uses new Date(): clock, chance and environment are passed in']],
     ['mounts/a.ts', 'Math.random()', ['uses Math.random: clock, chance and environment are passed in']],
     ['agent/a.ts', `process['env']`, ['uses process.env: clock, chance and environment are passed in']],
-    ['engine/a.ts', `import { randomUUID as u } from 'node:crypto'`, ['takes randomUUID: chance is passed in']],
-    ['engine/a.ts', 'crypto.randomUUID()', ['uses crypto.randomUUID: clock, chance and environment are passed in']],
+    ['engine/a.ts', `import { randomBytes as r } from 'node:crypto'`, ['takes randomBytes: chance is passed in']],
+    ['attestation/a.ts', `import { randomUUID } from 'node:crypto'`, ['takes randomUUID: chance is passed in']],
+    ['mounts/a.ts', `import '../package.json'`, ['imports package.json, which is on no floor']],
+    ['mounts/serve.ts', `import '../package.json'`, []],
+    ['engine/a.ts', 'crypto.randomBytes(8)', ['uses crypto.randomBytes: clock, chance and environment are passed in']],
     ['engine/a.ts', 'const fetch = 1; use(fetch, new Date(0), a.fetch, { console: 1 })', []],
     ['agent/cli.ts', 'use(Date.now, process.env)', []],
   ]

@@ -1,0 +1,70 @@
+import { mkdtemp, rm, symlink } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import manifest from '../../package.json' with { type: 'json' }
+import { type Ran, run } from '../harness/process.ts'
+
+const wrapper = join(import.meta.dirname, '../../scripts/assay')
+const commands = ['agent', 'server', 'setup', 'audit']
+
+const folder = await mkdtemp(join(tmpdir(), 'assay-cli-'))
+afterAll(() => rm(folder, { recursive: true }))
+
+/** Runs the wrapper as a user would who has it on PATH: through two links, from another folder, with the system's own Node. */
+async function assay(...args: string[]): Promise<Ran> {
+  const env = { PATH: `${folder}:/usr/local/bin:/usr/bin:/bin`, HOME: folder }
+  return run('assay', args, { cwd: folder, env })
+}
+
+describe('assay', () => {
+  beforeAll(async () => {
+    await symlink(wrapper, join(folder, 'linked'))
+    await symlink('linked', join(folder, 'assay'))
+  })
+  test('--version', async () => {
+    expect(await assay('--version')).toMatchObject({ code: 0, stdout: `${manifest.version}\n`, stderr: '' })
+  })
+  test('--help lists every command', async () => {
+    const { code, stdout } = await assay('--help')
+    expect(code).toBe(0)
+    expect(commandsIn(stdout)).toEqual(commands)
+  })
+  test('without a command: the help, as an error', async () => {
+    const { code, stderr } = await assay()
+    expect(code).toBe(1)
+    expect(commandsIn(stderr)).toEqual(commands)
+  })
+  test('an unknown command is an error', async () => {
+    const { code, stderr } = await assay('constructor')
+    expect(code).not.toBe(0)
+    expect(stderr).toContain('unknown command')
+  })
+  test.each(commands)('%s: it and each of its commands have help', async command => {
+    const asked = await helpOf([command])
+    expect(asked.length).toBeGreaterThan(0)
+    for (const { path, code, stdout } of asked)
+      expect({ path, code, usage: stdout.split('\n')[0] }).toMatchObject({ code: 0, usage: expect.stringContaining(path) })
+  })
+})
+
+test('an old Node ends with a sentence', async () => {
+  const load = `Object.defineProperty(process.versions, 'node', { value: '22.18.0' }); await import('${join(import.meta.dirname, '../../scripts/lib/node.ts')}')`
+  const { code, stderr } = await run(process.execPath, ['--input-type=module', '--eval', load])
+  expect(code).toBe(1)
+  expect(stderr).toMatch(/^this needs Node 24 or newer.*\n$/)
+})
+
+type Help = { readonly path: string; readonly code: number | null; readonly stdout: string }
+
+async function helpOf(words: readonly string[]): Promise<Help[]> {
+  const { code, stdout } = await assay(...words, '--help')
+  const below = await Promise.all(commandsIn(stdout).map(name => helpOf([...words, name])))
+  return [{ path: words.join(' '), code, stdout }, ...below.flat()]
+}
+
+function commandsIn(help: string): string[] {
+  const [, list = ''] = help.split(/^Commands:\n/m)
+  const lines = list.split('\n\n')[0]?.matchAll(/^ {2}([a-z][\w-]*)/gm) ?? []
+  return [...lines].map(([, name]) => name ?? '').filter(name => name !== 'help')
+}
