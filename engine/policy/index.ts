@@ -1,0 +1,7 @@
+export { type Check, checkPolicy } from './check.ts'
+export { type Compiled, compile, type NamedPolicy } from './compile.ts'
+export { type Decision, decide, type Outcome, outcomes, warm } from './decide.ts'
+export { type Explanation, explain } from './explain.ts'
+export { model, type PolicyRequest, schemaFor } from './schema.ts'
+export type { Finding } from './source.ts'
+export type { Statement } from './statements.ts'
