@@ -16,8 +16,9 @@ import manifest from '../package.json' with { type: 'json' }
 import { tpmQuote } from './auth/tables.ts'
 import { openDispatch } from './dispatch.ts'
 import { openApp } from './hosts/app.ts'
+import { forwardBuffered } from './hosts/forward_buffered.ts'
 import { type FrontDoor, openFrontDoor } from './hosts/http.ts'
-import { forwardBuffered } from './hosts/pass_through.ts'
+import { openUpstream, type Upstream } from './hosts/upstream.ts'
 import type { CanonicalPath } from './path.ts'
 import { brokerPaths } from './secrets/tables.ts'
 import { findSys } from './sys/mounts.ts'
@@ -43,7 +44,11 @@ export async function serve(config: Config, log: Log, secretId: SecretId): Promi
     auditFile: config.audit.file,
     ownUrl: () => config.listen.url ?? door?.url ?? '',
   })
-  const upstream = { url: config.vault.address, ca }
+  const upstream = openUpstream({
+    url: config.vault.address,
+    connectWithinMs: config.vault.deadline_ms,
+    ...(ca === undefined ? {} : { ca }),
+  })
   const dispatch = openDispatch(broker, { 'tpm-quote': tpmQuote(broker), broker: brokerPaths(broker) })
   const app = openApp({
     broker,
@@ -56,7 +61,7 @@ export async function serve(config: Config, log: Log, secretId: SecretId): Promi
         headers,
         body: raw,
       } = await forwardBuffered(upstream, { method: incoming.method ?? '', target, headers: incoming.rawHeaders, body })
-      return { status, headers, raw }
+      return { status, headers: Object.fromEntries(headers), raw }
     },
   })
   door = await openFrontDoor({
@@ -66,11 +71,12 @@ export async function serve(config: Config, log: Log, secretId: SecretId): Promi
     owns: (method, path) => owns(broker, method, path),
     own: app.fetch,
     log,
-    onPassThrough: status => metrics.passed.inc({ outcome: outcomeOf(status) }),
+    onPassThrough: ({ status, failure }) =>
+      metrics.passed.inc({ outcome: failure === undefined ? outcomeOf(status) : 'unreachable' }),
   })
   // after the door is open: the evaluator takes a tenth of a second, once
   void warm()
-  return { url: door.url, broker, close: () => close(door, broker, config) }
+  return { url: door.url, broker, close: () => close({ door, upstream, broker }, config) }
 }
 
 /** Our mounts, our own root paths, and those of Vault's paths that concern our mounts; everything else is Vault's alone. */
@@ -79,8 +85,11 @@ function owns(broker: Broker, method: string, path: CanonicalPath): boolean {
   return broker.mounts.find(path.path) !== undefined || findSys(method, path) !== undefined
 }
 
-async function close(door: FrontDoor | undefined, broker: Broker, config: Config): Promise<void> {
+type Open = { readonly door: FrontDoor | undefined; readonly upstream: Upstream; readonly broker: Broker }
+
+async function close({ door, upstream, broker }: Open, config: Config): Promise<void> {
   await door?.close(config.shutdown_seconds * 1000)
+  upstream.close()
   await broker.close()
 }
 

@@ -20,7 +20,8 @@ export type TokenDoor = {
 /** Facts of a login that become the token's metadata, where `creds` reads them again: strings only. */
 export const METADATA = [
   'tpm_id',
-  'role',
+  // `role` is the jwt method's own
+  'login_role',
   'ak_name',
   'key_thumbprint',
   'maker',
@@ -95,7 +96,7 @@ function claimsOf(mount: Mount, attested: Attested, request: BoundRequest, world
   const { claims } = attested
   const metadata: Metadata = {
     tpm_id: attested.tpmId,
-    role: request.role,
+    login_role: request.role,
     ak_name: hex(attested.akName),
     key_thumbprint: request.keyThumbprint,
     maker: attested.maker,
@@ -115,7 +116,7 @@ export function nativeRole(mount: Mount, role: string): Readonly<Record<string, 
     role_type: 'jwt',
     user_claim: 'sub',
     bound_audiences: [audienceOf(mount)],
-    bound_claims: { role },
+    bound_claims: { login_role: role },
     claim_mappings: Object.fromEntries(METADATA.map(name => [name, name])),
     // Vault's defaults would let a 30-second JWT live for minutes
     expiration_leeway: 1,

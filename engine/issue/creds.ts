@@ -90,7 +90,7 @@ function agentOf(login: Mount, facts: TokenFacts, meta: Metadata, labels: readon
   return {
     tpmId: meta.tpm_id,
     mount: login.path,
-    role: meta.role,
+    role: meta.login_role,
     entityId: facts.entityId,
     maker: meta.maker,
     firmwareVersion: meta.firmware_version,
@@ -123,7 +123,7 @@ async function quoted(
     action: request.action ?? '',
     scope: request.scope,
   }
-  const attested = await ports.appraiser.appraise(login, meta.role, bound, evidence)
+  const attested = await ports.appraiser.appraise(login, meta.login_role, bound, evidence)
   if (!attested.ok) return attested
   const keyThumbprint = request.keyThumbprint || agent.keyThumbprint
   return accept({

@@ -6,7 +6,7 @@ import type { Dispatch, Logical, Outcome } from '../dispatch.ts'
 import type { CanonicalPath } from '../path.ts'
 import { findSys, type SysRow } from '../sys/mounts.ts'
 import { enveloped, type HttpReply, replyOf, replyOfError } from './envelope.ts'
-import { canonicalPathOf, readBody } from './http.ts'
+import { bodyOf, canonicalPathOf } from './request_facts.ts'
 
 export type App = Hono<{ Bindings: HttpBindings }>
 type Ctx = Context<{ Bindings: HttpBindings }>
@@ -83,7 +83,7 @@ async function handleSys(
   path: CanonicalPath,
   txn: string,
 ): Promise<HttpReply> {
-  const body = await readBody(c.env.incoming)
+  const body = bodyOf(c.env.incoming)
   const pass = () => parts.forward(c.env.incoming, path.target, body)
   return row.handle({ broker: parts.broker, path: params, caller: { token: tokenOf(c) }, txn, body, pass })
 }
@@ -92,7 +92,7 @@ async function logicalOf(c: Ctx, path: CanonicalPath, txn: string): Promise<Logi
   const query = new URLSearchParams(path.query)
   const operation = operationOf(c.env.incoming.method ?? '', query)
   if (operation === 'update' && path.trailingSlash) throw new BrokerError('bad_request', "cannot write to a path ending in '/'")
-  const data = operation === 'update' ? parseBody(c, await readBody(c.env.incoming)) : Object.fromEntries(query)
+  const data = operation === 'update' ? parseBody(c, bodyOf(c.env.incoming)) : Object.fromEntries(query)
   delete data['list']
   delete data['help']
   return { operation, path: path.path, data, caller: { token: tokenOf(c) }, txn, wrapTtl: wrapTtlOf(c) }
