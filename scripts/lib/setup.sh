@@ -41,7 +41,7 @@ need_debian_packages() {
 # Debian 13 renamed some libraries: their old name with t64 at the end.
 is_installed() {
   # shellcheck disable=SC2016 # the ${} is dpkg's
-  dpkg-query --show --showformat '${db:Status-Status}\n' "$1" "${1}t64" 2>/dev/null | grep -qx installed
+  { dpkg-query --show --showformat '${db:Status-Status}\n' "$1" "${1}t64" 2>/dev/null || true; } | grep -qx installed
 }
 
 # 2. npm packages, Node among them
@@ -56,8 +56,8 @@ need_packages() {
     is_stamped || install_packages
     exec 8<&-
   fi
-  node=$root/node_modules/.bin/node
-  is_new_enough "$node" && return
+  node=$root/node_modules/.bin/node # of the version that package-lock.json pins
+  [ -x "$node" ] && return
   node=$(command -v node) && is_new_enough "$node" && return
   fail "set-up: Node $node_major or newer is needed; npm brings it for Linux on x64 and arm64 only, elsewhere put one on PATH"
 }
