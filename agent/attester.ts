@@ -1,8 +1,9 @@
-import { createHash, randomBytes } from 'node:crypto'
+import { createHash } from 'node:crypto'
 import { alg, curves, handle, type Public, parse, type Reader } from '#attestation'
 import { dpopProof, type P256Jwk, type ProofClaims, thumbprintOf } from './dpop.ts'
 import { readEkCertificate } from './endorsement.ts'
 import { type KeyOptions, type Keys, keysOf } from './keys.ts'
+import type { AkKind, EkKind } from './kinds.ts'
 import {
   activateCredential,
   nvBufferMax,
@@ -19,7 +20,7 @@ import {
 import { fault, TpmError } from './tpm/errors.ts'
 import { password } from './tpm/password.ts'
 import { rc } from './tpm/response_codes.ts'
-import { type AkKind, type EkKind, ekTemplates } from './tpm/templates.ts'
+import { ekTemplates } from './tpm/templates.ts'
 import { entity, type Tpm, tpmOver } from './tpm/tpm.ts'
 import { openTransport, type Transport } from './tpm/transport.ts'
 
@@ -35,14 +36,15 @@ export type AttesterOptions = {
   /** for each command; default 10 000 */
   readonly deadlineMs?: number
   /** milliseconds since 1970, for DPoP proofs */
-  readonly now?: () => number
-  readonly random?: (size: number) => Buffer
+  readonly now: () => number
+  /** unpredictable bytes */
+  readonly random: (size: number) => Buffer
 }
 
 /** A machine's TPM, as the party that attests (RFC 9334). Its keys are made anew from the TPM's seed each time: nothing is stored. */
 export type Attester = AsyncDisposable & {
-  /** TPMT_PUBLIC of the endorsement key, and the maker's certificate for it (DER) */
-  endorsement(): Promise<{ readonly public: Buffer; readonly certificate: Buffer }>
+  /** TPMT_PUBLIC of the endorsement key, and the maker's certificate for it (DER). @param certificate in place of the one in the TPM */
+  endorsement(certificate?: Buffer): Promise<{ readonly public: Buffer; readonly certificate: Buffer }>
   /** TPMT_PUBLIC and Name of the attestation key, a restricted primary key of the endorsement hierarchy */
   attestationKey(): Promise<{ readonly public: Buffer; readonly name: Buffer }>
   /** the P-256 signing key that credentials are bound to, and its RFC 7638 thumbprint */
@@ -69,13 +71,7 @@ export async function openAttester(options: AttesterOptions): Promise<Attester> 
   const tpm = tpmOver(transport)
   try {
     await ready(tpm)
-    const {
-      now = Date.now,
-      random = randomBytes,
-      ek = 'rsa-2048',
-      ak = 'ecdsa-p256',
-      endorsementAuth = Buffer.alloc(0),
-    } = options
+    const { now, random, ek = 'rsa-2048', ak = 'ecdsa-p256', endorsementAuth = Buffer.alloc(0) } = options
     return attesterOf(tpm, { ek, ak, endorsementAuth, random, now })
   } catch (error) {
     await tpm.close()
@@ -102,7 +98,7 @@ function attesterOf(tpm: Tpm, settings: Settings): Attester {
   }
   const signData = (data: Uint8Array) => signWith(tpm, keys, data)
   return {
-    endorsement: () => endorsement(tpm, keys, settings.ek),
+    endorsement: given => endorsement(tpm, keys, settings.ek, given),
     attestationKey: async () => {
       const ak = await keys.ak()
       return { public: ak.public.bytes, name: Buffer.from(ak.name) }
@@ -117,9 +113,9 @@ function attesterOf(tpm: Tpm, settings: Settings): Attester {
   }
 }
 
-async function endorsement(tpm: Tpm, keys: Keys, kind: EkKind) {
+async function endorsement(tpm: Tpm, keys: Keys, kind: EkKind, given: Buffer | undefined) {
   const session = await keys.session()
-  const certificate = await readEkCertificate(tpm, kind, () => session.use({ hideResponse: true }))
+  const certificate = given ?? (await readEkCertificate(tpm, kind, () => session.use({ hideResponse: true })))
   await using ek = await keys.ek()
   return { public: ek.public.bytes, certificate }
 }

@@ -1,9 +1,10 @@
 import { handle } from '#attestation'
+import type { EkKind } from './kinds.ts'
 import type { Authorization } from './tpm/authorization.ts'
 import { createPrimary, type LoadedKey, type NvIndex, readNv, readNvPublic, readPublic } from './tpm/commands.ts'
 import { fault, TpmError } from './tpm/errors.ts'
 import { hex } from './tpm/response_codes.ts'
-import { type EkKind, ekTemplates } from './tpm/templates.ts'
+import { ekTemplates } from './tpm/templates.ts'
 import type { Tpm } from './tpm/tpm.ts'
 
 /**

@@ -1,8 +1,9 @@
 import { handle } from '#attestation'
 import { loadEk } from './endorsement.ts'
+import type { AkKind, EkKind } from './kinds.ts'
 import { createPrimary, type LoadedKey, type SaltedSession, startHmacSession } from './tpm/commands.ts'
 import { password } from './tpm/password.ts'
-import { type AkKind, akTemplates, boundKeyTemplate, type EkKind } from './tpm/templates.ts'
+import { akTemplates, boundKeyTemplate } from './tpm/templates.ts'
 import type { Tpm } from './tpm/tpm.ts'
 
 export type KeyOptions = {

@@ -1,7 +1,7 @@
 import { alg, attribute, type Curve, curves, type Hash, hashes, Writer } from '#attestation'
+import type { AkKind, EkKind } from '../kinds.ts'
 
-/** The endorsement keys of the TCG's templates, and where the TPM keeps key and certificate (EK Credential Profile 2.2.1.4, 2.2.1.5, B.3, B.4; registry of reserved handles). */
-export type EkKind = 'rsa-2048' | 'p-256' | 'p-384'
+/** An endorsement key of the TCG, and where the TPM keeps key and certificate (EK Credential Profile 2.2.1.4, 2.2.1.5, B.3, B.4; registry of reserved handles). */
 export type EkTemplate = {
   /** TPMT_PUBLIC without `unique`, which every such key begins with */
   readonly head: Buffer
@@ -14,9 +14,6 @@ export type EkTemplate = {
   /** low range: used under PolicySecret(endorsement); high range: the empty authorisation value does (userWithAuth is set) */
   readonly needsPolicy: boolean
 }
-
-/** How an attestation key signs. */
-export type AkKind = 'ecdsa-p256' | 'ecdsa-p384' | 'rsassa-2048' | 'rsapss-2048'
 
 const { fixedTPM, fixedParent, sensitiveDataOrigin, userWithAuth, adminWithPolicy, noDA, restricted, decrypt, sign } = attribute
 const EK_LOW = fixedTPM | fixedParent | sensitiveDataOrigin | adminWithPolicy | restricted | decrypt

@@ -32,7 +32,7 @@ async function open(target: NetConnectOpts, spec: string, signal: AbortSignal): 
   const giveUp = () => socket.destroy()
   signal.addEventListener('abort', giveUp, { once: true })
   await connected(socket, spec)
-  socket.setNoDelay(true)
+  socket.setNoDelay(true).on('error', () => {}) // between two commands nobody listens; the next one finds the socket destroyed
   return {
     exchange: command => exchange(socket, command, spec),
     close: async () => {

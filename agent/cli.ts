@@ -1,0 +1,194 @@
+import { randomBytes } from 'node:crypto'
+import { tmpdir } from 'node:os'
+import { Command, InvalidArgumentError, Option } from 'commander'
+import { DEFAULT_ADDRESS, DEFAULT_TPM } from './defaults.ts'
+import { exits } from './exits.ts'
+import { akKinds, ekKinds } from './kinds.ts'
+import type { CredsOptions, DpopOptions, EnrollOptions, ExecOptions, LoginOptions } from './options.ts'
+import { transports } from './tpm/transport.ts'
+import type { World } from './world.ts'
+
+type Actions = typeof import('./run.ts')
+
+/** `assay agent`: the machine's side of Assay. What an action needs is loaded when it runs. */
+export function agentCommand(world: World = processWorld()): Command {
+  const commands = [enrollCommand(world), loginCommand(world), credsCommand(world), execCommand(world), dpopCommand(world)]
+  const agent = new Command('agent').description("the machine's side: attest with its TPM, log in, ask for credentials")
+  for (const command of commands) agent.addCommand(command.addHelpText('after', `\n${exitHelp()}`))
+  return agent.addHelpText('after', `\n${transportHelp()}\n\n${exitHelp()}`)
+}
+
+/** The one place that looks at the process. */
+function processWorld(): World {
+  return {
+    env: process.env,
+    now: Date.now,
+    random: randomBytes,
+    out: text => void process.stdout.write(text),
+    err: text => void process.stderr.write(text),
+    exit: code => process.exit(code), // also when a thread of a library still waits for a TPM that is stuck
+    terminal: process.stdin.isTTY === true,
+    signals: process,
+    directories: [process.env['XDG_RUNTIME_DIR'] ?? '', '/dev/shm', tmpdir()].filter(directory => directory !== ''),
+  }
+}
+
+async function act(world: World, action: (actions: Actions) => Promise<number>): Promise<void> {
+  const actions = await import('./run.ts')
+  world.exit(await actions.reported(world, () => action(actions)))
+}
+
+function enrollCommand(world: World): Command {
+  const command = new Command('enroll').description(
+    'introduce this TPM: its certificate is checked, and only it can open the answer',
+  )
+  withTpm(withService(command))
+    .option('--ek-certificate <file>', "certificate of the endorsement key, PEM or DER, in place of the TPM's own")
+    .option('--intermediate <file>', 'certificate between it and a trust anchor, PEM or DER; repeatable', collect, [])
+  return withPrint(command).action((options: EnrollOptions) => act(world, actions => actions.runEnroll(world, options)))
+}
+
+function loginCommand(world: World): Command {
+  const command = new Command('login').description('trade a quote over a fresh challenge for a Vault token')
+  withTpm(withService(command))
+    .requiredOption('--role <role>', 'role of the auth mount')
+    .option('--audience <audience>', 'who will rely on what is issued')
+    .option('--no-bind', "do not tie what is issued to the TPM's key: it is then a bearer credential")
+    .option('--token-file <file>', 'write the token there (mode 0600) and do not print it')
+  return withPrint(command).action((options: LoginOptions) => act(world, actions => actions.runLogin(world, options)))
+}
+
+function credsCommand(world: World): Command {
+  const command = new Command('creds').description('ask the broker for a credential').argument('<role>', 'role of the broker')
+  withAsking(withTpm(withService(command)))
+  return withPrint(command).action((role: string, options: CredsOptions) =>
+    act(world, actions => actions.runCreds(world, role, options)),
+  )
+}
+
+function execCommand(world: World): Command {
+  const command = new Command('exec')
+    .description('run a command with a credential that it never sees on its command line')
+    .usage('[options] <role> -- <command...>')
+    .argument('<role>', 'role of the broker')
+    .argument('<command...>', 'what to run, behind --')
+  withAsking(withTpm(withService(command)))
+    .option('--json', 'give the command the whole reply as JSON, not the token alone')
+    .addOption(new Option('--fd <number>', 'descriptor that shows the credential').argParser(descriptor).default(FIRST_FD))
+    .addOption(new Option('--env <name>', 'give the credential in this variable instead').argParser(variable).conflicts('fd'))
+    .addHelpText('after', EXEC_HELP)
+  return command.action((role: string, words: string[], options: ExecOptions) =>
+    act(world, actions => actions.runExec(world, role, words, options)),
+  )
+}
+
+function dpopCommand(world: World): Command {
+  const command = new Command('dpop')
+    .description('print an RFC 9449 proof for one request, signed by the key that credentials are bound to')
+    .argument('<method>', 'HTTP method of the request')
+    .argument('<url>', 'address of the request')
+    .option('--credential-file <file>', 'the credential that goes with it (env ASSAY_CREDENTIAL_FILE)')
+    .option('--nonce <nonce>', 'that the server gave')
+    .addOption(deadlineOption())
+  return withTpm(command).action((method: string, url: string, options: DpopOptions) =>
+    act(world, actions => actions.runDpop(world, method, url, options)),
+  )
+}
+
+function withService(command: Command): Command {
+  return command
+    .option('--address <url>', `address of the front door (env ASSAY_ADDR, VAULT_ADDR; else ${DEFAULT_ADDRESS})`)
+    .option('--mount <path>', 'the auth mount of type tpm-quote', mountPath, 'tpm-quote')
+    .option('--ca-file <file>', "PEM of the CAs that the service's certificate comes from (env VAULT_CACERT)")
+    .option('--client-cert <file>', 'PEM of a certificate to show to the service (env VAULT_CLIENT_CERT)')
+    .option('--client-key <file>', 'PEM of its key (env VAULT_CLIENT_KEY)')
+    .addOption(deadlineOption())
+}
+
+function withTpm(command: Command): Command {
+  return command
+    .option('--tpm <tpm>', `where the TPM is (env ASSAY_TPM; else ${DEFAULT_TPM}); assay agent --help lists the ways`)
+    .addOption(new Option('--ek <kind>', 'endorsement key').choices(ekKinds).default(ekKinds[0]))
+    .addOption(new Option('--ak <kind>', 'attestation key').choices(akKinds).default(akKinds[0]))
+    .option('--endorsement-auth-file <file>', 'file with the authorisation value of the endorsement hierarchy, when it has one')
+}
+
+function withAsking(command: Command): Command {
+  return command
+    .option('--role <role>', 'role of the auth mount, to log in or be attested with')
+    .option('--broker <path>', 'the mount of type broker', mountPath, 'broker')
+    .option('--plugin <plugin>', 'plugin to act through')
+    .option('--action <action>', 'what to do')
+    .option('--scope <scope>', 'no more than the task needs; repeatable', collect, [])
+    .option('--audience <audience>', 'who will rely on the credential')
+    .option('--ttl <duration>', 'wanted life, such as 10m', duration)
+    .option('--attest', 'send a quote with the request even where the role does not ask for one')
+    .option('--no-bind', "do not tie the credential to the TPM's key: it is then a bearer credential")
+    .option('--token-file <file>', 'file with a Vault token, private to its owner (else env VAULT_TOKEN; else log in first)')
+}
+
+function withPrint(command: Command): Command {
+  return command
+    .addOption(new Option('--json', "print the service's reply as JSON").conflicts('field'))
+    .option('--field <name>', 'print this value alone')
+}
+
+function deadlineOption(): Option {
+  return new Option('--deadline <seconds>', 'for each request and each TPM command').argParser(seconds).default(10)
+}
+
+const FIRST_FD = 3
+const LAST_FD = 63
+
+const EXEC_HELP = `
+By default the command finds the credential in descriptor 3 (its number is in ASSAY_CREDENTIAL_FD), once, as it was at the
+start; and in the file named by ASSAY_CREDENTIAL_FILE, which is replaced in one step at two thirds of the credential's life, is
+taken away when it expired and no other could be had, and is gone when the command ends. With --env it is in that variable
+alone and stays as it is. VAULT_TOKEN is not passed on. Signals are, and the exit code is the command's own (128 and the number
+of the signal that ended it) once it has started.`
+
+function transportHelp(): string {
+  const width = Math.max(...[...transports.values()].map(({ form }) => form.length)) + 2
+  return ['Ways to reach a TPM:', ...[...transports.values()].map(({ form, help }) => `  ${form.padEnd(width)}${help}`)].join(
+    '\n',
+  )
+}
+
+function exitHelp(): string {
+  return ['Exit codes:', ...Object.values(exits).map(({ code, when }) => `  ${String(code).padEnd(4)}${when}`)].join('\n')
+}
+
+function collect(value: string, sofar: readonly string[]): string[] {
+  return [...sofar, value]
+}
+
+/** Without slashes at the ends; Vault's mounts may have several segments. */
+function mountPath(value: string): string {
+  const path = value.replace(/^\/+|\/+$/g, '')
+  const fine = path !== '' && path.split('/').every(segment => segment !== '' && segment !== '.' && segment !== '..')
+  return fine ? path : wanted('the path of a mount')
+}
+
+function seconds(value: string): number {
+  const number = Number(value)
+  return number > 0 && number <= 600 ? number : wanted('seconds, more than 0 and at most 600')
+}
+
+function duration(value: string): string {
+  return /^(\d+[smh]?)+$/.test(value) ? value : wanted('a duration such as 90s, 15m or 1h')
+}
+
+function descriptor(value: string): number {
+  const number = Number(value)
+  return Number.isInteger(number) && number >= FIRST_FD && number <= LAST_FD
+    ? number
+    : wanted(`a number from ${FIRST_FD} to ${LAST_FD}`)
+}
+
+function variable(value: string): string {
+  return /^[A-Za-z_][A-Za-z0-9_]*$/.test(value) ? value : wanted('the name of a variable')
+}
+
+function wanted(what: string): never {
+  throw new InvalidArgumentError(`wanted ${what}`)
+}

@@ -1,0 +1,153 @@
+import { AgentError, type Exit } from './exits.ts'
+
+export type ClientOptions = {
+  /** of the front door, such as `https://assay.example:8210` */
+  readonly address: string
+  /** PEM of the CAs that the service's certificate may come from; the system's when there is none */
+  readonly ca?: string
+  /** PEM of the certificate and key that the service knows this client by */
+  readonly client?: { readonly certificate: string; readonly key: string }
+  /** for each request; default 10 000 */
+  readonly deadlineMs?: number
+  readonly fetch?: typeof fetch
+}
+
+export type PostOptions = {
+  /** goes into X-Vault-Token, and nowhere else */
+  readonly token?: string
+}
+
+/** Speaks to a front door in Vault's way. */
+export type Client = {
+  /**
+   * @param path below `/v1/`, each segment already encoded
+   * @returns the parsed reply
+   * @throws AgentError of `refused` or `unavailable`, its message holds what the service said
+   */
+  post(path: string, body: object, options?: PostOptions): Promise<Reply>
+}
+
+/** Vault's envelope, as far as the agent reads it. */
+export type Reply = { readonly data?: unknown; readonly auth?: unknown; readonly [member: string]: unknown }
+
+const DEADLINE_MS = 10_000
+const REPLY_LIMIT = 1 << 20
+const MESSAGE_LIMIT = 500
+const TOO_MANY_REQUESTS = 429
+
+/** @throws AgentError of `usage` when the address is none */
+export function clientOf(options: ClientOptions): Client {
+  const base = baseOf(options.address)
+  const dispatcher = dispatcherOf(options)
+  return {
+    post: async (path, body, { token } = {}) => {
+      const headers = { 'content-type': 'application/json', 'x-vault-request': 'true', ...tokenHeader(token) }
+      const signal = AbortSignal.timeout(options.deadlineMs ?? DEADLINE_MS)
+      const init = {
+        method: 'POST',
+        headers,
+        body: JSON.stringify(body),
+        redirect: 'manual',
+        signal,
+        ...(await dispatcher),
+      } as const
+      const { status, text } = await send(options.fetch ?? fetch, `${base}/v1/${path}`, init, base)
+      return replyOf(status, text, base, token)
+    },
+  }
+}
+
+/** What went wrong in one word where the system has one, such as ECONNREFUSED. */
+export function reasonOf(error: unknown): string {
+  for (let at = error; at instanceof Error; at = at.cause) if ('code' in at && typeof at.code === 'string') return at.code
+  return error instanceof Error ? error.name : 'unknown'
+}
+
+function baseOf(address: string): string {
+  const url = URL.canParse(address) ? new URL(address) : undefined
+  const fine = url !== undefined && ['http:', 'https:'].includes(url.protocol) && url.username + url.password + url.search === ''
+  if (!fine) throw new AgentError('usage', 'wanted the address of the service as http://host:port or https://host:port')
+  return `${url.origin}${url.pathname.replace(/\/+$/, '')}`
+}
+
+/** Own CAs and client certificates go through undici's Agent, which `fetch` takes as it is; most callers need neither. */
+async function dispatcherOf({ ca, client }: ClientOptions): Promise<object> {
+  if (ca === undefined && client === undefined) return {}
+  const { Agent } = await import('undici')
+  const identity = client === undefined ? {} : { cert: client.certificate, key: client.key }
+  return { dispatcher: new Agent({ connect: { ...(ca === undefined ? {} : { ca }), ...identity } }) }
+}
+
+function tokenHeader(token: string | undefined): Record<string, string> {
+  if (token === undefined) return {}
+  if (!/^[\x21-\x7e]+$/.test(token)) throw new AgentError('usage', 'the Vault token has characters that no token has')
+  return { 'x-vault-token': token }
+}
+
+async function send(
+  fetching: typeof fetch,
+  url: string,
+  init: RequestInit,
+  base: string,
+): Promise<{ status: number; text: string }> {
+  try {
+    const response = await fetching(url, init)
+    return { status: response.status, text: await bounded(response) }
+  } catch (error) {
+    if (error instanceof AgentError) throw error
+    const late = error instanceof Error && error.name === 'TimeoutError'
+    const what = late ? 'did not answer in time' : `could not be reached (${reasonOf(error)})`
+    throw new AgentError('unavailable', `the service at ${base} ${what}`, { cause: error })
+  }
+}
+
+async function bounded(response: Response): Promise<string> {
+  const chunks: Uint8Array[] = []
+  let size = 0
+  for await (const chunk of response.body ?? []) {
+    size += chunk.length
+    if (size > REPLY_LIMIT) throw new AgentError('unavailable', `the service answered with more than ${REPLY_LIMIT} bytes`)
+    chunks.push(chunk)
+  }
+  return Buffer.concat(chunks).toString('utf8')
+}
+
+function replyOf(status: number, text: string, base: string, token: string | undefined): Reply {
+  if (status >= 300 && status < 400) {
+    const next = 'give the address that it redirects to, with --address'
+    throw new AgentError('unavailable', `the service at ${base} redirects (${status}), which the agent does not follow; ${next}`)
+  }
+  const reply = parsed(text)
+  if (status >= 400) throw new AgentError(exitOf(status), `${verdictOf(status)} (${status}): ${printable(said(reply), token)}`)
+  if (reply === undefined) throw new AgentError('unavailable', `what answers at ${base} does not speak Vault's protocol`)
+  return reply
+}
+
+function parsed(text: string): Reply | undefined {
+  try {
+    const value: unknown = JSON.parse(text)
+    return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Reply) : undefined
+  } catch {
+    return undefined
+  }
+}
+
+function exitOf(status: number): Exit {
+  return status >= 500 || status === TOO_MANY_REQUESTS ? 'unavailable' : 'refused'
+}
+
+function verdictOf(status: number): string {
+  return exitOf(status) === 'refused' ? 'the service refused' : 'the service cannot answer now'
+}
+
+function said(reply: Reply | undefined): string {
+  const errors = reply?.['errors']
+  const texts = Array.isArray(errors) ? errors.filter(one => typeof one === 'string') : []
+  return texts.length > 0 ? texts.join('; ') : 'it did not say why'
+}
+
+/** Text of others on a terminal: no control characters, bounded, and without the token even if the service should echo it. */
+function printable(text: string, token: string | undefined): string {
+  const scrubbed = token === undefined ? text : text.replaceAll(token, '[secret]')
+  return scrubbed.replace(/[^\P{C}]+/gu, ' ').slice(0, MESSAGE_LIMIT)
+}

@@ -1,0 +1,75 @@
+import { runChild } from './child.ts'
+import { deliver, type Mode } from './delivery.ts'
+import { keepFresh } from './refresh.ts'
+
+/** What `exec` is given, the world included. */
+export type ExecOptions = {
+  readonly command: string
+  readonly args: readonly string[]
+  readonly mode: Mode
+  /** Asks for a credential: what the child is to read, and its life. */
+  readonly issue: () => Promise<{ readonly content: string; readonly lifeMs: number }>
+  /** of the child; without what the credential replaces */
+  readonly env: Readonly<Record<string, string | undefined>>
+  /** where a private folder may be made, the best first */
+  readonly directories: readonly string[]
+  readonly terminal: boolean
+  readonly signals: NodeJS.EventEmitter
+  /** one line for a person */
+  readonly say: (message: string) => void
+}
+
+/** Runs a command with a credential that is replaced before it expires, where the mode can. @returns its exit code */
+export async function exec(options: ExecOptions): Promise<number> {
+  const issuedAt = performance.now()
+  const first = await options.issue()
+  await using delivery = await deliver(options.mode, first.content, options.directories)
+  const ended = new AbortController()
+  const { command, args, terminal, signals } = options
+  const child = runChild(command, args, {
+    env: { ...options.env, ...delivery.env },
+    descriptors: delivery.descriptors,
+    terminal,
+    signals,
+  })
+  const { replace } = delivery
+  const fresh =
+    replace === null ? warnOfEnd(first.lifeMs, options, ended.signal) : refreshed(first, issuedAt, replace, options, ended)
+  try {
+    return await child
+  } finally {
+    ended.abort()
+    await fresh
+  }
+}
+
+type First = { readonly content: string; readonly lifeMs: number }
+type Replace = (content: string | undefined) => Promise<void>
+
+/** Ends without error: the command goes on with or without a fresh credential. */
+function refreshed(
+  first: First,
+  issuedAt: number,
+  replace: Replace,
+  options: ExecOptions,
+  ended: AbortController,
+): Promise<void> {
+  const failed = (error: unknown, expired: boolean) => {
+    const next = expired ? 'it has expired and was taken away' : 'the old one is still good'
+    options.say(`could not replace the credential, ${next}: ${sentenceOf(error)}`)
+  }
+  const refresh = { issue: options.issue, replace, failed, signal: ended.signal }
+  return keepFresh(first, issuedAt, refresh).catch(error =>
+    options.say(`no longer replacing the credential: ${sentenceOf(error)}`),
+  )
+}
+
+async function warnOfEnd(lifeMs: number, options: ExecOptions, signal: AbortSignal): Promise<void> {
+  const message = 'the credential has expired, and a variable cannot be replaced; long work reads ASSAY_CREDENTIAL_FILE instead'
+  const timer = setTimeout(() => options.say(message), lifeMs)
+  signal.addEventListener('abort', () => clearTimeout(timer), { once: true })
+}
+
+function sentenceOf(error: unknown): string {
+  return error instanceof Error ? error.message : 'unknown'
+}

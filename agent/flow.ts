@@ -1,0 +1,204 @@
+import { type BoundRequest, type Hash, hashes, qualifyingData } from '#attestation'
+import type { Attester } from './attester.ts'
+import type { Client, Reply } from './client.ts'
+import { AgentError } from './exits.ts'
+import type { Selection } from './tpm/commands.ts'
+
+/** Where the front door keeps what the agent uses, without slashes at the ends: `tpm-quote` below `auth/`, and `broker`. */
+export type Mounts = { readonly auth: string; readonly broker: string }
+
+/** What is asked of the broker. */
+export type CredsRequest = {
+  /** role of the broker */
+  readonly role: string
+  /** plugin and action may be left out where the role serves one */
+  readonly plugin?: string
+  readonly action?: string
+  readonly scope: readonly string[]
+  readonly audience?: string
+  /** Vault duration, such as `15m` */
+  readonly ttl?: string
+}
+
+export type Enrolled = { readonly tpm_id: string; readonly ak_name: string }
+export type LoggedIn = {
+  readonly token: string
+  /** of Vault's reply */
+  readonly auth: object
+  /** Vault's own */
+  readonly reply: Reply
+}
+export type Issued = { readonly token: string; readonly expiresInSeconds: number; readonly data: object; readonly reply: Reply }
+
+/** Certificates to send with an enrolment, DER. */
+export type Endorsements = {
+  /** in place of the TPM's own */ readonly certificate?: Buffer
+  readonly intermediates: readonly Buffer[]
+}
+
+/** A front door, and where it keeps what the agent uses. */
+export type Service = { readonly client: Client; readonly mounts: Mounts }
+
+/** Introduces this TPM: its EK certificate is checked, and only this TPM can open the answer. */
+export async function enroll({ client, mounts }: Service, attester: Attester, given: Endorsements): Promise<Enrolled> {
+  const path = authPath(mounts)
+  const ek = await attester.endorsement(given.certificate)
+  const ak = await attester.attestationKey()
+  const offer = {
+    ek_certificate: base64(ek.certificate),
+    ek_public: base64(ek.public),
+    ak_public: base64(ak.public),
+    hierarchy: 'endorsement',
+    ...(given.intermediates.length > 0 ? { intermediates: given.intermediates.map(base64) } : {}),
+  }
+  const offered = dataOf(await client.post(`${path}/enroll`, offer))
+  const secret = await attester.activate(bytes(offered, 'credential_blob'), bytes(offered, 'encrypted_secret'))
+  const answer = { enrollment: text(offered, 'enrollment'), secret: base64(secret) }
+  const done = dataOf(await client.post(`${path}/enroll/activate`, answer))
+  return { tpm_id: text(done, 'tpm_id'), ak_name: text(done, 'ak_name') }
+}
+
+export type LoginRequest = {
+  /** role of the auth mount; it names the PCRs */
+  readonly role: string
+  readonly audience?: string
+  /** ties what is issued later to the TPM's key */
+  readonly bind: boolean
+}
+
+/** Trades a quote over a fresh challenge for a Vault token. */
+export async function login(service: Service, attester: Attester, request: LoginRequest): Promise<LoggedIn> {
+  const { role, audience } = request
+  const context = {
+    operation: 'login',
+    mount: `auth/${service.mounts.auth}/`,
+    role,
+    audience: audience ?? '',
+    ...NOTHING_ASKED,
+  } as const
+  const bound = await boundTo(attester, request.bind)
+  const asked = { role, ...present({ audience }), ...bound }
+  const evidence = await answer(service, attester, { context, asked, bound })
+  const reply = await service.client.post(`${authPath(service.mounts)}/login`, { ...asked, ...evidence })
+  const auth = objectOf(reply.auth, 'auth')
+  return { token: text(auth, 'client_token'), auth, reply }
+}
+
+/** How to be attested with a request: the role of the auth mount names the PCRs. */
+export type Attesting = { readonly attester: Attester; readonly role: string; readonly bind: boolean }
+
+/** Asks the broker for a credential. @param attesting sends a quote over the request itself with it */
+export async function creds(service: Service, request: CredsRequest, token: string, attesting?: Attesting): Promise<Issued> {
+  const { role, ttl, ...asked } = request
+  const proof = attesting === undefined ? {} : await credsProof(service, request, attesting)
+  const path = `${encoded(service.mounts.broker)}/creds/${encodeURIComponent(role)}`
+  const reply = await service.client.post(path, { ...asked, ...present({ ttl }), ...proof }, { token })
+  const data = dataOf(reply)
+  return { token: text(data, 'token'), expiresInSeconds: positive(data, 'expires_in'), data, reply }
+}
+
+async function credsProof(service: Service, request: CredsRequest, { attester, role, bind }: Attesting): Promise<object> {
+  const { plugin = '', action = '', scope, audience = '' } = request
+  const context = {
+    operation: 'creds',
+    mount: `${service.mounts.broker}/`,
+    role: request.role,
+    audience,
+    plugin,
+    action,
+    scope,
+  } as const
+  const bound = await boundTo(attester, bind)
+  const asked = { role, creds_role: request.role, mount: context.mount, audience, plugin, action, scope }
+  const { ak_name: _, ...proof } = await answer(service, attester, { context, asked, bound })
+  return { ...proof, ...bound }
+}
+
+const NOTHING_ASKED = { plugin: '', action: '', scope: [] }
+
+type Question = {
+  /** what the quote will be bound to */
+  readonly context: Omit<BoundRequest, 'akName' | 'keyThumbprint'>
+  /** the same in the words of the challenge endpoint */
+  readonly asked: object
+  readonly bound: { readonly key_thumbprint?: string }
+}
+
+/** Takes a challenge for exactly this request and quotes it. */
+async function answer({ client, mounts }: Service, attester: Attester, { context, asked, bound }: Question) {
+  const ak = await attester.attestationKey()
+  const ak_name = ak.name.toString('hex')
+  const question = { ...asked, ...bound, operation: context.operation, ak_name }
+  const challenge = dataOf(await client.post(`${authPath(mounts)}/challenge`, question))
+  const data = qualifyingData(bytes(challenge, 'nonce'), {
+    ...context,
+    akName: ak.name,
+    keyThumbprint: bound.key_thumbprint ?? '',
+  })
+  const { attest, signature, pcrs } = await attester.quote(selectionOf(challenge), data)
+  return { ak_name, challenge: text(challenge, 'challenge'), attest: base64(attest), signature: base64(signature), pcrs }
+}
+
+async function boundTo(attester: Attester, bind: boolean): Promise<{ key_thumbprint?: string }> {
+  return bind ? { key_thumbprint: (await attester.boundKey()).thumbprint } : {}
+}
+
+/** The PCRs that the challenge names: `{"sha256": [0, 1, 7]}`. */
+function selectionOf(challenge: object): Selection {
+  const banks = Object.entries(objectOf(member(challenge, 'pcrs'), 'pcrs'))
+  const fine = banks.length > 0 && banks.every(([bank, pcrs]) => Object.hasOwn(hashes, bank) && isPcrList(pcrs))
+  return fine ? (Object.fromEntries(banks) as Partial<Record<Hash, number[]>>) : unexpected('pcrs')
+}
+
+function isPcrList(value: unknown): boolean {
+  return Array.isArray(value) && value.length > 0 && value.every(pcr => Number.isInteger(pcr) && pcr >= 0 && pcr < 24)
+}
+
+function dataOf(reply: Reply): object {
+  return objectOf(reply.data, 'data')
+}
+
+function objectOf(value: unknown, name: string): object {
+  return typeof value === 'object' && value !== null ? value : unexpected(name)
+}
+
+function member(from: object, name: string): unknown {
+  return Object.hasOwn(from, name) ? (from as Record<string, unknown>)[name] : undefined
+}
+
+function text(from: object, name: string): string {
+  const value = member(from, name)
+  return typeof value === 'string' && value !== '' ? value : unexpected(name)
+}
+
+function positive(from: object, name: string): number {
+  const value = member(from, name)
+  return typeof value === 'number' && value > 0 && Number.isFinite(value) ? value : unexpected(name)
+}
+
+function bytes(from: object, name: string): Buffer {
+  return Buffer.from(text(from, name), 'base64')
+}
+
+function unexpected(name: string): never {
+  throw new AgentError(
+    'unavailable',
+    `the reply of the service lacks '${name}'; is this an Assay front door of the same version?`,
+  )
+}
+
+/** Without the members that are not there. */
+export function present(fields: Record<string, string | undefined>): Record<string, string> {
+  return Object.fromEntries(Object.entries(fields).filter((field): field is [string, string] => field[1] !== undefined))
+}
+
+function authPath(mounts: Mounts): string {
+  return `auth/${encoded(mounts.auth)}`
+}
+
+/** A mount's path may have several segments. */
+function encoded(path: string): string {
+  return path.split('/').map(encodeURIComponent).join('/')
+}
+
+const base64 = (value: Uint8Array): string => Buffer.from(value).toString('base64')

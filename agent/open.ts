@@ -1,0 +1,66 @@
+import { readFile } from 'node:fs/promises'
+import { type Attester, openAttester } from './attester.ts'
+import { clientOf, reasonOf } from './client.ts'
+import { DEFAULT_ADDRESS, DEFAULT_TPM } from './defaults.ts'
+import { AgentError } from './exits.ts'
+import type { Service } from './flow.ts'
+import type { CommonOptions, TpmOptions } from './options.ts'
+import { readSecret } from './secret_file.ts'
+import type { World } from './world.ts'
+
+/** The front door that flags and environment name. Flags come before the environment, Assay's variables before Vault's. */
+export async function openService(world: World, options: CommonOptions & { readonly broker?: string }): Promise<Service> {
+  const { env } = world
+  const ca = options.caFile ?? env['VAULT_CACERT']
+  const client = await clientPair(options.clientCert ?? env['VAULT_CLIENT_CERT'], options.clientKey ?? env['VAULT_CLIENT_KEY'])
+  const settings = {
+    address: options.address ?? env['ASSAY_ADDR'] ?? env['VAULT_ADDR'] ?? DEFAULT_ADDRESS,
+    deadlineMs: options.deadline * 1000,
+    ...(ca ? { ca: await readText(ca) } : {}),
+    ...(client === undefined ? {} : { client }),
+  }
+  return { client: clientOf(settings), mounts: { auth: options.mount, broker: options.broker ?? 'broker' } }
+}
+
+/** A TPM that is opened when first needed, and closed with the command. A command that needs none asks for none. */
+export type LazyTpm = AsyncDisposable & { attester(): Promise<Attester> }
+
+export function lazyTpm(world: World, options: TpmOptions & { readonly deadline: number }): LazyTpm {
+  let opened: Promise<Attester> | undefined
+  return {
+    attester: () => {
+      opened ??= openTpm(world, options)
+      return opened
+    },
+    [Symbol.asyncDispose]: async () => {
+      const attester = await opened?.catch(() => undefined) // whoever asked for it has the error
+      await attester?.close()
+    },
+  }
+}
+
+/** @throws AgentError of `file` */
+export async function readText(path: string): Promise<string> {
+  return (await readBytes(path)).toString('utf8')
+}
+
+/** @throws AgentError of `file` */
+export async function readBytes(path: string): Promise<Buffer> {
+  return readFile(path).catch((error: unknown) => {
+    throw new AgentError('file', `could not read ${path} (${reasonOf(error)})`, { cause: error })
+  })
+}
+
+async function openTpm(world: World, options: TpmOptions & { readonly deadline: number }): Promise<Attester> {
+  const { now, random, env } = world
+  const { ek, ak, endorsementAuthFile } = options
+  const auth = endorsementAuthFile === undefined ? {} : { endorsementAuth: Buffer.from(await readSecret(endorsementAuthFile)) }
+  const tpm = options.tpm ?? env['ASSAY_TPM'] ?? DEFAULT_TPM
+  return openAttester({ tpm, ek, ak, deadlineMs: options.deadline * 1000, now, random, ...auth })
+}
+
+async function clientPair(certificate: string | undefined, key: string | undefined) {
+  if (!certificate && !key) return undefined
+  if (!certificate || !key) throw new AgentError('usage', 'a client certificate needs its key and the key its certificate')
+  return { certificate: await readText(certificate), key: await readText(key) }
+}

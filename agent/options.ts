@@ -1,0 +1,44 @@
+import type { AkKind, EkKind } from './kinds.ts'
+
+/** What commander makes of the flags that every command has. */
+export type CommonOptions = {
+  readonly address?: string
+  readonly caFile?: string
+  readonly clientCert?: string
+  readonly clientKey?: string
+  readonly deadline: number
+  readonly mount: string
+}
+export type TpmOptions = {
+  readonly tpm?: string
+  readonly ek: EkKind
+  readonly ak: AkKind
+  readonly endorsementAuthFile?: string
+}
+export type PrintOptions = { readonly json?: true; readonly field?: string }
+
+export type EnrollOptions = CommonOptions &
+  TpmOptions &
+  PrintOptions & { readonly ekCertificate?: string; readonly intermediate: readonly string[] }
+
+export type LoginOptions = CommonOptions &
+  TpmOptions &
+  PrintOptions & { readonly role: string; readonly audience?: string; readonly bind: boolean; readonly tokenFile?: string }
+
+/** of `creds` and `exec` */
+export type AskOptions = CommonOptions &
+  TpmOptions & {
+    readonly role?: string
+    readonly broker: string
+    readonly plugin?: string
+    readonly action?: string
+    readonly scope: readonly string[]
+    readonly audience?: string
+    readonly ttl?: string
+    readonly bind: boolean
+    readonly attest?: true
+    readonly tokenFile?: string
+  }
+export type CredsOptions = AskOptions & PrintOptions
+export type ExecOptions = AskOptions & { readonly json?: true; readonly fd: number; readonly env?: string }
+export type DpopOptions = TpmOptions & { readonly deadline: number; readonly credentialFile?: string; readonly nonce?: string }

@@ -1,0 +1,46 @@
+/** Rows as Vault's CLI prints them: two columns, the first as wide as its widest name. */
+export function tableOf(rows: readonly (readonly [string, unknown])[]): string {
+  const all = [['Key', 'Value'], ['---', '-----'], ...rows.map(([name, value]) => [name, cellOf(value)])] as const
+  const width = Math.max(...all.map(([name]) => (name ?? '').length)) + 4
+  return all.map(([name, value]) => `${(name ?? '').padEnd(width)}${value}\n`).join('')
+}
+
+/** The rows that `vault login` has, read off the reply. */
+export function loginRows(auth: object): [string, unknown][] {
+  const at = (name: string) => (auth as Record<string, unknown>)[name]
+  const metadata = Object.entries(Object(at('metadata')) as object)
+  return [
+    ['token', at('client_token')],
+    ['token_accessor', at('accessor')],
+    ['token_duration', durationOf(at('lease_duration'))],
+    ['token_renewable', at('renewable')],
+    ['token_policies', at('token_policies')],
+    ['identity_policies', at('identity_policies')],
+    ['policies', at('policies')],
+    ...metadata.map(([name, value]): [string, unknown] => [`token_meta_${name}`, value]),
+  ]
+}
+
+/** Seconds as Go writes a duration without the units that are zero: 1h30m, 45s. */
+function durationOf(seconds: unknown): unknown {
+  if (typeof seconds !== 'number') return seconds
+  if (seconds === 0) return '0s'
+  const parts = [
+    [Math.floor(seconds / 3600), 'h'],
+    [Math.floor((seconds % 3600) / 60), 'm'],
+    [seconds % 60, 's'],
+  ] as const
+  return parts.flatMap(([count, unit]) => (count > 0 ? [`${count}${unit}`] : [])).join('')
+}
+
+/** As in a cell of the table. */
+export function cellOf(value: unknown): string {
+  if (value === null || value === undefined) return 'n/a'
+  if (Array.isArray(value)) return `[${value.map(one => JSON.stringify(one)).join(' ')}]`
+  return printable(typeof value === 'string' ? value : JSON.stringify(value))
+}
+
+/** A terminal obeys control characters, so it gets none that others wrote. */
+function printable(text: string): string {
+  return text.replace(/[^\P{C}]+/gu, ' ')
+}

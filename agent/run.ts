@@ -1,0 +1,150 @@
+import { X509Certificate } from 'node:crypto'
+import { athOf } from './dpop.ts'
+import { exec } from './exec.ts'
+import { AgentError, exits } from './exits.ts'
+import { creds, enroll, type Issued, type LoggedIn, login, present, type Service } from './flow.ts'
+import { type LazyTpm, lazyTpm, openService, readBytes } from './open.ts'
+import type { AskOptions, CredsOptions, DpopOptions, EnrollOptions, ExecOptions, LoginOptions, PrintOptions } from './options.ts'
+import { cellOf, loginRows, tableOf } from './print.ts'
+import { readSecret, writeSecret } from './secret_file.ts'
+import { TpmError } from './tpm/errors.ts'
+import type { World } from './world.ts'
+
+/** Runs an action and says what went wrong, in a sentence that holds no secret. @returns the exit code */
+export async function reported(world: World, action: () => Promise<number>): Promise<number> {
+  try {
+    return await action()
+  } catch (error) {
+    world.err(`assay agent: ${sentenceOf(error)}\n`)
+    return exitOf(error).code
+  }
+}
+
+export async function runEnroll(world: World, options: EnrollOptions): Promise<number> {
+  const service = await openService(world, options)
+  const intermediates = (await Promise.all(options.intermediate.map(certificatesIn))).flat()
+  const [certificate] = options.ekCertificate === undefined ? [] : await certificatesIn(options.ekCertificate)
+  await using tpm = lazyTpm(world, options)
+  const enrolled = await enroll(service, await tpm.attester(), { intermediates, ...(certificate ? { certificate } : {}) })
+  return print(world, options, { json: enrolled, rows: Object.entries(enrolled) })
+}
+
+export async function runLogin(world: World, options: LoginOptions): Promise<number> {
+  const service = await openService(world, options)
+  await using tpm = lazyTpm(world, options)
+  const { role, bind, audience, tokenFile } = options
+  const loggedIn = await login(service, await tpm.attester(), { role, bind, ...present({ audience }) })
+  if (tokenFile === undefined) return print(world, options, { json: loggedIn.reply, rows: loginRows(loggedIn.auth) })
+  await writeSecret(tokenFile, `${loggedIn.token}\n`)
+  return print(world, options, withoutToken(loggedIn))
+}
+
+export async function runCreds(world: World, role: string, options: CredsOptions): Promise<number> {
+  const { reply, data } = await issue(world, role, options)
+  return print(world, options, { json: reply, rows: Object.entries(data) })
+}
+
+/** The TPM is opened for each credential and closed again: a software TPM serves one program at a time. */
+export async function runExec(world: World, role: string, words: readonly string[], options: ExecOptions): Promise<number> {
+  const [command, ...args] = words
+  if (command === undefined) throw new AgentError('usage', 'wanted a command to run, behind --')
+  const { VAULT_TOKEN: _, ...env } = world.env
+  const issued = async () => {
+    const { token, data, expiresInSeconds } = await issue(world, role, options)
+    return { content: options.json ? JSON.stringify(data) : token, lifeMs: expiresInSeconds * 1000 }
+  }
+  const mode = options.env === undefined ? { kind: 'fd' as const, fd: options.fd } : { kind: 'env' as const, name: options.env }
+  const { directories, terminal, signals } = world
+  const say = (message: string) => world.err(`assay agent: ${message}\n`)
+  return exec({ command, args, mode, issue: issued, env, directories, terminal, signals, say })
+}
+
+export async function runDpop(world: World, method: string, url: string, options: DpopOptions): Promise<number> {
+  if (!URL.canParse(url)) throw new AgentError('usage', `wanted the address of a request, got '${url}'`)
+  const file = options.credentialFile ?? world.env['ASSAY_CREDENTIAL_FILE']
+  const bound = file === undefined ? {} : { ath: athOf(await readSecret(file)) }
+  await using tpm = lazyTpm(world, options)
+  const attester = await tpm.attester()
+  const { nonce } = options
+  world.out(`${await attester.dpopProof({ htm: method, htu: url, ...bound, ...present({ nonce }) })}\n`)
+  return exits.ok.code
+}
+
+/** Asks for a credential with the token at hand or one of a fresh login; answers with a quote when that is wanted. */
+async function issue(world: World, role: string, options: AskOptions): Promise<Issued> {
+  const service = await openService(world, options)
+  await using tpm = lazyTpm(world, options)
+  const { plugin, action, scope, audience, ttl } = options
+  const request = { role, scope, ...present({ plugin, action, audience, ttl }) }
+  const token = (await tokenAtHand(world, options)) ?? (await freshToken(service, tpm, options))
+  const attesting = async () => ({ attester: await tpm.attester(), role: authRole(options), bind: options.bind })
+  if (options.attest) return creds(service, request, token, await attesting())
+  try {
+    return await creds(service, request, token)
+  } catch (error) {
+    if (!(error instanceof AgentError && error.exit === 'refused' && error.message.includes(QUOTE_REQUIRED))) throw error
+    return creds(service, request, token, await attesting())
+  }
+}
+
+/** The reason code with which a role of the broker asks for a quote. */
+const QUOTE_REQUIRED = 'QUOTE_REQUIRED'
+
+async function tokenAtHand(world: World, { tokenFile }: AskOptions): Promise<string | undefined> {
+  return tokenFile === undefined ? world.env['VAULT_TOKEN'] || undefined : readSecret(tokenFile)
+}
+
+async function freshToken(service: Service, tpm: LazyTpm, options: AskOptions): Promise<string> {
+  const { token } = await login(service, await tpm.attester(), { role: authRole(options), bind: options.bind })
+  return token
+}
+
+function authRole({ role }: AskOptions): string {
+  if (role === undefined) throw new AgentError('usage', 'wanted --role, the role of the auth mount to log in or be attested with')
+  return role
+}
+
+/** Certificates in a file: one DER, or any number of PEM. */
+async function certificatesIn(path: string): Promise<Buffer[]> {
+  const content = await readBytes(path)
+  const pem = content.toString('latin1').match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g)
+  try {
+    return (pem ?? [content]).map(one => new X509Certificate(one).raw)
+  } catch (error) {
+    throw new AgentError('file', `there is no certificate in ${path}`, { cause: error })
+  }
+}
+
+type Printed = { readonly json: object; readonly rows: readonly (readonly [string, unknown])[] }
+
+function print(world: World, options: PrintOptions, { json, rows }: Printed): number {
+  if (options.field !== undefined) world.out(`${fieldOf(rows, options.field)}\n`)
+  else world.out(options.json ? `${JSON.stringify(json, null, 2)}\n` : tableOf(rows))
+  return exits.ok.code
+}
+
+function fieldOf(rows: Printed['rows'], name: string): string {
+  const row = rows.find(([at]) => at === name)
+  if (row === undefined)
+    throw new AgentError('usage', `there is no ${name} in the reply, only ${rows.map(([at]) => at).join(', ')}`)
+  return cellOf(row[1])
+}
+
+/** With a token file the token is nowhere else. */
+function withoutToken({ reply, auth }: LoggedIn): Printed {
+  const { client_token: _, ...rest } = auth as { client_token: unknown }
+  return { json: { ...reply, auth: rest }, rows: loginRows(auth).filter(([name]) => name !== 'token') }
+}
+
+function exitOf(error: unknown): (typeof exits)[keyof typeof exits] {
+  if (error instanceof AgentError) return exits[error.exit]
+  if (error instanceof TpmError) return error.symbol === 'SPEC' ? exits.usage : exits.tpm
+  return exits.internal
+}
+
+function sentenceOf(error: unknown): string {
+  const known = error instanceof AgentError || error instanceof TpmError
+  return known
+    ? error.message
+    : `a mistake of ours (${error instanceof Error ? `${error.name}: ${error.message}` : 'no error object'})`
+}

@@ -1,0 +1,21 @@
+import type { EventEmitter } from 'node:events'
+
+/** All that the commands have of the process they run in. */
+export type World = {
+  readonly env: Readonly<Record<string, string | undefined>>
+  /** milliseconds since 1970 */
+  readonly now: () => number
+  /** unpredictable bytes */
+  readonly random: (size: number) => Buffer
+  /** Results, for scripts. */
+  readonly out: (text: string) => void
+  /** Messages, for people. */
+  readonly err: (text: string) => void
+  readonly exit: (code: number) => void
+  /** whether the keyboard is at the other end */
+  readonly terminal: boolean
+  /** what signals arrive at */
+  readonly signals: EventEmitter
+  /** where private files may live for a while, the best first: memory before disk */
+  readonly directories: readonly string[]
+}
