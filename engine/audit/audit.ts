@@ -42,7 +42,7 @@ const limits: Limits = { deadlineMs: 1000, queueLimit: 4096, lazyMs: 100, retryM
 export async function openAudit(options: AuditOptions): Promise<Audit> {
   const hash = hasherOf(options.key)
   const world: WriterWorld = { ...limits, ...options, disk: options.disk ?? realDisk, path: options.file }
-  const { segment, head } = await ready(world, options.broken ?? 'refuse')
+  const { segment, head } = await ready(world, options.broken ?? 'refuse').catch(refused)
   const writer = new Writer(world, segment, head)
   return {
     append: async record => writer.push(membersOf(record, options.now(), hash), false),
@@ -93,15 +93,17 @@ async function leaveBehind(
 }
 
 /** A disk that does not answer at start is no place for a log. */
-async function inTime<T>(work: Promise<T>, deadlineMs: number): Promise<T> {
+async function inTime(work: Promise<Ready>, deadlineMs: number): Promise<Ready> {
   const late = Promise.withResolvers<never>()
-  const deadline = setTimeout(() => late.reject(new BrokerError('unavailable', 'the audit log did not open in time')), deadlineMs)
-  try {
-    return await Promise.race([work, late.promise])
-  } catch (cause) {
-    if (cause instanceof BrokerError) throw cause
-    throw new BrokerError('unavailable', `the audit log cannot be opened: ${(cause as Error).message}`, { cause })
-  } finally {
-    clearTimeout(deadline)
+  const giveUp = () => {
+    late.reject(new Error(`no answer within ${deadlineMs} ms`))
+    work.then(({ segment }) => segment.file.close()).catch(() => undefined)
   }
+  const deadline = setTimeout(giveUp, deadlineMs)
+  return Promise.race([work, late.promise]).finally(() => clearTimeout(deadline))
+}
+
+function refused(cause: Error): never {
+  if (cause instanceof BrokerError) throw cause
+  throw new BrokerError('unavailable', `the audit log cannot be opened: ${cause.message}`, { cause })
 }

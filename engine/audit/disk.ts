@@ -1,5 +1,5 @@
 import { constants, type Stats } from 'node:fs'
-import { access, type FileHandle, open, rename, rm, stat } from 'node:fs/promises'
+import { access, type FileHandle, lstat, open, rename, rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
 
 /** What the log needs of a file system. */
@@ -63,9 +63,9 @@ function diskFile(handle: FileHandle): DiskFile {
   }
 }
 
-/** Nothing when there is no such file. */
+/** Of the name itself, links are not followed. Nothing when there is no such file. */
 export async function statOf(path: string): Promise<Stats | undefined> {
-  return stat(path).catch((error: NodeJS.ErrnoException) => {
+  return lstat(path).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return undefined
     throw error
   })

@@ -18,7 +18,7 @@ const VERIFIED_END = 2 ** 20
 
 /** Finds where the log goes on. A log without a file, or with an empty one, goes on after the newest file that was moved aside. Throws when a file cannot be read. */
 export async function standingOf(file: string): Promise<Standing> {
-  const size = (await statOf(file))?.size ?? 0
+  const size = await sizeOf(file)
   if (size === 0) return startingOver(file, 0)
   await using handle = await open(file, 'r')
   const length = await endOfLines(handle, size)
@@ -26,6 +26,13 @@ export async function standingOf(file: string): Promise<Standing> {
   if (length === 0) return startingOver(file, size)
   const verdict = length <= VERIFIED_WHOLE ? await verifyAudit(part(file, 0, length)) : await verifiedEnd(file, handle, length)
   return verdict.ok ? { ok: true, head: verdict.head, length, torn: size - length } : { ok: false, verdict }
+}
+
+async function sizeOf(file: string): Promise<number> {
+  const stats = await statOf(file)
+  // a link would be lost with the first rotation, a FIFO or a device keeps nothing
+  if (stats && !stats.isFile()) throw new Error(`${file} is not a regular file`)
+  return stats?.size ?? 0
 }
 
 async function startingOver(file: string, torn: number): Promise<Standing> {

@@ -38,11 +38,21 @@ export async function begin(
     const { line, head } = link(after, systemMembers(FILE_OPENED, time, { why }))
     await extend(segment, Buffer.from(line))
     await clear(disk, path, after)
-    await disk.rename(`${path}${UNFINISHED}`, path)
-    await disk.syncNames(path)
+    await named(disk, path)
     return { segment, head }
   } catch (error) {
     await segment.file.close().catch(() => undefined)
+    throw error
+  }
+}
+
+async function named(disk: Disk, path: string): Promise<void> {
+  await disk.rename(`${path}${UNFINISHED}`, path)
+  try {
+    await disk.syncNames(path)
+  } catch (error) {
+    // what cannot be removed either is moved aside by the next attempt
+    await disk.remove(path).catch(() => undefined)
     throw error
   }
 }

@@ -1,0 +1,353 @@
+import { existsSync } from 'node:fs'
+import { copyFile, readFile, rename, rm, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { setImmediate as immediate } from 'node:timers/promises'
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import { type Audit, verifyAudit } from '../../engine/audit/index.ts'
+import { run, start, until } from '../harness/process.ts'
+import { eio, type Fault, faultyDisk, filesOf, folder, full, type Operation, opened, record } from './audit_disk.ts'
+
+const unavailable = expect.objectContaining({ name: 'BrokerError', code: 'unavailable' })
+const healthy = (audit: Audit) => until('the log to recover', async () => audit.healthy())
+
+/** What the log holds: the txn of every record, over all files of a chain that verifies. */
+async function kept(file: string): Promise<string[]> {
+  const files = await filesOf(file)
+  expect(await verifyAudit(files)).toMatchObject({ ok: true, first: 0 })
+  const lines = (await Promise.all(files.map(name => readFile(name, 'utf8')))).flatMap(text => text.trimEnd().split('\n'))
+  return lines.map(line => (JSON.parse(line) as { txn?: string; event?: string }).txn ?? 'event')
+}
+
+/** Lets the operation through so many times, then does this once. */
+function once(failing: Operation, fault: Fault): Fault {
+  let done = false
+  return (operation, bytes) => {
+    if (done || operation !== failing) return undefined
+    done = true
+    return fault(operation, bytes)
+  }
+}
+
+describe('a disk without space', () => {
+  test('refuses at once, keeps what was durable and what is lazy, and recovers by itself', async () => {
+    const disk = faultyDisk()
+    const told: string[] = []
+    const { audit, file, problems } = await opened({ disk, onGood: () => told.push('good') })
+    await audit.append(record('before'))
+    disk.fault = full
+    audit.appendLazy(record('outcome 1'))
+    await expect(audit.append(record('refused 1'))).rejects.toEqual(unavailable)
+    await expect(audit.append(record('refused 2'))).rejects.toEqual(unavailable)
+    audit.appendLazy(record('outcome 2'))
+    expect(audit.healthy()).toBe(false)
+    await until('several attempts', async () => disk.calls.filter(call => call.operation === 'open').length > 4)
+    expect(told).toEqual([])
+    disk.fault = () => undefined
+    await healthy(audit)
+    await audit.append(record('after'))
+    expect(await kept(file)).toEqual(['event', 'before', 'event', 'outcome 1', 'outcome 2', 'after'])
+    expect(problems.map(problem => problem.kind)).toEqual(['unwritable', 'sealed'])
+    expect(problems[0]?.detail).toContain('ENOSPC')
+    expect(told).toEqual(['good'])
+  })
+
+  test('says why a file was begun, and names the one that was sealed after the record that follows it', async () => {
+    const disk = faultyDisk()
+    const { audit, file } = await opened({ disk })
+    disk.fault = once('write', full)
+    await expect(audit.append(record('refused'))).rejects.toEqual(unavailable)
+    await healthy(audit)
+    expect(await filesOf(file)).toEqual([`${file}.sealed-000000000001`, file])
+    expect(JSON.parse(await readFile(file, 'utf8'))).toMatchObject({ index: 1, event: 'file-opened', why: 'failed' })
+    expect((await stat(file)).mode & 0o777).toBe(0o600)
+  })
+
+  test('at start: the log does not open', async () => {
+    const disk = faultyDisk()
+    disk.fault = full
+    await expect(opened({ disk })).rejects.toEqual(unavailable)
+  })
+
+  test('at a close: says that records are lost', async () => {
+    const disk = faultyDisk()
+    const { audit } = await opened({ disk, lazyMs: 60_000 })
+    disk.fault = full
+    audit.appendLazy(record('outcome'))
+    await expect(audit.close()).rejects.toThrow('without its last records')
+  })
+
+  test('until the close: the close writes what waited', async () => {
+    const disk = faultyDisk()
+    const { audit, file } = await opened({ disk, retryMs: 60_000 })
+    disk.fault = full
+    audit.appendLazy(record('outcome'))
+    await expect(audit.append(record('refused'))).rejects.toEqual(unavailable)
+    disk.fault = () => undefined
+    await audit.close()
+    expect(await kept(file)).toEqual(['event', 'event', 'outcome'])
+  })
+})
+
+describe('an input/output error', () => {
+  test('of fdatasync: the file is never synced again, and holds nothing that was refused', async () => {
+    const disk = faultyDisk()
+    const { audit, file } = await opened({ disk })
+    await audit.append(record('before'))
+    disk.fault = once('sync', eio('sync'))
+    await expect(audit.append(record('refused'))).rejects.toEqual(unavailable)
+    await healthy(audit)
+    await audit.append(record('after'))
+    expect(await kept(file)).toEqual(['event', 'before', 'event', 'after'])
+    // the start, `before` and the failed one; nothing later
+    expect(disk.calls.filter(call => call.file === 1 && call.operation === 'sync')).toHaveLength(3)
+    expect(disk.calls.filter(call => call.file === 1 && call.operation === 'write')).toHaveLength(3)
+  })
+
+  test('of the write', async () => {
+    const disk = faultyDisk()
+    const { audit, file } = await opened({ disk })
+    disk.fault = once('write', eio('write'))
+    await expect(audit.append(record('refused'))).rejects.toEqual(unavailable)
+    await healthy(audit)
+    await audit.append(record('after'))
+    expect(await kept(file)).toEqual(['event', 'event', 'after'])
+  })
+
+  for (const taken of [0, 1, 100, 300])
+    test(`a write that takes only ${taken} bytes leaves no torn record in the sealed file`, async () => {
+      const disk = faultyDisk()
+      const { audit, file } = await opened({ disk })
+      disk.fault = once('write', () => taken)
+      await expect(Promise.all([audit.append(record('refused 1')), audit.append(record('refused 2'))])).rejects.toEqual(
+        unavailable,
+      )
+      await healthy(audit)
+      await audit.append(record('after'))
+      expect(await kept(file)).toEqual(['event', 'event', 'after'])
+    })
+
+  test('while the new file is begun: that one is not used either', async () => {
+    for (const failing of ['open', 'write', 'sync', 'rename', 'syncNames', 'size', 'truncate', 'moveAside', 'isAt'] as const) {
+      const disk = faultyDisk()
+      const { audit, file } = await opened({ disk })
+      const first = once('sync', eio('sync'))
+      const second = once(failing, eio(failing))
+      let failed = false
+      disk.fault = (operation, bytes) => {
+        if (failed) return second(operation, bytes)
+        failed = operation === 'sync'
+        return first(operation, bytes)
+      }
+      await expect(audit.append(record('refused'))).rejects.toEqual(unavailable)
+      await healthy(audit)
+      await audit.append(record('after'))
+      expect(
+        (await kept(file)).filter(txn => txn !== 'event'),
+        failing,
+      ).toEqual(['after'])
+    }
+  })
+
+  test('of a file that was renamed meanwhile: the file that somebody put there is not sealed', async () => {
+    const disk = faultyDisk()
+    const { audit, file } = await opened({ disk })
+    await audit.append(record('before'))
+    await rename(file, `${file}.1`)
+    disk.fault = once('sync', eio('sync'))
+    await expect(audit.append(record('refused'))).rejects.toEqual(unavailable)
+    await healthy(audit)
+    expect(await filesOf(file)).toEqual([`${file}.1`, file])
+    expect(await kept(file)).toEqual(['event', 'before', 'event'])
+  })
+})
+
+describe('a disk that does not answer', () => {
+  /** Hangs this operation until it is let go. */
+  function hanging(operation: Operation) {
+    const disk = faultyDisk()
+    const gate = Promise.withResolvers<void>()
+    const hang = () => {
+      disk.fault = asked => (asked === operation ? gate.promise : undefined)
+    }
+    return { disk, hang, gate }
+  }
+
+  for (const operation of ['write', 'sync'] as const)
+    test(`(${operation}): refuses after the deadline, then at once, and goes on in the same file when it answers`, async () => {
+      const { disk, hang, gate } = hanging(operation)
+      const { audit, file, problems } = await opened({ disk, deadlineMs: 400 })
+      hang()
+      const started = performance.now()
+      const both = [audit.append(record('late 1')), audit.append(record('late 2'))]
+      audit.appendLazy(record('outcome 1'))
+      for (const late of both) await expect(late).rejects.toEqual(unavailable)
+      expect(performance.now() - started).toBeGreaterThan(390)
+      expect(await Promise.race([audit.append(record('refused')).catch(String), immediate('still waiting')])).toContain(
+        'cannot be written',
+      )
+      audit.appendLazy(record('outcome 2'))
+      expect(problems).toEqual([{ kind: 'stalled', detail: expect.stringContaining('400 ms') }])
+      gate.resolve()
+      await healthy(audit)
+      await audit.append(record('after'))
+      // what the disk took after all is in the log: it is no intent of an issue, and does no harm
+      expect(await kept(file)).toEqual(['event', 'late 1', 'late 2', 'outcome 1', 'outcome 2', 'after'])
+    })
+
+  test('and then fails: goes on in a new file', async () => {
+    const { disk, hang, gate } = hanging('sync')
+    const { audit, file } = await opened({ disk, deadlineMs: 400 })
+    hang()
+    await expect(audit.append(record('late'))).rejects.toEqual(unavailable)
+    audit.appendLazy(record('outcome'))
+    disk.fault = () => undefined
+    gate.reject(new Error('EIO: i/o error'))
+    await healthy(audit)
+    await audit.append(record('after'))
+    expect(await kept(file)).toEqual(['event', 'event', 'outcome', 'after'])
+  })
+
+  test('at a rotation: does not hold those who append', async () => {
+    const { disk, hang, gate } = hanging('open')
+    const { audit, file } = await opened({ disk, deadlineMs: 400 })
+    await rename(file, `${file}.1`)
+    hang()
+    const reopened = audit.reopen()
+    await expect(audit.append(record('late'))).rejects.toEqual(unavailable)
+    gate.resolve()
+    await reopened
+    await audit.append(record('after'))
+    expect(await kept(file)).toEqual(['event', 'event', 'after'])
+  })
+
+  test('at start: the log does not open', async () => {
+    const { disk, hang, gate } = hanging('sync')
+    hang()
+    await expect(opened({ disk, deadlineMs: 400 })).rejects.toEqual(unavailable)
+    gate.resolve()
+    await until('what was opened to be closed', async () => disk.calls.at(-1)?.operation === 'close')
+  })
+
+  test('at a close: the close ends all the same, and says that records are lost', async () => {
+    const { disk, hang, gate } = hanging('sync')
+    const { audit } = await opened({ disk, deadlineMs: 400 })
+    hang()
+    audit.appendLazy(record('outcome'))
+    await expect(audit.close()).rejects.toThrow('without its last records')
+    gate.resolve()
+  })
+})
+
+test('whatever fails in whatever order: what was durable is in a chain that verifies, once, and nothing else but what hung', async () => {
+  const failing = fc.constantFrom<Operation>(
+    'open',
+    'write',
+    'sync',
+    'size',
+    'truncate',
+    'isAt',
+    'rename',
+    'moveAside',
+    'remove',
+    'syncNames',
+    'close',
+  )
+  const faults = fc.array(fc.record({ after: fc.nat(8), failing, short: fc.nat(400) }), { minLength: 1, maxLength: 8 })
+  const survives = async (schedule: readonly { after: number; failing: Operation; short: number }[]) => {
+    const disk = faultyDisk()
+    const { audit, file } = await opened({ disk, retryMs: 0, lazyMs: 1 })
+    const left = [...schedule]
+    let passed = 0
+    disk.fault = (operation, bytes) => {
+      const next = left[0]
+      if (!next || next.failing !== operation || passed++ < next.after) return undefined
+      left.shift()
+      passed = 0
+      if (operation === 'write' && next.short < bytes.length) return next.short
+      throw new Error(`EIO: ${operation}`)
+    }
+    const durable: string[] = []
+    const lazy: string[] = []
+    for (let number = 0; number < 40; number++) {
+      const group = [0, 1, 2].map(async one => {
+        const txn = `t${number}.${one}`
+        await audit.append(record(txn)).then(
+          () => durable.push(txn),
+          () => healthy(audit),
+        )
+      })
+      lazy.push(`o${number}`)
+      audit.appendLazy(record(`o${number}`))
+      if (number % 10 === 5)
+        await rename(file, `${file}.rotated-${number}`)
+          .then(
+            () => audit.reopen(),
+            () => undefined,
+          )
+          .catch(() => undefined)
+      await Promise.all(group)
+    }
+    disk.fault = () => undefined
+    await healthy(audit)
+    await audit.close()
+    const txns = (await keptInOrder(file)).filter(txn => txn !== 'event')
+    expect([...txns].sort()).toEqual([...durable, ...lazy].sort())
+    expect(txns.filter(txn => txn.startsWith('o'))).toEqual(lazy)
+  }
+  await fc.assert(fc.asyncProperty(faults, survives), { numRuns: 60 })
+})
+
+/** As `kept`, the files ordered by the index of their first record: rotation and sealing have each their own names here. */
+async function keptInOrder(file: string): Promise<string[]> {
+  const files = (await filesOf(file)).filter(name => existsSync(name))
+  const texts = await Promise.all(files.map(name => readFile(name, 'utf8')))
+  const records = (text: string) =>
+    text
+      .trimEnd()
+      .split('\n')
+      .map(line => JSON.parse(line) as { index: number; txn?: string })
+  const ordered = texts.sort((one, other) => (records(one)[0]?.index ?? 0) - (records(other)[0]?.index ?? 0))
+  const chunks = async function* () {
+    for (const text of ordered) yield Buffer.from(text)
+  }
+  expect(await verifyAudit(chunks())).toMatchObject({ ok: true, first: 0 })
+  return ordered.flatMap(text => records(text).map(line => line.txn ?? 'event'))
+}
+
+describe('a process', () => {
+  const child = join(import.meta.dirname, 'audit_child.ts')
+
+  test('under a limit of the file size: short write and EFBIG, for real', async () => {
+    const file = join(await folder(), 'audit.jsonl')
+    // room for about ten records; each file after it has as much
+    const ran = await run('prlimit', ['--fsize=4000', '--', process.execPath, child, file, '100', '100'])
+    expect(ran).toMatchObject({ code: 0, stderr: '' })
+    const told = ran.stdout.trim().split('\n')
+    const durable = told.filter(line => !line.startsWith('refused')).map(Number)
+    expect(told).toContain('refused unavailable')
+    expect(durable.length).toBeGreaterThan(50)
+    const files = await filesOf(file)
+    expect(files.length).toBeGreaterThan(5)
+    const records = durable.length + files.length
+    expect(await verifyAudit(files)).toMatchObject({ ok: true, records, first: 0 })
+  })
+
+  test('that is killed: what it was told to be durable is there, and the next one goes on', async () => {
+    const file = join(await folder(), 'audit.jsonl')
+    for (let life = 1; life <= 5; life++) {
+      await using running = await start(process.execPath, [child, file, '1000000', String(life * 200)])
+      await running.line(/^\d+$/)
+      await until('some records', async () => (await stat(file)).size > life * 60_000)
+      await running.stop('SIGKILL')
+      const durable = running.output().split('\n').slice(1, -1).map(Number)
+      const copy = `${file}-copy`
+      await copyFile(file, copy)
+      const { audit } = await opened({ file: copy })
+      expect(audit.head().index).toBeGreaterThan(Math.max(...durable))
+      await audit.close()
+      expect(await verifyAudit(copy)).toMatchObject({ ok: true })
+      await rm(copy)
+    }
+  })
+})
