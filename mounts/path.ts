@@ -21,14 +21,20 @@ export type Canonical =
 const refuse = (message: string): Canonical => ({ ok: false, status: 400, message })
 const ABSENT: Canonical = { ok: false, status: 404, message: '' }
 
-/** First segments outside `/v1/`: Vault's own, and the front door's. Everything else is absent, as at Vault. */
-const ROOTS: Readonly<Record<string, 'alone' | 'tree'>> = {
-  ui: 'tree',
-  '.well-known': 'tree',
-  'robots.txt': 'alone',
-  metrics: 'alone',
-  healthz: 'alone',
-  readyz: 'alone',
+/** First segments outside `/v1/`, whose they are and whether there is anything below them. Everything else is absent, as at Vault. */
+const ROOTS: Readonly<Record<string, { readonly vaults: boolean; readonly tree: boolean }>> = {
+  '': { vaults: true, tree: false },
+  ui: { vaults: true, tree: true },
+  '.well-known': { vaults: true, tree: true },
+  'robots.txt': { vaults: true, tree: false },
+  metrics: { vaults: false, tree: false },
+  healthz: { vaults: false, tree: false },
+  readyz: { vaults: false, tree: false },
+}
+
+/** Whether a path that is not ours is there at Vault. */
+export function belongsToVault({ api, segments }: CanonicalPath): boolean {
+  return api || rootOf(segments)?.vaults === true
 }
 
 /** Reads the target of a request line (RFC 9112, 3.2.1: origin-form), or refuses it.
@@ -56,16 +62,16 @@ export function canonicalise(target: string): Canonical {
 function place(decoded: readonly string[], trailingSlash: boolean, query: string): Canonical {
   const [root = '', ...rest] = decoded
   const api = root === 'v1' && (rest.length > 0 || trailingSlash)
-  if (!api && !exists(root, rest.length)) return ABSENT
+  const known = rootOf(decoded)
+  if (!api && (!known || (rest.length > 0 && !known.tree))) return ABSENT
   const segments = api ? rest : decoded
   const slash = trailingSlash && decoded.length > 0 ? '/' : ''
   const target = `/${decoded.map(encode).join('/')}${slash}${query && `?${query}`}`
   return { ok: true, path: { api, path: segments.join('/'), segments, trailingSlash, query, target } }
 }
 
-function exists(root: string, below: number): boolean {
-  if (root === '') return true
-  return Object.hasOwn(ROOTS, root) && (ROOTS[root] === 'tree' || below === 0)
+function rootOf([root = '']: readonly string[]): (typeof ROOTS)[string] | undefined {
+  return Object.hasOwn(ROOTS, root) ? ROOTS[root] : undefined
 }
 
 /** Percent-decoding of one segment; undefined when an escape is broken or the bytes are not UTF-8. A plus sign is a plus sign. */

@@ -1,0 +1,45 @@
+import type { IncomingMessage } from 'node:http'
+import { hasBody } from './replies.ts'
+
+export type BodyLimits = { readonly bytes: number; readonly withinMs: number }
+
+export type Body =
+  | { readonly ok: true; readonly bytes: Buffer }
+  | { readonly ok: false; readonly status: 400 | 408 | 413; readonly message: string }
+
+const TOO_LARGE: Body = { ok: false, status: 413, message: 'the request body is too large' }
+const TOO_SLOW: Body = { ok: false, status: 408, message: 'the request body did not arrive in time' }
+const CUT_OFF: Body = { ok: false, status: 400, message: 'the request body ended early' }
+
+const NOTHING: Body = { ok: true, bytes: Buffer.alloc(0) }
+
+/** Reads a whole body, or says why not. A length that is too large is believed at once; what has no length is counted as it comes.
+ *  `welcome` is called when the body is wanted and the client waits to hear so (`Expect: 100-continue`).
+ *  On a refusal the rest of the body is left on the connection. */
+export function readBody(
+  incoming: IncomingMessage,
+  { bytes, withinMs }: BodyLimits,
+  welcome: () => void = () => {},
+): Promise<Body> {
+  if (!hasBody(incoming)) return Promise.resolve(NOTHING)
+  if (Number(incoming.headers['content-length'] ?? 0) > bytes) return Promise.resolve(TOO_LARGE)
+  if (incoming.headers.expect !== undefined) welcome()
+  const { promise, resolve } = Promise.withResolvers<Body>()
+  const chunks: Buffer[] = []
+  let size = 0
+  const settle = (body: Body) => {
+    clearTimeout(timer)
+    incoming.off('data', count)
+    resolve(body)
+  }
+  const count = (chunk: Buffer) => {
+    size += chunk.length
+    if (size > bytes) settle(TOO_LARGE)
+    else chunks.push(chunk)
+  }
+  const timer = setTimeout(settle, withinMs, TOO_SLOW)
+  incoming.on('data', count)
+  incoming.once('end', () => settle({ ok: true, bytes: Buffer.concat(chunks) }))
+  incoming.once('close', () => settle(CUT_OFF))
+  return promise
+}

@@ -1,0 +1,36 @@
+import type { X509Certificate } from 'node:crypto'
+import type { IncomingMessage } from 'node:http'
+import { TLSSocket } from 'node:tls'
+import type { CanonicalPath } from '../path.ts'
+
+const paths = new WeakMap<IncomingMessage, CanonicalPath>()
+const bodies = new WeakMap<IncomingMessage, Buffer>()
+
+/** Makes what the front door has read the only thing that is there to be read: the URL canonical, the body whole. */
+export function remember(incoming: IncomingMessage, path: CanonicalPath, body: Buffer): void {
+  paths.set(incoming, path)
+  bodies.set(incoming, body)
+  // @hono/node-server takes the body from here
+  Object.assign(incoming, { url: path.target, rawBody: body })
+}
+
+/** The path by which the request was found to be ours. Throws for a request that did not come through the front door. */
+export function canonicalPathOf(incoming: IncomingMessage): CanonicalPath {
+  return known(paths, incoming)
+}
+
+/** The whole body of the request, empty when there is none. Throws for a request that did not come through the front door. */
+export function bodyOf(incoming: IncomingMessage): Buffer {
+  return known(bodies, incoming)
+}
+
+/** The certificate that the client proved to hold and that `clientCa` vouches for. */
+export function peerCertificateOf({ socket }: IncomingMessage): X509Certificate | undefined {
+  return socket instanceof TLSSocket && socket.authorized ? socket.getPeerX509Certificate() : undefined
+}
+
+function known<T>(facts: WeakMap<IncomingMessage, T>, incoming: IncomingMessage): T {
+  const fact = facts.get(incoming)
+  if (fact === undefined) throw new Error('the request did not come through the front door')
+  return fact
+}
