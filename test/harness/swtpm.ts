@@ -42,8 +42,8 @@ export type Swtpm = AsyncDisposable & {
   /** the intermediate CA that signed the EK certificates */
   readonly issuerPem: string
   readonly pid: number
-  /** Ends the process without TPM2_Shutdown and starts another on the same state: what the TPM sees of a reset. */
-  restart(): Promise<void>
+  /** Ends the process and starts another on the same state: what the TPM sees of a reset. Without TPM2_Shutdown before it, `safe` is 0 for some seconds. */
+  restart(how?: 'orderly' | 'unclean'): Promise<void>
   stop(): Promise<void>
 }
 
@@ -110,6 +110,7 @@ type Place = {
   readonly port: number
   readonly server: string
   readonly control: string
+  readonly data: NetConnectOpts
   readonly targets: readonly NetConnectOpts[]
 }
 
@@ -120,7 +121,8 @@ async function describe(directory: string, authority: string, place: Place, runn
     await end(running.process)
     await discard(directory)
   }
-  const restart = async () => {
+  const restart = async (how = 'orderly') => {
+    if (how === 'orderly') await shutDown(place.data)
     await end(running.process)
     running.process = await launch(directory, place)
   }
@@ -180,6 +182,7 @@ function unixPlace(path: string): Place {
     port: 0,
     server: `type=unixio,path=${path}`,
     control: `type=unixio,path=${control}`,
+    data: { path },
     targets: [{ path: control }, { path }],
   }
 }
@@ -192,6 +195,7 @@ function tcpPlace(port: number): Place {
     port,
     server: `type=tcp,port=${port},bindaddr=127.0.0.1`,
     control: `type=tcp,port=${port + 1},bindaddr=127.0.0.1`,
+    data: { port, host: '127.0.0.1' },
     targets: [
       { port: port + 1, host: '127.0.0.1' },
       { port, host: '127.0.0.1' },
@@ -259,6 +263,14 @@ function connects(target: NetConnectOpts): Promise<boolean> {
     })
     socket.once('error', () => resolve(false))
   })
+}
+
+/** TPM2_Shutdown(CLEAR), and the answer to it. */
+async function shutDown(data: NetConnectOpts): Promise<void> {
+  const socket = connect(data)
+  socket.write(Buffer.from('80010000000c000001450000', 'hex'))
+  await once(socket, 'data')
+  socket.destroy()
 }
 
 async function end(child: ChildProcess): Promise<void> {

@@ -1,0 +1,86 @@
+import { X509Certificate } from 'node:crypto'
+import { readFile, rm } from 'node:fs/promises'
+import { connect } from 'node:net'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { openAttester } from '../../agent/attester.ts'
+import { world } from '../agent/tools.ts'
+import { start, until } from './process.ts'
+import { createAuthority, startSwtpm } from './swtpm.ts'
+
+test('TPMs have endorsement keys of their own, certified by one local CA, over both kinds of sockets', async () => {
+  await using a = await startSwtpm({ p256: true })
+  await using b = await startSwtpm({ transport: 'tcp' })
+  const read = async (tpm: string, ek: 'rsa-2048' | 'p-256' | 'p-384') => {
+    await using attester = await openAttester({ tpm, ek, ...world })
+    return new X509Certificate((await attester.endorsement()).certificate)
+  }
+  const certificates = [
+    await read(a.spec, 'rsa-2048'),
+    await read(a.spec, 'p-256'),
+    await read(a.spec, 'p-384'),
+    await read(b.spec, 'rsa-2048'),
+    await read(b.spec, 'p-384'),
+  ]
+  const issuer = new X509Certificate(a.issuerPem)
+  expect(b.issuerPem).toBe(a.issuerPem)
+  expect(issuer.verify(new X509Certificate(a.rootCaPem).publicKey)).toBe(true)
+  for (const certificate of certificates) expect(certificate.verify(issuer.publicKey)).toBe(true)
+  expect(new Set(certificates.map(({ fingerprint256 }) => fingerprint256)).size).toBe(certificates.length)
+})
+
+test('another authority is another CA', async () => {
+  await using a = await startSwtpm()
+  await using b = await startSwtpm({ authority: await createAuthority() })
+  expect(new X509Certificate(b.rootCaPem).fingerprint256).not.toBe(new X509Certificate(a.rootCaPem).fingerprint256)
+})
+
+test('a restart keeps the keys and is a reset to the TPM', async () => {
+  await using tpm = await startSwtpm()
+  const resets = async () => {
+    await using attester = await openAttester({ tpm: tpm.spec, ...world })
+    const { attest } = await attester.quote({ sha256: [0] }, Buffer.alloc(32))
+    return { name: (await attester.attestationKey()).name.toString('hex'), ...clockIn(attest) }
+  }
+  const first = await resets()
+  await tpm.restart()
+  const second = await resets()
+  await tpm.restart('unclean')
+  const third = await resets()
+  expect([second.name, third.name]).toEqual([first.name, first.name])
+  expect([second.resetCount, third.resetCount]).toEqual([first.resetCount + 1, first.resetCount + 2])
+  expect([second.safe, third.safe]).toEqual([1, 0])
+})
+
+/** TPMS_CLOCK_INFO behind magic, type, qualifiedSigner (a SHA-256 Name) and 32 bytes of extraData. */
+function clockIn(attest: Buffer): { resetCount: number; safe: number } {
+  const clock = 4 + 2 + 2 + 34 + 2 + 32
+  return { resetCount: attest.readUInt32BE(clock + 8), safe: attest.readUInt8(clock + 16) }
+}
+
+test('a TPM ends with the process that started it, even when that one is killed', async () => {
+  const harness = join(import.meta.dirname, 'swtpm.ts')
+  const options = JSON.stringify({ authority: await createAuthority() })
+  const begin = `const { startSwtpm } = await import(${JSON.stringify(harness)}); const tpm = await startSwtpm(${options})`
+  const source = `${begin}; console.log(tpm.pid, tpm.socketPath, tpm.directory); setInterval(() => {}, 1000)`
+  await using child = await start(process.execPath, ['--input-type=module', '-e', source])
+  const [, pid = '', socketPath = '', directory = ''] = await child.line(/^(\d+) (\S+) (\S+)$/)
+  expect(await runs(pid)).toBe(true)
+  await child.stop('SIGKILL')
+  await until('the TPM to end', async () => !(await runs(pid)))
+  expect(await accepts(socketPath)).toBe(false)
+  await rm(directory, { recursive: true })
+})
+
+/** What has ended and was not yet waited for has no command line any more. */
+async function runs(pid: string): Promise<boolean> {
+  return (await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')) !== ''
+}
+
+function accepts(path: string): Promise<boolean> {
+  return new Promise(resolve => {
+    const socket = connect({ path })
+    socket.once('connect', () => resolve(true)).once('error', () => resolve(false))
+    socket.once('connect', () => socket.destroy())
+  })
+}
