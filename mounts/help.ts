@@ -2,16 +2,16 @@ import type { Fields } from '#engine'
 import type { Path } from './table.ts'
 
 /** What `path-help` prints for a path, and the OpenAPI fragment beside it, read off the row. */
-export function helpOf(row: Path): { help: string; see_also: string; openapi: object } {
+export function helpOf(row: Path): { help: string; see_also: readonly string[]; openapi: object } {
   const title = `Request:        ${row.pattern}\nMatching Route: ${row.pattern}`
   const text = `${title}\n\n${row.help.synopsis}\n\n${parameters(row.fields)}## OPERATIONS\n\n${operations(row)}\n\n## DESCRIPTION\n\n${row.help.description}\n`
-  return { help: text, see_also: '', openapi: openapiOf(row) }
+  return { help: text, see_also: [], openapi: openapiOf(row) }
 }
 
 /** What `path-help` prints for a mount: its paths, each with its synopsis. */
-export function mountHelp(title: string, rows: readonly Path[]): { help: string; see_also: string; openapi: object } {
+export function mountHelp(title: string, rows: readonly Path[]): { help: string; see_also: readonly string[]; openapi: object } {
   const lines = rows.map(row => `    ${row.pattern}\n        ${row.help.synopsis}`)
-  return { help: `## DESCRIPTION\n\n${title}\n\n## PATHS\n\n${lines.join('\n\n')}\n`, see_also: '', openapi: {} }
+  return { help: `## DESCRIPTION\n\n${title}\n\n## PATHS\n\n${lines.join('\n\n')}\n`, see_also: [], openapi: {} }
 }
 
 function parameters(fields: Fields): string {

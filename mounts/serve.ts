@@ -56,12 +56,9 @@ export async function serve(config: Config, log: Log, secretId: SecretId): Promi
     world,
     newId: randomUUID,
     forward: async (incoming, target, body) => {
-      const {
-        status,
-        headers,
-        body: raw,
-      } = await forwardBuffered(upstream, { method: incoming.method ?? '', target, headers: incoming.rawHeaders, body })
-      return { status, headers: Object.fromEntries(headers), raw }
+      const request = { method: incoming.method ?? '', target, headers: incoming.rawHeaders, body }
+      const { status, headers, body: raw } = await forwardBuffered(upstream, request)
+      return { status, headers, raw }
     },
   })
   door = await openFrontDoor({

@@ -49,6 +49,7 @@ type Rules = {
   readonly selection: Selection
   readonly tpmIds: readonly string[]
   readonly allowReset: boolean
+  readonly mustBind: boolean
 }
 
 export function openAppraiser(settings: AttestSettings, records: AkRecords, challenges: Challenges, store: Store): Appraiser {
@@ -67,6 +68,8 @@ export function openAppraiser(settings: AttestSettings, records: AkRecords, chal
       const { tpm_id: tpmId } = ak.value.record
       if (rules.value.tpmIds.length > 0 && !rules.value.tpmIds.includes(tpmId))
         return reject('ROLE', 'the role does not list this TPM')
+      if (rules.value.mustBind && request.keyThumbprint === '' && request.operation === 'login')
+        return reject('KEY_NOT_BOUND', 'the role wants a bound key')
       const previous = await clocks.last(mount, request.akName)
       const claims = judge(ak.value, rules.value, qualifyingData(nonce.value, request), evidence, previous)
       if (!claims.ok) return claims
@@ -85,7 +88,13 @@ async function rulesOf(settings: AttestSettings, mount: Mount, name: string): Pr
   const gone = sets.find(set => !set.kept)
   if (gone) return reject('PCR_POLICY', `the reference values ${gone.name} do not exist`)
   const references = sets.map(({ name: set, kept }) => ({ name: set, pcrs: referenceValues(kept?.pcrs ?? {}) }))
-  return accept({ references, selection: selectionOf(references), tpmIds: role.tpm_ids, allowReset: config.allow_software_tpms })
+  return accept({
+    references,
+    selection: selectionOf(references),
+    tpmIds: role.tpm_ids,
+    allowReset: config.allow_software_tpms,
+    mustBind: role.bind_key === 'required',
+  })
 }
 
 function judge(
@@ -124,9 +133,7 @@ function openClocks(store: Store): Clocks {
       const kept = (await store.get<BootRecord>(path))?.value
       if (!kept) return undefined
       const clock = clocks.get(path)
-      return clock && sameBoot(recordOf(clock), kept)
-        ? clock
-        : { ...kept, clock: -1n }
+      return clock && sameBoot(recordOf(clock), kept) ? clock : { ...kept, clock: -1n }
     },
     advance: async (mount, akName, { clock, resetCount, restartCount, firmwareVersion }) => {
       const path = bootPath(mount.id, akName)

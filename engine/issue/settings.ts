@@ -78,8 +78,11 @@ function checkPolicyText(name: string, policy: string, actions: readonly string[
     throw new BrokerError('bad_request', 'write the actions into config first: policies are checked against them')
   const checked = checkPolicy(name, policy, actions)
   if (checked.ok) return
-  const sentences = checked.errors.map(error => `line ${error.line}, column ${error.column}: ${error.message}`)
-  throw new BrokerError('bad_request', `policy: ${sentences.join('; ')}`)
+  const sentences = checked.errors.map(
+    ({ line, column, message, help, excerpt }) =>
+      `line ${line}, column ${column}: ${message}${help ? ` (${help})` : ''}\n${excerpt}`,
+  )
+  throw new BrokerError('bad_request', `policy: ${sentences.join('\n')}`)
 }
 
 function checkRole(record: RoleRecord, known: readonly string[]): void {

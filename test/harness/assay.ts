@@ -1,0 +1,48 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { freePort, type Ran, type Running, run, start } from './process.ts'
+import type { Vault } from './vault.ts'
+
+const root = join(import.meta.dirname, '../..')
+const command = [join(root, 'scripts/assay.ts')]
+const flags = ['--disallow-code-generation-from-strings']
+
+/** The front door as a process of its own beside a Vault. Disposing of it ends it and removes its files. */
+export type Assay = AsyncDisposable & {
+  readonly address: string
+  readonly auditFile: string
+  readonly server: Running
+  /** Runs the stock CLI against the front door, as root unless `env` says otherwise. */
+  readonly vault: (args: readonly string[], options?: { env?: NodeJS.ProcessEnv; input?: string }) => Promise<Ran>
+  readonly stop: () => Promise<void>
+}
+
+/** Starts `assay server --dev` on a free port and waits until it says that it serves. */
+export async function startAssay(vault: Vault, args: readonly string[] = []): Promise<Assay> {
+  const home = await mkdtemp(join(tmpdir(), 'assay-door-'))
+  const auditFile = join(home, 'audit.jsonl')
+  const address = `http://127.0.0.1:${await freePort()}`
+  const options = ['--dev', '--vault-addr', vault.address, '--listen', address.slice('http://'.length), '--audit-file', auditFile]
+  const server = await start(process.execPath, [...flags, ...command, 'server', ...options, ...args], {
+    env: { ...vault.env, HOME: home },
+  })
+  const stop = async () => {
+    await server.stop()
+    await rm(home, { recursive: true, force: true })
+  }
+  try {
+    await server.line(/^assay serves /, 30_000)
+  } catch (error) {
+    await stop()
+    throw error
+  }
+  const cli: Assay['vault'] = (words, { env = {}, ...rest } = {}) =>
+    vault.cli(words, { ...rest, env: { VAULT_ADDR: address, ...env } })
+  return { address, auditFile, server, vault: cli, stop, [Symbol.asyncDispose]: stop }
+}
+
+/** Runs a command of Assay's own CLI. */
+export function assay(args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<Ran> {
+  return run(process.execPath, [...flags, ...command, ...args], { env: { PATH: process.env['PATH'], HOME: tmpdir(), ...env } })
+}
