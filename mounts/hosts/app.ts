@@ -128,8 +128,9 @@ function jsonObject(sent: string): Record<string, unknown> {
   } catch (error) {
     throw new BrokerError('bad_request', 'the body is no valid JSON', { cause: error })
   }
-  if (typeof value !== 'object' || value === null || Array.isArray(value))
-    throw new BrokerError('bad_request', 'the body is no JSON object')
+  // `vault write -f` sends null for nothing
+  if (value === null) return {}
+  if (typeof value !== 'object' || Array.isArray(value)) throw new BrokerError('bad_request', 'the body is no JSON object')
   return value as Record<string, unknown>
 }
 
