@@ -101,7 +101,7 @@ function attesterOf(tpm: Tpm, settings: Settings): Attester {
     endorsement: given => endorsement(tpm, keys, settings.ek, given),
     attestationKey: async () => {
       const ak = await keys.ak()
-      return { public: ak.public.bytes, name: Buffer.from(ak.name) }
+      return { public: ak.public.bytes, name: ak.name }
     },
     boundKey,
     activate: (blob, encrypted) => activate(tpm, keys, { blob, encrypted }, settings),
@@ -128,10 +128,11 @@ async function activate(tpm: Tpm, keys: Keys, { blob, encrypted }: Credential, s
   const session = await keys.session()
   await using ek = await keys.ek()
   const hidden = () => session.use({ hideResponse: true })
-  if (!ekTemplates[settings.ek].needsPolicy) return activateCredential(tpm, { ak, ek }, blob, encrypted, [hidden(), password()])
+  if (!ekTemplates[settings.ek].needsPolicy)
+    return await activateCredential(tpm, { ak, ek }, blob, encrypted, [hidden(), password()])
   await using policy = await startPolicySession(tpm, settings.random)
   await policySecret(tpm, policy, entity(handle.ENDORSEMENT), session.use({ auth: settings.endorsementAuth }))
-  return activateCredential(tpm, { ak, ek }, blob, encrypted, [hidden(), policy.authorization])
+  return await activateCredential(tpm, { ak, ek }, blob, encrypted, [hidden(), policy.authorization])
 }
 
 /** PCRs that something extends between reading and quoting would not hash to the quoted digest: then both are done again. */

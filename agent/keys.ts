@@ -34,7 +34,7 @@ export function keysOf(tpm: Tpm, options: KeyOptions): Keys {
   }
   const session = once(async () => {
     await using key = await ek()
-    return keep(startHmacSession(tpm, key, random))
+    return await keep(startHmacSession(tpm, key, random)) // before the key goes
   })
   const primary = async (template: Buffer) => {
     const authorization = (await session()).use({ auth })

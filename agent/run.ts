@@ -78,12 +78,12 @@ async function issue(world: World, role: string, options: AskOptions): Promise<I
   const request = { role, scope, ...present({ plugin, action, audience, ttl }) }
   const token = (await tokenAtHand(world, options)) ?? (await freshToken(service, tpm, options))
   const attesting = async () => ({ attester: await tpm.attester(), role: authRole(options), bind: options.bind })
-  if (options.attest) return creds(service, request, token, await attesting())
+  if (options.attest) return await creds(service, request, token, await attesting())
   try {
     return await creds(service, request, token)
   } catch (error) {
     if (!(error instanceof AgentError && error.exit === 'refused' && error.message.includes(QUOTE_REQUIRED))) throw error
-    return creds(service, request, token, await attesting())
+    return await creds(service, request, token, await attesting())
   }
 }
 

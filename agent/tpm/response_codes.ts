@@ -124,9 +124,10 @@ function lookUp(code: number): readonly [string, string] | undefined {
   return code & 0x800 ? warnings[code & 0x7f] : plain[code & 0x7f]
 }
 
+/** Which parameter, session or handle; the TPM may leave the number out. */
 function placeOf(code: number): string {
-  if (!(code & 0x80)) return ''
-  const which = (code >> 8) & 0xf
-  if (code & 0x40) return ` (parameter ${which})`
-  return which & 0x8 ? ` (session ${which & 0x7})` : ` (handle ${which})`
+  const number = (code >> 8) & (code & 0x40 ? 0xf : 0x7)
+  if (!(code & 0x80) || number === 0) return ''
+  const what = code & 0x40 ? 'parameter' : code & 0x800 ? 'session' : 'handle'
+  return ` (${what} ${number})`
 }

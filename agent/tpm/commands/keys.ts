@@ -6,7 +6,7 @@ import { password } from '../password.ts'
 import { type Entity, entity, type Tpm } from '../tpm.ts'
 
 /** A key in the TPM. Disposing of it flushes it; a persistent key has nothing to flush. */
-export type LoadedKey = Entity & AsyncDisposable & { readonly public: Public }
+export type LoadedKey = AsyncDisposable & { readonly handle: number; readonly name: Buffer; readonly public: Public }
 
 /** TPM2B_PRIVATE and TPM2B_PUBLIC, both with their size fields, as TPM2_Load wants them. */
 export type KeyBlobs = { readonly private: Buffer; readonly public: Buffer }
