@@ -35,7 +35,7 @@ need_debian_packages() {
   say "set-up: installing the Debian packages ${missing[*]}"
   local -x DEBIAN_FRONTEND=noninteractive
   with_progress 'apt-get update' apt-get update || say 'set-up: going on with the package lists that are there'
-  with_progress 'apt-get install' apt-get install --yes --no-install-recommends -o DPkg::Lock::Timeout=120 "${missing[@]}" || exit 1
+  with_progress 'apt-get install' apt-get install --yes --no-install-recommends -o DPkg::Lock::Timeout=120 "${missing[@]}" || exit
 }
 
 # Debian 13 renamed some libraries: their old name with t64 at the end.
@@ -66,7 +66,7 @@ is_stamped() { [ "$(cat "$stamp" 2>/dev/null)" = "$lock" ]; }
 
 install_packages() {
   say 'set-up: installing the npm packages (pinned in package-lock.json, install scripts off)'
-  (cd "$root" && with_progress 'npm ci' npm ci --ignore-scripts --include=dev --include=optional --no-audit --no-fund) || exit 1
+  (cd "$root" && with_progress 'npm ci' npm ci --ignore-scripts --include=dev --include=optional --no-audit --no-fund) || exit
   printf '%s\n' "$lock" >"$stamp"
 }
 
@@ -107,7 +107,7 @@ build_vault() {
     '        it is a separate program under its own licence (Business Source License 1.1), used for development and tests only'
   local half=$vault.part
   (cd "$root/scripts/vault" && GOWORK=off GOFLAGS='' with_progress "go build" \
-    go build -mod=readonly -buildvcs=false -tags minimal -trimpath -ldflags '-s -w' -v -o "$half" github.com/hashicorp/vault) || exit 1
+    go build -mod=readonly -buildvcs=false -tags minimal -trimpath -ldflags '-s -w' -v -o "$half" github.com/hashicorp/vault) || exit
   is_vault "$half" || fail "set-up: what Go built at $half does not run"
   mv -f "$half" "$vault"
   say "set-up: built $vault"
