@@ -35,6 +35,7 @@ export const sysRows: readonly SysRow[] = [
   { methods: ['GET'], prefix: 'sys/mounts', handle: readMounts },
   { methods: ['POST', 'PUT'], prefix: 'sys/mounts', handle: enableSecrets },
   { methods: ['DELETE'], prefix: 'sys/mounts', handle: disableSecrets },
+  { methods: ['POST', 'PUT'], prefix: 'sys/remount', handle: remount },
   { methods: ['GET'], prefix: 'sys/auth', handle: readAuth },
   { methods: ['POST', 'PUT'], prefix: 'sys/auth', handle: enableAuth },
   { methods: ['DELETE'], prefix: 'sys/auth', handle: disableAuth },
@@ -72,7 +73,10 @@ async function enableSecrets(request: SysRequest): Promise<HttpReply> {
   if (broker.mounts.ofType('broker').some(mount => mount.path === `${path.replace(/\/tune$/, '')}/`) && path.endsWith('/tune')) {
     throw new BrokerError('unsupported_operation', 'a mount of type broker cannot be tuned: disable and enable it')
   }
-  if (body?.['type'] !== 'broker' || path === '') return request.pass()
+  if (body?.['type'] !== 'broker' || path === '') {
+    if (!path.endsWith('/tune')) await refuseTaken(request, path, `sys/mounts/${path}`)
+    return request.pass()
+  }
   await broker.authority.require(caller, `sys/mounts/${path}`, ['create', 'update'])
   const { description } = parseFields(enableFields, body).values
   const { default_lease_ttl, max_lease_ttl } = parseFields(ttlFields, (body['config'] ?? {}) as Record<string, unknown>).values
@@ -107,6 +111,28 @@ async function disableSecrets(request: SysRequest): Promise<HttpReply> {
   await broker.issue.close(mount)
   return { status: 204 }
 }
+
+/** Vault does not know of our mounts: without this it would put one of its own where ours hides it. Who may not ask learns nothing. */
+async function refuseTaken({ broker, caller }: SysRequest, path: string, asked: string): Promise<void> {
+  const wanted = `${path}/`
+  const taken = broker.mounts.ofType('broker').find(({ path: own }) => own.startsWith(wanted) || wanted.startsWith(own))
+  if (!taken) return
+  await broker.authority.require(caller, asked, ['create', 'update'])
+  throw new BrokerError('bad_request', `path is already in use at ${taken.path}`)
+}
+
+async function remount(request: SysRequest): Promise<HttpReply> {
+  const { broker, caller } = request
+  const { from, to } = bodyOf(request.body) ?? {}
+  if (broker.mounts.ofType('broker').some(mount => mount.path === `${trimmed(from)}/`)) {
+    await broker.authority.require(caller, 'sys/remount', ['update'])
+    throw new BrokerError('unsupported_operation', 'a mount of type broker cannot be moved: disable and enable it')
+  }
+  await refuseTaken(request, trimmed(to), 'sys/remount')
+  return request.pass()
+}
+
+const trimmed = (path: unknown) => (typeof path === 'string' ? path.replace(/^\/+|\/+$/g, '') : '')
 
 async function readAuth(request: SysRequest): Promise<HttpReply> {
   const { broker, path, caller } = request
