@@ -1,11 +1,11 @@
 import { weaknessOf } from './certs/weak_keys.ts'
 import type { Refusal } from './refusals.ts'
 import { alg, attribute } from './tpm2/constants.ts'
-import { isKey, keyObjectOf, nameOf, type Public, readPublic } from './tpm2/public.ts'
-import type { SignatureScheme, SigningKey } from './tpm2/signature.ts'
+import { isKey, nameOf, type Public, readPublic } from './tpm2/public.ts'
+import { type SignatureScheme, type SigningKey, verifyingKey } from './tpm2/signature.ts'
 import { accept, reject, type Verdict } from './verdict.ts'
 
-/** A key whose signature means that a TPM made the statement. `key` is meant to be kept: making it anew costs as much as a quote. */
+/** A key whose signature means that a TPM made the statement. */
 export type AttestationKey = SigningKey & {
   /** TPM2B_NAME.name, computed here */
   readonly name: Buffer
@@ -31,7 +31,8 @@ export function admitAk(publicBytes: Uint8Array, rules: AkRules = {}): Verdict<A
     const detail = fault(area, rules)
     if (detail !== undefined) return reject(code, detail)
   }
-  return accept({ name: nameOf(area.bytes, area.nameAlg), key: keyObjectOf(area), ...signing(area), public: area })
+  const { scheme, hash } = signing(area)
+  return accept({ name: nameOf(area.bytes, area.nameAlg), key: verifyingKey(area, scheme), scheme, hash, public: area })
 }
 
 type Check = readonly [Refusal, (area: Public, rules: AkRules) => string | undefined]

@@ -1,14 +1,15 @@
-import { constants, type KeyObject, verify } from 'node:crypto'
+import { createPublicKey, type KeyObject, verify } from 'node:crypto'
 import { accept, reject, type Verdict } from '../verdict.ts'
 import { parse, type Reader } from './bytes.ts'
 import { alg, type Curve, curves, type Hash, hashOf } from './constants.ts'
-import type { Public } from './public.ts'
+import { keyObjectOf, type Public } from './public.ts'
 
 /** TPMT_SIGNATURE is refused above this many bytes; that of RSA-4096 has 518. */
 export const SIGNATURE_LIMIT = 2048
 
 /** A key with the one scheme and hash that it signs with. */
 export type SigningKey = {
+  /** of `verifyingKey`, to be kept: making it anew costs as much as a signature */
   readonly key: KeyObject
   readonly scheme: SignatureScheme
   readonly hash: Hash
@@ -26,8 +27,7 @@ export function verifySignature(signature: Uint8Array, message: Uint8Array, key:
   const read = parse(signature, SIGNATURE_LIMIT, reader => readSignature(reader, key))
   if (!read.ok) return read
   const { hash, value } = read.value
-  if (!verify(hash, message, verifier(key), value))
-    return reject('SIGNATURE', 'the signature is not of this key over these bytes')
+  if (!verify(hash, message, key.key, value)) return reject('SIGNATURE', 'the signature is not of this key over these bytes')
   if (hash !== key.hash) return reject('SCHEME_MISMATCH', `signed with ${hash}, the key signs with ${key.hash}`)
   return accept(hash)
 }
@@ -57,32 +57,53 @@ function rsa(reader: Reader, size: number): Buffer {
   return value
 }
 
-/** TPMS_SIGNATURE_ECC as r || s of IEEE P1363: both padded to the size of the field, which a TPM may have left out. */
+/** TPMS_SIGNATURE_ECC as the DER of Ecdsa-Sig-Value (RFC 3279 2.2.3). A TPM may leave out leading zeros, but not write too many. */
 function ecdsa(reader: Reader, curve: Curve): Buffer {
   const [r, s] = [reader.sized(), reader.sized()]
   if (!inRange(r, curve) || !inRange(s, curve)) reader.fail('SIGNATURE', 'r or s is not between 0 and the order of the curve')
   const { size } = curves[curve]
   if (r.length > size || s.length > size)
     reader.fail('BAD_ENCODING', `r has ${r.length} bytes, s has ${s.length}, the field ${size}`)
-  const value = Buffer.alloc(2 * size)
-  r.copy(value, size - r.length)
-  s.copy(value, 2 * size - s.length)
-  return value
+  const integers = Buffer.concat([derInteger(r), derInteger(s)])
+  return Buffer.concat([Buffer.of(0x30, integers.length), integers]) // at most 102 bytes, so the length takes one
+}
+
+function derInteger(value: Buffer): Buffer {
+  const digits = value.subarray(firstDigit(value))
+  const sign = (digits[0] ?? 0) >= 0x80 ? [0] : []
+  return Buffer.concat([Buffer.of(0x02, sign.length + digits.length, ...sign), digits])
 }
 
 /** 0 < value < n as an integer, whatever zeros stand before it. */
 function inRange(value: Buffer, curve: Curve): boolean {
-  let first = 0
-  while (first < value.length && value[first] === 0) first += 1
-  const significant = value.length - first
+  const first = firstDigit(value)
   const { size, order } = curves[curve]
+  const significant = value.length - first
   if (significant === 0 || significant > size) return false
   return significant < size || order.compare(value, first) > 0
 }
 
-/** PSS salts differ between TPMs (libtpms: the hash's length), so the salt is read off the signature. */
-function verifier({ key, scheme }: SigningKey) {
-  if (scheme === 'ECDSA') return { key, dsaEncoding: 'ieee-p1363' } as const
-  if (scheme === 'RSASSA') return { key, padding: constants.RSA_PKCS1_PADDING }
-  return { key, padding: constants.RSA_PKCS1_PSS_PADDING, saltLength: constants.RSA_PSS_SALTLEN_AUTO }
+function firstDigit(value: Buffer): number {
+  let first = 0
+  while (value[first] === 0) first += 1
+  return first
+}
+
+/** AlgorithmIdentifier of id-RSASSA-PSS without parameters (RFC 4055 3.1). */
+const PSS = Buffer.from('300b06092a864886f70d01010a', 'hex')
+
+/**
+ * The key in the form that node:crypto verifies with fastest: bare, as every option beside a key costs it two exceptions. So what
+ * the scheme says is in the key: one for PSS alone, whose salt is then read off the signature (TPMs differ in its length).
+ */
+export function verifyingKey(area: Public, scheme: SignatureScheme): KeyObject {
+  const key = keyObjectOf(area)
+  if (scheme !== 'RSAPSS') return key
+  const bits = Buffer.concat([Buffer.of(0), key.export({ type: 'pkcs1', format: 'der' })])
+  return createPublicKey({ key: sequence(0x30, Buffer.concat([PSS, sequence(0x03, bits)])), format: 'der', type: 'spki' })
+}
+
+/** DER of 256 to 65535 bytes. */
+function sequence(tag: number, content: Buffer): Buffer {
+  return Buffer.concat([Buffer.of(tag, 0x82, content.length >> 8, content.length & 0xff), content])
 }
