@@ -51,7 +51,7 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     openMountTable(vault, store, session.token, onTableError(world)),
   ])
   const signer = openSigner(vault, places.transit, session.token, world.monotonic)
-  const authority = openAuthority(vault, session)
+  const authority = openAuthority(vault, session, world.monotonic)
   const settle = openSettle(audit, metrics)
   const attest = openAttest({ world, vault, store, signer, audit, authority, settle, metrics })
   const issue = openIssue({ world, store, signer, audit, mounts, metrics, settle, attest, ownUrl: options.ownUrl })

@@ -40,12 +40,12 @@ type Asked = Logical & { readonly operation: Operation }
 async function perform(broker: Broker, mount: Mount, { row, params }: Found, logical: Asked): Promise<Outcome> {
   const place = placeOf(mount, logical)
   const operation = row.operations[logical.operation]
-  const facts = await recorded(broker.audit, place, () => admit(broker, mount, { row, params }, logical))
+  const identified = await recorded(broker.audit, place, () => admit(broker, mount, { row, params }, logical))
   if (!operation) throw new BrokerError('unsupported_operation', 'unsupported operation')
   const { values, given, unknown } = parseFields(row.fields, { ...logical.data, ...params })
   await record(broker.audit, row, place, logical.operation)
   const { caller, txn, wrapTtl } = logical
-  const reply = await operation.run({ mount, values, given, caller, facts, txn, wrapTtl } as Request<never>)
+  const reply = await operation.run({ mount, values, given, caller, identified, txn, wrapTtl } as Request<never>)
   const warnings = unknown.map(name => `the parameter ${JSON.stringify(name.slice(0, 64))} is not known here and was ignored`)
   return { reply, warnings }
 }

@@ -1,4 +1,4 @@
-import type { Caller, Fields, Mount, TokenFacts, Values, VaultReply } from '#engine'
+import type { Caller, Fields, Identified, Mount, Values, VaultReply } from '#engine'
 
 /** What may be asked of a path, in the words of Vault's logical requests. A `create` is an `update` of what does not exist yet. */
 export type Operation = 'read' | 'update' | 'delete' | 'list'
@@ -10,8 +10,8 @@ export type Request<F extends Fields> = {
   /** what the client sent, without what the fields fill in */
   readonly given: Partial<Values<F>>
   readonly caller: Caller
-  /** what Vault knows of the token; there when the row asks for it by `identify` */
-  readonly facts: TokenFacts | undefined
+  /** who the token belongs to; there when the row asks for it by `identify`, and then `permitted` is the row's to await */
+  readonly identified: Identified | undefined
   /** correlation id: in the reply, in the audit log, in what is issued */
   readonly txn: string
   /** `X-Vault-Wrap-TTL`, when the reply shall be wrapped */
@@ -34,7 +34,7 @@ export type Path<F extends Fields = Fields> = {
   readonly help: { readonly synopsis: string; readonly description: string }
   /** no token is looked at */
   readonly unauthenticated?: true
-  /** what Vault knows of the token is needed */
+  /** the row wants to know who asks, and awaits itself whether they may */
   readonly identify?: true
   /** the operations of the row write their own audit records, in an order that matters */
   readonly audits?: 'itself'

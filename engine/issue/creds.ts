@@ -8,7 +8,7 @@ import { type Credential, type Grant, issuers } from '../issuers/index.ts'
 import { signJwt } from '../jwt.ts'
 import type { Mount, MountTable } from '../mount_table.ts'
 import type { Verdict } from '../refusals.ts'
-import type { TokenFacts } from '../vault/authority.ts'
+import type { Identified, TokenFacts } from '../vault/authority.ts'
 import type { Signer } from '../vault/transit.ts'
 import type { World } from '../world.ts'
 import { type Agent, type Ask, type Decision, decide } from './decide.ts'
@@ -39,7 +39,7 @@ export type CredsPorts = {
 
 export type Creds = {
   /** Decides and issues. The intent is durable before anything secret is made. */
-  readonly issue: (mount: Mount, facts: TokenFacts, request: CredsRequest, txn: string) => Promise<Verdict<Issued>>
+  readonly issue: (mount: Mount, who: Identified, request: CredsRequest, txn: string) => Promise<Verdict<Issued>>
   /** What would be decided for this agent, and why. Nothing is issued. */
   readonly simulate: (mount: Mount, role: string, agent: Agent, ask: Ask) => Promise<Verdict<Decision>>
 }
@@ -58,19 +58,38 @@ export function openCreds(ports: CredsPorts): Creds {
   }
   return {
     simulate: decideFor,
-    issue: async (mount, facts, request, txn) => {
+    issue: async (mount, { facts, permitted }, request, txn) => {
       const agent = await identify(ports, mount, facts, request)
       const decision = agent.ok ? await decideFor(mount, request.role, agent.value, request) : agent
+      // who may not ask does not learn what would have been decided
+      if (!agent.ok || !decision.ok) await permitted
       if (!agent.ok) return agent
       if (!decision.ok) return decision
       const grant = grantOf(decision.value, agent.value, txn, ports.world)
-      await ports.audit.append({
-        ...entry('intent', mount, request, txn),
-        fields: grantFields(grant, facts, decision.value.reasons),
-      })
+      await intended(ports, mount, request, grant, permitted, grantFields(grant, facts, decision.value.reasons))
       return accept(await make(ports, mount, request, decision.value.record, grant))
     },
   }
+}
+
+/** The intent is durable and Vault has said that this token may, both, before anything secret is made; the two do not wait for each other. */
+async function intended(
+  ports: CredsPorts,
+  mount: Mount,
+  request: CredsRequest,
+  grant: Grant,
+  permitted: Promise<void>,
+  fields: AuditFields,
+): Promise<void> {
+  const written = ports.audit.append({ ...entry('intent', mount, request, grant.txn), fields })
+  const [durable, allowed] = await Promise.allSettled([written, permitted])
+  if (durable.status === 'rejected') throw durable.reason
+  if (allowed.status === 'fulfilled') return
+  ports.audit.appendLazy({
+    ...entry('outcome', mount, request, grant.txn),
+    fields: { result: plain('not permitted'), jti: plain(grant.jti) },
+  })
+  throw allowed.reason
 }
 
 /** Who the token belongs to: only what an attested login of one of our mounts wrote into it counts. */

@@ -6,7 +6,7 @@ import type { Metrics } from '../metrics.ts'
 import type { Mount, MountTable } from '../mount_table.ts'
 import { refusals } from '../refusals.ts'
 import type { Settle } from '../refuse.ts'
-import type { TokenFacts } from '../vault/authority.ts'
+import type { Identified } from '../vault/authority.ts'
 import type { Store } from '../vault/store.ts'
 import type { Signer } from '../vault/transit.ts'
 import type { World } from '../world.ts'
@@ -31,7 +31,7 @@ export type Issue = {
   readonly policies: Policies
   readonly keys: Keys
   readonly configOf: (mount: Mount) => Promise<Values<typeof configFields>>
-  readonly issue: (mount: Mount, facts: TokenFacts, request: CredsRequest, txn: string) => Promise<Issued>
+  readonly issue: (mount: Mount, who: Identified, request: CredsRequest, txn: string) => Promise<Issued>
   readonly simulate: (mount: Mount, role: string, agent: DescribedAgent, ask: Ask) => Promise<object>
   readonly open: (mount: Mount) => Promise<void>
   readonly close: (mount: Mount) => Promise<void>
@@ -61,15 +61,15 @@ export function openIssue(parts: IssueParts): Issue {
     policies,
     keys,
     configOf: async mount => (await settings.config.get(mount.id, CONFIG)) ?? parseFields(configFields, {}).values,
-    issue: async (mount, facts, request, txn) => {
+    issue: async (mount, who, request, txn) => {
       const fields = {
-        accessor: hashed(facts.accessor),
-        tpm_id: plain(facts.meta['tpm_id'] ?? ''),
+        accessor: hashed(who.facts.accessor),
+        tpm_id: plain(who.facts.meta['tpm_id'] ?? ''),
         plugin: hashed(request.plugin ?? ''),
         action: hashed(request.action ?? ''),
       }
       const place = { txn, operation: 'update', mount: mount.path, path: `creds/${request.role}`, fields }
-      const issued = settle(await creds.issue(mount, facts, request, txn), place, 'reason')
+      const issued = settle(await creds.issue(mount, who, request, txn), place, 'reason')
       metrics.issues.inc({ issuer: issued.issuer })
       return issued
     },

@@ -23,32 +23,39 @@ export type TokenFacts = {
   readonly numUses: number
 }
 
-/** Vault decides who may do what; nothing is remembered from one request to the next, so a revoked token is refused at once. */
+/** Who a token belongs to. What is awaited before anything is given out is `permitted`: Vault's word on this very request. */
+export type Identified = {
+  readonly facts: TokenFacts
+  /** rejects with BrokerError permission_denied when Vault does not allow it, as `require` does */
+  readonly permitted: Promise<void>
+}
+
+/** Vault decides who may do what; no permission is remembered from one request to the next, so a revoked token is refused at once. */
 export type Authority = {
   /** @throws BrokerError permission_denied when the token is bad or Vault does not allow one of these on the path */
   readonly require: (caller: Caller, path: string, anyOf: readonly Capability[]) => Promise<void>
   readonly allows: (caller: Caller, path: string, anyOf: readonly Capability[]) => Promise<boolean>
   /** `require`, and what Vault knows of the token. */
-  readonly identify: (caller: Caller, path: string, anyOf: readonly Capability[]) => Promise<TokenFacts>
+  readonly identify: (caller: Caller, path: string, anyOf: readonly Capability[]) => Promise<Identified>
 }
 
 const PATHS = 100
 const TOKENS = 10_000
+/** How long facts are remembered: they do not change while the token lives, but for a renewal, which only makes it live longer. */
+const FACTS_MS = 60_000
 const DENIED = 'permission denied'
 
-export function openAuthority(vault: Vault, session: Session): Authority {
+export function openAuthority(vault: Vault, session: Session, monotonic: () => number): Authority {
   const capabilities = gatherBy<Ask, readonly string[]>(
     ask => hashOf(ask.token),
     asks => capabilitiesOf(vault, asks),
     PATHS,
   )
-  const facts = gatherBy<Secret, TokenFacts>(hashOf, tokens => factsOf(vault, session, tokens), PATHS)
+  const known = openFacts(vault, session, monotonic)
   // Requests that arrive together with one token ask Vault together. A token with a limited number of uses pays one per request
-  // instead, and is looked up before its last use is gone. That a token has no limit never changes, so it may be remembered
-  const unlimited = new LRUCache<string, true>({ max: TOKENS })
   const granted = async (token: Secret, path: string, anyOf: readonly Capability[]) => {
     const ask = { token, path }
-    const answer = unlimited.has(hashOf(token)) ? await capabilities(ask) : (await capabilitiesOf(vault, [ask]))[0]
+    const answer = known.has(token) ? await capabilities(ask) : (await capabilitiesOf(vault, [ask]))[0]
     return covers(answer ?? ['deny'], anyOf)
   }
   const allows = (caller: Caller, path: string, anyOf: readonly Capability[]) => granted(present(caller), path, anyOf)
@@ -59,12 +66,39 @@ export function openAuthority(vault: Vault, session: Session): Authority {
     allows,
     require,
     identify: async (caller, path, anyOf) => {
-      const token = present(caller)
-      if (unlimited.has(hashOf(token))) return (await Promise.all([facts(token), require(caller, path, anyOf)]))[0]
-      const known = await facts(token)
-      if (known.numUses === 0) unlimited.set(hashOf(token), true)
-      await require(caller, path, anyOf)
-      return known
+      // before its last use is spent on the question what it may do
+      const facts = await known.of(present(caller))
+      const permitted = require(caller, path, anyOf)
+      // whoever asks awaits it later, perhaps after something else has failed
+      permitted.catch(() => undefined)
+      return { facts, permitted }
+    },
+  }
+}
+
+type KnownFacts = {
+  /** the token is remembered, and has no limit of uses */
+  readonly has: (token: Secret) => boolean
+  readonly of: (token: Secret) => Promise<TokenFacts>
+}
+
+/** Facts of tokens without a limit of uses, by hash of the token; the rest of its life is counted from when Vault told it. */
+function openFacts(vault: Vault, session: Session, monotonic: () => number): KnownFacts {
+  const remembered = new LRUCache<string, { facts: TokenFacts; at: number }>({ max: TOKENS })
+  const ask = gatherBy<Secret, TokenFacts>(hashOf, tokens => factsOf(vault, session, tokens), PATHS)
+  const young = (token: Secret) => {
+    const kept = remembered.get(hashOf(token))
+    return kept && monotonic() - kept.at < FACTS_MS ? kept : undefined
+  }
+  return {
+    has: token => young(token) !== undefined,
+    of: async token => {
+      const kept = young(token)
+      if (kept) return { ...kept.facts, ttlSeconds: kept.facts.ttlSeconds - Math.ceil((monotonic() - kept.at) / 1000) }
+      const at = monotonic()
+      const facts = await ask(token)
+      if (facts.numUses === 0) remembered.set(hashOf(token), { facts, at })
+      return facts
     },
   }
 }

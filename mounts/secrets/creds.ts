@@ -1,6 +1,6 @@
-import { type Broker, BrokerError, duration, type Evidence, list, required, type TokenFacts, text, type Values } from '#engine'
+import { type Broker, BrokerError, duration, type Evidence, type Identified, list, required, text, type Values } from '#engine'
 import { evidenceFields } from '../auth/login.ts'
-import { type Path, path } from '../table.ts'
+import { type Path, path, type Request } from '../table.ts'
 
 const askFields = {
   role: required(text('Role.', { max: 128 })),
@@ -20,14 +20,7 @@ const credsFields = {
 export const creds = (broker: Broker): Path => {
   const issue = {
     summary: 'Decide; issue a credential.',
-    run: async ({
-      mount,
-      values,
-      facts,
-      txn,
-    }: Parameters<NonNullable<Path<typeof credsFields>['operations']['read']>['run']>[0]) => ({
-      data: await issued(broker, mount, values, present(facts), txn),
-    }),
+    run: async (request: Request<typeof credsFields>) => ({ data: await issued(broker, request) }),
   }
   return path({
     pattern: 'creds/:role',
@@ -43,19 +36,9 @@ export const creds = (broker: Broker): Path => {
   })
 }
 
-async function issued(
-  broker: Broker,
-  mount: Parameters<Broker['issue']['issue']>[0],
-  values: Values<typeof credsFields>,
-  facts: TokenFacts,
-  txn: string,
-): Promise<object> {
-  const { credential, grant } = await broker.issue.issue(
-    mount,
-    facts,
-    { ...asked(values), evidence: evidenceOf(values), keyThumbprint: values.key_thumbprint },
-    txn,
-  )
+async function issued(broker: Broker, { mount, values, identified, txn }: Request<typeof credsFields>): Promise<object> {
+  const request = { ...asked(values), evidence: evidenceOf(values), keyThumbprint: values.key_thumbprint }
+  const { credential, grant } = await broker.issue.issue(mount, present(identified), request, txn)
   return {
     token: credential.token.reveal(),
     token_type: credential.tokenType,
@@ -84,9 +67,9 @@ function evidenceOf({ challenge, attest, signature, pcrs }: Values<typeof eviden
   return undefined
 }
 
-function present(facts: TokenFacts | undefined): TokenFacts {
-  if (!facts) throw new Error('the row asks for the facts of the token')
-  return facts
+function present(identified: Identified | undefined): Identified {
+  if (!identified) throw new Error('the row asks who the token belongs to')
+  return identified
 }
 
 export const simulate = (broker: Broker): Path =>
