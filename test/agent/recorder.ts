@@ -1,7 +1,9 @@
 import type { Transport } from '../../agent/tpm/transport.ts'
 
 /** A transport that keeps what went over it, and can change what comes back. */
-export type Recorder = Transport & {
+export type Recorder = AsyncDisposable & {
+  transmit: (command: Uint8Array) => Promise<Buffer>
+  readonly close: Transport['close']
   readonly commands: Buffer[]
   readonly responses: Buffer[]
   /** applied to each response */
