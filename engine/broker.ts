@@ -8,6 +8,7 @@ import { openSettle } from './refuse.ts'
 import { Secret } from './secret.ts'
 import { type Authority, openAuthority } from './vault/authority.ts'
 import { openVault, type Vault } from './vault/client.ts'
+import { openOwn } from './vault/own.ts'
 import type { Places } from './vault/provision.ts'
 import { type AppRole, openSession, type Session } from './vault/session.ts'
 import { openStore, type Store } from './vault/store.ts'
@@ -45,13 +46,11 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
   const { world, metrics, places } = options
   const vault = openVault({ ...options.vault, observe: metrics.upstream })
   const session = await openSession(vault, options.approle, world)
-  const store = openStore(vault, places.kv, session.token)
-  const [audit, mounts] = await Promise.all([
-    openLog(options, store),
-    openMountTable(vault, store, session.token, onTableError(world)),
-  ])
-  const signer = openSigner(vault, places.transit, session.token, world.monotonic)
-  const authority = openAuthority(vault, session, world.monotonic)
+  const own = openOwn(vault, session, world.log)
+  const store = openStore(own, places.kv)
+  const [audit, mounts] = await Promise.all([openLog(options, store), openMountTable(own, store, onTableError(world))])
+  const signer = openSigner(own, places.transit, world.monotonic)
+  const authority = openAuthority(vault, own, world.monotonic)
   const settle = openSettle(audit, metrics)
   const attest = openAttest({ world, vault, store, signer, audit, authority, settle, metrics })
   const issue = openIssue({ world, store, signer, audit, mounts, metrics, settle, attest, ownUrl: options.ownUrl })

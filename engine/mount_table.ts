@@ -1,7 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { BrokerError } from './errors.ts'
-import type { Secret } from './secret.ts'
-import type { Vault } from './vault/client.ts'
+import type { OwnVault } from './vault/own.ts'
 import type { Store } from './vault/store.ts'
 
 /** What this broker serves: auth mounts, which have a real `jwt` mount behind them, and secrets mounts, which have nothing behind them in Vault. */
@@ -40,16 +39,17 @@ export const MARK = { option: 'assay', value: 'tpm-quote' } as const
 const LOOK_MS = 5_000
 const TABLE = 'mounts'
 
-export async function openMountTable(
-  vault: Vault,
-  store: Store,
-  token: () => Secret,
-  onError: (error: unknown) => void,
-): Promise<MountTable> {
+export async function openMountTable(vault: OwnVault, store: Store, onError: (error: unknown) => void): Promise<MountTable> {
   let mounts: readonly Mount[] = []
+  let looks = 0
+  let seen = 0
   const refresh = async () => {
-    const [auths, own] = await Promise.all([vault.read('sys/auth', { as: token() }), store.fresh<readonly Mount[]>(TABLE)])
+    const look = ++looks
+    const [auths, own] = await Promise.all([vault.read('sys/auth'), store.fresh<readonly Mount[]>(TABLE)])
     const marked = Object.entries(auths?.data ?? {}).flatMap(([path, row]) => authMount(path, row as AuthRow))
+    // an earlier look that took longer is from before what a later one saw
+    if (look < seen) return
+    seen = look
     mounts = [...marked, ...(own?.value ?? [])]
   }
   const change = async (make: (rows: readonly Mount[]) => readonly Mount[]) => {
@@ -64,7 +64,7 @@ export async function openMountTable(
     ofType: type => mounts.filter(mount => mount.type === type),
     refresh,
     addBroker: async (path, given) => {
-      await free(vault, token(), path, mounts)
+      await free(vault, path, mounts)
       const id = randomUUID()
       const mount: Mount = { type: 'broker', path, id, accessor: `broker_${id.slice(0, 8)}`, ...given }
       await change(rows => [...refuseTaken(rows, path), mount])
@@ -105,8 +105,8 @@ function collide(one: string, other: string): boolean {
   return one.startsWith(other) || other.startsWith(one)
 }
 
-async function free(vault: Vault, as: Secret, path: string, own: readonly Mount[]): Promise<void> {
-  const native = await vault.read('sys/mounts', { as })
+async function free(vault: OwnVault, path: string, own: readonly Mount[]): Promise<void> {
+  const native = await vault.read('sys/mounts')
   const paths = [
     ...Object.keys(native?.data ?? {}),
     ...own.filter(row => row.type === 'broker').map(row => row.path),

@@ -4,7 +4,7 @@ import { BrokerError } from '../errors.ts'
 import { gatherBy } from '../gather.ts'
 import type { Secret } from '../secret.ts'
 import { type Vault, VaultRefusal } from './client.ts'
-import type { Session } from './session.ts'
+import { isBadToken, type OwnVault } from './own.ts'
 
 /** Who asks: a token and the namespace header it came with. */
 export type Caller = { readonly token: Secret | undefined }
@@ -45,13 +45,13 @@ const TOKENS = 10_000
 const FACTS_MS = 60_000
 const DENIED = 'permission denied'
 
-export function openAuthority(vault: Vault, session: Session, monotonic: () => number): Authority {
+export function openAuthority(vault: Vault, own: OwnVault, monotonic: () => number): Authority {
   const capabilities = gatherBy<Ask, readonly string[]>(
     ask => hashOf(ask.token),
     asks => capabilitiesOf(vault, asks),
     PATHS,
   )
-  const known = openFacts(vault, session, monotonic)
+  const known = openFacts(own, monotonic)
   // Requests that arrive together with one token ask Vault together. A token with a limited number of uses pays one per request
   const granted = async (token: Secret, path: string, anyOf: readonly Capability[]) => {
     const ask = { token, path }
@@ -83,9 +83,9 @@ type KnownFacts = {
 }
 
 /** Facts of tokens without a limit of uses, by hash of the token; the rest of its life is counted from when Vault told it. */
-function openFacts(vault: Vault, session: Session, monotonic: () => number): KnownFacts {
+function openFacts(own: OwnVault, monotonic: () => number): KnownFacts {
   const remembered = new LRUCache<string, { facts: TokenFacts; at: number }>({ max: TOKENS })
-  const ask = gatherBy<Secret, TokenFacts>(hashOf, tokens => factsOf(vault, session, tokens), PATHS)
+  const ask = gatherBy<Secret, TokenFacts>(hashOf, tokens => factsOf(own, tokens), PATHS)
   const young = (token: Secret) => {
     const kept = remembered.get(hashOf(token))
     return kept && monotonic() - kept.at < FACTS_MS ? kept : undefined
@@ -141,14 +141,11 @@ function explain(error: VaultRefusal): string {
   return invalid ? DENIED : `${DENIED}: the token may not use sys/capabilities-self, which the default policy allows`
 }
 
-async function factsOf(vault: Vault, session: Session, tokens: readonly Secret[]): Promise<readonly TokenFacts[]> {
+async function factsOf(own: OwnVault, tokens: readonly Secret[]): Promise<readonly TokenFacts[]> {
   const body = { token: tokens[0]?.reveal() ?? '' }
-  const reply = await vault.write('auth/token/lookup', body, { as: session.token() }).catch(async (error: unknown) => {
-    if (!(error instanceof VaultRefusal)) throw error
-    // Vault answers "bad token" for the caller's and "permission denied" for ours
-    if (error.errors.some(one => one.includes('bad token'))) throw new BrokerError('permission_denied', DENIED, { cause: error })
-    await session.lost()
-    throw new BrokerError('unavailable', 'the broker lost its vault token and logs in again: try again', { cause: error })
+  const reply = await own.write('auth/token/lookup', body).catch((error: unknown) => {
+    if (isBadToken(error)) throw new BrokerError('permission_denied', DENIED, { cause: error })
+    throw error
   })
   const facts = readFacts(reply?.data)
   return tokens.map(() => facts)

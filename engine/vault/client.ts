@@ -66,9 +66,9 @@ export function openVault(options: VaultOptions): Vault {
   const client = nodeVault(settings as object) as unknown as NodeVault
   const attempt = <T>(call: Promise<T>) => call.catch(translate)
   return {
-    read: (path, as = {}) => attempt(client.read(encodePath(path), { assay: as })),
+    read: async (path, as = {}) => attempt(client.read(encodePath(path), { assay: as })),
     list: async (path, as = {}) => keysOf(await absent(attempt(client.read(`${encodePath(path)}?list=true`, { assay: as })))),
-    write: (path, body, as = {}) => attempt(client.write(encodePath(path), body, { assay: as })),
+    write: async (path, body, as = {}) => attempt(client.write(encodePath(path), body, { assay: as })),
     delete: async (path, as = {}) => void (await attempt(client.delete(encodePath(path), { assay: as }))),
     close: () => dispatcher.close(),
   }
@@ -87,31 +87,50 @@ type Incoming = { statusCode: number; body: unknown; request: { path: string } }
 function transport(dispatcher: Dispatcher, options: VaultOptions): (outgoing: Outgoing) => Promise<Incoming> {
   return async outgoing => {
     const started = performance.now()
-    const signal = AbortSignal.timeout(options.deadlineMs)
-    const body = outgoing.json === undefined ? null : JSON.stringify(outgoing.json)
-    const reply = await request(outgoing.uri, {
-      dispatcher,
-      method: outgoing.method as Dispatcher.HttpMethod,
-      headers: headersOf(outgoing.assay, body !== null),
-      body,
-      signal,
+    const observe = (status: number) => options.observe?.(outgoing.method, status, (performance.now() - started) / 1000)
+    const { status, text } = await exchange(dispatcher, outgoing, options.deadlineMs).catch((error: unknown) => {
+      observe(0)
+      throw error
     })
-    const text = await bounded(reply.body)
-    options.observe?.(outgoing.method, reply.statusCode, (performance.now() - started) / 1000)
-    return {
-      statusCode: reply.statusCode,
-      body: text === '' ? undefined : envelope(text, reply.statusCode),
-      request: { path: outgoing.path },
-    }
+    observe(status)
+    return { statusCode: status, body: text === '' ? undefined : envelope(text, status), request: { path: outgoing.path } }
   }
 }
 
+async function exchange(
+  dispatcher: Dispatcher,
+  outgoing: Outgoing,
+  deadlineMs: number,
+): Promise<{ status: number; text: string }> {
+  const body = outgoing.json === undefined ? null : JSON.stringify(outgoing.json)
+  const reply = await request(outgoing.uri, {
+    dispatcher,
+    method: outgoing.method as Dispatcher.HttpMethod,
+    headers: headersOf(outgoing.assay, body !== null),
+    body,
+    signal: AbortSignal.timeout(deadlineMs),
+  })
+  return { status: reply.statusCode, text: await bounded(reply.body) }
+}
+
+/** A reply that arrived and is not in Vault's protocol. */
+class Unusable extends Error {}
+
 /** A success that also holds errors is a server that contradicts itself: nothing in it counts. */
 function envelope(text: string, status: number): object {
-  const body: unknown = JSON.parse(text)
-  if (typeof body !== 'object' || body === null || Array.isArray(body)) throw new Error('the reply is no JSON object')
-  if (status < 300 && 'errors' in body) throw new Error('the reply holds both data and errors')
+  const body = parsed(text)
+  if (typeof body !== 'object' || body === null || Array.isArray(body)) throw new Unusable('the reply is no JSON object')
+  if (status < 300 && 'errors' in body) throw new Unusable('the reply holds both data and errors')
   return body
+}
+
+/** What the parser says quotes the text, which may hold a token. */
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    throw new Unusable('the reply is no JSON')
+  }
 }
 
 function headersOf({ as, wrapTtl, namespace }: CallOptions, hasBody: boolean): Record<string, string> {
@@ -129,7 +148,7 @@ async function bounded(body: Dispatcher.ResponseData['body']): Promise<string> {
   let size = 0
   for await (const chunk of body as AsyncIterable<Buffer>) {
     size += chunk.length
-    if (size > MAX_REPLY_BYTES) throw new Error('the reply is too long')
+    if (size > MAX_REPLY_BYTES) throw new Unusable('the reply is too long')
     chunks.push(chunk)
   }
   return Buffer.concat(chunks, size).toString('utf8')
@@ -141,12 +160,19 @@ type ApiError = { response?: { statusCode?: number; body?: { errors?: unknown } 
 function translate(error: unknown): never {
   const response = (error as ApiError).response
   const status = response?.statusCode
-  if (status === undefined) throw new BrokerError('unavailable', 'the vault server did not answer in time', { cause: error })
+  if (status === undefined) throw unanswered(error)
   if (status === 503) throw new BrokerError('unavailable', 'the vault server is sealed or not active')
   if (status === 429) throw new BrokerError('unavailable', 'the vault server limits the rate of requests')
   if (status >= 500 || status < 400) throw new BrokerError('unavailable', `the vault server answered with status ${status}`)
   const errors = response?.body?.errors
   throw new VaultRefusal(status, Array.isArray(errors) ? errors.filter(one => typeof one === 'string') : [])
+}
+
+/** Errors of the HTTP client may hold what was sent or received: of them only the code goes on. */
+function unanswered(error: unknown): BrokerError {
+  if (error instanceof Unusable) return new BrokerError('unavailable', `the vault server cannot be understood: ${error.message}`)
+  const code = (error as NodeJS.ErrnoException).code ?? 'unknown'
+  return new BrokerError('unavailable', 'the vault server did not answer in time', { cause: new Error(String(code)) })
 }
 
 /** A 404 is "nothing there" for reads and lists. */

@@ -7,8 +7,8 @@ import { type Vault, VaultRefusal } from './client.ts'
 export type Session = {
   /** @throws BrokerError unavailable while there is no token */
   readonly token: () => Secret
-  /** Vault refused our own token: log in again now, once for all who noticed. */
-  readonly lost: () => Promise<void>
+  /** Vault refused this token of ours: log in again now, once for all who noticed. Never throws. */
+  readonly lost: (refused: Secret) => Promise<void>
   readonly ready: () => boolean
   readonly stop: () => Promise<void>
 }
@@ -17,36 +17,46 @@ export type AppRole = { readonly mount: string; readonly roleId: string; readonl
 
 const RETRY_MIN_MS = 500
 const RETRY_MAX_MS = 15_000
+/** A token this young that is refused is not lost: what is missing is a right, and logging in again brings none. */
+const YOUNG_MS = 2_000
+/** Timers of Node hold 24.8 days; a token without an end is looked at once a day. */
+const LONGEST_WAIT_MS = 86_400_000
 
 /** Logs in by AppRole; renews at two thirds of the token's life, logs in anew when that fails, and keeps trying with growing pauses.
  *  @throws BrokerError unavailable, VaultRefusal when the first login fails */
 export async function openSession(vault: Vault, approle: AppRole, world: World): Promise<Session> {
   let token: Secret | undefined
+  let born = 0
+  let life = 0
   let timer: NodeJS.Timeout | undefined
   let flight: Promise<void> | undefined
   let stopped = false
 
   const schedule = (ms: number, next: () => Promise<void>) => {
     clearTimeout(timer)
-    if (!stopped) timer = setTimeout(() => void next(), ms).unref()
+    if (!stopped) timer = setTimeout(() => void next(), Math.min(ms, LONGEST_WAIT_MS)).unref()
   }
   const hold = (auth: Auth) => {
     token = new Secret(auth.client_token)
-    schedule((auth.lease_duration * 1000 * 2) / 3, () => renew(auth.renewable))
+    const wait = auth.lease_duration === 0 ? LONGEST_WAIT_MS : (auth.lease_duration * 1000 * 2) / 3
+    schedule(wait, () => renew(auth.renewable))
   }
   const login = async () => {
     const secretId = await approle.secretId()
     const reply = await vault.write(`auth/${approle.mount}/login`, { role_id: approle.roleId, secret_id: secretId.reveal() })
-    hold(authOf(reply?.auth))
+    const auth = authOf(reply?.auth)
+    hold(auth)
+    born = world.monotonic()
+    life = auth.lease_duration
   }
   const renew = async (renewable: boolean) => {
     if (!renewable) return again(RETRY_MIN_MS)
     try {
       const reply = await vault.write('auth/token/renew-self', {}, { as: current() })
       const auth = authOf(reply?.auth)
-      // close to its maximum a renewal gives next to nothing: a new login gives a whole life
-      if (auth.lease_duration < 2) return again(RETRY_MIN_MS)
       hold(auth)
+      // close to its maximum a renewal gives less and less: a new login gives a whole life
+      if (auth.lease_duration < life / 2) await again(RETRY_MIN_MS)
     } catch (error) {
       world.log.warn({ error }, 'the broker token could not be renewed: logging in again')
       await again(RETRY_MIN_MS)
@@ -72,11 +82,16 @@ export async function openSession(vault: Vault, approle: AppRole, world: World):
   await login()
   return {
     token: current,
-    lost: () => again(RETRY_MIN_MS),
+    lost: async refused => {
+      const known = refused.reveal() !== token?.reveal()
+      if (!known && world.monotonic() - born >= YOUNG_MS) await again(RETRY_MIN_MS)
+      else await flight?.catch(() => undefined)
+    },
     ready: () => token !== undefined,
     stop: async () => {
       stopped = true
       clearTimeout(timer)
+      await flight?.catch(() => undefined)
       if (token) await vault.write('auth/token/revoke-self', {}, { as: token }).catch(() => undefined)
       token = undefined
     },

@@ -1,7 +1,7 @@
 import { LRUCache } from 'lru-cache'
 import { BrokerError } from '../errors.ts'
-import type { Secret } from '../secret.ts'
-import { absent, type Vault, VaultRefusal } from './client.ts'
+import { absent } from './client.ts'
+import { isConflict, type OwnVault } from './own.ts'
 
 export type Kept<T> = { readonly value: T; readonly version: number }
 
@@ -23,14 +23,14 @@ export const FRESH_MS = 5_000
 const MAX_KEPT = 10_000
 
 /** State in a KV v2 mount, read through a small cache with one flight per path. */
-export function openStore(vault: Vault, mount: string, token: () => Secret): Store {
+export function openStore(vault: OwnVault, mount: string): Store {
   const cache = new LRUCache<string, { kept: Kept<unknown> | undefined }>({ max: MAX_KEPT, ttl: FRESH_MS })
   const flights = new Map<string, Promise<Kept<unknown> | undefined>>()
   let writes = 0
 
   const fetch = async (path: string): Promise<Kept<unknown> | undefined> => {
     const before = writes
-    const reply = await absent(vault.read(`${mount}/data/${path}`, { as: token() }))
+    const reply = await absent(vault.read(`${mount}/data/${path}`))
     const kept = keptOf(reply?.data)
     // what was read while something was written may be from before the write: good for this reader, not for the next
     if (writes === before) cache.set(path, { kept })
@@ -51,8 +51,8 @@ export function openStore(vault: Vault, mount: string, token: () => Secret): Sto
       cache.delete(path)
     }
   }
-  const list = (path: string) => vault.list(`${mount}/metadata/${path}`, { as: token() })
-  const remove = (path: string) => change(path, () => absent(vault.delete(`${mount}/metadata/${path}`, { as: token() })))
+  const list = (path: string) => vault.list(`${mount}/metadata/${path}`)
+  const remove = (path: string) => change(path, () => absent(vault.delete(`${mount}/metadata/${path}`)))
   const deleteAll = async (folder: string): Promise<void> => {
     for (const name of await list(folder)) await (name.endsWith('/') ? deleteAll(folder + name) : remove(folder + name))
   }
@@ -64,7 +64,7 @@ export function openStore(vault: Vault, mount: string, token: () => Secret): Sto
     fresh: async <T>(path: string) => (await fetch(path)) as Kept<T> | undefined,
     put: (path, value, cas) => {
       const body = { data: { value }, ...(cas === undefined ? {} : { options: { cas } }) }
-      return change(path, () => vault.write(`${mount}/data/${path}`, body, { as: token() }).catch(conflict))
+      return change(path, () => vault.write(`${mount}/data/${path}`, body).catch(conflict))
     },
     list,
     delete: remove,
@@ -80,7 +80,6 @@ function keptOf(data: Readonly<Record<string, unknown>> | null | undefined): Kep
 }
 
 function conflict(error: unknown): never {
-  const raced = error instanceof VaultRefusal && error.status === 400 && error.errors.some(one => one.includes('check-and-set'))
-  if (raced) throw new BrokerError('conflict', 'somebody else changed this at the same time: read it and try again')
+  if (isConflict(error)) throw new BrokerError('conflict', 'somebody else changed this at the same time: read it and try again')
   throw error
 }

@@ -1,8 +1,8 @@
 import { createPublicKey } from 'node:crypto'
 import { BrokerError } from '../errors.ts'
 import { gatherBy } from '../gather.ts'
-import type { Secret } from '../secret.ts'
-import { absent, type Vault } from './client.ts'
+import { absent } from './client.ts'
+import type { OwnVault } from './own.ts'
 
 /** One version of a signing key: what verifiers need to know of it. */
 export type KeyVersion = {
@@ -29,45 +29,58 @@ export type Signer = {
 const KEYS_FRESH_MS = 5_000
 const BATCH = 256
 
-export function openSigner(vault: Vault, mount: string, token: () => Secret, monotonic: () => number): Signer {
+export function openSigner(vault: OwnVault, mount: string, monotonic: () => number): Signer {
   const known = new Map<string, { key: SigningKey; at: number }>()
-  const load = async (name: string): Promise<SigningKey> => {
-    const reply = await absent(vault.read(`${mount}/keys/${name}`, { as: token() }))
-    const key = keyOf(name, reply?.data)
-    known.set(name, { key, at: monotonic() })
-    return key
-  }
+  // one look for all who wait, begun after the last of them asked: after a rotation nobody learns of an older state, and none replaces a newer one
+  const load = gatherBy<string, SigningKey>(
+    name => name,
+    async names => {
+      const at = monotonic()
+      const name = names[0] ?? ''
+      const key = keyOf(name, (await absent(vault.read(`${mount}/keys/${name}`)))?.data)
+      known.set(name, { key, at })
+      return names.map(() => key)
+    },
+    Number.POSITIVE_INFINITY,
+  )
   type Task = { key: string; version: number; input: Buffer }
   const signTogether = gatherBy<Task, Buffer>(
     task => `${task.key} ${task.version}`,
-    tasks => signBatch(vault, `${mount}/sign/${tasks[0]?.key}`, tasks[0]?.version ?? 0, tasks, token()),
+    tasks => signBatch(vault, `${mount}/sign/${tasks[0]?.key}`, tasks[0]?.version ?? 0, tasks),
     BATCH,
   )
   return {
-    sign: (key, version, input) => signTogether({ key, version, input }),
+    sign: async (key, version, input) => {
+      try {
+        return await signTogether({ key, version, input })
+      } catch (error) {
+        // it may have been trimmed, replaced or deleted: the next to ask looks anew
+        known.delete(key)
+        throw error
+      }
+    },
     key: async name => {
       const kept = known.get(name)
       return kept && monotonic() - kept.at < KEYS_FRESH_MS ? kept.key : load(name)
     },
-    create: async name => void (await vault.write(`${mount}/keys/${name}`, { type: 'ecdsa-p256' }, { as: token() })),
+    create: async name => void (await vault.write(`${mount}/keys/${name}`, { type: 'ecdsa-p256' })),
     rotate: async name => {
-      await vault.write(`${mount}/keys/${name}/rotate`, {}, { as: token() })
+      await vault.write(`${mount}/keys/${name}/rotate`, {})
       return load(name)
     },
     destroy: async name => {
       known.delete(name)
-      await vault.write(`${mount}/keys/${name}/config`, { deletion_allowed: true }, { as: token() })
-      await vault.delete(`${mount}/keys/${name}`, { as: token() })
+      await vault.write(`${mount}/keys/${name}/config`, { deletion_allowed: true })
+      await vault.delete(`${mount}/keys/${name}`)
     },
   }
 }
 
 async function signBatch(
-  vault: Vault,
+  vault: OwnVault,
   path: string,
   version: number,
   tasks: readonly { input: Buffer }[],
-  as: Secret,
 ): Promise<readonly Buffer[]> {
   const body = {
     batch_input: tasks.map(task => ({ input: task.input.toString('base64') })),
@@ -75,7 +88,7 @@ async function signBatch(
     hash_algorithm: 'sha2-256',
     marshaling_algorithm: 'jws',
   }
-  const results = (await vault.write(path, body, { as }))?.data?.['batch_results']
+  const results = (await vault.write(path, body))?.data?.['batch_results']
   if (!Array.isArray(results) || results.length !== tasks.length)
     throw new BrokerError('unavailable', 'transit answered for another number of inputs')
   return results.map(result => signatureOf(result, version))

@@ -1,0 +1,49 @@
+import { BrokerError } from '../errors.ts'
+import type { Log } from '../log.ts'
+import { type CallOptions, type Vault, VaultRefusal, type VaultReply } from './client.ts'
+import type { Session } from './session.ts'
+
+/** Vault in the broker's own name, for its state and its keys. What Vault refuses here is no fault of a caller, so it is not told to one.
+ *  @throws VaultRefusal for what is an answer: nothing is there, a version does not match, the token that was asked about is bad
+ *  @throws BrokerError unavailable for every other refusal; when it was our token that was refused, the broker has logged in again or tried to */
+export type OwnVault = {
+  readonly read: (path: string) => Promise<VaultReply | undefined>
+  readonly list: (path: string) => Promise<readonly string[]>
+  readonly write: (path: string, body: Readonly<Record<string, unknown>>) => Promise<VaultReply | undefined>
+  readonly delete: (path: string) => Promise<void>
+}
+
+export function openOwn(vault: Vault, session: Session, log: Log): OwnVault {
+  const own = async <T>(call: (how: CallOptions) => Promise<T>): Promise<T> => {
+    const token = session.token()
+    try {
+      return await call({ as: token })
+    } catch (error) {
+      if (!(error instanceof VaultRefusal) || isAnswer(error)) throw error
+      log.warn({ status: error.status, errors: error.errors }, 'vault refused the broker')
+      if (error.status !== 403) throw new BrokerError('unavailable', `vault refused the broker with status ${error.status}`)
+      await session.lost(token)
+      throw new BrokerError('unavailable', 'the broker lost its vault token and logs in again: try again')
+    }
+  }
+  return {
+    read: path => own(how => vault.read(path, how)),
+    list: path => own(how => vault.list(path, how)),
+    write: (path, body) => own(how => vault.write(path, body, how)),
+    delete: path => own(how => vault.delete(path, how)),
+  }
+}
+
+/** Whether somebody else changed what was to be replaced (KV v2, `cas`). */
+export function isConflict(error: unknown): boolean {
+  return error instanceof VaultRefusal && error.status === 400 && error.errors.some(one => one.includes('check-and-set'))
+}
+
+/** Vault says "bad token" of a token that it was asked about, and something else of the one that it was asked with. */
+export function isBadToken(error: unknown): boolean {
+  return error instanceof VaultRefusal && error.errors.some(one => one.includes('bad token'))
+}
+
+function isAnswer(refusal: VaultRefusal): boolean {
+  return refusal.status === 404 || isConflict(refusal) || isBadToken(refusal)
+}
