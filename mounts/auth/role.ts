@@ -41,9 +41,17 @@ function withNative(broker: Broker, row: Path): Path {
       update: {
         ...update,
         run: async request => {
-          const reply = await update.run({ ...request, given: without(request.given) } as never)
-          await broker.attest.writeNativeRole(request.mount, nameOf(request), only(request.given), request.caller)
-          return reply
+          const { mount, given, caller } = request
+          const { role: roles } = broker.attest.settings
+          const kept = await roles.get(mount.id, nameOf(request))
+          const reply = await update.run({ ...request, given: without(given) } as never)
+          try {
+            await broker.attest.writeNativeRole(mount, nameOf(request), only(given), caller)
+            return reply
+          } catch (error) {
+            await (kept ? roles.write(mount.id, nameOf(request), kept) : roles.delete(mount.id, nameOf(request)))
+            throw error
+          }
         },
       },
       delete: {
