@@ -1,9 +1,6 @@
-import 'reflect-metadata'
 import type { KeyObject } from 'node:crypto'
 import { alg, curves } from '#attestation'
 import { type Area, areaOf, encodeArea } from './attester.ts'
-
-// Makes endorsement keys from the templates of the TCG, and the certificates and CAs above them.
 
 const policy = {
   low: Buffer.from('837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331469aa', 'hex'),
@@ -11,7 +8,7 @@ const policy = {
   high384: Buffer.from('b26e7d28d11a50bc53d882bcf5fd3a1a074148bb35d3b4e4cb1c0ad9bde419cacb47ba09699646150f9fc000f3f80e12', 'hex'),
 }
 
-/** TPMT_PUBLIC of an endorsement key by template L-1, L-2 or H-3, but for the `changes`. */
+/** TPMT_PUBLIC of an endorsement key by the TCG's template L-1, L-2 or H-3, but for the `changes`. */
 export function ekAreaOf(key: KeyObject, changes: Partial<Area> = {}): Buffer {
   const plain = areaOf(key)
   const strong = plain.details[0] === curves['P-384'].id

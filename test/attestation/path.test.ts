@@ -1,0 +1,298 @@
+import { spawnSync } from 'node:child_process'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { describe, expect, test } from 'vitest'
+import { readCertificate } from '../../attestation/certs/certificate.ts'
+import { type Trust, validatePath } from '../../attestation/certs/path.ts'
+import { outcome, pairOf } from './attester.ts'
+import {
+  authorityKey,
+  basicConstraints,
+  type Ca,
+  type CaOptions,
+  certifyEk,
+  directoryName,
+  dnsName,
+  EK_EXTENSIONS,
+  extension,
+  type Fields,
+  INFINEON,
+  keyIdOf,
+  keyUsage,
+  makeCa,
+  NOW,
+  name,
+  nameConstraints,
+  named,
+  O,
+  subjectAltName,
+  subjectKey,
+  tpmName,
+} from './certificates.ts'
+import { counted, present, readBytes, readJson } from './vectors.ts'
+
+type Case = {
+  readonly id: string
+  readonly chain: string[]
+  readonly trustAnchor: string
+  readonly verifyAt: string
+  readonly expected_code: string
+}
+
+describe.skipIf(!present)('chains of attackers', () => {
+  const count = counted('x509-chain')
+  test.each(readJson<{ cases: Case[] }>('x509-chain/cases.json', { cases: [] }).cases)('$id: $expected_code', async one => {
+    const [leaf = Buffer.alloc(0), ...between] = one.chain.map(file => readBytes(`x509-chain/${file}`))
+    const trust = { anchors: [readBytes(`x509-chain/${one.trustAnchor}`)], at: new Date(one.verifyAt) }
+    expect(await judge(leaf, between, trust)).toBe(one.expected_code)
+    if (one.id === 'X-leaf-expired') expect(await judge(leaf, between, { ...trust, allowExpiredLeaf: true })).toBe('OK')
+    count()
+  })
+})
+
+/** What `openssl verify` says of the same path, with its floor for algorithms low. */
+function openssl(leaf: Buffer, intermediates: readonly Buffer[], { anchors = [], at = NOW }: Partial<Trust>): boolean {
+  const folder = mkdtempSync(join(tmpdir(), 'path-'))
+  const write = (file: string, ders: readonly Uint8Array[]) => writeFileSync(join(folder, file), ders.map(pem).join(''))
+  write('leaf', [leaf])
+  write('between', intermediates)
+  write('anchors', anchors)
+  const files = ['-CAfile', 'anchors', ...(intermediates.length > 0 ? ['-untrusted', 'between'] : []), 'leaf']
+  const options = ['-partial_chain', '-auth_level', '0', '-attime', String(at.getTime() / 1000)]
+  const { status } = spawnSync('openssl', ['verify', ...options, ...files], { cwd: folder })
+  rmSync(folder, { recursive: true })
+  return status === 0
+}
+
+function pem(der: Uint8Array): string {
+  const lines =
+    Buffer.from(der)
+      .toString('base64')
+      .match(/.{1,64}/g) ?? []
+  return ['-----BEGIN CERTIFICATE-----', ...lines, '-----END CERTIFICATE-----', ''].join('\n')
+}
+
+const hasOpenssl = spawnSync('openssl', ['version']).status === 0
+if (!hasOpenssl) console.error('no openssl on the path: nothing to compare paths with')
+
+async function judge(leaf: Buffer, intermediates: readonly Buffer[], trust: Partial<Trust>): Promise<string> {
+  const read = readCertificate(leaf)
+  return read.ok ? outcome(await validatePath(read.value, intermediates, { anchors: [], at: NOW, ...trust })) : read.code
+}
+
+const key = pairOf('rsa-2048', 'ek').publicKey
+const root = makeCa(named('Root'))
+const middle = makeCa(named('Intermediate'), {}, root)
+
+/** A path through a root and an intermediate that differ from good ones in these ways. */
+function certificatesOf({ top = {}, between = {}, leaf = {} }: Differences) {
+  const above = makeCa(named('Root'), top)
+  const below = makeCa(named('Intermediate'), between, above)
+  return { leaf: certifyEk(below, key, leaf), between: [below.certificate], anchors: [above.certificate] }
+}
+
+async function chain(differences: Differences): Promise<string> {
+  const { leaf, between, anchors } = certificatesOf(differences)
+  return judge(leaf, between, { anchors, ...differences.trust })
+}
+type Differences = { top?: CaOptions; between?: CaOptions; leaf?: Partial<Fields>; trust?: Partial<Trust> }
+
+const past = new Date('2021-01-01T00:00:00Z')
+const future = new Date('2030-01-01T00:00:00Z')
+const unknown = extension('1.2.3.4', true, Buffer.of(5, 0))
+const ca = [basicConstraints(true), keyUsage(0x06)]
+
+const rules: readonly (readonly [string, string, Differences])[] = [
+  ['a good path', 'OK', {}],
+  ['P-384 and RSA above', 'OK', { top: { kind: 'P-384', hash: 'sha384' }, between: { kind: 'rsa-2048', hash: 'sha384' } }],
+  ['for ever', 'OK', { leaf: { notAfter: new Date('9999-12-31T23:59:59Z') } }],
+  ['the certificate expired', 'CERT_EXPIRED', { leaf: { notAfter: past } }],
+  ['the certificate not yet valid', 'CERT_EXPIRED', { leaf: { notBefore: future } }],
+  ['not yet valid is no matter of its age', 'CERT_EXPIRED', { leaf: { notBefore: future }, trust: { allowExpiredLeaf: true } }],
+  ['an expired certificate, allowed', 'OK', { leaf: { notAfter: past }, trust: { allowExpiredLeaf: true } }],
+  ['an expired CA, which is never', 'CERT_EXPIRED', { between: { notAfter: past }, trust: { allowExpiredLeaf: true } }],
+  ['an expired anchor', 'CERT_EXPIRED', { top: { notAfter: past } }],
+  ['a CA that is none', 'NOT_A_CA', { between: { extensions: [basicConstraints(false), keyUsage(0x06)] } }],
+  ['a CA without basicConstraints', 'NOT_A_CA', { between: { extensions: [keyUsage(0x06)] } }],
+  ['a CA whose key is for other uses', 'NOT_A_CA', { between: { extensions: [basicConstraints(true), keyUsage(0x82)] } }],
+  ['a CA without keyUsage', 'OK', { between: { extensions: [basicConstraints(true)] } }],
+  ['an anchor that is no CA', 'NOT_A_CA', { top: { extensions: [] } }],
+  ['no room for the intermediate', 'PATH_LEN', { top: { extensions: [basicConstraints(true, 0), keyUsage(0x06)] } }],
+  ['room for just it', 'OK', { top: { extensions: [basicConstraints(true, 1), keyUsage(0x06)] } }],
+  [
+    'an unknown critical extension in the certificate',
+    'UNKNOWN_CRITICAL_EXT',
+    { leaf: { extensions: [...EK_EXTENSIONS, unknown] } },
+  ],
+  ['in a CA', 'UNKNOWN_CRITICAL_EXT', { between: { extensions: [...ca, unknown] } }],
+  ['in the anchor', 'UNKNOWN_CRITICAL_EXT', { top: { extensions: [...ca, unknown] } }],
+  [
+    'the same extension twice',
+    'BAD_ENCODING',
+    { leaf: { extensions: [...EK_EXTENSIONS, EK_EXTENSIONS[1] ?? ca[1]] as Buffer[] } },
+  ],
+  ['a value that is not of its type', 'BAD_ENCODING', { leaf: { extensions: [extension('2.5.29.19', true, Buffer.of(5, 0))] } }],
+  ['SHA-1 below the anchor', 'WEAK_HASH', { leaf: { hash: 'sha1' } }],
+  ['SHA-1, allowed', 'OK', { leaf: { hash: 'sha1' }, trust: { allowSha1: true } }],
+  ['MD5, never allowed', 'WEAK_HASH', { between: { kind: 'rsa-2048' }, leaf: { hash: 'md5' }, trust: { allowSha1: true } }],
+  ['SHA-1 in the signature of the anchor, which means nothing', 'OK', { top: { hash: 'sha1' } }],
+  ['a CA with a short key', 'WEAK_KEY', { between: { kind: 'rsa-1024' } }],
+  ['a signature over SHA-224', 'UNSUPPORTED_ALG', { leaf: { hash: 'sha224' } }],
+  ['RSASSA-PSS', 'OK', { between: { kind: 'rsa-2048' }, leaf: { pss: true } }],
+  ['RSASSA-PSS with SHA-1', 'WEAK_HASH', { between: { kind: 'rsa-2048' }, leaf: { pss: true, hash: 'sha1' } }],
+  ['two signature algorithms', 'BAD_CHAIN', { leaf: { signatureAlgorithm: Buffer.from('300a06082a8648ce3d040303', 'hex') } }],
+  [
+    'key identifiers that fit',
+    'OK',
+    {
+      between: { extensions: [...ca, subjectKey(keyIdOf(root))] },
+      leaf: { extensions: [...EK_EXTENSIONS, authorityKey(keyIdOf(root))] },
+    },
+  ],
+  [
+    'key identifiers that differ',
+    'BAD_CHAIN',
+    {
+      between: { extensions: [...ca, subjectKey(Buffer.of(1))] },
+      leaf: { extensions: [...EK_EXTENSIONS, authorityKey(Buffer.of(2))] },
+    },
+  ],
+  ['no anchor', 'BAD_CHAIN', { trust: { anchors: [] } }],
+  ['another anchor', 'BAD_CHAIN', { trust: { anchors: [makeCa(named('Other')).certificate] } }],
+  [
+    'an anchor with the same name and another key',
+    'BAD_CHAIN',
+    { trust: { anchors: [makeCa(named('Root'), { label: 'other' }).certificate] } },
+  ],
+]
+
+describe('rules of a path', () => {
+  test.each(rules)('%s: %s', async (_, expected, differences) => expect(await chain(differences)).toBe(expected))
+})
+
+const maker = (organization: string) => directoryName(name([[O, organization]]))
+const constrained = (permitted: Buffer[], excluded: Buffer[]) => ({
+  between: { extensions: [...ca, nameConstraints(permitted, excluded)] },
+})
+const tpm = directoryName(tpmName(INFINEON))
+const withSubject = { leaf: { subject: named('TPM', 'Makers') } }
+const withHost = { leaf: { extensions: [...EK_EXTENSIONS.slice(0, 3), subjectAltName(true, tpm, dnsName('tpm.example'))] } }
+
+const names: readonly (readonly [string, string, Differences])[] = [
+  [
+    'the subject is permitted, but not the alternative name',
+    'NAME_CONSTRAINTS',
+    { ...constrained([maker('Makers')], []), ...withSubject },
+  ],
+  ['both are permitted', 'OK', { ...constrained([maker('Makers'), tpm], []), ...withSubject }],
+  ['the alternative name alone, which is all there is', 'OK', constrained([tpm], [])],
+  ['another alternative name', 'NAME_CONSTRAINTS', constrained([maker('Others')], [])],
+  ['the alternative name is excluded', 'NAME_CONSTRAINTS', constrained([], [tpm])],
+  ['the subject is excluded', 'NAME_CONSTRAINTS', { ...constrained([], [maker('Makers')]), ...withSubject }],
+  ['in other letters', 'NAME_CONSTRAINTS', { ...constrained([], [maker('MAKERS')]), ...withSubject }],
+  ['another subject is excluded', 'OK', { ...constrained([], [maker('Others')]), ...withSubject }],
+  ['hosts are constrained and there is one', 'NAME_CONSTRAINTS', { ...constrained([dnsName('example')], []), ...withHost }],
+  ['hosts are constrained and there is none', 'OK', constrained([dnsName('example')], [])],
+  ['hosts are excluded and there is one', 'NAME_CONSTRAINTS', { ...constrained([], [dnsName('other')]), ...withHost }],
+]
+
+describe('constraints on names', () => {
+  test.each(names)('%s: %s', async (_, expected, differences) => expect(await chain(differences)).toBe(expected))
+})
+
+describe('the search', () => {
+  const leaf = certifyEk(middle, key)
+  const anchors = [root.certificate]
+
+  test('an anchor that signed the certificate itself', async () => {
+    expect(await judge(certifyEk(root, key), [], { anchors })).toBe('OK')
+  })
+  test('an anchor that is not self-signed', async () => {
+    expect(await judge(leaf, [], { anchors: [middle.certificate] })).toBe('OK')
+  })
+  test('intermediates are not trusted', async () => {
+    expect(await judge(leaf, [middle.certificate, root.certificate], { anchors: [] })).toBe('BAD_CHAIN')
+  })
+  test('one name, two keys: the right one is found, wherever it stands', async () => {
+    const renewed = makeCa(named('Intermediate'), { label: 'renewed' }, root)
+    for (const between of [
+      [renewed.certificate, middle.certificate],
+      [middle.certificate, renewed.certificate],
+    ])
+      expect(await judge(leaf, between, { anchors })).toBe('OK')
+  })
+  test('a valid path counts, though another one is not', async () => {
+    const expired = makeCa(named('Intermediate'), { notAfter: past }, root)
+    expect(await judge(leaf, [expired.certificate, middle.certificate], { anchors })).toBe('OK')
+    expect(await judge(leaf, [expired.certificate], { anchors })).toBe('CERT_EXPIRED')
+  })
+  test('an endorsement certificate certifies nothing', async () => {
+    const ek = pairOf('P-256', 'ek-signs')
+    const subject = named('EK')
+    const fake: Ca = {
+      subject,
+      private: ek.privateKey,
+      spki: ek.publicKey.export({ type: 'spki', format: 'der' }),
+      certificate: certifyEk(middle, ek.publicKey, { subject }),
+    }
+    expect(await judge(certifyEk(fake, key), [fake.certificate, middle.certificate], { anchors })).toBe('NOT_A_CA')
+  })
+  test('CAs that sign each other make no loop', async () => {
+    const [one, other] = [makeCa(named('One')), makeCa(named('Other'))]
+    const crossed = [makeCa(named('One'), {}, other), makeCa(named('Other'), {}, one)].map(({ certificate }) => certificate)
+    expect(await judge(certifyEk(one, key), crossed, { anchors })).toBe('BAD_CHAIN')
+    expect(await judge(certifyEk(one, key), crossed, { anchors: [other.certificate] })).toBe('OK')
+  })
+  test('six certificates and no more', async () => {
+    const path = [root]
+    for (const place of [1, 2, 3, 4, 5]) path.push(makeCa(named(`CA ${place}`), {}, path.at(-1)))
+    const between = path.slice(1).map(({ certificate }) => certificate)
+    const [fifth, sixth] = path.slice(-2)
+    expect(await judge(certifyEk(fifth ?? root, key), between, { anchors })).toBe('OK')
+    expect(await judge(certifyEk(sixth ?? root, key), between, { anchors })).toBe('BAD_CHAIN')
+  })
+  test('many intermediates, and many of one name, are refused at once', async () => {
+    expect(await judge(leaf, Array<Buffer>(200).fill(middle.certificate), { anchors })).toBe('LIMIT')
+    const alike = [1, 2, 3, 4, 5, 6, 7, 8].map(serial =>
+      makeCa(named('Intermediate'), { serial: Buffer.of(serial), issuer: named('Intermediate') }, middle),
+    )
+    expect(
+      await judge(
+        leaf,
+        alike.map(({ certificate }) => certificate),
+        { anchors },
+      ),
+    ).toBe('LIMIT')
+  })
+  test('self-issued certificates do not count for the length', async () => {
+    const top = makeCa(named('Top'), { extensions: [basicConstraints(true, 0), keyUsage(0x06)] })
+    const next = makeCa(named('Top'), { label: 'next' }, top)
+    expect(await judge(certifyEk(next, key), [next.certificate], { anchors: [top.certificate] })).toBe('OK')
+  })
+  test('an anchor that is none is our own mistake', async () => {
+    await expect(judge(leaf, [], { anchors: [Buffer.of(1)] })).rejects.toThrow('a trust anchor is not a certificate')
+  })
+})
+
+/** Where we are stricter than RFC 5280 by intention, or laxer because we were told to. */
+const ourOwn = ({
+  expected,
+  what,
+  trust = {},
+}: {
+  expected: string
+  what: string
+  trust?: Partial<Trust> | undefined
+}): boolean =>
+  ['WEAK_HASH', 'WEAK_KEY', 'UNSUPPORTED_ALG'].includes(expected) ||
+  /^hosts are .* there is one$/.test(what) ||
+  trust.allowExpiredLeaf === true
+const comparable = [...rules, ...names].filter(([what, expected, { trust }]) => !ourOwn({ what, expected, trust }))
+
+describe.skipIf(!hasOpenssl)('OpenSSL agrees', () => {
+  test.each(comparable)('%s: %s', (_, expected, differences) => {
+    const { leaf, between, anchors } = certificatesOf(differences)
+    expect(openssl(leaf, between, { anchors, ...differences.trust })).toBe(expected === 'OK')
+  })
+})
