@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import type { HttpBindings } from '@hono/node-server'
 import { type Context, Hono } from 'hono'
-import { type Broker, BrokerError, outcomeOf, parseBool, parseFields, Secret, text, type World } from '#engine'
+import { type Broker, BrokerError, outcomeOf, parseBool, Secret, type World } from '#engine'
 import type { Dispatch, Logical, Outcome } from '../dispatch.ts'
 import type { CanonicalPath } from '../path.ts'
 import { findSys, type SysRow } from '../sys/mounts.ts'
@@ -142,13 +142,13 @@ function tokenOf(c: Ctx): Secret | undefined {
   return token ? new Secret(token) : undefined
 }
 
-const wrapField = { ttl: text('Life of the wrapping token.') }
-
+/** A duration as Go writes it, such as `5m0s`; none at all is no wrapping, as at Vault. */
 function wrapTtlOf(c: Ctx): string | undefined {
   const header = c.req.header('x-vault-wrap-ttl')
   if (header === undefined) return undefined
-  if (!/^\d+(\.\d+)?(ms|s|m|h|d)?$/.test(header)) throw new BrokerError('bad_request', 'error parsing X-Vault-Wrap-TTL header')
-  return parseFields(wrapField, { ttl: header }).values.ttl
+  if (header.length > 64 || !/^(\d+|(\d+(\.\d+)?(ns|us|ms|s|m|h|d))+)$/.test(header))
+    throw new BrokerError('bad_request', 'error parsing X-Vault-Wrap-TTL header')
+  return /[1-9]/.test(header) ? header : undefined
 }
 
 /** Our own replies are wrapped by Vault, in the name of the caller; a login was wrapped by Vault already. */
