@@ -1,0 +1,162 @@
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { startAssay } from '../harness/assay.ts'
+import { until } from '../harness/process.ts'
+import { ask, openWorld, type World } from './world.ts'
+
+let world: World
+beforeAll(async () => {
+  world = await openWorld()
+})
+afterAll(() => world[Symbol.asyncDispose]())
+
+/** Ends with this code and says this. */
+async function refused(args: readonly string[], code: number, words: RegExp, input?: string): Promise<void> {
+  const ran = await world.door.vault(args, input === undefined ? {} : { input })
+  expect({ code: ran.code, said: ran.stderr }).toEqual({ code, said: expect.stringMatching(words) })
+}
+
+const listed = async (kind: 'auth' | 'secrets') =>
+  JSON.parse(await world.operator([kind, 'list', '-format=json'])) as Record<
+    string,
+    { type: string; accessor: string; uuid: string }
+  >
+
+test('auth methods at any path: enabled, listed beside native ones, disabled', async () => {
+  await world.operator(['auth', 'enable', 'tpm-quote'])
+  await world.operator(['auth', 'enable', '-path=machines/tpm', '-description=racks', 'tpm-quote'])
+  await world.operator(['auth', 'enable', 'userpass'])
+  const mounts = await listed('auth')
+  expect(Object.entries(mounts).map(([path, { type }]) => [path, type])).toEqual([
+    ['approle/', 'approle'],
+    ['machines/tpm/', 'tpm-quote'],
+    ['token/', 'token'],
+    ['tpm-quote/', 'tpm-quote'],
+    ['userpass/', 'userpass'],
+  ])
+  expect(mounts['machines/tpm/']).toMatchObject({ description: 'racks' })
+  expect(await world.operator(['auth', 'list'])).toMatch(/^machines\/tpm\/ +tpm-quote +auth_jwt_\S+ +racks/m)
+  expect(await world.operator(['auth', 'list', '-detailed'])).toContain('tpm-quote/')
+  await world.operator(['auth', 'disable', 'machines/tpm'])
+  expect(Object.keys(await listed('auth'))).not.toContain('machines/tpm/')
+  await refused(['read', 'auth/machines/tpm/config'], 2, /^No value found at/)
+})
+
+test('secrets engines at any path: enabled, listed beside native ones, disabled', async () => {
+  await world.operator(['secrets', 'enable', 'broker'])
+  await world.operator(['secrets', 'enable', '-path=teams/blue', '-description=the blue team', '-max-lease-ttl=30m', 'broker'])
+  const mounts = await listed('secrets')
+  expect(mounts).toMatchObject({
+    'broker/': { type: 'broker', description: '' },
+    'teams/blue/': { type: 'broker', description: 'the blue team', config: { max_lease_ttl: 1800 } },
+    'secret/': { type: 'kv' },
+  })
+  expect(mounts['broker/']?.accessor).not.toBe(mounts['teams/blue/']?.accessor)
+  expect(await world.operator(['secrets', 'list'])).toMatch(/^teams\/blue\/ +broker +broker_\S+ +the blue team/m)
+  expect(await world.operator(['secrets', 'list', '-detailed'])).toContain('teams/blue/')
+  await world.operator(['secrets', 'disable', 'teams/blue'])
+  expect(Object.keys(await listed('secrets'))).not.toContain('teams/blue/')
+  await refused(['read', 'teams/blue/config'], 2, /^No value found at/)
+})
+
+test('sys/mounts and sys/auth have their rows in data and at the top level, in the shape of Vault’s', async () => {
+  for (const [path, ours, native] of [
+    ['sys/mounts', 'broker/', 'secret/'],
+    ['sys/auth', 'tpm-quote/', 'userpass/'],
+  ] as const) {
+    const { status, body } = await world.api('GET', path)
+    expect(status).toBe(200)
+    expect(body[ours]).toEqual(body.data[ours])
+    expect(Object.keys(body.data).every(name => name in body)).toBe(true)
+    const keys = (row: object) => Object.keys(row).filter(name => name !== 'deprecation_status')
+    expect(keys(body.data[native])).toEqual(expect.arrayContaining(keys(body.data[ours])))
+    expect(keys(body.data[ours])).toEqual(expect.arrayContaining(['type', 'accessor', 'uuid', 'config', 'options', 'local']))
+  }
+  const one = await world.api('GET', 'sys/mounts/broker')
+  expect(one.body).toMatchObject({ type: 'broker', data: { type: 'broker' } })
+  expect((await world.api('GET', 'sys/auth/tpm-quote')).body).toMatchObject({ type: 'tpm-quote', data: { type: 'tpm-quote' } })
+  expect((await world.api('GET', 'sys/mounts/broker/tune')).body).toMatchObject({ data: { max_lease_ttl: 0 } })
+})
+
+test('only who may read the mounts sees ours', async () => {
+  const { stdout } = await world.vault.cli(['token', 'create', '-policy=default', '-field=token'])
+  for (const path of ['sys/mounts', 'sys/auth', 'sys/mounts/broker', 'sys/auth/tpm-quote'])
+    expect({ path, ...(await ask(world.door.address, 'GET', path, { token: stdout.trim() })) }).toMatchObject({
+      path,
+      status: 403,
+    })
+  const enable = ask(world.door.address, 'POST', 'sys/mounts/mine', { token: stdout.trim(), body: { type: 'broker' } })
+  expect(await enable).toMatchObject({ status: 403 })
+  const disable = ask(world.door.address, 'DELETE', 'sys/mounts/broker', { token: stdout.trim() })
+  expect(await disable).toMatchObject({ status: 403 })
+  expect(await listed('secrets')).toHaveProperty('broker/')
+})
+
+test('a path that is in use is refused, whoever has it', async () => {
+  await refused(['auth', 'enable', 'tpm-quote'], 2, /path is already in use at tpm-quote\//)
+  await refused(['auth', 'enable', '-path=userpass', 'tpm-quote'], 2, /path is already in use at userpass\//)
+  await refused(['auth', 'enable', '-path=tpm-quote', 'userpass'], 2, /path is already in use at tpm-quote\//)
+  await refused(['secrets', 'enable', 'broker'], 2, /path is already in use at broker\//)
+  await refused(['secrets', 'enable', '-path=secret', 'broker'], 2, /path is already in use at secret\//)
+  await refused(['secrets', 'enable', '-path=secret/deeper', 'broker'], 2, /path is already in use at secret\//)
+  await refused(['secrets', 'enable', '-path=broker/deeper', 'broker'], 2, /path is already in use at broker\//)
+  await refused(['secrets', 'enable', '-path=sys/mine', 'broker'], 2, /in use|sys/)
+  await refused(['secrets', 'enable', '-path=auth/mine', 'broker'], 2, /in use|auth/)
+  await refused(['secrets', 'enable', '-path=broker', 'kv'], 2, /path is already in use at broker\//)
+  await refused(['secrets', 'enable', '-path=broker/kv', 'kv'], 2, /path is already in use at broker\//)
+  await refused(['secrets', 'move', 'secret', 'broker'], 2, /path is already in use at broker\//)
+  await refused(['secrets', 'move', 'broker', 'elsewhere'], 2, /cannot be moved/)
+  expect((await world.vault.api('GET', 'sys/mounts')).body.data).not.toHaveProperty('broker/')
+})
+
+test('disabling removes state and keys', async () => {
+  await world.operator(['auth', 'enable', '-path=gone', 'tpm-quote'])
+  await world.operator(['secrets', 'enable', '-path=leaving', 'broker'])
+  const { uuid: authId = '' } = (await listed('auth'))['gone/'] ?? {}
+  const { uuid: brokerId = '' } = (await listed('secrets'))['leaving/'] ?? {}
+  await world.operator(['write', 'auth/gone/reference/one', '-'], JSON.stringify({ pcrs: { sha256: { 0: '00'.repeat(32) } } }))
+  await world.operator(['write', 'leaving/config', 'actions=deploy'])
+  const kept = async () => ({
+    state: ((await world.vault.api('LIST', 'assay/metadata/')).body.data?.keys ?? []) as string[],
+    keys: (await world.vault.api('LIST', 'transit/keys')).body.data.keys as string[],
+  })
+  const keys = [`assay-login-${authId}`, `assay-issue-${brokerId}`]
+  expect(await kept()).toEqual({
+    state: expect.arrayContaining([`${authId}/`, `${brokerId}/`]) as string[],
+    keys: expect.arrayContaining(keys) as string[],
+  })
+  await world.operator(['auth', 'disable', 'gone'])
+  await world.operator(['secrets', 'disable', 'leaving'])
+  const after = await kept()
+  expect(after.state).not.toContain(`${authId}/`)
+  expect(after.state).not.toContain(`${brokerId}/`)
+  for (const key of keys) expect(after.keys).not.toContain(key)
+  await world.operator(['secrets', 'enable', '-path=leaving', 'broker'])
+  expect((await world.api('GET', 'leaving/config')).body.data.actions).toEqual([])
+})
+
+test('what was enabled and written is there after a restart of the front door', async () => {
+  await world.operator(['write', 'broker/config', 'actions=deploy'])
+  const { keys } = (await world.api('GET', 'broker/.well-known/jwks.json')).body
+  await using other = await startAssay(world.vault)
+  const asked = (path: string) => ask(other.address, 'GET', path, { token: world.vault.rootToken })
+  expect((await asked('sys/auth')).body.data['tpm-quote/'].type).toBe('tpm-quote')
+  expect((await asked('broker/config')).body.data.actions).toEqual(['deploy'])
+  expect((await asked('broker/.well-known/jwks.json')).body.keys).toEqual(keys)
+})
+
+test('an auth method can be moved: its records, its keys and its roles go with it', async () => {
+  await world.operator(['auth', 'enable', '-path=before', 'tpm-quote'])
+  await world.operator(['write', 'auth/before/config', 'enrollment=any'])
+  await world.operator(['auth', 'move', 'auth/before/', 'auth/behind/'])
+  await until('the mount to be seen at its new path', async () => (await world.api('GET', 'auth/behind/config')).status === 200)
+  expect((await world.api('GET', 'auth/behind/config')).body.data.enrollment).toBe('any')
+  expect((await world.api('GET', 'auth/before/config')).status).toBe(404)
+})
+
+test('an auth method that is disabled at Vault itself is gone here within seconds', async () => {
+  await world.operator(['auth', 'enable', '-path=elsewhere', 'tpm-quote'])
+  expect((await world.api('GET', 'auth/elsewhere/config')).status).toBe(200)
+  await world.vault.cli(['auth', 'disable', 'elsewhere'])
+  expect(Object.keys(await listed('auth'))).not.toContain('elsewhere/')
+  await until('the mount to be gone', async () => (await world.api('GET', 'auth/elsewhere/config')).status === 404)
+})
