@@ -2,7 +2,7 @@
 
 export type { Evidence } from './attest/appraise.ts'
 export { describeAnchors } from './attest/settings.ts'
-export { type Audit, type AuditVerdict, faults, plain, verifyAudit } from './audit/index.ts'
+export { type Audit, type AuditVerdict, faults, hashed, plain, verifyAudit } from './audit/index.ts'
 export { type Broker, type BrokerOptions, openBroker } from './broker.ts'
 export type { Collection } from './collection.ts'
 export { type Config, readConfig } from './config.ts'

@@ -1,4 +1,4 @@
-import { type Audit, type AuditFields, plain } from './audit/index.ts'
+import { type Audit, type AuditFields, type Hashed, plain } from './audit/index.ts'
 import { BrokerError } from './errors.ts'
 import type { Metrics } from './metrics.ts'
 import { refusals, type Verdict } from './refusals.ts'
@@ -8,7 +8,8 @@ export type Place = {
   readonly txn: string
   readonly operation: string
   readonly mount: string
-  readonly path: string
+  /** hashed when whoever was refused chose its text */
+  readonly path: string | Hashed
   readonly fields?: AuditFields
 }
 

@@ -1,4 +1,15 @@
-import { type Audit, type Broker, BrokerError, type Capability, type Mount, parseFields, plain, type RefusalPlace } from '#engine'
+import {
+  type Audit,
+  type Broker,
+  BrokerError,
+  type Capability,
+  hashed,
+  type Identified,
+  type Mount,
+  parseFields,
+  plain,
+  type RefusalPlace,
+} from '#engine'
 import { helpOf, mountHelp } from './help.ts'
 import { match, type Operation, type Path, type Reply, type Request } from './table.ts'
 
@@ -22,51 +33,67 @@ const TITLES: Readonly<Record<Mount['type'], string>> = {
   broker: 'Credentials that are scoped to a task, short-lived and bound to the key of an attested machine.',
 }
 
-/** Finds the row, authorises, parses, records, runs. Everything below here has been asked for by somebody who may. */
+/** Finds the row, authorises, parses, records, runs. Who may not ask learns nothing else: neither what is there nor what is wrong with the request. */
 export function openDispatch(broker: Broker, tables: Tables): Dispatch {
   return async (mount, logical) => {
-    const rows = tables[mount.type]
-    const rest = logical.path.slice(mount.path.length)
-    if (logical.operation === 'help') return help(broker, mount, rows, rest, logical)
-    const found = match(rows, rest.split('/'))
-    if (!found) throw new BrokerError('unsupported_path', 'unsupported path')
-    return perform(broker, mount, found, { ...logical, operation: logical.operation })
+    const { operation } = logical
+    const found = match(tables[mount.type], logical.path.slice(mount.path.length).split('/'))
+    if (operation === 'help') return help(broker, mount, tables[mount.type], found, logical)
+    const asked = { ...logical, operation }
+    if (found) return perform(broker, mount, found, asked)
+    const require = () => broker.authority.require(logical.caller, logical.path, [CAPABILITY[operation]])
+    await recorded(broker.audit, refusalPlace(mount, undefined, logical), require)
+    throw new BrokerError('unsupported_path', 'unsupported path')
   }
 }
 
 type Found = { readonly row: Path; readonly params: Readonly<Record<string, string>> }
 type Asked = Logical & { readonly operation: Operation }
 
-async function perform(broker: Broker, mount: Mount, { row, params }: Found, logical: Asked): Promise<Outcome> {
-  const place = placeOf(mount, logical)
+async function perform(broker: Broker, mount: Mount, found: Found, logical: Asked): Promise<Outcome> {
+  const refused = refusalPlace(mount, found.row, logical)
+  const identified = await recorded(broker.audit, refused, () => admit(broker, mount, found, logical))
+  try {
+    return await answered(broker, mount, found, logical, identified)
+  } catch (error) {
+    if (identified) await recorded(broker.audit, refused, () => identified.permitted)
+    throw error
+  }
+}
+
+async function answered(
+  broker: Broker,
+  mount: Mount,
+  { row, params }: Found,
+  logical: Asked,
+  identified: Identified | undefined,
+): Promise<Outcome> {
   const operation = row.operations[logical.operation]
-  const identified = await recorded(broker.audit, place, () => admit(broker, mount, { row, params }, logical))
   if (!operation) throw new BrokerError('unsupported_operation', 'unsupported operation')
   const { values, given, unknown } = parseFields(row.fields, { ...logical.data, ...params })
-  await record(broker.audit, row, place, logical.operation)
+  await record(broker.audit, row, placeOf(mount, logical), logical.operation)
   const { caller, txn, wrapTtl } = logical
   const reply = await operation.run({ mount, values, given, caller, identified, txn, wrapTtl } as Request<never>)
   const warnings = unknown.map(name => `the parameter ${JSON.stringify(name.slice(0, 64))} is not known here and was ignored`)
   return { reply, warnings }
 }
 
-/** The token is looked at before anything else, so that who may not ask does not learn what is there. */
-async function admit(broker: Broker, mount: Mount, { row, params }: Found, logical: Asked) {
+/** The token is looked at before anything else is. */
+async function admit(broker: Broker, mount: Mount, { row, params }: Found, logical: Asked): Promise<Identified | undefined> {
+  const { caller, path, operation } = logical
   if (row.unauthenticated) return undefined
-  const capability = await capabilityOf(row, mount, params, logical.operation)
-  if (row.identify) return broker.authority.identify(logical.caller, logical.path, [capability])
-  await broker.authority.require(logical.caller, logical.path, [capability])
+  if (row.identify) return broker.authority.identify(caller, path, [CAPABILITY[operation]])
+  const may = await broker.authority.granted(caller, path)
+  const writes = operation === 'update' && row.exists !== undefined
+  // who may neither create nor update does not make us look whether it is there
+  const allowed = may(writes ? ['create', 'update'] : [CAPABILITY[operation]])
+  const exact = allowed && writes ? may([await createOrUpdate(row, mount, params)]) : allowed
+  if (!exact) throw new BrokerError('permission_denied', 'permission denied')
   return undefined
 }
 
-async function capabilityOf(
-  row: Path,
-  mount: Mount,
-  params: Readonly<Record<string, string>>,
-  operation: Operation,
-): Promise<Capability> {
-  if (operation !== 'update' || !row.exists) return CAPABILITY[operation]
-  return (await row.exists({ mount, values: params as never })) ? 'update' : 'create'
+async function createOrUpdate(row: Path, mount: Mount, params: Readonly<Record<string, string>>): Promise<Capability> {
+  return (await row.exists?.({ mount, values: params as never })) ? 'update' : 'create'
 }
 
 /** What changes something is in the audit log before it happens; what only looks is there soon after. */
@@ -81,20 +108,35 @@ async function recorded<T>(audit: Audit, place: RefusalPlace, admitted: () => Pr
   try {
     return await admitted()
   } catch (error) {
-    if (error instanceof BrokerError) audit.appendLazy({ type: 'refusal', ...place, fields: { code: plain(error.code) } })
+    if (error instanceof BrokerError)
+      audit.appendLazy({ type: 'refusal', ...place, fields: { ...place.fields, code: plain(error.code) } })
     throw error
   }
 }
 
-function placeOf(mount: Mount, logical: Asked): RefusalPlace {
+function placeOf(mount: Mount, logical: Logical): RefusalPlace {
   return { txn: logical.txn, operation: logical.operation, mount: mount.path, path: logical.path.slice(mount.path.length) }
 }
 
+/** Who may not ask does not write into the audit log either: what they chose of the path is hashed. */
+function refusalPlace(mount: Mount, row: Path | undefined, logical: Logical): RefusalPlace {
+  const place = placeOf(mount, logical)
+  if (row && row.pattern === place.path) return place
+  return { ...place, path: hashed(logical.path.slice(mount.path.length)), fields: { pattern: plain(row?.pattern ?? '') } }
+}
+
 /** Vault lets every valid token read help. */
-async function help(broker: Broker, mount: Mount, rows: readonly Path[], rest: string, logical: Logical): Promise<Outcome> {
-  await broker.authority.allows(logical.caller, logical.path, ['read'])
-  if (rest === '') return { help: mountHelp(TITLES[mount.type], rows) }
-  const found = match(rows, rest.split('/'))
+async function help(
+  broker: Broker,
+  mount: Mount,
+  rows: readonly Path[],
+  found: Found | undefined,
+  logical: Logical,
+): Promise<Outcome> {
+  await recorded(broker.audit, refusalPlace(mount, found?.row, logical), () =>
+    broker.authority.granted(logical.caller, logical.path),
+  )
+  if (logical.path.length <= mount.path.length) return { help: mountHelp(TITLES[mount.type], rows) }
   if (!found) throw new BrokerError('unsupported_path', 'unsupported path')
   return { help: helpOf(found.row) }
 }

@@ -59,6 +59,8 @@ export function openCreds(ports: CredsPorts): Creds {
   return {
     simulate: decideFor,
     issue: async (mount, { facts, permitted }, request, txn) => {
+      // a quote uses up its challenge and moves the clock of its key: not for who may not ask
+      if (request.evidence) await permitted
       const agent = await identify(ports, mount, facts, request)
       const decision = agent.ok ? await decideFor(mount, request.role, agent.value, request) : agent
       // who may not ask does not learn what would have been decided

@@ -63,12 +63,13 @@ export function openIssue(parts: IssueParts): Issue {
     configOf: async mount => (await settings.config.get(mount.id, CONFIG)) ?? parseFields(configFields, {}).values,
     issue: async (mount, who, request, txn) => {
       const fields = {
+        pattern: plain('creds/:role'),
         accessor: hashed(who.facts.accessor),
         tpm_id: plain(who.facts.meta['tpm_id'] ?? ''),
         plugin: hashed(request.plugin ?? ''),
         action: hashed(request.action ?? ''),
       }
-      const place = { txn, operation: 'update', mount: mount.path, path: `creds/${request.role}`, fields }
+      const place = { txn, operation: 'update', mount: mount.path, path: hashed(`creds/${request.role}`), fields }
       const issued = settle(await creds.issue(mount, who, request, txn), place, 'reason')
       metrics.issues.inc({ issuer: issued.issuer })
       return issued

@@ -30,11 +30,15 @@ export type Identified = {
   readonly permitted: Promise<void>
 }
 
+/** Whether one of these is allowed. */
+export type Granted = (anyOf: readonly Capability[]) => boolean
+
 /** Vault decides who may do what; no permission is remembered from one request to the next, so a revoked token is refused at once. */
 export type Authority = {
   /** @throws BrokerError permission_denied when the token is bad or Vault does not allow one of these on the path */
   readonly require: (caller: Caller, path: string, anyOf: readonly Capability[]) => Promise<void>
-  readonly allows: (caller: Caller, path: string, anyOf: readonly Capability[]) => Promise<boolean>
+  /** What Vault allows on the path, in one question. @throws BrokerError permission_denied when the token is bad */
+  readonly granted: (caller: Caller, path: string) => Promise<Granted>
   /** `require`, and what Vault knows of the token. */
   readonly identify: (caller: Caller, path: string, anyOf: readonly Capability[]) => Promise<Identified>
 }
@@ -53,17 +57,17 @@ export function openAuthority(vault: Vault, own: OwnVault, monotonic: () => numb
   )
   const known = openFacts(own, monotonic)
   // Requests that arrive together with one token ask Vault together. A token with a limited number of uses pays one per request
-  const granted = async (token: Secret, path: string, anyOf: readonly Capability[]) => {
-    const ask = { token, path }
-    const answer = known.has(token) ? await capabilities(ask) : (await capabilitiesOf(vault, [ask]))[0]
-    return covers(answer ?? ['deny'], anyOf)
+  const granted = async (caller: Caller, path: string): Promise<Granted> => {
+    const ask = { token: present(caller), path }
+    const answer = known.has(ask.token) ? await capabilities(ask) : (await capabilitiesOf(vault, [ask]))[0]
+    return anyOf => covers(answer ?? ['deny'], anyOf)
   }
-  const allows = (caller: Caller, path: string, anyOf: readonly Capability[]) => granted(present(caller), path, anyOf)
   const require = async (caller: Caller, path: string, anyOf: readonly Capability[]) => {
-    if (!(await allows(caller, path, anyOf))) throw new BrokerError('permission_denied', DENIED)
+    const may = await granted(caller, path)
+    if (!may(anyOf)) throw new BrokerError('permission_denied', DENIED)
   }
   return {
-    allows,
+    granted,
     require,
     identify: async (caller, path, anyOf) => {
       // before its last use is spent on the question what it may do
