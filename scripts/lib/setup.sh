@@ -5,7 +5,7 @@
 #   need_vault     a Vault alone; sets `vault`
 # shellcheck shell=bash
 
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+root=$(cd "${BASH_SOURCE[0]%/*}/../.." && pwd)
 debian_packages=(swtpm swtpm-tools tpm2-tools libtss2-tctildr0 openssl)
 node_major=24
 vault_version=1.21.2
@@ -62,7 +62,11 @@ need_packages() {
   fail "set-up: Node $node_major or newer is needed; npm brings it for Linux on x64 and arm64 only, elsewhere put one on PATH"
 }
 
-is_stamped() { [ "$(cat "$stamp" 2>/dev/null)" = "$lock" ]; }
+is_stamped() {
+  local of=
+  [ ! -f "$stamp" ] || read -r of <"$stamp"
+  [ "$of" = "$lock" ]
+}
 
 install_packages() {
   say 'set-up: installing the npm packages (pinned in package-lock.json, install scripts off)'
