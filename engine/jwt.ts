@@ -1,17 +1,29 @@
+import { compactVerify, importJWK } from 'jose'
+import { BrokerError } from './errors.ts'
 import type { KeyVersion, Signer, SigningKey } from './vault/transit.ts'
 
-/** A JWS in compact form (RFC 7515), ES256, signed inside transit: the private key is nowhere else. */
-export async function signJwt(
-  signer: Signer,
-  key: SigningKey,
-  version: KeyVersion,
-  typ: string,
-  claims: object,
-): Promise<string> {
+/** Versions of keys of which one token was verified here: a key signs all its tokens the same way. */
+const proven = new Set<string>()
+
+/** A JWS in compact form (RFC 7515), ES256, signed inside transit: the private key is nowhere else.
+ *  The first token of each version is verified before anybody gets it.
+ *  @throws BrokerError unavailable when transit cannot sign, or when what it signed does not verify */
+export async function signJwt(signer: Signer, key: SigningKey, version: KeyVersion, typ: string, claims: object): Promise<string> {
   const header = { alg: 'ES256', kid: version.kid, typ }
   const input = `${encode(header)}.${encode(claims)}`
   const signature = await signer.sign(key.name, version.version, Buffer.from(input))
-  return `${input}.${signature.toString('base64url')}`
+  const token = `${input}.${signature.toString('base64url')}`
+  if (!proven.has(version.publicPem)) await prove(token, version)
+  return token
+}
+
+async function prove(token: string, version: KeyVersion): Promise<void> {
+  try {
+    await compactVerify(token, await importJWK(version.jwk, 'ES256'), { algorithms: ['ES256'] })
+  } catch (error) {
+    throw new BrokerError('unavailable', `what transit signed with ${version.kid} does not verify`, { cause: error })
+  }
+  proven.add(version.publicPem)
 }
 
 function encode(value: object): string {
