@@ -1,6 +1,6 @@
 import { type Attest, openAttest } from './attest/service.ts'
 import { type Audit, openAudit } from './audit/index.ts'
-import { BrokerError } from './errors.ts'
+import { isConflict } from './errors.ts'
 import { type Issue, openIssue } from './issue/service.ts'
 import type { Metrics } from './metrics.ts'
 import { type MountTable, openMountTable } from './mount_table.ts'
@@ -85,7 +85,7 @@ async function auditKey(world: World, store: Store): Promise<Secret<Uint8Array>>
   const kept = await store.fresh<{ key: string }>(AUDIT_KEY)
   if (kept) return new Secret(Buffer.from(kept.value.key, 'base64'))
   await store.put(AUDIT_KEY, { key: world.random(32).toString('base64') }, 0).catch((error: unknown) => {
-    if (!(error instanceof BrokerError && error.code === 'conflict')) throw error
+    if (!isConflict(error)) throw error
   })
   return auditKey(world, store)
 }

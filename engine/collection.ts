@@ -8,10 +8,13 @@ export type Collection<F extends Fields> = {
   readonly get: (mountId: string, name: string) => Promise<Values<F> | undefined>
   /** What is given replaces what is there; the rest stays, or is as the fields say.
    *  @throws BrokerError bad_request when the record would make no sense, conflict when it changed meanwhile */
-  readonly write: (mountId: string, name: string, given: Partial<Values<F>>) => Promise<Values<F>>
+  readonly write: (mountId: string, name: string, given: Given<F>) => Promise<Values<F>>
   readonly list: (mountId: string) => Promise<readonly string[]>
   readonly delete: (mountId: string, name: string) => Promise<void>
 }
+
+/** What is written: some fields, or what follows from the record that is there. */
+export type Given<F extends Fields> = Partial<Values<F>> | ((kept: Values<F> | undefined) => Partial<Values<F>>)
 
 export type Rules<F extends Fields> = {
   /** Throws BrokerError bad_request with a sentence. May say things worth a warning. */
@@ -25,7 +28,8 @@ export function openCollection<F extends Fields>(store: Store, kind: string, fie
     get: async (mountId, name) => withDefaults(fields, (await store.get<Partial<Values<F>>>(at(mountId, name)))?.value),
     write: async (mountId, name, given) => {
       const kept = await store.fresh<Partial<Values<F>>>(at(mountId, name))
-      const record = { ...withDefaults(fields, kept?.value ?? {}), ...given } as Values<F>
+      const changes = typeof given === 'function' ? given(withDefaults(fields, kept?.value)) : given
+      const record = { ...withDefaults(fields, kept?.value ?? {}), ...changes } as Values<F>
       missing(fields, record)
       await rules.check?.(record, mountId, name)
       await store.put(at(mountId, name), record, kept?.version ?? 0)

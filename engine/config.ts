@@ -50,7 +50,7 @@ export function readConfig(value: unknown): Config {
   throw new BrokerError('bad_request', sentences.join('; '))
 }
 
-const LOOPBACK = /^(127\.|::1$|localhost$)/
+const LOOPBACK = /^(127\.[\d.]+|::1|localhost)$/
 
 /** Tokens cross this listener: without TLS they stay on the machine. */
 function plaintextOnLoopbackOnly(config: Config): Config {

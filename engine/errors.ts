@@ -22,3 +22,8 @@ export class BrokerError extends Error {
     this.code = code
   }
 }
+
+/** Somebody else changed at the same time what was to be changed. */
+export function isConflict(error: unknown): boolean {
+  return error instanceof BrokerError && error.code === 'conflict'
+}

@@ -18,7 +18,13 @@ export type Values<F extends Fields> = { readonly [K in keyof F]: F[K] extends F
 /** Says what was wanted; the submitted value is never in it. */
 class Unreadable extends Error {}
 
-type Given<T> = { readonly fallback?: T; readonly choices?: readonly string[]; readonly max?: number }
+type Given<T> = {
+  readonly fallback?: T
+  readonly choices?: readonly string[]
+  readonly max?: number
+  /** what the text has to match, and that in words */
+  readonly form?: readonly [RegExp, string]
+}
 
 function field<T>(kind: Field<T>['kind'], description: string, read: (raw: unknown) => T, given: Given<T> = {}): Field<T> {
   const { choices, fallback } = given
@@ -29,12 +35,22 @@ export function text(description: string): Field<string | undefined>
 export function text(description: string, given: Given<string> & { readonly fallback: string }): Field<string>
 export function text(description: string, given: Given<string>): Field<string | undefined>
 export function text(description: string, given: Given<string> = {}): Field<string | undefined> {
-  return field<string | undefined>('string', description, raw => chosen(string(raw, given.max ?? 4096), given.choices), given)
+  return field<string | undefined>(
+    'string',
+    description,
+    raw => formed(chosen(string(raw, given.max ?? 4096), given.choices), given.form),
+    given,
+  )
 }
 
 /** Standard or URL-safe base64, with or without padding. */
 export function bytes(description: string, given: { readonly max: number }): Field<Buffer | undefined> {
   return field<Buffer | undefined>('bytes', description, raw => base64(raw, given.max))
+}
+
+/** Hex digits of at least one byte, in either case. */
+export function hex(description: string, given: { readonly max: number }): Field<Buffer | undefined> {
+  return field<Buffer | undefined>('string', description, raw => Buffer.from(formed(string(raw, 2 * given.max), HEX), 'hex'))
 }
 
 /** Whole seconds; read from seconds or from Go's notation with `d` for days. */
@@ -117,6 +133,12 @@ function chosen(value: string, choices: readonly string[] | undefined): string {
   return value
 }
 
+function formed(value: string, form: Given<string>['form']): string {
+  if (form && !form[0].test(value)) throw new Unreadable(`wanted ${form[1]}`)
+  return value
+}
+
+const HEX: Given<string>['form'] = [/^(?:[0-9a-f]{2})+$/i, 'bytes in hex']
 const BASE64 = /^[A-Za-z0-9+/_-]*={0,2}$/
 
 function base64(raw: unknown, max: number): Buffer {

@@ -13,6 +13,7 @@ export {
   type Field,
   type Fields,
   flag,
+  hex,
   integer,
   list,
   map,

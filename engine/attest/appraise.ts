@@ -10,6 +10,7 @@ import {
   type Selection,
   verifyQuote,
 } from '#attestation'
+import { isConflict } from '../errors.ts'
 import type { Mount } from '../mount_table.ts'
 import type { Verdict } from '../refusals.ts'
 import type { Store } from '../vault/store.ts'
@@ -139,9 +140,21 @@ function openClocks(store: Store): Clocks {
       const path = bootPath(mount.id, akName)
       const now: Clock = { clock, resetCount, restartCount, firmwareVersion }
       const kept = await store.get<BootRecord>(path)
-      if (!kept || !sameBoot(kept.value, recordOf(now))) await store.put(path, recordOf(now))
-      clocks.set(path, now)
+      if (!kept || !sameBoot(kept.value, recordOf(now))) await moveOn(store, path, recordOf(now), kept?.version ?? 0)
+      // quotes that are judged at the same time may end in another order than they were made
+      const last = clocks.get(path)
+      if (!last || !sameBoot(last, now) || last.clock < now.clock) clocks.set(path, now)
     },
+  }
+}
+
+/** First quotes after a boot may arrive together: whoever comes second finds the same boot, or has lost against another one. */
+async function moveOn(store: Store, path: string, boot: BootRecord, version: number): Promise<void> {
+  try {
+    await store.put(path, boot, version)
+  } catch (error) {
+    const kept = isConflict(error) ? await store.fresh<BootRecord>(path) : undefined
+    if (!kept || !sameBoot(kept.value, boot)) throw error
   }
 }
 

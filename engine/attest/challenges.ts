@@ -82,7 +82,7 @@ export function openUsed(monotonic: () => number): Used {
   const forget = (now: number) => {
     // oldest first: lives differ little, so an entry that waits behind a longer one waits seconds
     for (const [id, expiresAt] of used) {
-      if (expiresAt > now) return
+      if (expiresAt >= now) return
       used.delete(id)
     }
   }
@@ -93,6 +93,9 @@ export function openUsed(monotonic: () => number): Used {
       used.set(id, expiresAt)
       return true
     },
-    size: () => used.size,
+    size: () => {
+      forget(monotonic())
+      return used.size
+    },
   }
 }

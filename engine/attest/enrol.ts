@@ -1,12 +1,12 @@
 import { createHmac, timingSafeEqual } from 'node:crypto'
 import { accept, admitAk, admitEk, type Hierarchy, makeCredential, reject, type VerifiedEk, verifyEk } from '#attestation'
-import { BrokerError } from '../errors.ts'
+import { isConflict } from '../errors.ts'
 import type { Mount } from '../mount_table.ts'
 import type { Verdict } from '../refusals.ts'
 import type { Store } from '../vault/store.ts'
 import type { World } from '../world.ts'
 import { openUsed } from './challenges.ts'
-import { type AkRecord, akPath, hex } from './records.ts'
+import { type AkRecord, akPath, bootPath, hex } from './records.ts'
 import { type AttestConfig, type AttestSettings, anchorsOf, configOf } from './settings.ts'
 
 /** What an attester offers: byte fields are the structures that the contract names. */
@@ -75,9 +75,8 @@ export function openEnrolment(settings: AttestSettings, store: Store, world: Wor
       if (!config.hierarchies.includes(offer.hierarchy)) return reject('HIERARCHY', 'the hierarchy is not configured')
       const ek = await endorse(settings, mount, offer, config, world)
       if (!ek.ok) return ek
-      const known = await settings.tpm.get(mount.id, ek.value.id)
-      if (known?.disabled) return reject('TPM_DISABLED', ek.value.id)
-      if (!known && config.enrollment === 'listed') return reject('NOT_LISTED', ek.value.id)
+      const refused = await unwelcome(settings, mount, ek.value.id)
+      if (refused) return refused
       const pending = pendingOf(mount, offer, ek.value, ak.value.name, world)
       const enrollment = seal(pending)
       const { credentialBlob, encryptedSecret } = makeCredential({
@@ -101,6 +100,9 @@ export function openEnrolment(settings: AttestSettings, store: Store, world: Wor
       const expected = tagOf('secret', enrollment)
       if (secret.length !== expected.length || !timingSafeEqual(secret, expected))
         return reject('ACTIVATION', 'the secret is not the one in the credential')
+      // an operator may have changed their mind since the offer
+      const refused = await unwelcome(settings, mount, pending.value.record.tpm_id)
+      if (refused) return refused
       return record(settings, store, mount, pending.value)
     },
   }
@@ -122,6 +124,13 @@ async function endorse(
     { certificate: offer.ekCertificate, public: offer.ekPublic, intermediates: offer.intermediates },
     { anchors, at: new Date(world.now()), allowedMakers: config.allowed_makers, allowTestTpms: config.allow_software_tpms },
   )
+}
+
+async function unwelcome(settings: AttestSettings, mount: Mount, tpmId: string): Promise<Verdict<never> | undefined> {
+  const [known, { enrollment }] = await Promise.all([settings.tpm.get(mount.id, tpmId), configOf(settings, mount)])
+  if (known?.disabled) return reject('TPM_DISABLED', tpmId)
+  if (!known && enrollment === 'listed') return reject('NOT_LISTED', tpmId)
+  return undefined
 }
 
 async function anchorsIn(settings: AttestSettings, mount: Mount): Promise<readonly Buffer[]> {
@@ -152,21 +161,35 @@ function pendingOf(mount: Mount, offer: Offer, ek: VerifiedEk, akName: Buffer, w
   }
 }
 
-/** Create-only: a key that is there for this TPM already is no news, for another TPM it is refused. */
+/** Create-only: a key that is there for this TPM already starts its clock anew, for another TPM it is refused. */
 async function record(settings: AttestSettings, store: Store, mount: Mount, pending: Pending): Promise<Verdict<Enrolled>> {
   const akName = Buffer.from(pending.akName, 'hex')
   const path = akPath(mount.id, akName)
   try {
     await store.put(path, pending.record, 0)
   } catch (error) {
-    if (!(error instanceof BrokerError) || error.code !== 'conflict') throw error
+    if (!isConflict(error)) throw error
     const kept = await store.fresh<AkRecord>(path)
     if (kept?.value.tpm_id !== pending.record.tpm_id) return reject('EK_IN_USE', 'the key is enrolled for another TPM')
+    // the TPM has just shown that the key is in it: new firmware, or counters that were cleared, may come with it
+    await store.delete(bootPath(mount.id, akName))
   }
   const tpmId = pending.record.tpm_id
-  const tpm = await settings.tpm.get(mount.id, tpmId)
-  const akNames = [...new Set([...(tpm?.ak_names ?? []), pending.akName])]
-  const enrolledAt = tpm?.enrolled_at ? tpm.enrolled_at : pending.record.enrolled_at
-  await settings.tpm.write(mount.id, tpmId, { ...pending.tpm, ak_names: akNames, enrolled_at: enrolledAt })
+  await noted(settings, mount, pending)
   return accept({ tpmId, akName })
+}
+
+/** Other keys of the same TPM may be enrolled at this moment: all of them end up in its record. */
+async function noted(settings: AttestSettings, mount: Mount, pending: Pending, tries = 5): Promise<void> {
+  const { record, tpm, akName } = pending
+  try {
+    await settings.tpm.write(mount.id, record.tpm_id, kept => ({
+      ...tpm,
+      ak_names: [...new Set([...(kept?.ak_names ?? []), akName])],
+      enrolled_at: kept?.enrolled_at || record.enrolled_at,
+    }))
+  } catch (error) {
+    if (tries === 1 || !isConflict(error)) throw error
+    await noted(settings, mount, pending, tries - 1)
+  }
 }

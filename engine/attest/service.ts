@@ -1,7 +1,10 @@
+import { createHash } from 'node:crypto'
 import type { BoundRequest, Selection } from '#attestation'
-import { type Audit, hashed, plain } from '../audit/index.ts'
+import { type Audit, type AuditFields, hashed, plain } from '../audit/index.ts'
+import { BrokerError } from '../errors.ts'
 import type { Metrics } from '../metrics.ts'
 import type { Mount } from '../mount_table.ts'
+import { type Limiter, openLimiter } from '../rate.ts'
 import type { Verdict } from '../refusals.ts'
 import type { Place, Settle } from '../refuse.ts'
 import type { Authority, Caller } from '../vault/authority.ts'
@@ -13,7 +16,7 @@ import { type Appraiser, openAppraiser } from './appraise.ts'
 import { type Challenge, type Challenges, openChallenges } from './challenges.ts'
 import { type Enrolled, type Offered, openEnrolment } from './enrol.ts'
 import { nativeRole, openTokenDoor } from './login.ts'
-import { openAkRecords } from './records.ts'
+import { hex, openAkRecords } from './records.ts'
 import { type AttestConfig, type AttestSettings, configOf, openAttestSettings } from './settings.ts'
 
 export type OfferFields = {
@@ -27,7 +30,7 @@ export type OfferFields = {
 }
 export type ChallengeFields = {
   readonly operation: string
-  readonly ak_name: string
+  readonly ak_name: Buffer
   readonly role: string
   readonly audience: string
   readonly key_thumbprint: string
@@ -39,7 +42,7 @@ export type ChallengeFields = {
 }
 export type LoginFields = {
   readonly role: string
-  readonly ak_name: string
+  readonly ak_name: Buffer
   readonly challenge: Buffer
   readonly attest: Buffer
   readonly signature: Buffer
@@ -87,6 +90,16 @@ export function openAttest(ports: AttestPorts): Attest {
   const records = openAkRecords(store, settings.tpm)
   const appraiser = openAppraiser(settings, records, challenges, store)
   const enrolment = openEnrolment(settings, store, world)
+  const limit = openLimiter(world.monotonic)
+  const bounded: Limiter = (rate, key) => {
+    try {
+      limit(rate, key)
+    } catch (error) {
+      // counted, not recorded: a flood of requests is no flood of records
+      metrics.refusals.inc({ code: 'rate_limited' })
+      throw error
+    }
+  }
   metrics.challengesHeld.follow({}, challenges.taken)
   const door = openTokenDoor(vault, signer, store, world)
   return {
@@ -95,8 +108,10 @@ export function openAttest(ports: AttestPorts): Attest {
     challenges,
     configOf: mount => configOf(settings, mount),
     offer: async (mount, { ek_certificate, ek_public, ak_public, hierarchy, intermediates, caller, txn }) => {
-      await mayEnrol(ports, settings, mount, caller)
       const place = placeOf(mount, 'enroll', txn)
+      bounded('offersOfEk', digest(ek_public))
+      await mayEnrol(ports, settings, mount, caller, place)
+      bounded('offers')
       await audit.append({ type: 'request', ...place, fields: { ek_public: hashed(ek_public), ak_public: hashed(ak_public) } })
       const chain = intermediates.map(one => Buffer.from(one, 'base64'))
       const offer = { ekCertificate: ek_certificate, ekPublic: ek_public, akPublic: ak_public, hierarchy, intermediates: chain }
@@ -109,12 +124,13 @@ export function openAttest(ports: AttestPorts): Attest {
       audit.appendLazy({
         type: 'outcome',
         ...place,
-        fields: { tpm_id: plain(enrolled.tpmId), ak_name: plain(enrolled.akName.toString('hex')) },
+        fields: { tpm_id: plain(enrolled.tpmId), ak_name: plain(hex(enrolled.akName)) },
       })
       return enrolled
     },
     challenge: async (mount, fields, txn) => {
-      const place = placeOf(mount, 'challenge', txn)
+      bounded('challengesOfAk', keyOf(mount, fields))
+      const place = akPlaceOf(mount, 'challenge', fields, txn)
       const request = fields.operation === 'creds' ? credsRequest(fields) : loginRequest(mount, fields)
       settle(await records.find(mount.id, request.akName), place, 'nothing')
       const selection = settle(await appraiser.selection(mount, fields.role), place, 'nothing')
@@ -123,8 +139,9 @@ export function openAttest(ports: AttestPorts): Attest {
       return { ...challenges.draw(request, challenge_ttl), selection }
     },
     login: async (mount, fields, { txn, wrapTtl }) => {
+      bounded('loginsOfAk', keyOf(mount, fields))
       const request = loginRequest(mount, fields)
-      const place = { ...placeOf(mount, 'login', txn), fields: { role: hashed(fields.role), ak_name: hashed(fields.ak_name) } }
+      const place = akPlaceOf(mount, 'login', fields, txn)
       const attested = settle(counted(metrics, await appraiser.appraise(mount, fields.role, request, fields)), place, 'nothing')
       const facts = {
         tpm_id: plain(attested.tpmId),
@@ -133,9 +150,13 @@ export function openAttest(ports: AttestPorts): Attest {
         session: plain(attested.claims.session),
       }
       await audit.append({ type: 'intent', ...place, fields: facts })
-      const reply = await door.login(mount, attested, request, wrapTtl)
+      const ended = (fields: AuditFields) => audit.appendLazy({ type: 'outcome', ...place, fields: { ...facts, ...fields } })
+      const reply = await door.login(mount, attested, request, wrapTtl).catch((error: unknown) => {
+        ended({ result: plain('failed') })
+        throw error
+      })
       const accessor = reply.auth?.['accessor'] ?? reply.wrap_info?.['accessor']
-      audit.appendLazy({ type: 'outcome', ...place, fields: { ...facts, accessor: hashed(String(accessor)) } })
+      ended({ result: plain('issued'), accessor: hashed(String(accessor)) })
       return reply
     },
     readNativeRole: async (mount, name, { token }) =>
@@ -162,14 +183,28 @@ function placeOf(mount: Mount, path: string, txn: string): Place {
   return { txn, operation: 'update', mount: mount.path, path }
 }
 
-async function mayEnrol({ authority }: AttestPorts, settings: AttestSettings, mount: Mount, caller: Caller): Promise<void> {
+/** Where something was asked of an attestation key, in words that whoever asked chose. */
+function akPlaceOf(mount: Mount, path: string, { role, ak_name }: Pick<LoginFields, 'role' | 'ak_name'>, txn: string): Place {
+  return { ...placeOf(mount, path, txn), fields: { role: hashed(role), ak_name: hashed(hex(ak_name)) } }
+}
+
+const keyOf = (mount: Mount, { ak_name }: Pick<LoginFields, 'ak_name'>) => `${mount.id} ${hex(ak_name)}`
+const digest = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('base64')
+
+async function mayEnrol(ports: AttestPorts, settings: AttestSettings, mount: Mount, caller: Caller, place: Place): Promise<void> {
   const { enrollment } = await configOf(settings, mount)
-  if (enrollment === 'token') await authority.require(caller, `${mount.path}enroll`, ['update'])
+  if (enrollment !== 'token') return
+  try {
+    await ports.authority.require(caller, `${mount.path}enroll`, ['update'])
+  } catch (error) {
+    if (error instanceof BrokerError) ports.audit.appendLazy({ type: 'refusal', ...place, fields: { code: plain(error.code) } })
+    throw error
+  }
 }
 
 function loginRequest(mount: Mount, fields: Pick<LoginFields, 'role' | 'ak_name' | 'audience' | 'key_thumbprint'>): BoundRequest {
   const { role, audience, key_thumbprint: keyThumbprint } = fields
-  const akName = Buffer.from(fields.ak_name, 'hex')
+  const { ak_name: akName } = fields
   return { operation: 'login', mount: mount.path, role, audience, akName, keyThumbprint, plugin: '', action: '', scope: [] }
 }
 
@@ -181,7 +216,7 @@ function credsRequest(fields: ChallengeFields): BoundRequest {
     mount,
     role: fields.creds_role,
     audience,
-    akName: Buffer.from(fields.ak_name, 'hex'),
+    akName: fields.ak_name,
     keyThumbprint,
     plugin,
     action,

@@ -1,4 +1,4 @@
-import { type Broker, bytes, list, required, text } from '#engine'
+import { type Broker, bytes, hex, list, required, text } from '#engine'
 import { type Path, path } from '../table.ts'
 
 /** Sizes of what a TPM returns; the verifier has limits of its own. */
@@ -9,9 +9,11 @@ export const evidenceFields = {
   pcrs: text('Values of the quoted PCRs, as JSON: {"sha256": {"0": "<hex>"}}.', { max: 16_384 }),
 }
 
-const akName = required(text('Name of the attestation key, hex.', { max: 132 }))
+const akName = required(hex('Name of the attestation key, hex.', { max: 66 }))
 const role = required(text('Role to log in against.', { max: 128 }))
-const keyThumbprint = text('SHA-256 thumbprint of the key to bind (RFC 7638), base64url.', { fallback: '', max: 64 })
+/** RFC 7638: the base64url of 32 bytes */
+export const thumbprintForm = [/^(?:[A-Za-z0-9_-]{43})?$/, 'a SHA-256 thumbprint in base64url'] as const
+const keyThumbprint = text('SHA-256 thumbprint of the key to bind (RFC 7638), base64url.', { fallback: '', form: thumbprintForm })
 
 export const challenge = (broker: Broker): Path =>
   path({

@@ -1,5 +1,5 @@
 import { type Broker, BrokerError, duration, type Evidence, type Identified, list, required, text, type Values } from '#engine'
-import { evidenceFields } from '../auth/login.ts'
+import { evidenceFields, thumbprintForm } from '../auth/login.ts'
 import { type Path, path, type Request } from '../table.ts'
 
 const askFields = {
@@ -14,7 +14,7 @@ const askFields = {
 const credsFields = {
   ...askFields,
   ...evidenceFields,
-  key_thumbprint: text('Key that the quote of this request binds, instead of the one bound at login.', { max: 64 }),
+  key_thumbprint: text('Key that the quote of this request binds, instead of the one bound at login.', { form: thumbprintForm }),
 }
 
 export const creds = (broker: Broker): Path => {
