@@ -63,6 +63,17 @@ describe('a disk without space', () => {
     expect((await stat(file)).mode & 0o777).toBe(0o600)
   })
 
+  test('keeps lazy records and writes them when it is back, also when nothing else comes', async () => {
+    const disk = faultyDisk()
+    const { audit, file } = await opened({ disk })
+    disk.fault = full
+    audit.appendLazy(record('outcome 1'))
+    await expect(audit.append(record('refused'))).rejects.toEqual(unavailable)
+    disk.fault = () => undefined
+    await until('the outcome to be written', async () => audit.head().index === 2)
+    expect(await kept(file)).toEqual(['event', 'event', 'outcome 1'])
+  })
+
   test('at start: the log does not open', async () => {
     const disk = faultyDisk()
     disk.fault = full

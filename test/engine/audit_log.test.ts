@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process'
-import { appendFile, mkdir, readFile, rename, stat, truncate, writeFile } from 'node:fs/promises'
+import { appendFile, mkdir, readFile, rename, rm, stat, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { genesis, link } from '../../engine/audit/chain.ts'
@@ -212,12 +212,29 @@ describe('a restart', () => {
 
   test('after a crash while a file was begun goes on after the file before', async () => {
     const { audit, file } = await opened()
-    await audit.append(record('before'))
+    const head = await audit.append(record('before'))
     await audit.close()
     await rename(file, `${file}.1`)
-    await writeFile(`${file}.unfinished`, '{"index":2,"prev":"00')
-    await opened({ file })
-    expect(await verifyAudit([`${file}.1`, file])).toMatchObject({ ok: true, records: 3 })
+    for (const half of [false, true]) {
+      const { line } = link(head, systemMembers('file-opened', 0, { why: 'rotated' }))
+      await writeFile(`${file}.unfinished`, half ? line.slice(0, 30) : line)
+      await rm(file, { force: true })
+      await (await opened({ file })).audit.close()
+      expect(await verifyAudit([`${file}.1`, file])).toMatchObject({ ok: true, records: 3 })
+    }
+  })
+
+  test('without its file goes on after the newest that was moved aside, whatever its name', async () => {
+    const { audit, file } = await opened()
+    await rename(file, `${file}-b`)
+    await audit.reopen()
+    await rename(file, `${file}.c`)
+    await audit.reopen()
+    await rename(file, `${file}-a`)
+    await audit.close()
+    await writeFile(`${file}.d`, 'notes of an operator\n')
+    await (await opened({ file })).audit.close()
+    expect(await verifyAudit([`${file}-b`, `${file}.c`, `${file}-a`, file])).toMatchObject({ ok: true, records: 4 })
   })
 
   test('refuses a broken chain and names the first bad record, or begins a new one when told', async () => {
@@ -232,6 +249,16 @@ describe('a restart', () => {
     expect(problems).toMatchObject([{ kind: 'broken', detail: expect.stringContaining('line 3') }])
     expect(await verifyAudit(file)).toMatchObject({ ok: true, records: 1, first: 0 })
     expect(await readFile(`${file}.broken-000000000000`, 'utf8')).toBe(broken)
+  })
+
+  test('keeps every broken chain', async () => {
+    const file = join(await folder(), 'audit.jsonl')
+    for (const text of ['one\n', 'two\n', 'three\n']) {
+      await writeFile(file, text)
+      await (await opened({ file, broken: 'begin' })).audit.close()
+    }
+    const names = ['', '.1', '.2'].map(more => `${file}.broken-000000000000${more}`)
+    expect(await Promise.all(names.map(name => readFile(name, 'utf8')))).toEqual(['one\n', 'two\n', 'three\n'])
   })
 
   test('refuses a file that was never a log, and leaves it as it is', async () => {
