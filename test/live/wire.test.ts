@@ -40,10 +40,8 @@ const root = () => ({ 'X-Vault-Token': world.vault.rootToken })
 
 describe('a list', () => {
   test('by the verb LIST, as curl sends it', async () => {
-    const { stdout } = await run('curl', [
-      ...['-s', '-i', '-X', 'LIST', '-H', `X-Vault-Token: ${world.vault.rootToken}`],
-      `${world.door.address}/v1/broker/role`,
-    ])
+    const url = `${world.door.address}/v1/broker/role`
+    const { stdout } = await run('curl', ['-s', '-i', '-X', 'LIST', '-H', `X-Vault-Token: ${world.vault.rootToken}`, url])
     expect(stdout).toMatch(/^HTTP\/1\.1 200 /)
     expect(stdout).toContain('"keys":["deploy"]')
   })
