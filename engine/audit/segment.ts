@@ -7,7 +7,7 @@ export type Segment = { readonly file: DiskFile; length: number }
 
 /** What is appended to the name of a file that is not finished, that failed and ends there, that no chain continues. */
 export const UNFINISHED = '.unfinished'
-export const SEALED = '.sealed-'
+const SEALED = '.sealed-'
 export const BROKEN = '.broken-'
 
 /** Why a file was begun: the log is new or its file was gone, was renamed by an operator, or failed. */
