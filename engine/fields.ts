@@ -53,7 +53,7 @@ export function hex(description: string, given: { readonly max: number }): Field
   return field<Buffer | undefined>('string', description, raw => Buffer.from(formed(string(raw, 2 * given.max), HEX), 'hex'))
 }
 
-/** Whole seconds; read from seconds or from Go's notation with `d` for days. */
+/** Whole seconds; read as Vault reads durations. */
 export function duration(description: string): Field<number | undefined>
 export function duration(description: string, given: { readonly fallback: number }): Field<number>
 export function duration(description: string, given: { readonly fallback?: number } = {}): Field<number | undefined> {
@@ -149,20 +149,26 @@ function base64(raw: unknown, max: number): Buffer {
   return decoded
 }
 
-const UNITS: Readonly<Record<string, number>> = { ms: 0.001, s: 1, m: 60, h: 3600, d: 86400 }
+const UNITS: Readonly<Record<string, number>> = { ns: 1e-9, us: 1e-6, µs: 1e-6, μs: 1e-6, ms: 1e-3, s: 1, m: 60, h: 3600 }
+const GO = /^\+?(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+$/
 const MAX_SECONDS = 10 * 365 * 86400
 
+/** As Vault reads it: seconds, whole days, or Go's notation; nothing is 0. */
 function seconds(raw: unknown): number {
-  const value = string(raw, 64).trim()
-  const total = /^\d+$/.test(value) ? Number(value) : composed(value)
-  if (!Number.isFinite(total) || total > MAX_SECONDS) throw new Unreadable('wanted a shorter duration')
-  return Math.floor(total)
+  const value = string(raw, 64)
+  const [, plain, unit] = /^(\d+)(d?)$/.exec(value) ?? []
+  const total = plain === undefined ? composed(value) : Number(plain) * (unit === 'd' ? 86_400 : 1)
+  if (total > MAX_SECONDS) throw new Unreadable('wanted a shorter duration')
+  return total
 }
 
 function composed(value: string): number {
-  if (!/^(\d+(\.\d+)?(ms|s|m|h|d))+$/.test(value)) throw new Unreadable('wanted a duration such as 900, 15m or 1h30m')
-  const parts = value.matchAll(/(\d+(?:\.\d+)?)(ms|s|m|h|d)/g)
-  return parts.reduce((sum, [, amount, unit]) => sum + Number(amount) * (UNITS[unit ?? ''] ?? Number.NaN), 0)
+  if (value === '') return 0
+  if (!GO.test(value)) throw new Unreadable('wanted a duration such as 900, 15m, 1h30m or 30d')
+  const parts = value.matchAll(/([\d.]+)([a-zµμ]+)/g)
+  const total = parts.reduce((sum, [, amount, unit]) => sum + Number(amount) * (UNITS[unit ?? ''] ?? Number.NaN), 0)
+  // decimal fractions have no exact form here: 0.7h is 2520 s
+  return Math.floor(total + 1e-9 * Math.max(1, total))
 }
 
 function whole(raw: unknown): number {

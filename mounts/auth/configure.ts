@@ -2,8 +2,8 @@ import { type Broker, describeAnchors } from '#engine'
 import { collection, single } from '../records.ts'
 import type { Path } from '../table.ts'
 
-export const config = ({ attest }: Broker): Path =>
-  single(
+export const config = ({ attest }: Broker): Path => {
+  const row = single(
     'config',
     attest.settings.config,
     {
@@ -13,6 +13,15 @@ export const config = ({ attest }: Broker): Path =>
     },
     mount => attest.configOf(mount),
   )
+  const { update } = row.operations
+  if (!update) throw new Error('the row of a record has all operations')
+  const run: typeof update.run = async request => {
+    const reply = await update.run(request)
+    await attest.open(request.mount, request.caller)
+    return reply
+  }
+  return { ...row, operations: { ...row.operations, update: { ...update, run } } }
+}
 
 export const ca = ({ attest }: Broker): readonly Path[] =>
   collection(
