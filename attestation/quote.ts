@@ -57,16 +57,18 @@ export function verifyQuote(evidence: QuoteEvidence, expected: Expected): Verdic
   if (!reference.ok) return reference
   const session = appraiseClock(quote.value, expected)
   if (!session.ok) return session
-  const { clock, safe, pcrDigest, qualifiedSigner } = quote.value
-  return accept({
-    ...clock,
-    session: session.value,
-    reference: reference.value,
-    safe,
-    pcrs: table.value,
-    pcrDigest,
-    qualifiedSigner,
-  })
+  return accept(claimsOf(quote.value, session.value, reference.value, table.value))
+}
+
+/** Copies, so that claims outlive the bytes that they were read from. */
+function claimsOf(
+  { clock, safe, pcrDigest, qualifiedSigner }: Quote,
+  session: Session,
+  reference: string,
+  pcrs: PcrTable,
+): QuoteClaims {
+  const signed = { pcrDigest: Buffer.from(pcrDigest), qualifiedSigner: Buffer.from(qualifiedSigner) }
+  return { ...clock, session, reference, safe, pcrs, ...signed }
 }
 
 /** Who says it, and to which question: everything but what is said. For those who judge the PCRs by other means, or not at all. */

@@ -13,10 +13,10 @@ const EXPONENT = 65537
 export function weaknessOf({ bits, exponent, modulus }: RsaKey): string | undefined {
   if (bits < BITS.least || bits > BITS.most) return `RSA-${bits}, wanted ${BITS.least} to ${BITS.most} bits`
   if (exponent !== EXPONENT) return `the exponent is ${exponent}, wanted ${EXPONENT}`
-  const factor = smallFactor(modulus)
-  if (factor !== undefined) return `the modulus has the factor ${factor}`
-  if (isRoca(modulus)) return 'the modulus has the fingerprint of a generator with predictable primes (ROCA)'
   const n = toBigInt(modulus)
+  const factor = gcd(n, smallPrimesProduct % n)
+  if (factor !== 1n) return `the modulus has the factor ${factor}`
+  if (isRoca(modulus)) return 'the modulus has the fingerprint of a generator with predictable primes (ROCA)'
   if (hasClosePrimes(n)) return 'the primes of the modulus are close to each other'
   if (checkPrimeSync(n, { checks: 1 })) return 'the modulus is a prime'
   return undefined
@@ -37,10 +37,7 @@ export function sharesPrime(modulus: Uint8Array, others: Iterable<Uint8Array>): 
 }
 
 const smallPrimes = primesBelow(2 ** 14)
-
-function smallFactor(modulus: Uint8Array): number | undefined {
-  return smallPrimes.find(prime => remainder(modulus, prime) === 0)
-}
+const smallPrimesProduct = smallPrimes.reduce((product, prime) => product * BigInt(prime), 1n)
 
 /** Primes p = k M + 65537^a mod M make n a power of 65537 modulo every prime factor of M, of which all sizes share these. */
 const rocaPrimes = smallPrimes.filter(prime => prime > 2 && prime <= 167)

@@ -135,7 +135,8 @@ function encodeSelected({ bank, pcrs, octets = 3 }: Selected): Buffer {
 }
 
 /** TPMT_SIGNATURE of this key, whose fields can be other ones than it used. */
-export function signAs(key: FakeKey, message: Uint8Array, { tag = alg[key.scheme], hash = hashes[key.hash].id } = {}): Buffer {
+export function signAs(key: FakeKey, message: Uint8Array, fields: { tag?: number; hash?: number } = {}): Buffer {
+  const { tag = alg[key.scheme], hash = hashes[key.hash].id } = fields
   const head = new Writer().u16(tag).u16(hash)
   if (key.scheme !== 'ECDSA') return head.sized(sign(key.hash, message, signer(key))).done()
   const value = sign(key.hash, message, { key: key.private, dsaEncoding: 'ieee-p1363' })

@@ -1,4 +1,4 @@
-import { constants, createHash, type KeyObject, sign } from 'node:crypto'
+import { constants, createHash, generateKeyPairSync, type KeyObject, sign } from 'node:crypto'
 import { type Kind, pairOf } from './attester.ts'
 
 // Writes X.509 certificates field by field, so that every one can be wrong in a test.
@@ -177,3 +177,8 @@ export function certifyEk(ca: Ca, key: KeyObject, changes: Partial<Fields> = {})
 }
 
 export const keyIdOf = ({ spki }: Ca): Buffer => createHash('sha1').update(spki).digest()
+
+/** A key on a curve that OpenSSL knows and JWK does not. */
+export function brainpool(): Buffer {
+  return generateKeyPairSync('ec', { namedCurve: 'brainpoolP256r1' }).publicKey.export({ type: 'spki', format: 'der' })
+}

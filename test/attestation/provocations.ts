@@ -1,0 +1,245 @@
+import {
+  admitAk,
+  admitEk,
+  alg,
+  type EkRules,
+  parsePcrTable,
+  parsePublic,
+  parseQuote,
+  type Refusal,
+  type Verdict,
+  verifyEk,
+  verifyQuote,
+} from '#attestation'
+import { publicKeyOf, readCertificate } from '../../attestation/certs/certificate.ts'
+import { readEkCertificate } from '../../attestation/certs/ek_certificate.ts'
+import { validatePath } from '../../attestation/certs/path.ts'
+import { appraiseClock } from '../../attestation/clock.ts'
+import { appraisePcrs } from '../../attestation/pcrs.ts'
+import { verifySignature } from '../../attestation/tpm2/signature.ts'
+import { type Attest, answer, areaOf, encodeArea, type Kind, makeAk, PCRS, pairOf, pcrValue, signAs, unwrap } from './attester.ts'
+import {
+  basicConstraints,
+  brainpool,
+  certifyEk,
+  directoryName,
+  EK_EXTENSIONS,
+  extension,
+  type Fields,
+  INFINEON,
+  keyUsage,
+  makeCa,
+  NOW,
+  nameConstraints,
+  named,
+  tpmName,
+} from './certificates.ts'
+import { ekAreaOf } from './endorsed.ts'
+
+/** One way into every refusal that a verifier names in its docstring; `file` is where that stands. */
+export type Provocations = {
+  readonly file: string
+  readonly refusals: Partial<Record<Refusal, () => Verdict<unknown> | Promise<Verdict<unknown>>>>
+}
+
+const ak = makeAk('P-256', 'ECDSA')
+const good = answer(ak)
+const { signature, attest } = good.evidence
+const zero = Buffer.alloc(1)
+const plus = (bytes: Uint8Array) => Buffer.concat([bytes, zero])
+const key = good.expected.ak
+
+const rsaArea = encodeArea(areaOf(pairOf('rsa-2048').publicKey))
+const offCurve = { unique: [Buffer.alloc(32, 1), Buffer.alloc(32, 1)] }
+const bn = { ...areaOf(pairOf('P-256').publicKey), details: [0x0010, alg.NULL] }
+
+const publicAreas: Provocations['refusals'] = {
+  LIMIT: () => parsePublic(Buffer.alloc(2049)),
+  BAD_KEY: () => parsePublic(encodeArea(bn)),
+  UNSUPPORTED_ALG: () => parsePublic(makeAk('P-256', 'ECDSA', 'sha256', { scheme: [0x001a, alg.SHA256] }).area),
+  TRUNCATED: () => parsePublic(rsaArea.subarray(0, -1)),
+  TRAILING_DATA: () => parsePublic(plus(rsaArea)),
+}
+
+const akWith = (changes: Parameters<typeof makeAk>[3]) => admitAk(makeAk('P-256', 'ECDSA', 'sha256', changes).area)
+
+const attestationKeys: Provocations['refusals'] = {
+  LIMIT: () => admitAk(Buffer.alloc(2049)),
+  BAD_KEY: () => akWith(offCurve),
+  UNSUPPORTED_ALG: () => akWith({ scheme: [0x001a, alg.SHA256] }),
+  TRUNCATED: () => admitAk(ak.area.subarray(0, -1)),
+  TRAILING_DATA: () => admitAk(plus(ak.area)),
+  AK_ATTRIBUTES: () => akWith({ attributes: 0 }),
+  WEAK_HASH: () => akWith({ scheme: [alg.ECDSA, alg.SHA1] }),
+  WEAK_KEY: () => akWith({ nameAlg: alg.SHA1 }),
+}
+
+const signed = (changes: Partial<Attest>) => parseQuote(answer(ak, changes).evidence.attest)
+
+const quotes: Provocations['refusals'] = {
+  LIMIT: () => signed({ count: 17 }),
+  BAD_MAGIC: () => signed({ magic: 0 }),
+  NOT_A_QUOTE: () => signed({ type: 0x8017 }),
+  TRUNCATED: () => parseQuote(attest.subarray(0, -1)),
+  BAD_ENCODING: () => signed({ safe: 2 }),
+  EMPTY_SELECTION: () => signed({ selection: [] }),
+  UNSUPPORTED_ALG: () => signed({ selection: [{ bank: alg.NULL, pcrs: [] }] }),
+  DUPLICATE_BANK: () => signed({ selection: [0, 1].map(pcr => ({ bank: alg.SHA256, pcrs: [pcr] })) }),
+  TRAILING_DATA: () => signed({ tail: zero }),
+}
+
+const longR = Buffer.concat([signature.subarray(0, 4), Buffer.of(0, 33, 0), signature.subarray(6)])
+
+const signatures: Provocations['refusals'] = {
+  LIMIT: () => verifySignature(Buffer.alloc(2049), attest, key),
+  TRUNCATED: () => verifySignature(signature.subarray(0, -1), attest, key),
+  TRAILING_DATA: () => verifySignature(plus(signature), attest, key),
+  UNSUPPORTED_ALG: () => verifySignature(signAs(ak, attest, { tag: alg.HMAC }), attest, key),
+  WEAK_HASH: () => verifySignature(signAs(ak, attest, { hash: alg.SHA1 }), attest, key),
+  SCHEME_MISMATCH: () => verifySignature(signAs(ak, attest, { tag: alg.RSASSA }), attest, key),
+  SIGNATURE: () => verifySignature(signature, plus(attest), key),
+  BAD_ENCODING: () => verifySignature(longR, attest, key),
+}
+
+const quote = unwrap(parseQuote(attest))
+const table = unwrap(parsePcrTable(good.evidence.pcrs))
+const tableOf = (pcrs: readonly number[]) => new Map([['sha256' as const, new Map(pcrs.map(pcr => [pcr, pcrValue(pcr)]))]])
+
+const pcrs: Provocations['refusals'] = {
+  PCR_SELECTION_MISMATCH: () => appraisePcrs(quote, tableOf([]), good.expected),
+  WEAK_BANK: () => appraisePcrs(quote, table, { ...good.expected, selection: { sha384: PCRS } }),
+  PCR_NOT_QUOTED: () => appraisePcrs(quote, table, { ...good.expected, selection: { sha256: [...PCRS, 12] } }),
+  PCR_DIGEST_MISMATCH: () => appraisePcrs({ ...quote, pcrDigest: zero }, table, good.expected),
+  PCR_POLICY: () => appraisePcrs(quote, table, { ...good.expected, references: [] }),
+}
+
+const { clock: previous } = quote
+const at = (changes: object, safe = true) =>
+  appraiseClock({ clock: { ...previous, ...changes }, safe }, { previous, obfuscated: false })
+
+const clocks: Provocations['refusals'] = {
+  FIRMWARE_CHANGED: () => at({ firmwareVersion: '' }),
+  CLOCK_NOT_SAFE: () => at({}, false),
+  OLD_BOOT: () => at({ resetCount: 0 }),
+  CLOCK_REPLAY: () => at({}),
+}
+
+const ek = pairOf('rsa-2048', 'ek').publicKey
+const ekArea = ekAreaOf(ek)
+const root = makeCa(named('Root'))
+const certificate = certifyEk(root, ek)
+const nullExtension = (id: string, critical: boolean) => extension(id, critical, Buffer.of(5, 0))
+
+const endorsementKeys: Provocations['refusals'] = {
+  LIMIT: () => admitEk(Buffer.alloc(2049)),
+  BAD_KEY: () => admitEk(ekAreaOf(pairOf('P-256').publicKey, offCurve)),
+  UNSUPPORTED_ALG: () => admitEk(ekAreaOf(ek, { scheme: [0x001a, alg.SHA256] })),
+  TRUNCATED: () => admitEk(ekArea.subarray(0, -1)),
+  TRAILING_DATA: () => admitEk(plus(ekArea)),
+  EK_TEMPLATE: () => admitEk(ak.area),
+  WEAK_KEY: () => admitEk(ekAreaOf(ek, { exponent: 3 })),
+}
+
+const certificates: Provocations['refusals'] = {
+  LIMIT: () => readCertificate(Buffer.alloc(8193)),
+  TRAILING_DATA: () => readCertificate(Buffer.concat([certificate, Buffer.of(1)])),
+  BAD_ENCODING: () => readCertificate(certifyEk(root, ek, { extensions: [nullExtension('2.5.29.19', true)] })),
+}
+
+const strange = certifyEk(root, ek, { spki: brainpool() })
+
+const publicKeys: Provocations['refusals'] = {
+  UNSUPPORTED_ALG: () => publicKeyOf(unwrap(readCertificate(strange))),
+}
+
+const ekCertificates: Provocations['refusals'] = {
+  LIMIT: () => readEkCertificate(Buffer.alloc(8193)),
+  TRAILING_DATA: () => readEkCertificate(Buffer.concat([certificate, Buffer.of(1)])),
+  BAD_ENCODING: () => readEkCertificate(zero),
+  UNSUPPORTED_ALG: () => readEkCertificate(strange),
+  EKU: () => readEkCertificate(root.certificate),
+  EK_CERTIFICATE: () => readEkCertificate(certifyEk(root, ek, { serial: zero })),
+}
+
+/** A path with these differences in its certificate, its intermediate and what is sent of it. */
+async function path(
+  leaf: Partial<Fields>,
+  middle: Partial<Fields> & { kind?: Kind } = {},
+  sent?: readonly Buffer[],
+): Promise<Verdict<unknown>> {
+  const between = makeCa(named('Intermediate'), middle, root)
+  const first = unwrap(readCertificate(certifyEk(between, ek, leaf)))
+  return validatePath(first, sent ?? [between.certificate], { anchors: [root.certificate], at: NOW })
+}
+
+const constraints = [basicConstraints(true), keyUsage(0x04), nameConstraints([], [directoryName(tpmName(INFINEON))])]
+const over = new Date('2021-01-01T00:00:00Z')
+
+/** The root allows no CA below the intermediate's. */
+async function tooLong(): Promise<Verdict<unknown>> {
+  const short = makeCa(named('Short'), { extensions: [basicConstraints(true, 0), keyUsage(0x04)] })
+  const between = makeCa(named('Intermediate'), {}, short)
+  const first = unwrap(readCertificate(certifyEk(between, ek)))
+  return validatePath(first, [between.certificate], { anchors: [short.certificate], at: NOW })
+}
+
+const paths: Provocations['refusals'] = {
+  LIMIT: () => path({}, {}, Array<Buffer>(9).fill(root.certificate)),
+  BAD_ENCODING: () => path({}, {}, [zero]),
+  TRAILING_DATA: () => path({}, {}, [Buffer.concat([root.certificate, Buffer.of(1)])]),
+  BAD_CHAIN: () => path({}, {}, []),
+  UNSUPPORTED_ALG: () => path({ hash: 'sha224' }),
+  WEAK_HASH: () => path({ hash: 'sha1' }),
+  WEAK_KEY: () => path({}, { kind: 'rsa-1024' }),
+  CERT_EXPIRED: () => path({ notAfter: over }),
+  UNKNOWN_CRITICAL_EXT: () => path({ extensions: [...EK_EXTENSIONS, nullExtension('1.2.3', true)] }),
+  NOT_A_CA: () => path({}, { extensions: [] }),
+  PATH_LEN: tooLong,
+  NAME_CONSTRAINTS: () => path({}, { extensions: constraints }),
+}
+
+const trust = { anchors: [root.certificate], at: NOW, allowTestTpms: false }
+const verify = (bytes: Buffer, changes: Partial<EkRules> = {}) =>
+  verifyEk({ certificate: bytes, public: ekArea }, { ...trust, ...changes })
+const modulus = areaOf(ek).unique[0] ?? zero
+
+const endorsements: Provocations['refusals'] = {
+  NO_EK_CERT: () => verify(Buffer.alloc(0)),
+  EK_TEMPLATE: () => verify(certificate, { ekTypes: [] }),
+  EK_MISMATCH: () => verify(certifyEk(root, pairOf('P-256').publicKey)),
+  WEAK_KEY: () => verify(certificate, { enrolledModuli: [Buffer.concat([modulus, zero]), primeOf('ek')] }),
+  MAKER_MISMATCH: () => verify(certificate, { allowedMakers: ['id:414D4400'] }),
+}
+
+function primeOf(label: string): Buffer {
+  return Buffer.from(pairOf('rsa-2048', label).privateKey.export({ format: 'jwk' }).p ?? '', 'base64url')
+}
+
+const answers: Provocations['refusals'] = {
+  LIMIT: () => verifyQuote({ ...good.evidence, attest: Buffer.alloc(4097) }, good.expected),
+  NONCE_MISMATCH: () => verifyQuote(good.evidence, { ...good.expected, qualifyingData: zero }),
+  QUALIFIED_SIGNER: () => verifyQuote(good.evidence, { ...good.expected, qualifiedSigner: zero }),
+}
+
+const tables: Provocations['refusals'] = {
+  LIMIT: () => parsePcrTable(' '.repeat(16385)),
+  BAD_PCR_TABLE: () => parsePcrTable('{'),
+}
+
+/** By the name of the verifier. */
+export const provocations: Readonly<Record<string, Provocations>> = {
+  parsePublic: { file: 'tpm2/public.ts', refusals: publicAreas },
+  admitAk: { file: 'attestation_key.ts', refusals: attestationKeys },
+  parseQuote: { file: 'tpm2/attest.ts', refusals: quotes },
+  verifySignature: { file: 'tpm2/signature.ts', refusals: signatures },
+  parsePcrTable: { file: 'pcr_table.ts', refusals: tables },
+  appraisePcrs: { file: 'pcrs.ts', refusals: pcrs },
+  appraiseClock: { file: 'clock.ts', refusals: clocks },
+  verifyQuote: { file: 'quote.ts', refusals: answers },
+  admitEk: { file: 'endorsement.ts', refusals: endorsementKeys },
+  readCertificate: { file: 'certs/certificate.ts', refusals: certificates },
+  publicKeyOf: { file: 'certs/certificate.ts', refusals: publicKeys },
+  readEkCertificate: { file: 'certs/ek_certificate.ts', refusals: ekCertificates },
+  validatePath: { file: 'certs/path.ts', refusals: paths },
+  verifyEk: { file: 'verify_ek.ts', refusals: endorsements },
+}
