@@ -1,5 +1,5 @@
 import { type Attest, openAttest } from './attest/service.ts'
-import { type Audit, openAudit } from './audit/index.ts'
+import { type Audit, type AuditOptions, openAudit } from './audit/index.ts'
 import { isConflict } from './errors.ts'
 import { type Issue, openIssue } from './issue/service.ts'
 import type { Metrics } from './metrics.ts'
@@ -69,13 +69,12 @@ function onTableError(world: World): (error: unknown) => void {
 
 async function openLog({ world, auditFile, metrics }: BrokerOptions, store: Store): Promise<Audit> {
   const key = await auditKey(world, store)
-  return openAudit({
-    file: auditFile,
-    key,
-    now: world.now,
-    onBad: fault => world.log.error(fault, 'the audit log has a fault'),
-    ...metrics.audit,
-  })
+  world.log.hide(key)
+  const onBad: AuditOptions['onBad'] = fault => {
+    metrics.auditProblems.inc({ kind: fault.kind })
+    world.log.error(fault, 'the audit log has a fault')
+  }
+  return openAudit({ file: auditFile, key, now: world.now, onBad, ...metrics.audit })
 }
 
 const AUDIT_KEY = 'audit-key'

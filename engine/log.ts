@@ -10,6 +10,8 @@ type Write = (what: string | object, message?: string) => void
 export type Log = { readonly [level in Level]: Write } & {
   /** A log whose every line has these fields too. */
   readonly child: (fields: object) => Log
+  /** From now on no line holds this secret, in whatever form it comes. For the few that live long: each costs memory and time. */
+  readonly hide: (secret: Secret | Secret<Uint8Array>) => void
 }
 
 export type LogOptions = {
@@ -28,10 +30,10 @@ export function openLog({ level, scrubber = openScrubber(), write = toStandardEr
     formatters: { level: (label: string) => ({ level: label }) },
     serializers: { err: (error: unknown) => error },
   }
-  return logOf(pino(options, { write: line => write(scrubbed(line, scrubber)) }))
+  return logOf(pino(options, { write: line => write(scrubbed(line, scrubber)) }), scrubber)
 }
 
-function logOf(logger: pino.Logger): Log {
+function logOf(logger: pino.Logger, scrubber: Scrubber): Log {
   const stacks = logger.isLevelEnabled('debug')
   const writer =
     (level: Level): Write =>
@@ -47,7 +49,8 @@ function logOf(logger: pino.Logger): Log {
     warn: writer('warn'),
     error: writer('error'),
     fatal: writer('fatal'),
-    child: fields => logOf(logger.child(fieldsOf(fields, stacks))),
+    child: fields => logOf(logger.child(fieldsOf(fields, stacks)), scrubber),
+    hide: secret => scrubber.add(secret),
   }
 }
 

@@ -158,15 +158,18 @@ function auditCommand(): Command {
     .description('check the hash chain of an audit log; exits 1 and names the first bad record when it does not hold')
     .argument('<file...>', 'the log, or its files in order')
     .option('--json', 'one JSON document')
-    .action((files: string[], options: { json?: true }, command: Command) =>
-      reported(command, () => runVerify(files, options.json ?? false)),
-    )
+    .option('--head <hash>', 'hash of the last record, known from elsewhere: only so does it show that the end was cut off')
+    .action((files: string[], options: VerifyOptions, command: Command) => reported(command, () => runVerify(files, options)))
   return new Command('audit').description('look after audit logs').addCommand(verify)
 }
 
-async function runVerify(files: readonly string[], json: boolean): Promise<void> {
-  const { faults, verifyAudit } = await import('#engine')
-  const verdict = await verifyAudit(files)
+type VerifyOptions = { json?: true; head?: string }
+
+async function runVerify(files: readonly string[], { json, head }: VerifyOptions): Promise<void> {
+  const { BrokerError, faults, verifyAudit } = await import('#engine')
+  const verdict = await verifyAudit(files, head === undefined ? {} : { head }).catch((error: NodeJS.ErrnoException) => {
+    throw new BrokerError('unavailable', `the log cannot be read: ${error.code ?? error.message}`, { cause: error })
+  })
   process.stdout.write(json ? `${JSON.stringify(verdict)}\n` : `${described(verdict)}\n`)
   if (!verdict.ok) process.exitCode = 1
 

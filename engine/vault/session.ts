@@ -38,11 +38,13 @@ export async function openSession(vault: Vault, approle: AppRole, world: World):
   }
   const hold = (auth: Auth) => {
     token = new Secret(auth.client_token)
+    world.log.hide(token)
     const wait = auth.lease_duration === 0 ? LONGEST_WAIT_MS : (auth.lease_duration * 1000 * 2) / 3
     schedule(wait, () => renew(auth.renewable))
   }
   const login = async () => {
     const secretId = await approle.secretId()
+    world.log.hide(secretId)
     const reply = await vault.write(`auth/${approle.mount}/login`, { role_id: approle.roleId, secret_id: secretId.reveal() })
     const auth = authOf(reply?.auth)
     hold(auth)
