@@ -5,7 +5,10 @@ import type { Store } from './vault/store.ts'
 /** Records of one kind under a mount, each with a name: what an operator configures. */
 export type Collection<F extends Fields> = {
   readonly fields: F
+  /** may be as old as the store says */
   readonly get: (mountId: string, name: string) => Promise<Values<F> | undefined>
+  /** past the cache: for what is itself remembered */
+  readonly fresh: (mountId: string, name: string) => Promise<Values<F> | undefined>
   /** What is given replaces what is there; the rest stays, or is as the fields say.
    *  @throws BrokerError bad_request when the record would make no sense, conflict when it changed meanwhile */
   readonly write: (mountId: string, name: string, given: Given<F>) => Promise<Values<F>>
@@ -26,6 +29,7 @@ export function openCollection<F extends Fields>(store: Store, kind: string, fie
   return {
     fields,
     get: async (mountId, name) => withDefaults(fields, (await store.get<Partial<Values<F>>>(at(mountId, name)))?.value),
+    fresh: async (mountId, name) => withDefaults(fields, (await store.fresh<Partial<Values<F>>>(at(mountId, name)))?.value),
     write: async (mountId, name, given) => {
       const kept = await store.fresh<Partial<Values<F>>>(at(mountId, name))
       const changes = typeof given === 'function' ? given(withDefaults(fields, kept?.value)) : given

@@ -4,7 +4,7 @@ import { type Compiled, compile } from '../policy/index.ts'
 import { FRESH_MS } from '../vault/store.ts'
 import { CONFIG, configFields, type IssueSettings } from './settings.ts'
 
-/** The compiled policies of each mount, at most as old as the store allows; a policy that does not compile any more makes every decision an error. */
+/** The compiled policies of each mount, at most as old as what the store remembers may be; a policy that does not compile any more makes every decision an error. */
 export type Policies = {
   readonly of: (mount: Mount) => Promise<Compiled>
   /** something was written here: compile anew at the next question */
@@ -16,8 +16,8 @@ type Known = { readonly compiled: Promise<Compiled>; readonly at: number }
 export function openPolicies(settings: IssueSettings, monotonic: () => number): Policies {
   const known = new Map<string, Known>()
   const load = async (mount: Mount): Promise<Compiled> => {
-    const [names, config] = await Promise.all([settings.policy.list(mount.id), settings.config.get(mount.id, CONFIG)])
-    const records = await Promise.all(names.map(async name => ({ name, record: await settings.policy.get(mount.id, name) })))
+    const [names, config] = await Promise.all([settings.policy.list(mount.id), settings.config.fresh(mount.id, CONFIG)])
+    const records = await Promise.all(names.map(async name => ({ name, record: await settings.policy.fresh(mount.id, name) })))
     const texts = records.flatMap(({ name, record }) => (record ? [{ name, text: record.policy }] : []))
     return compile(texts, (config ?? parseFields(configFields, {}).values).actions)
   }

@@ -1,0 +1,28 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { openLog, openVault, PLACES, provision, readConfig, Secret } from '#engine'
+import { type Server, serve } from '../../mounts/serve.ts'
+import type { Vault } from '../harness/vault.ts'
+
+export type Here = AsyncDisposable & { readonly address: string; readonly auditFile: string; readonly server: Server }
+
+/** A front door in this process, whose clock a test can move: it reads `performance.now` and `Date.now`. */
+export async function serveHere(vault: Vault, settings: { listen?: object } = {}): Promise<Here> {
+  await using opening = new AsyncDisposableStack()
+  const home = await mkdtemp(join(tmpdir(), 'assay-here-'))
+  opening.defer(() => rm(home, { recursive: true, force: true }))
+  const client = openVault({ address: vault.address, deadlineMs: 10_000 })
+  opening.defer(() => client.close())
+  const { roleId, secretId } = await provision(client, PLACES, new Secret(vault.rootToken))
+  const auditFile = join(home, 'audit.jsonl')
+  const config = readConfig({
+    vault: { address: vault.address, approle: { role_id: roleId, secret_id_file: 'not read' } },
+    listen: { port: 0, ...settings.listen },
+    audit: { file: auditFile },
+  })
+  const server = await serve(config, openLog({ level: 'silent' }), async () => secretId)
+  opening.defer(server.close)
+  const parts = opening.move()
+  return { address: server.url, auditFile, server, [Symbol.asyncDispose]: () => parts.disposeAsync() }
+}
