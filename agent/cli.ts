@@ -4,6 +4,7 @@ import { Command, InvalidArgumentError, Option } from 'commander'
 import { DEFAULT_ADDRESS, DEFAULT_TPM } from './defaults.ts'
 import { exits } from './exits.ts'
 import { akKinds, ekKinds } from './kinds.ts'
+import { leave } from './leave.ts'
 import type { CredsOptions, DpopOptions, EnrollOptions, ExecOptions, LoginOptions } from './options.ts'
 import { transports } from './tpm/transport.ts'
 import type { World } from './world.ts'
@@ -26,7 +27,7 @@ function processWorld(): World {
     random: randomBytes,
     out: text => void process.stdout.write(text),
     err: text => void process.stderr.write(text),
-    exit: code => process.exit(code), // also when a thread of a library still waits for a TPM that is stuck
+    exit: leave,
     terminal: process.stdin.isTTY === true,
     signals: process,
     directories: [process.env['XDG_RUNTIME_DIR'] ?? '', '/dev/shm', tmpdir()].filter(directory => directory !== ''),
@@ -35,7 +36,7 @@ function processWorld(): World {
 
 async function act(world: World, action: (actions: Actions) => Promise<number>): Promise<void> {
   const actions = await import('./run.ts')
-  world.exit(await actions.reported(world, () => action(actions)))
+  await world.exit(await actions.reported(world, () => action(actions)))
 }
 
 function enrollCommand(world: World): Command {

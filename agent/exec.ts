@@ -1,6 +1,7 @@
 import { runChild } from './child.ts'
 import { deliver, type Mode } from './delivery.ts'
 import { keepFresh } from './refresh.ts'
+import { relaySignals } from './relay.ts'
 
 /** What `exec` is given, the world included. */
 export type ExecOptions = {
@@ -23,15 +24,11 @@ export type ExecOptions = {
 export async function exec(options: ExecOptions): Promise<number> {
   const issuedAt = performance.now()
   const first = await options.issue()
+  using relay = relaySignals(options.signals, options.terminal) // from here on there is something to clean up
   await using delivery = await deliver(options.mode, first.content, options.directories)
   const ended = new AbortController()
-  const { command, args, terminal, signals } = options
-  const child = runChild(command, args, {
-    env: { ...options.env, ...delivery.env },
-    descriptors: delivery.descriptors,
-    terminal,
-    signals,
-  })
+  const env = { ...options.env, ...delivery.env }
+  const child = runChild(options.command, options.args, { env, descriptors: delivery.descriptors, relay })
   const { replace } = delivery
   const fresh =
     replace === null ? warnOfEnd(first.lifeMs, options, ended.signal) : refreshed(first, issuedAt, replace, options, ended)

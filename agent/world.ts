@@ -11,7 +11,7 @@ export type World = {
   readonly out: (text: string) => void
   /** Messages, for people. */
   readonly err: (text: string) => void
-  readonly exit: (code: number) => void
+  readonly exit: (code: number) => void | Promise<void>
   /** whether the keyboard is at the other end */
   readonly terminal: boolean
   /** what signals arrive at */

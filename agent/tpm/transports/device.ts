@@ -2,6 +2,7 @@ import { constants } from 'node:fs'
 import { type FileHandle, open } from 'node:fs/promises'
 import type { Channel, Kind } from '../channel.ts'
 import { fault } from '../errors.ts'
+import { inThread } from '../threads.ts'
 
 /** The buffer of Linux' TPM driver (TPM_BUFSIZE): no command and no response is longer. */
 const LONGEST = 4096
@@ -16,7 +17,7 @@ export const device: Kind = {
 
 async function file(path: string): Promise<FileHandle> {
   try {
-    return await open(path, constants.O_RDWR | constants.O_NOCTTY)
+    return await inThread(open(path, constants.O_RDWR | constants.O_NOCTTY))
   } catch (error) {
     const why = error instanceof Error && 'code' in error ? String(error.code) : 'unknown'
     const next = why === 'EACCES' || why === 'EPERM' ? 'be in the group that may use it' : 'name another one with --tpm'
@@ -27,9 +28,9 @@ async function file(path: string): Promise<FileHandle> {
 /** One write is one whole command, one read is one whole response; the position of a character device means nothing. */
 function channel(handle: FileHandle): Channel {
   const exchange = async (command: Uint8Array) => {
-    const { bytesWritten } = await handle.write(command, 0, command.length, null)
+    const { bytesWritten } = await inThread(handle.write(command, 0, command.length, null))
     if (bytesWritten !== command.length) throw fault('MALFORMED', `the driver took ${bytesWritten} of ${command.length} bytes`)
-    const { buffer, bytesRead } = await handle.read(Buffer.alloc(LONGEST), 0, LONGEST, null)
+    const { buffer, bytesRead } = await inThread(handle.read(Buffer.alloc(LONGEST), 0, LONGEST, null))
     return buffer.subarray(0, bytesRead)
   }
   return { exchange: command => exchange(command).catch(asFault), close: () => handle.close() }

@@ -2,6 +2,7 @@ import { promisify } from 'node:util'
 import type { Channel, Kind } from '../channel.ts'
 import { fault } from '../errors.ts'
 import { hex } from '../response_codes.ts'
+import { inThread } from '../threads.ts'
 
 const LIBRARY = 'libtss2-tctildr.so.0'
 const LONGEST = 4096
@@ -37,9 +38,10 @@ async function loadLibrary(): Promise<Loader> {
   }
 }
 
-/** Calls on a thread of koffi's own, so that a TPM that thinks does not stop the event loop. */
+/** Calls on another thread, so that a TPM that thinks does not stop the event loop. */
 function native(call: KoffiFunction): Native {
-  return promisify(call.async) as Native
+  const promised = promisify(call.async) as Native
+  return (...values) => inThread(promised(...values))
 }
 
 async function openContext(loader: Loader, conf: string): Promise<Channel> {

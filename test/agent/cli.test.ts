@@ -1,0 +1,327 @@
+import { execFile } from 'node:child_process'
+import { createHash, X509Certificate } from 'node:crypto'
+import { chmod, readFile, stat, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { decodeProtectedHeader, EmbeddedJWK, jwtVerify } from 'jose'
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { exits } from '../../agent/exits.ts'
+import { transports } from '../../agent/tpm/transport.ts'
+import { type FrontDoor, startFrontDoor } from '../fakes/front_door.ts'
+import { freePort, start } from '../harness/process.ts'
+import { type Swtpm, startSwtpm } from '../harness/swtpm.ts'
+import { agent } from './cli_world.ts'
+import { fakeTpm } from './fake_tpm.ts'
+import { folder, leftovers } from './tools.ts'
+
+const ROOT = join(import.meta.dirname, '..', '..')
+let swtpm: Swtpm
+let door: FrontDoor
+let env: Record<string, string>
+let files: Awaited<ReturnType<typeof folder>>
+
+beforeAll(async () => {
+  swtpm = await startSwtpm()
+  files = await folder()
+  await writeFile(files.at('issuer.pem'), swtpm.issuerPem)
+  const anchors = [new X509Certificate(swtpm.rootCaPem).raw]
+  door = await startFrontDoor({ anchors, quoteRoles: ['strict'] })
+  env = { ASSAY_ADDR: door.url, ASSAY_TPM: swtpm.spec }
+  const enrolled = await agent(env, 'enroll', '--intermediate', files.at('issuer.pem'))
+  expect(enrolled).toMatchObject({ code: 0, err: '' })
+})
+afterAll(async () => {
+  await door?.[Symbol.asyncDispose]()
+  await swtpm?.stop()
+  await files?.[Symbol.asyncDispose]()
+})
+afterEach(async () => expect(await leftovers(swtpm)).toEqual([]))
+
+const paths = (from: number) => door.requests.slice(from).map(({ path }) => path)
+
+describe('enroll', () => {
+  test('prints the id of the TPM and the Name of the key, as a table, as JSON or one of them', async () => {
+    const table = await agent(env, 'enroll', '--intermediate', files.at('issuer.pem'))
+    expect(table.out).toMatch(/^Key {8}Value\n--- {8}-----\ntpm_id {5}sha256-[0-9a-f]{64}\nak_name {4}000b[0-9a-f]{64}\n$/)
+    const json = await agent(env, 'enroll', '--intermediate', files.at('issuer.pem'), '--json')
+    const { tpm_id, ak_name } = JSON.parse(json.out) as Record<string, string>
+    expect(table.out).toContain(tpm_id)
+    expect(await agent(env, 'enroll', '--intermediate', files.at('issuer.pem'), '--field', 'ak_name')).toEqual({
+      code: 0,
+      out: `${ak_name}\n`,
+      err: '',
+    })
+  })
+
+  test('without the intermediate is refused', async () => {
+    expect(await agent(env, 'enroll')).toMatchObject({
+      code: exits.refused.code,
+      out: '',
+      err: expect.stringContaining('BAD_CHAIN'),
+    })
+  })
+
+  test('of another kind of endorsement key and attestation key works too', async () => {
+    const args = ['enroll', '--ek', 'p-384', '--ak', 'rsapss-2048', '--intermediate', files.at('issuer.pem')]
+    expect(await agent(env, ...args)).toMatchObject({ code: 0, err: '' })
+    expect(await agent(env, 'login', '--role', 'r', '--ek', 'p-384', '--ak', 'rsapss-2048')).toMatchObject({ code: 0, err: '' })
+  })
+})
+
+describe('login', () => {
+  test('prints what Vault replied, as its own command line does', async () => {
+    const { code, out, err } = await agent(env, 'login', '--role', 'web')
+    expect([code, err]).toEqual([0, ''])
+    expect(out).toMatch(
+      /^Key {18}Value\n--- {18}-----\ntoken {16}hvs\.\S+\ntoken_accessor {7}accessor-1\ntoken_duration {7}1h30m\n/,
+    )
+    expect(out).toContain('\ntoken_policies       ["default" "agent"]\n')
+    expect(out).toContain('\ntoken_meta_role      web\n')
+  })
+
+  test('gives the reply unchanged with --json, and the token alone with --field', async () => {
+    const { out } = await agent(env, 'login', '--role', 'web', '--json')
+    const { auth } = JSON.parse(out) as { auth: { client_token: string } }
+    expect(door.tokens.has(auth.client_token)).toBe(true)
+    expect((await agent(env, 'login', '--role', 'web', '--field', 'token')).out).toMatch(/^hvs\.\S+\n$/)
+  })
+
+  test('writes the token to a private file, and then to nothing else', async () => {
+    const { code, out, err } = await agent(env, 'login', '--role', 'web', '--token-file', files.at('token'))
+    expect([code, err]).toEqual([0, ''])
+    const token = (await readFile(files.at('token'), 'utf8')).trim()
+    expect(door.tokens.has(token)).toBe(true)
+    expect((await stat(files.at('token'))).mode & 0o777).toBe(0o600)
+    expect(out).not.toContain(token)
+    expect((await agent(env, 'login', '--role', 'web', '--token-file', files.at('token'), '--json')).out).not.toContain('hvs.')
+  })
+
+  test('binds the key of the TPM unless told not to', async () => {
+    await agent(env, 'login', '--role', 'web', '--audience', 'them')
+    expect(door.requests.at(-1)?.body).toMatchObject({ audience: 'them', key_thumbprint: expect.stringMatching(/^[\w-]{43}$/) })
+    expect((await agent(env, 'login', '--role', 'web', '--no-bind')).code).toBe(0)
+    expect(door.requests.at(-1)?.body).not.toHaveProperty('key_thumbprint')
+  })
+
+  test('goes to the mount that is named', async () => {
+    const from = door.requests.length
+    await agent(env, 'login', '--role', 'web', '--mount', '/teams/tpm/')
+    expect(paths(from)).toEqual(['auth/teams/tpm/challenge'])
+  })
+})
+
+describe('creds', () => {
+  const ask = ['--role', 'web', '--plugin', 'ci', '--action', 'deploy', '--scope', 'a', '--scope', 'b']
+
+  test('logs in when there is no token', async () => {
+    const from = door.requests.length
+    const { code, out, err } = await agent(env, 'creds', 'plain', ...ask, '--ttl', '5m', '--audience', 'api')
+    expect([code, err]).toEqual([0, ''])
+    expect(out).toMatch(/^token +credential-\S+$/m)
+    expect(paths(from)).toEqual(['auth/tpm-quote/challenge', 'auth/tpm-quote/login', 'broker/creds/plain'])
+    expect(door.requests.at(-1)?.body).toEqual({ plugin: 'ci', action: 'deploy', scope: ['a', 'b'], audience: 'api', ttl: '5m' })
+  })
+
+  test('takes a token from the environment or a private file, and then needs no TPM', async () => {
+    const { out } = await agent(env, 'login', '--role', 'web', '--field', 'token')
+    const without = { ASSAY_ADDR: door.url, ASSAY_TPM: 'unix:/nowhere' }
+    const { code } = await agent({ ...without, VAULT_TOKEN: out.trim() }, 'creds', 'plain')
+    expect(code).toBe(0)
+    await writeFile(files.at('private'), out, { mode: 0o600 })
+    expect(
+      (await agent({ ...without, VAULT_TOKEN: 'another' }, 'creds', 'plain', '--token-file', files.at('private'))).code,
+    ).toBe(0)
+    await chmod(files.at('private'), 0o640)
+    expect(await agent(without, 'creds', 'plain', '--token-file', files.at('private'))).toMatchObject({
+      code: exits.file.code,
+      err: expect.stringContaining('chmod 600'),
+    })
+  })
+
+  test('answers with a quote when the role wants one, and with --attest at once', async () => {
+    const from = door.requests.length
+    const strict = await agent(env, 'creds', 'strict', ...ask)
+    expect(strict).toMatchObject({ code: 0, err: '' })
+    expect(paths(from).slice(2)).toEqual(['broker/creds/strict', 'auth/tpm-quote/challenge', 'broker/creds/strict'])
+    expect(strict.out).toMatch(/^quoted +true$/m)
+    const again = door.requests.length
+    expect((await agent(env, 'creds', 'strict', ...ask, '--attest', '--audience', 'api')).code).toBe(0)
+    expect(paths(again).slice(2)).toEqual(['auth/tpm-quote/challenge', 'broker/creds/strict'])
+    expect(door.requests.at(-2)?.body).toMatchObject({
+      operation: 'creds',
+      mount: 'broker/',
+      creds_role: 'strict',
+      role: 'web',
+      audience: 'api',
+    })
+  })
+
+  test('that wants a quote needs the role to be attested with', async () => {
+    const { out } = await agent(env, 'login', '--role', 'web', '--field', 'token')
+    const token = { ...env, VAULT_TOKEN: out.trim() }
+    expect(await agent(token, 'creds', 'strict')).toMatchObject({
+      code: exits.usage.code,
+      err: expect.stringContaining('--role'),
+    })
+    expect((await agent(token, 'creds', 'strict', '--role', 'web')).code).toBe(0)
+  })
+})
+
+describe('dpop', () => {
+  test('proves possession of the bound key, for a credential', async () => {
+    await writeFile(files.at('credential'), 'the-credential', { mode: 0o600 })
+    const { out, code } = await agent(
+      { ...env, ASSAY_CREDENTIAL_FILE: files.at('credential') },
+      'dpop',
+      'GET',
+      'https://api.example/x?y',
+    )
+    expect(code).toBe(0)
+    const { payload } = await jwtVerify(out.trim(), EmbeddedJWK, { typ: 'dpop+jwt' })
+    const ath = createHash('sha256').update('the-credential').digest('base64url')
+    expect(payload).toMatchObject({ htm: 'GET', htu: 'https://api.example/x', ath })
+    expect(decodeProtectedHeader(out.trim())).toMatchObject({ jwk: { crv: 'P-256' } })
+  })
+})
+
+describe('exit codes', () => {
+  test('2: the service refused', async () => {
+    door.faults.push({ status: 403, body: { errors: ['the evidence was refused'] } })
+    expect(await agent(env, 'login', '--role', 'web')).toEqual({
+      code: 2,
+      out: '',
+      err: 'assay agent: the service refused (403): the evidence was refused\n',
+    })
+  })
+
+  test('3: the service is not there, not ready, or something else', async () => {
+    expect(await agent({ ...env, ASSAY_ADDR: `http://127.0.0.1:${await freePort()}` }, 'login', '--role', 'web')).toMatchObject({
+      code: 3,
+      out: '',
+    })
+    door.faults.push({ status: 503, body: { errors: ['Vault is sealed'] } })
+    expect(await agent(env, 'login', '--role', 'web')).toMatchObject({ code: 3, err: expect.stringContaining('Vault is sealed') })
+    for (const data of [
+      {},
+      { challenge: 'x', nonce: 'eA==', pcrs: { sha256: [24] } },
+      { challenge: 'x', nonce: 'eA==', pcrs: { md5: [1] } },
+    ]) {
+      door.faults.push({ status: 200, body: { data } })
+      expect(await agent(env, 'login', '--role', 'web')).toMatchObject({ code: 3, err: expect.stringContaining("lacks '") })
+    }
+  })
+
+  test('4: the TPM is not there, does not answer, or refuses', async () => {
+    expect(await agent({ ...env, ASSAY_TPM: 'unix:/nowhere' }, 'login', '--role', 'web')).toMatchObject({ code: 4, out: '' })
+    await using hung = await fakeTpm(() => 'silence')
+    const late = await agent({ ...env, ASSAY_TPM: hung.spec }, 'login', '--role', 'web', '--deadline', '0.2')
+    expect(late).toMatchObject({ code: 4, err: expect.stringContaining('within 200 ms') })
+    expect(await agent(env, 'enroll', '--ek', 'p-256')).toMatchObject({ code: 4, err: expect.stringContaining('certificate') })
+  })
+
+  test('1: the command line is not understood', async () => {
+    expect(await agent({ ...env, ASSAY_TPM: 'nonsense' }, 'login', '--role', 'web')).toMatchObject({ code: 1 })
+    expect(await agent({ ...env, ASSAY_ADDR: 'nonsense' }, 'login', '--role', 'web')).toMatchObject({ code: 1 })
+    expect(await agent(env, 'login', '--role', 'web', '--field', 'nothing')).toMatchObject({ code: 1, out: '' })
+  })
+
+  test('6: a file is not there or cannot be written', async () => {
+    expect(await agent(env, 'login', '--role', 'web', '--ca-file', '/nowhere')).toMatchObject({ code: 6 })
+    expect(await agent(env, 'login', '--role', 'web', '--token-file', '/nowhere/token')).toMatchObject({ code: 6, out: '' })
+    expect(await agent(env, 'enroll', '--intermediate', import.meta.filename)).toMatchObject({
+      code: 6,
+      err: expect.stringContaining('no certificate'),
+    })
+  })
+})
+
+describe('the program', () => {
+  const assay = (args: string[], more: Record<string, string> = {}) =>
+    new Promise<{ code: number; stdout: string; stderr: string }>(resolve => {
+      const all = { PATH: process.env['PATH'] ?? '', ...more }
+      const child = execFile(
+        process.execPath,
+        [join(ROOT, 'scripts', 'assay.ts'), 'agent', ...args],
+        { env: all },
+        (_, stdout, stderr) => resolve({ code: child.exitCode ?? -1, stdout, stderr }),
+      )
+    })
+
+  test.each([[], ['enroll'], ['login'], ['creds'], ['exec'], ['dpop']])('%s has help, with the exit codes', async (...words) => {
+    const { code, stdout } = await assay([...words, '--help'])
+    expect(code).toBe(0)
+    for (const { code: exit, when } of Object.values(exits)) expect(stdout).toContain(`  ${String(exit).padEnd(4)}${when}\n`)
+  })
+
+  test.each([
+    [['login']],
+    [['login', '--role', 'x', '--ek', 'rsa-1024']],
+    [['login', '--role', 'x', '--deadline', '0']],
+    [['login', '--role', 'x', '--mount', 'a/../b']],
+    [['creds']],
+    [['creds', 'r', '--ttl', 'soon']],
+    [['creds', 'r', '--json', '--field', 'token']],
+    [['exec', 'r']],
+    [['exec', 'r', '--fd', '2', '--', 'true']],
+    [['exec', 'r', '--env', 'a b', '--', 'true']],
+    [['exec', 'r', '--env', 'A', '--fd', '4', '--', 'true']],
+    [['nonsense']],
+  ])('%j is a usage error: 1, and nothing on stdout', async args => {
+    expect(await assay(args)).toMatchObject({ code: exits.usage.code, stdout: '' })
+  })
+
+  test('ends with 4 in time when the TPM behind libtss2 hangs', async () => {
+    await using data = await fakeTpm(() => 'silence', files.at('hung'))
+    await using _ = await fakeTpm(() => Buffer.alloc(4), files.at('hung.ctrl'))
+    const tpm = `tcti:swtpm:path=${files.at('hung')}`
+    expect(data.spec).toContain('hung')
+    const began = performance.now()
+    const { code, stderr } = await assay(['login', '--role', 'x', '--address', door.url, '--tpm', tpm, '--deadline', '0.5'])
+    expect([code, stderr]).toEqual([4, expect.stringContaining('did not answer within 500 ms')])
+    expect(performance.now() - began).toBeLessThan(8000)
+  })
+
+  test('says what is missing when koffi or libtss2 is', async () => {
+    const hook = (source: string) => `data:text/javascript,${encodeURIComponent(source)}`
+    const block = (body: string) =>
+      hook(
+        `import { registerHooks } from 'node:module'; registerHooks({ resolve(name, context, next) { ${body} return next(name, context) } })`,
+      )
+    const absent = block(`if (name === 'koffi') throw new Error('not installed');`)
+    const empty = hook(`export const load = () => { throw new Error('cannot open shared object file') }`)
+    const broken = block(`if (name === 'koffi') return { url: ${JSON.stringify(empty)}, shortCircuit: true };`)
+    const said = async (url: string) => {
+      const args = ['login', '--role', 'x', '--address', door.url, '--tpm', 'tcti:device:/dev/tpm0']
+      const { code, stderr } = await assay(args, { NODE_OPTIONS: `--import=${url}` })
+      return [code, stderr]
+    }
+    expect(await said(absent)).toEqual([4, expect.stringContaining('needs the package koffi')])
+    expect(await said(broken)).toEqual([4, expect.stringContaining('needs libtss2-tctildr.so.0')])
+  })
+
+  test('runs a command with a credential and ends as it does', async () => {
+    const more = { ...env, VAULT_TOKEN: '' }
+    const script = 'cat <&3; test -n "$ASSAY_CREDENTIAL_FILE" && exit 42'
+    expect(await assay(['exec', 'plain', '--role', 'web', '--', 'sh', '-c', script], more)).toEqual({
+      code: 42,
+      stdout: expect.stringMatching(/^credential-\d+-[\w-]+$/),
+      stderr: '',
+    })
+  })
+
+  test('hands signals on to the command', async () => {
+    const script = 'sleep 60 & trap "kill $!; echo got it; exit 7" TERM; echo ready; wait'
+    const args = [join(ROOT, 'scripts', 'assay.ts'), 'agent', 'exec', 'plain', '--role', 'web', '--', 'sh', '-c', script]
+    await using running = await start(process.execPath, args, { env: { PATH: process.env['PATH'], ...env } })
+    await running.line(/^ready$/)
+    expect(await running.stop('SIGTERM')).toMatchObject({ code: 7 })
+    expect(running.output()).toBe('ready\ngot it\n')
+  })
+})
+
+describe('the README', () => {
+  test('has the exit codes and the ways to reach a TPM', async () => {
+    const readme = await readFile(join(ROOT, 'agent', 'README.md'), 'utf8')
+    for (const { code, when } of Object.values(exits)) expect(readme).toContain(`| ${code} | ${when} |`)
+    for (const { form } of transports.values()) expect(readme).toContain(`\`${form}\``)
+  })
+})
