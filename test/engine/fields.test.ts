@@ -173,14 +173,14 @@ describe('parseFields', () => {
   })
 
   test('takes nothing from what an object inherits', () => {
-    expect(() => parseFields(fields, Object.create({ name: 'ci' }) as object)).toThrow('missing name')
+    expect(() => parseFields(fields, Object.create({ name: 'ci' }) as Record<string, unknown>)).toThrow('missing name')
   })
 
   test('a sensitive value cannot be printed from there on', () => {
     const { values } = parseFields({ token: sensitive(text('Token.')) }, { token: 'hvs.canary' })
     expect(values.token).toBeInstanceOf(Secret)
     expect(values.token?.reveal()).toBe('hvs.canary')
-    expect(`${values.token} ${inspect(values)} ${JSON.stringify(values)}`).not.toContain('canary')
+    expect(`${String(values.token)} ${inspect(values)} ${JSON.stringify(values)}`).not.toContain('canary')
   })
 })
 

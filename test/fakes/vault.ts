@@ -1,0 +1,115 @@
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { answerOf, type FakeState, newState, type TokenOptions } from './vault_state.ts'
+
+/** What a real Vault will not do, or not when a test wants it. */
+export type Fault =
+  /** takes the request and never answers */
+  | 'hang'
+  /** closes the connection before an answer, or in the middle of one */
+  | 'reset'
+  | 'reset in the body'
+  /** the true answer without its last byte */
+  | 'truncated'
+  /** the true answer, a byte at a time, for longer than anybody waits */
+  | 'slow'
+  | 'endless'
+  /** the true answer is done and lost on its way back */
+  | 'lost'
+  | Answer
+
+export type Answer = {
+  readonly status: number
+  readonly body?: unknown
+  /** in place of `body`, as it is */
+  readonly text?: string
+  readonly headers?: Record<string, string>
+}
+export type Asked = {
+  readonly method: string
+  /** below `/v1/` */
+  readonly path: string
+  readonly token: string
+  readonly body: Readonly<Record<string, unknown>>
+  readonly headers: IncomingMessage['headers']
+}
+
+/** As much of Vault's HTTP API as the engine uses, in this process, and every way to break it. */
+export type FakeVault = AsyncDisposable & {
+  readonly address: string
+  readonly rootToken: string
+  readonly state: FakeState
+  /** asked before each answer */
+  fault: (asked: Asked) => Fault | undefined
+  readonly asked: readonly Asked[]
+  /** A new token; without `allow` it may do everything. */
+  readonly token: (options?: TokenOptions) => string
+  readonly revoke: (token: string) => void
+}
+
+export async function startFakeVault(): Promise<FakeVault> {
+  const state = newState()
+  const asked: Asked[] = []
+  const server = createServer((incoming, outgoing) => void answer(vault, asked, incoming, outgoing))
+  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+  const vault: FakeVault = {
+    address: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    rootToken: state.token({ path: 'auth/token/root', ttl: 0 }),
+    state,
+    fault: () => undefined,
+    asked,
+    token: state.token,
+    revoke: token => void state.tokens.delete(token),
+    [Symbol.asyncDispose]: async () => {
+      server.closeAllConnections()
+      await new Promise(resolve => server.close(resolve))
+    },
+  }
+  return vault
+}
+
+async function answer(vault: FakeVault, asked: Asked[], incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
+  const one = await read(incoming)
+  asked.push(one)
+  const fault = vault.fault(one)
+  if (fault === 'hang') return
+  if (typeof fault === 'object') send(outgoing, fault)
+  else if (fault === 'reset') outgoing.destroy()
+  else give(outgoing, fault, answerOf(vault.state, one))
+}
+
+async function read(incoming: IncomingMessage): Promise<Asked> {
+  const chunks: Buffer[] = []
+  for await (const chunk of incoming) chunks.push(chunk as Buffer)
+  const text = Buffer.concat(chunks).toString()
+  const { pathname, search } = new URL(incoming.url ?? '', 'http://vault')
+  const path = decodeURIComponent(pathname).replace(/^\/v1\//, '')
+  const list = search === '?list=true'
+  const method = list ? 'LIST' : (incoming.method ?? '')
+  const token = String(incoming.headers['x-vault-token'] ?? '')
+  return { method, path, token, body: text === '' ? {} : JSON.parse(text), headers: incoming.headers }
+}
+
+function send(outgoing: ServerResponse, { status, body, text, headers = {} }: Answer): void {
+  outgoing.writeHead(status, { 'Content-Type': 'application/json', ...headers })
+  outgoing.end(text ?? (body === undefined ? undefined : JSON.stringify(body)))
+}
+
+/** The true answer, or what a fault makes of it. */
+function give(outgoing: ServerResponse, fault: Exclude<Fault, Answer> | undefined, { status, body }: Answer): void {
+  const text = body === undefined ? '' : JSON.stringify(body)
+  if (fault === undefined) send(outgoing, { status, text })
+  else if (fault === 'truncated') send(outgoing, { status, text: text.slice(0, -1) })
+  else if (fault === 'lost') outgoing.destroy()
+  else spoil(outgoing, fault, status, text)
+}
+
+function spoil(outgoing: ServerResponse, fault: Exclude<Fault, Answer>, status: number, text: string): void {
+  outgoing.writeHead(status, fault === 'reset in the body' ? { 'Content-Length': text.length } : {})
+  outgoing.write(text.slice(0, text.length / 2))
+  if (fault === 'reset in the body') setImmediate(() => outgoing.destroy())
+  const drip = fault === 'slow' ? () => outgoing.write(' ') : () => outgoing.write(Buffer.alloc(2 ** 20, ' '))
+  if (fault !== 'slow' && fault !== 'endless') return
+  const timer = setInterval(drip, fault === 'slow' ? 20 : 1)
+  outgoing.on('close', () => clearInterval(timer))
+}

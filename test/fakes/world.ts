@@ -1,0 +1,32 @@
+import { randomBytes } from 'node:crypto'
+import { openLog } from '../../engine/log.ts'
+import type { World } from '../../engine/world.ts'
+
+/** A world whose clocks stand still until a test moves them, and whose log is kept. */
+export type TestWorld = World & {
+  /** Moves both clocks. */
+  readonly pass: (ms: number) => void
+  /** Moves the wall clock alone, as an operator or NTP does. */
+  readonly step: (ms: number) => void
+  readonly lines: readonly string[]
+}
+
+export function testWorld({ start = Date.parse('2026-06-01T00:00:00Z') } = {}): TestWorld {
+  let wall = start
+  let monotonic = 1000
+  const lines: string[] = []
+  return {
+    now: () => wall,
+    monotonic: () => monotonic,
+    random: randomBytes,
+    log: openLog({ level: 'debug', write: line => void lines.push(line) }),
+    pass: ms => {
+      wall += ms
+      monotonic += ms
+    },
+    step: ms => {
+      wall += ms
+    },
+    lines,
+  }
+}
