@@ -48,6 +48,7 @@ export function keepConnections(server: Server, limits: ConnectionLimits): Conne
     const waiting = replies.get(socket) ?? new Set()
     replies.set(socket, waiting.add(outgoing))
     outgoing.once('close', () => waiting.delete(outgoing))
+    outgoing.on('error', () => {}) // what is written to a client that has left; `close` says so too
     if (waiting.size > AHEAD) socket.destroy()
   }
 

@@ -54,6 +54,7 @@ export function faultInHead({
 }
 
 function faultInFraming(headers: IncomingHttpHeaders, httpVersion: string): string | undefined {
+  if (httpVersion !== '1.1' && httpVersion !== '1.0') return 'the request is not HTTP/1.1' // to the parser a line without a version is 0.9
   if (httpVersion === '1.1' && headers.host === undefined) return 'the request has no Host header'
   if (headers.upgrade?.toLowerCase() === 'websocket') return 'connections are not upgraded here'
   const coding = headers['transfer-encoding']

@@ -20,10 +20,6 @@ import { remember } from './request_facts.ts'
 import type { Upstream } from './upstream.ts'
 import { acceptVaultVerbs } from './verbs.ts'
 
-export { forwardBuffered } from './forward_buffered.ts'
-export { bodyOf, canonicalPathOf, peerCertificateOf } from './request_facts.ts'
-export { openUpstream, type Upstream } from './upstream.ts'
-
 export type Limits = typeof DEFAULTS
 const DEFAULTS = {
   /** bytes of the request line and headers together */

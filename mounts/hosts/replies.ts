@@ -1,7 +1,7 @@
 import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http'
 import type { Socket } from 'node:net'
 
-const LINGER_MS = 1000
+const LINGER_MS = 500
 
 /** An error of the front door's own in Vault's shape. No message: an empty list, as Vault has for what is not there. */
 export function errorBody(message: string): string {
@@ -21,12 +21,17 @@ export function errorHeaders(status: number, body: string): string[] {
   return status === 503 ? [...headers, 'Retry-After', '1'] : headers
 }
 
-/** Answers with an error, or, when an answer is already on its way, cuts it off so that nobody takes it for whole. */
+const refused = new WeakSet<ServerResponse>()
+
+/** Answers with an error. The first one stands; an answer of another kind that is already on its way is cut off, so that nobody takes it
+ *  for whole. */
 export function replyError(outgoing: ServerResponse, status: number, message: string): void {
+  if (refused.has(outgoing)) return
   if (outgoing.headersSent || outgoing.destroyed) {
     outgoing.destroy()
     return
   }
+  refused.add(outgoing)
   const body = errorBody(message)
   const close = awaitsBody(outgoing.req) ? ['Connection', 'close'] : []
   outgoing.writeHead(status, [...errorHeaders(status, body), ...close])
@@ -45,10 +50,10 @@ export function replyErrorRaw(socket: Socket, status: number, message: string): 
 }
 
 /** Ends a reply. To close what the client still writes to would reset it, and the reply is lost on its way: so while it sends, it gets
- *  a second to stop. */
+ *  a moment to stop. */
 export function endReply(outgoing: ServerResponse, last?: string): void {
   const { req } = outgoing
-  if (!awaitsBody(req)) {
+  if (!awaitsBody(req) || req.socket.readableEnded) {
     outgoing.end(last)
     return
   }

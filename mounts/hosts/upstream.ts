@@ -101,10 +101,15 @@ export class UpstreamError extends Error {
   override readonly name = 'UpstreamError'
 }
 
-/** Destroys the request with an UpstreamError when it cannot connect, or when no reply begins in time. A body that moves buys time. */
+/** Ends the request with an UpstreamError when it cannot connect, or when no reply begins in time. A body that moves (`progress`) buys
+ *  time. The error may be heard twice. */
 function limit(request: http.ClientRequest, connectWithinMs: number, answerWithinMs: number): http.ClientRequest {
-  const late = (what: string, ms: number) => () =>
-    request.destroy(new UpstreamError(`Vault did not ${what} within ${ms / 1000} s`))
+  const late = (what: string, ms: number) => () => {
+    const error = new UpstreamError(`Vault did not ${what} within ${ms / 1000} s`)
+    request.destroy(error)
+    // Node tells one that waits for a free connection only when it gets one
+    if (!request.socket) request.emit('error', error)
+  }
   let timer = setTimeout(late('accept a connection', connectWithinMs), connectWithinMs)
   const stop = () => clearTimeout(timer)
   const connected = () => {

@@ -34,7 +34,7 @@ function watchLine(socket: Socket): Line {
   let held: Buffer = Buffer.alloc(0)
 
   function take(chunk: Buffer): boolean {
-    if (message.ended() && socket.readableLength === 0) message = newMessage()
+    if (message.ended()) message = newMessage()
     if (message.started()) return pass(chunk)
     held = held.length === 0 ? chunk : Buffer.concat([held, chunk])
     if (held.length < LENGTH && VERBS.some(name => `${name} `.startsWith(held.toString('latin1')))) return true

@@ -1,0 +1,104 @@
+import { describe, expect, onTestFinished, test } from 'vitest'
+import { forwardBuffered } from '../../../mounts/hosts/forward_buffered.ts'
+import { openUpstream, type UpstreamOptions } from '../../../mounts/hosts/upstream.ts'
+import { type Line, listenRaw } from './wire.ts'
+
+const REQUEST = {
+  method: 'POST',
+  target: '/v1/sys/mounts/a?b=c',
+  headers: ['Host', 'door.example'],
+  body: Buffer.from('{"type":"kv"}'),
+}
+
+/** Forwards to an upstream that does as told. */
+async function forward(
+  serve: (line: Line) => void,
+  request: Partial<typeof REQUEST> = {},
+  options: Partial<UpstreamOptions> = {},
+) {
+  const upstream = openUpstream({ url: await listenRaw(serve), ...options })
+  onTestFinished(upstream.close)
+  const reply = await forwardBuffered(upstream, { ...REQUEST, ...request })
+  return { ...reply, body: reply.body.toString('latin1') }
+}
+
+const answer = (reply: string) => (line: Line) => void line.socket.once('data', () => line.write(reply))
+
+test('sends and returns by the rules of what is passed on unread', async () => {
+  let seen = ''
+  const gone = ['Content-Length: 99', 'Expect: 100-continue', 'Accept-Encoding: gzip', 'Transfer-Encoding: chunked']
+  const hop = ['Connection: X-Hop', 'X-Hop: 1', 'X-Forwarded-For: 10.0.0.1']
+  const headers = ['Host: door.example', 'X-Vault-Token: s.a', ...gone, ...hop, 'X-Odd: b'].flatMap(header => header.split(': '))
+  const reply = await forward(
+    line => {
+      void line.until('}').then(text => {
+        seen = text
+        line.write(
+          'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nConnection: close, X-Hop\r\nX-Hop: 1\r\nContent-Length: 2\r\n\r\n{}',
+        )
+      })
+    },
+    { headers },
+  )
+  expect(reply).toEqual({ status: 200, headers: { 'content-type': 'application/json' }, body: '{}' })
+  expect(seen.split('\r\n')).toEqual([
+    'POST /v1/sys/mounts/a?b=c HTTP/1.1',
+    expect.stringMatching(/^Host: 127\.0\.0\.1:/),
+    'X-Vault-Token: s.a',
+    'X-Odd: b',
+    'Content-Length: 13',
+    'Connection: keep-alive',
+    '',
+    '{"type":"kv"}',
+  ])
+})
+
+test('a request and a reply without a body', async () => {
+  let seen = ''
+  const serve = (line: Line) => {
+    void line.until('\r\n\r\n').then(text => {
+      seen = text
+      line.write('HTTP/1.1 204 No Content\r\n\r\n')
+    })
+  }
+  expect(await forward(serve, { method: 'DELETE', body: Buffer.alloc(0) })).toEqual({ status: 204, headers: {}, body: '' })
+  expect(seen).not.toMatch(/content-length|transfer-encoding/i)
+})
+
+describe('no reply is a reply in Vault’s shape', () => {
+  const unavailable = (message: string) => ({
+    status: 503,
+    headers: { 'Content-Type': 'application/json', 'Cache-Control': 'no-store', 'Retry-After': '1' },
+    body: `{"errors":["${message}"]}\n`,
+  })
+
+  test.each([
+    [
+      'closes',
+      (line: Line) => void line.socket.once('data', () => line.socket.end()),
+      'Vault closed the connection before it answered',
+    ],
+    ['talks nonsense', answer('no\r\n\r\n'), 'Vault sent something that is not HTTP'],
+    [
+      'is cut off',
+      (line: Line) => void line.socket.once('data', () => line.socket.end('HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{')),
+      'Vault closed the connection before it answered',
+    ],
+    ['says nothing', () => {}, 'Vault did not answer within 0.2 s'],
+  ])('Vault %s', async (_, serve, message) => {
+    expect(await forward(serve, {}, { answerWithinMs: 200 })).toEqual(unavailable(message))
+  })
+
+  test('Vault is down', async () => {
+    expect(await forward(() => {}, {}, { url: 'http://127.0.0.1:9' })).toEqual(unavailable('Vault cannot be reached'))
+  })
+
+  test('Vault sends without end', async () => {
+    const endless = (line: Line) =>
+      void line.socket.once('data', () => {
+        line.write('HTTP/1.1 200 OK\r\nContent-Length: 40000000\r\n\r\n')
+        line.socket.write(Buffer.alloc(40_000_000))
+      })
+    expect(await forward(endless)).toEqual(unavailable('Vault sent more than can be kept'))
+  })
+})

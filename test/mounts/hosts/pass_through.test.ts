@@ -1,0 +1,506 @@
+import { createHash } from 'node:crypto'
+import { createServer as createTlsServer } from 'node:https'
+import { describe, expect, onTestFinished, test } from 'vitest'
+import type { Passed } from '../../../mounts/hosts/pass_through.ts'
+import { newAuthority } from './certificates.ts'
+import { listenHttp, openDoor } from './doors.ts'
+import { dial, type Line, listenRaw, requestText } from './wire.ts'
+
+const OK = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK'
+const head = (text: string) => text.slice(0, text.indexOf('\r\n\r\n'))
+const body = (text: string) => text.slice(text.indexOf('\r\n\r\n') + 4)
+
+/** An upstream that answers every request without a body with these bytes, and a door before it. */
+async function doorBefore(
+  reply: string,
+  options: Parameters<typeof openDoor>[0] = {},
+): Promise<{ line: Line; seen: () => string }> {
+  let seen = ''
+  const url = await listenRaw(line => {
+    line.socket.on('data', bytes => {
+      seen += bytes.toString('latin1')
+      if (seen.endsWith('\r\n\r\n')) line.write(reply)
+    })
+  })
+  const door = await openDoor({ ...options, upstream: { ...options.upstream, url } })
+  return { line: await dial(door.url), seen: () => seen }
+}
+
+/** An upstream that does as told with each connection, a door before it, and a connection to that. */
+async function doorBeforeRaw(serve: (line: Line) => void, options: Parameters<typeof openDoor>[0] = {}): Promise<Line> {
+  const url = await listenRaw(serve)
+  const door = await openDoor({ ...options, upstream: { ...options.upstream, url } })
+  return dial(door.url)
+}
+
+describe('what goes on to Vault', () => {
+  test('verb, path, query and headers as they came, to the authority of Vault', async () => {
+    const { line, seen } = await doorBefore(OK)
+    const headers = ['X-Vault-Token: s.a', 'x-vault-REQUEST: true', 'X-Vault-MFA: a', 'X-Vault-MFA: b', 'Accept: */*', 'X_Odd: 1']
+    line.write(requestText('LIST /v1/kv/a%20b?after=x&limit=%31', headers))
+    await line.until('\r\n\r\nOK')
+    expect(head(seen()).split('\r\n')).toEqual([
+      'LIST /v1/kv/a%20b?after=x&limit=%31 HTTP/1.1',
+      expect.stringMatching(/^Host: 127\.0\.0\.1:\d+$/),
+      ...headers,
+      'Content-Length: 0',
+      'Connection: keep-alive',
+    ])
+  })
+
+  test('nothing of this hop, and nothing that Vault might believe of a trusted peer', async () => {
+    const { line, seen } = await doorBefore(OK, { upstream: { strip: ['X-Our-Proxy-Says'] } })
+    const gone = [
+      'Connection: X-Named, close',
+      'X-Named: 1',
+      'Keep-Alive: timeout=5',
+      'Proxy-Connection: keep-alive',
+      'Proxy-Authorization: Basic x',
+      'TE: trailers',
+      'Trailer: X-Late',
+      'Forwarded: for=10.0.0.1',
+      'X-Forwarded-For: 10.0.0.1',
+      'X_Forwarded_For: 10.0.0.1',
+      'X-Real-IP: 10.0.0.1',
+      'Client-Cert: :MIIC:',
+      'Client-Cert-Chain: :MIIC:',
+      'X-Forwarded-Client-Cert: x',
+      'X-SSL-Client-Cert: x',
+      'X_SSL_CERT: x',
+      'x-our_proxy-SAYS: x',
+    ]
+    line.write(requestText('GET /v1/a', [...gone, 'X-Kept: 1']))
+    await line.until('\r\n\r\nOK')
+    expect(head(seen()).split('\r\n').slice(2)).toEqual(['X-Kept: 1', 'Connection: keep-alive'])
+  })
+
+  test('a client cannot name away what decides on whose behalf a request is', async () => {
+    const { line, seen } = await doorBefore(OK)
+    const kept = ['X-Vault-Token: s.a', 'X-Vault-Namespace: team', 'Authorization: Bearer s.a', 'Content-Type: application/json']
+    line.write(
+      requestText('GET /v1/a', ['Connection: X-Vault-Token, x-vault-namespace, Authorization, Content-Type, Host', ...kept]),
+    )
+    await line.until('\r\n\r\nOK')
+    for (const header of [...kept, 'Host: ']) expect(head(seen())).toContain(header)
+  })
+
+  test.each([
+    ['GET', []],
+    ['HEAD', []],
+    ['DELETE', []],
+    ['OPTIONS', []],
+    ['POST', ['Content-Length: 0']],
+    ['PUT', ['Content-Length: 0']],
+    ['PATCH', ['Content-Length: 0']],
+    ['LIST', ['Content-Length: 0']],
+    ['HELP', ['Content-Length: 0']],
+  ])('%s without a body has none at Vault either', async (verb, framing) => {
+    const { line, seen } = await doorBefore(OK)
+    line.write(requestText(`${verb} /v1/a`))
+    await line.until('200 OK')
+    expect(head(seen()).split('\r\n').slice(2)).toEqual([...framing, 'Connection: keep-alive'])
+    expect(body(seen())).toBe('')
+  })
+
+  test('a namespace that is not the root makes every path Vault’s', async () => {
+    const { line, seen } = await doorBefore(OK)
+    for (const namespace of ['team', 'team/', 'a/b', 'roots'])
+      line.write(requestText('GET /v1/own/a', [`X-Vault-Namespace: ${namespace}`]))
+    await line.until(/(?:OK.*){8}/s)
+    expect(seen().match(/GET \/v1\/own\/a/g)).toHaveLength(4)
+    const root = await dial((await openDoor()).url)
+    for (const namespace of ['', '/', 'root', 'root/', '/root/']) {
+      root.write(
+        requestText(`GET /v1/own/${encodeURIComponent(`<${namespace}>`).replaceAll('%2F', '-')}`, [
+          `X-Vault-Namespace: ${namespace}`,
+        ]),
+      )
+      await root.until(`<${namespace.replaceAll('/', '-')}>`)
+    }
+  })
+})
+
+describe('what comes back', () => {
+  test('status, reason and headers as Vault sent them, without those of its hop', async () => {
+    const reply = [
+      'HTTP/1.1 472 Disaster Recovery',
+      'content-TYPE: application/json',
+      'Set-Cookie: a=1',
+      'Set-Cookie: b=2',
+      'Date: Thu, 01 Jan 1970 00:00:00 GMT',
+      'Connection: close, X-Hop',
+      'X-Hop: 1',
+      'Keep-Alive: timeout=1',
+      'Content-Length: 2',
+      '',
+      '{}',
+    ]
+    const { line } = await doorBefore(reply.join('\r\n'))
+    line.write(requestText('GET /v1/a'))
+    const text = await line.until('\r\n\r\n{}')
+    expect(head(text).split('\r\n')).toEqual([
+      'HTTP/1.1 472 Disaster Recovery',
+      'content-TYPE: application/json',
+      'Set-Cookie: a=1',
+      'Set-Cookie: b=2',
+      'Date: Thu, 01 Jan 1970 00:00:00 GMT',
+      'Content-Length: 2',
+      'Connection: keep-alive',
+      'Keep-Alive: timeout=65',
+    ])
+  })
+
+  test('a redirect is not followed, and one to Vault itself leads to us', async () => {
+    const table = [
+      ['http://VAULT/v1/a?b=c', '/v1/a?b=c'],
+      ['http://leader.example:8200/v1/a', 'http://leader.example:8200/v1/a'],
+      ['https://VAULT/v1/a', 'https://VAULT/v1/a'],
+      ['/ui/', '/ui/'],
+    ] as const
+    for (const [sent, wanted] of table) {
+      const line = await doorBeforeRaw(upstream => {
+        const own = `127.0.0.1:${upstream.socket.localPort}`
+        const location = sent.replace('VAULT', own)
+        upstream.socket.on('data', () =>
+          upstream.write(`HTTP/1.1 307 Temporary Redirect\r\nLocation: ${location}\r\nContent-Length: 0\r\n\r\n`),
+        )
+      })
+      line.write(requestText('GET /v1/a'))
+      const text = await line.until('\r\n\r\n')
+      expect(text).toMatch(/^HTTP\/1\.1 307 /)
+      expect(text).toMatch(new RegExp(`Location: ${wanted.replace('VAULT', '127\\.0\\.0\\.1:\\d+').replaceAll('?', '\\?')}\r\n`))
+    }
+  })
+
+  test.each([
+    ['HEAD', 'HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n', 'Content-Length: 50'],
+    ['HEAD', 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n', 'Date'],
+    ['GET', 'HTTP/1.1 204 No Content\r\n\r\n', 'Date'],
+    ['GET', 'HTTP/1.1 304 Not Modified\r\nETag: "a"\r\n\r\n', 'ETag: "a"'],
+  ])('%s and a reply without a body leave the connection usable', async (verb, reply, header) => {
+    const { line } = await doorBefore(reply)
+    for (const times of [1, 2]) {
+      line.write(requestText(`${verb} /v1/a`))
+      const text = await line.until(new RegExp(`(?:HTTP/1\\.1 .*?\\r\\n\\r\\n){${times}}$`, 's'))
+      expect(text).toContain(header)
+      expect(body(text).startsWith(times === 1 ? '' : 'HTTP/1.1')).toBe(true)
+    }
+  })
+
+  test('trailers', async () => {
+    const { line } = await doorBefore(
+      'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n2\r\nOK\r\n0\r\nX-Sum: abc\r\n\r\n',
+    )
+    line.write(requestText('GET /v1/a'))
+    expect(body(await line.until('X-Sum: abc\r\n\r\n'))).toBe('2\r\nOK\r\n0\r\nX-Sum: abc\r\n\r\n')
+  })
+
+  test('a stream flows: its head at once, each piece as it comes', async () => {
+    let vault: Line | undefined
+    const line = await doorBeforeRaw(upstream => {
+      vault = upstream
+      upstream.socket.on('data', () => upstream.write('HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n'))
+    })
+    line.write(requestText('GET /v1/sys/monitor?log_level=debug'))
+    await line.until(/^HTTP\/1\.1 200 .*\r\n\r\n/s)
+    for (const word of ['one', 'two']) {
+      vault?.write(`3\r\n${word}\r\n`)
+      await line.until(`3\r\n${word}\r\n`)
+    }
+  })
+
+  test('an interim reply only to who asked for one', async () => {
+    const asked = await doorBefore('HTTP/1.1 100 Continue\r\n\r\n')
+    asked.line.write(requestText('POST /v1/a', ['Expect: 100-continue', 'Content-Length: 2']))
+    expect(await asked.line.until('\r\n\r\n')).toBe('HTTP/1.1 100 Continue\r\n\r\n')
+    expect(body(asked.seen())).toBe('')
+    expect(asked.seen()).toContain('Expect: 100-continue')
+    const unasked = await doorBefore(`HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n${OK}`)
+    unasked.line.write(requestText('GET /v1/a'))
+    expect(await unasked.line.until('\r\n\r\nOK')).toMatch(/^HTTP\/1\.1 200 /)
+  })
+
+  test('a refusal instead of the 100 that a client waits for', async () => {
+    const { line, seen } = await doorBefore('HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n')
+    line.write(requestText('POST /v1/a', ['Expect: 100-continue', 'Content-Length: 2000000']))
+    expect(await line.closed).toMatch(/^HTTP\/1\.1 413 /)
+    expect(body(seen())).toBe('')
+  })
+})
+
+describe('bodies', () => {
+  const MANY = 32 * 2 ** 20
+
+  test.each(['counted', 'chunked'])('32 MiB up and as many down, %s', async framing => {
+    const hash = createHash('sha256')
+    const url = await listenHttp((incoming, outgoing) => {
+      incoming.on('data', piece => hash.update(piece))
+      incoming.on('end', () => outgoing.end(Buffer.alloc(MANY, 'y')))
+    })
+    const door = await openDoor({ upstream: { url } })
+    const whole = Buffer.alloc(MANY, 'x')
+    const reply = await fetch(`${door.url}/v1/sys/storage/raft/snapshot`, {
+      method: 'POST',
+      body: framing === 'counted' ? whole : ReadableStream.from([whole.subarray(0, MANY / 2), whole.subarray(MANY / 2)]),
+      duplex: 'half',
+    })
+    const down = Buffer.from(await reply.arrayBuffer())
+    expect(hash.digest('hex')).toBe(createHash('sha256').update(whole).digest('hex'))
+    expect(down.equals(Buffer.alloc(MANY, 'y'))).toBe(true)
+  })
+
+  /** Resolves when a count has not changed for a while: that nothing moves any more is no event. */
+  async function stillness(count: () => number): Promise<number> {
+    for (let last = -1; ; ) {
+      if (count() > 0 && count() === last) return last
+      last = count()
+      await new Promise(resolve => setTimeout(resolve, 200))
+    }
+  }
+
+  test('Vault that does not read slows the client down: nothing is kept here', async () => {
+    const line = await doorBeforeRaw(upstream => void upstream.socket.pause())
+    line.write(requestText('POST /v1/a', [`Content-Length: ${MANY}`]))
+    const block = Buffer.alloc(64 * 1024)
+    let taken = 0
+    const more = () => {
+      while (line.socket.writableLength === 0 && taken < MANY) {
+        taken += block.length
+        line.socket.write(block, more)
+      }
+    }
+    more()
+    expect(await stillness(() => taken)).toBeLessThan(MANY / 2) // what the kernel's four buffers hold, and little more
+  })
+
+  test('a client that does not read slows Vault down: nothing is kept here', async () => {
+    let sent = 0
+    const url = await listenHttp((_, outgoing) => {
+      const more = () => {
+        while (sent < MANY) {
+          sent += 65_536
+          if (!outgoing.write(Buffer.alloc(65_536))) return
+        }
+        outgoing.end()
+      }
+      outgoing.on('drain', more)
+      more()
+    })
+    const door = await openDoor({ upstream: { url } })
+    const line = await dial(door.url)
+    line.socket.pause()
+    line.write(requestText('GET /v1/a'))
+    expect(await stillness(() => sent)).toBeLessThan(MANY / 2)
+    line.socket.resume()
+    await new Promise<void>(resolve => line.socket.on('data', () => sent >= MANY && resolve()))
+  })
+
+  test('a reply that comes before the end of the upload arrives whole', async () => {
+    const line = await doorBeforeRaw(upstream => {
+      upstream.socket.once('data', () => {
+        upstream.write('HTTP/1.1 413 Too Large\r\nContent-Length: 4\r\n\r\nlots')
+        upstream.socket.end()
+      })
+    })
+    line.write(requestText('POST /v1/a', ['Content-Length: 50000000'], 'x'.repeat(100_000)))
+    await line.until('\r\n\r\nlots')
+    line.write('x'.repeat(100_000))
+    expect(await line.closed).toMatch(/^HTTP\/1\.1 413 .*\r\n\r\nlots$/s)
+  })
+})
+
+describe('whoever leaves takes the other along', () => {
+  test('a client that leaves while it waits', async () => {
+    const left = Promise.withResolvers<void>()
+    const passed = Promise.withResolvers<Passed>()
+    const line = await doorBeforeRaw(
+      upstream => {
+        upstream.socket.once('data', () => line.socket.destroy())
+        upstream.socket.once('close', left.resolve)
+      },
+      { onPassThrough: passed.resolve },
+    )
+    line.write(requestText('GET /v1/a'))
+    await left.promise
+    expect(await passed.promise).toMatchObject({ method: 'GET', status: 0, whole: false })
+  })
+
+  test('a client that leaves within its upload', async () => {
+    const left = Promise.withResolvers<string>()
+    const line = await doorBeforeRaw(upstream => {
+      upstream.socket.once('data', () => line.socket.destroy())
+      void upstream.closed.then(left.resolve)
+    })
+    line.write(requestText('POST /v1/a', ['Transfer-Encoding: chunked'], '3\r\nabc\r\n'))
+    expect(await left.promise).not.toContain('0\r\n\r\n')
+  })
+
+  test('a client that leaves a stream', async () => {
+    const left = Promise.withResolvers<void>()
+    const line = await doorBeforeRaw(upstream => {
+      upstream.socket.once('data', () => upstream.write('HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n'))
+      upstream.socket.once('close', left.resolve)
+    })
+    line.write(requestText('GET /v1/sys/monitor'))
+    await line.until('one')
+    line.socket.destroy()
+    await left.promise
+  })
+
+  test.each([
+    ['a counted reply', 'Content-Length: 10\r\n\r\nhalf'],
+    ['a chunked reply', 'Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n'],
+  ])('Vault that leaves within %s: nobody takes the half for the whole', async (_, rest) => {
+    for (const leave of ['end', 'resetAndDestroy'] as const) {
+      const passed = Promise.withResolvers<Passed>()
+      const line = await doorBeforeRaw(
+        upstream => {
+          upstream.socket.once('data', () => upstream.write(`HTTP/1.1 200 OK\r\n${rest}`))
+          void line.until('half').then(() => upstream.socket[leave]())
+        },
+        { onPassThrough: passed.resolve },
+      )
+      line.write(requestText('GET /v1/a'))
+      const text = await line.closed
+      expect(text).toContain('half')
+      expect(text).not.toContain('0\r\n\r\n')
+      expect(await passed.promise).toMatchObject({ status: 200, whole: false })
+    }
+  })
+})
+
+describe('no reply: 503 and a sentence, in time', () => {
+  const unavailable = (message: string) =>
+    new RegExp(`^HTTP/1\\.1 503 .*Retry-After: 1\\r\\n.*\\r\\n\\r\\n\\{"errors":\\["${message}"\\]\\}\\n$`, 's')
+
+  test('Vault is down', async () => {
+    const line = await dial((await openDoor()).url)
+    line.write(requestText('GET /v1/a'))
+    expect(await line.until('errors')).toMatch(unavailable('Vault cannot be reached'))
+    line.write(requestText('GET /v1/own/a'))
+    await line.until('200 OK') // and the connection goes on
+  })
+
+  test('Vault is down when an upload comes', async () => {
+    const line = await dial((await openDoor()).url)
+    line.write(requestText('POST /v1/a', ['Content-Length: 1000000'], 'x'.repeat(1000)))
+    const text = await line.closed
+    expect(text).toMatch(unavailable('Vault cannot be reached'))
+    expect(text).toContain('Connection: close')
+  })
+
+  test('no connection comes about', async () => {
+    // one connection is all there may be, and somebody else has it
+    const url = await listenRaw(() => {})
+    const door = await openDoor({ upstream: { url, connections: 1, connectWithinMs: 200 } })
+    const [first, second] = [await dial(door.url), await dial(door.url)]
+    first.write(requestText('GET /v1/a'))
+    second.write(requestText('GET /v1/b'))
+    const late = await Promise.race([first.until('503'), second.until('503')])
+    expect(late).toMatch(unavailable('Vault did not accept a connection within 0\\.2 s'))
+  })
+
+  test('TLS never comes about', async () => {
+    const url = (await listenRaw(() => {})).replace('http:', 'https:')
+    const line = await dial((await openDoor({ upstream: { url, connectWithinMs: 200 } })).url)
+    line.write(requestText('GET /v1/a'))
+    expect(await line.until('errors')).toMatch(unavailable('Vault did not accept a connection within 0\\.2 s'))
+  })
+
+  test('Vault takes the request and says nothing', async () => {
+    const line = await doorBeforeRaw(() => {}, { upstream: { answerWithinMs: 200 } })
+    line.write(requestText('GET /v1/a'))
+    expect(await line.until('errors')).toMatch(unavailable('Vault did not answer within 0\\.2 s'))
+  })
+
+  test('an upload that moves buys time, a stream has no limit', async () => {
+    const line = await doorBeforeRaw(upstream => void upstream.until('end of it').then(() => upstream.write(OK)), {
+      upstream: { answerWithinMs: 300 },
+    })
+    line.write(requestText('POST /v1/a', ['Content-Length: 109']))
+    for (let at = 0; at < 10; at += 1) {
+      await new Promise(resolve => setTimeout(resolve, 60)) // the pace of a slow client
+      line.write('x'.repeat(10))
+    }
+    line.write('end of it')
+    await line.until('\r\n\r\nOK')
+
+    const endless = await doorBeforeRaw(upstream => void setTimeout(() => upstream.write(OK), 600), {
+      upstream: { answerWithinMs: 100 },
+    })
+    endless.write(requestText('GET /v1/sys/monitor'))
+    expect(await endless.until('\r\n\r\n')).toMatch(/^HTTP\/1\.1 200 /)
+  })
+
+  test.each([
+    ['closes', (line: Line) => line.socket.end(), 'Vault closed the connection before it answered'],
+    ['resets', (line: Line) => line.socket.resetAndDestroy(), 'Vault closed the connection before it answered'],
+    ['talks nonsense', (line: Line) => line.write('SSH-2.0-OpenSSH_9.2\r\n\r\n'), 'Vault sent something that is not HTTP'],
+    [
+      'sends two lengths',
+      (line: Line) => line.write(`HTTP/1.1 200 OK\r\nContent-Length: 1\r\n${OK.slice(17)}`),
+      'Vault sent something that is not HTTP',
+    ],
+    [
+      'sends a head without end',
+      (line: Line) => line.write(`HTTP/1.1 200 OK\r\nX: ${'a'.repeat(200_000)}`),
+      'Vault sent something that is not HTTP',
+    ],
+  ])('Vault %s', async (_, act, message) => {
+    const passed = Promise.withResolvers<Passed>()
+    const line = await doorBeforeRaw(upstream => upstream.socket.once('data', () => act(upstream)), {
+      onPassThrough: passed.resolve,
+    })
+    line.write(requestText('GET /v1/a'))
+    expect(await line.until('errors')).toMatch(unavailable(message))
+    expect(await passed.promise).toMatchObject({ status: 503, whole: true, failure: message })
+  })
+
+  test('what was sent once is not sent again', async () => {
+    let requests = 0
+    const line = await doorBeforeRaw(upstream => {
+      upstream.socket.on('data', () => {
+        requests += 1
+        if (requests === 1) upstream.write(OK)
+        else upstream.socket.resetAndDestroy() // a kept connection that dies under its second request
+      })
+    })
+    line.write(requestText('GET /v1/database/creds/a'))
+    await line.until('\r\n\r\nOK')
+    line.write(requestText('GET /v1/database/creds/a'))
+    await line.until('503')
+    expect(requests).toBe(2)
+  })
+
+  test('Vault is back: so are we', async () => {
+    let broken = true
+    const line = await doorBeforeRaw(upstream =>
+      upstream.socket.on('data', () => (broken ? upstream.socket.destroy() : upstream.write(OK))),
+    )
+    line.write(requestText('GET /v1/a'))
+    await line.until('503')
+    broken = false
+    line.write(requestText('GET /v1/a'))
+    await line.until('\r\n\r\nOK')
+  })
+})
+
+describe('Vault behind TLS', () => {
+  test('is who its certificate says, or there is no connection', async () => {
+    const [ours, theirs] = await Promise.all([newAuthority('ours'), newAuthority('theirs')])
+    const server = createTlsServer(await ours.issue('localhost'), (_, outgoing) => outgoing.end('secret'))
+    await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+    onTestFinished(() => {
+      server.close()
+      server.closeAllConnections()
+    })
+    const url = `https://127.0.0.1:${(server.address() as { port: number }).port}`
+    const through = async (ca: string | undefined, to = url) =>
+      (await fetch(`${(await openDoor({ upstream: { url: to, ca } })).url}/v1/a`)).text()
+    const none = '{"errors":["no trusted connection to Vault can be made"]}\n'
+    expect(await through(ours.ca)).toBe('secret')
+    expect(await through(theirs.ca)).toBe(none)
+    expect(await through(undefined)).toBe(none)
+    expect(await through(ours.ca, url.replace('127.0.0.1', '127.0.0.2'))).toMatch(/Vault cannot be reached/)
+  })
+})
