@@ -41,7 +41,7 @@ export async function deliver(mode: Mode, content: string, directories: readonly
 }
 
 /** of the descriptors that are not stdin, stdout and stderr */
-export const FIRST = 3
+const FIRST = 3
 
 /** mkdtemp makes it for its owner alone, 0700. */
 async function privateFolder(directories: readonly string[]): Promise<string> {

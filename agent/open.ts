@@ -40,7 +40,7 @@ export function lazyTpm(world: World, options: TpmOptions & { readonly deadline:
 }
 
 /** @throws AgentError of `file` */
-export async function readText(path: string): Promise<string> {
+async function readText(path: string): Promise<string> {
   return (await readBytes(path)).toString('utf8')
 }
 

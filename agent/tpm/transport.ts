@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Channel, Kind } from './channel.ts'
+import { commandCodes } from './codes.ts'
 import { fault } from './errors.ts'
 import { rc } from './response_codes.ts'
 import * as kinds from './transports/index.ts'
@@ -27,8 +28,8 @@ const HEADER = 10
 /** Commands that the TPM may ask for again without having begun them (Part 3, 5.2 Command Header Validation and following). */
 const AGAIN: readonly number[] = [rc.RETRY, rc.YIELDED, rc.TESTING]
 const PAUSES_MS = [20, 40, 80, 160, 320, 640, 1280, 2560]
-/** TPM2_CreatePrimary and TPM2_Create: a discrete TPM looks for RSA primes for tens of seconds. */
-const SLOW: readonly number[] = [0x131, 0x153]
+/** A discrete TPM looks for RSA primes for tens of seconds. */
+const SLOW: readonly number[] = [commandCodes.CreatePrimary, commandCodes.Create]
 const SLOW_FACTOR = 6
 
 /** Every way to reach a TPM, by the scheme that begins its address. */
@@ -55,7 +56,7 @@ export async function openTransport(spec: string, options: TransportOptions = {}
 }
 
 /** What `--tpm` takes, for messages and help. */
-export function forms(): string {
+function forms(): string {
   return [...transports.values()].map(kind => kind.form).join(', ')
 }
 

@@ -96,6 +96,15 @@ describe('PCRs', () => {
     expect((await readPcrs(tpm, { sha256: [16] })).sha256?.[16]).toEqual(after)
   })
 
+  test('that were not asked for are no progress', async () => {
+    const { tpm, wire, ...rest } = await recorded()
+    await using _ = rest
+    await readPcrs(tpm, { sha256: [9] })
+    const nine = wire.responses.at(-1) ?? Buffer.alloc(0)
+    wire.tamper = () => nine
+    await expect(readPcrs(tpm, { sha256: [0] })).rejects.toMatchObject({ symbol: 'MISSING' })
+  })
+
   test('of a bank that is not allocated are missing, aloud', async () => {
     await using tpm = await openTpm(swtpm)
     await expect(readPcrs(tpm, { sha384: [0] })).rejects.toMatchObject({

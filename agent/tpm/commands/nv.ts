@@ -1,5 +1,6 @@
 import { handle, type Reader, Writer } from '#attestation'
 import type { Authorization } from '../authorization.ts'
+import { fault } from '../errors.ts'
 import { password } from '../password.ts'
 import { type Entity, entity, type Tpm } from '../tpm.ts'
 import { nvBufferMax } from './state.ts'
@@ -31,14 +32,16 @@ export async function readNv(tpm: Tpm, index: NvIndex, authorize: () => Authoriz
   return Buffer.concat(pieces)
 }
 
-function readPiece(tpm: Tpm, index: NvIndex, offset: number, size: number, authorization: Authorization): Promise<Buffer> {
-  return tpm.run({
+async function readPiece(tpm: Tpm, index: NvIndex, offset: number, size: number, authorization: Authorization): Promise<Buffer> {
+  const piece = await tpm.run({
     name: 'NV_Read',
     handles: [index.attributes & AUTHREAD ? index : entity(handle.OWNER), index],
     authorizations: [authorization],
     parameters: new Writer().u16(size).u16(offset).done(),
     read: reader => Buffer.from(reader.sized()),
   })
+  if (piece.length !== size) throw fault('MALFORMED', `the TPM gave ${piece.length} bytes of NV memory, wanted ${size}`)
+  return piece
 }
 
 /** TPM2B_NV_PUBLIC: size, nvIndex, nameAlg, attributes, authPolicy, dataSize. */

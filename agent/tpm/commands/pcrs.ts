@@ -86,9 +86,10 @@ async function readOnce(tpm: Tpm, selection: Selection): Promise<PcrValues | und
     const part = await readPart(tpm, left)
     counter ??= part.counter
     if (part.counter !== counter) return undefined
-    if (part.values.length === 0) throw fault('MISSING', `the TPM has no PCRs ${JSON.stringify(left)}; is the bank allocated?`)
     for (const { bank, pcr, digest } of part.values) values[bank] = { ...values[bank], [pcr]: digest }
-    left = without(left, values)
+    const next = without(left, values)
+    if (count(next) === count(left)) throw fault('MISSING', `the TPM has no PCRs ${JSON.stringify(left)}; is the bank allocated?`)
+    left = next
   }
   return values
 }
