@@ -1,5 +1,6 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { promisify } from 'node:util'
 import { answerOf, type FakeState, newState, type TokenOptions } from './vault_state.ts'
 
 /** What a real Vault will not do, or not when a test wants it. */
@@ -42,6 +43,8 @@ export type FakeVault = AsyncDisposable & {
   /** asked before each answer */
   fault: (asked: Asked) => Fault | undefined
   readonly asked: readonly Asked[]
+  /** sockets that are open now */
+  readonly connections: () => Promise<number>
   /** A new token; without `allow` it may do everything. */
   readonly token: (options?: TokenOptions) => string
   readonly revoke: (token: string) => void
@@ -58,6 +61,7 @@ export async function startFakeVault(): Promise<FakeVault> {
     state,
     fault: () => undefined,
     asked,
+    connections: promisify(server.getConnections.bind(server)),
     token: state.token,
     revoke: token => void state.tokens.delete(token),
     [Symbol.asyncDispose]: async () => {
