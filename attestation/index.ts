@@ -10,6 +10,7 @@ export { type Bank, banks, type ReferenceSet, type ReferenceValues, type Selecti
 export { type Hierarchy, hierarchies, qualifiedNameOf } from './qualified_name.ts'
 export { authenticate, type Expected, type QuoteClaims, type QuoteEvidence, verifyQuote } from './quote.ts'
 export { type Family, type Refusal, refusals } from './refusals.ts'
+export { refusalsTable } from './refusals_table.ts'
 export { type BankSelection, type Clock, parseQuote, type Quote } from './tpm2/attest.ts'
 export { parse, Reader, Writer } from './tpm2/bytes.ts'
 export { alg, attestType, attribute, type Curve, curves, GENERATED, type Hash, handle, hashes, hashOf } from './tpm2/constants.ts'

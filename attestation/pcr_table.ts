@@ -2,7 +2,7 @@ import { type Hash, hashes } from './tpm2/constants.ts'
 import { accept, type Rejection, reject, type Verdict } from './verdict.ts'
 
 /** The text of a table is refused above this many characters; 24 PCRs in all four banks have about 9000. */
-export const PCR_TABLE_LIMIT = 16384
+const PCR_TABLE_LIMIT = 16384
 
 /** PCR values as the attester read them: worth nothing until they hash to a signed digest. */
 export type PcrTable = ReadonlyMap<Hash, PcrBank>

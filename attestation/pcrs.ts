@@ -78,8 +78,14 @@ function masked(selection: readonly { bank: string; mask: number }[], bank: stri
   return selection.find(one => one.bank === bank)?.mask
 }
 
+/** @throws RangeError when what was asked for is no PCR: that is our own mistake */
 function maskOf(indices: readonly number[]): number {
-  return indices.reduce((mask, index) => mask | (1 << index), 0)
+  let mask = 0
+  for (const index of indices) {
+    if (!Number.isInteger(index) || index < 0 || index > 23) throw new RangeError(`there is no PCR ${index}`)
+    mask |= 1 << index
+  }
+  return mask
 }
 
 /** The lowest bit that is set. */

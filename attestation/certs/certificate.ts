@@ -15,7 +15,7 @@ import { accept, reject, type Verdict } from '../verdict.ts'
 import { namesOf, sequenceLength } from './der.ts'
 
 /** A certificate is refused above this many bytes, padding included. */
-export const CERTIFICATE_LIMIT = 8192
+const CERTIFICATE_LIMIT = 8192
 
 /** An X.509 certificate, read twice: by node:crypto for keys and signatures, by pkijs for what node:crypto does not show. */
 export type Certificate = {

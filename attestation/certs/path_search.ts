@@ -5,7 +5,7 @@ import { namesOf } from './der.ts'
 export type Path = readonly [Certificate, Certificate, ...Certificate[]]
 
 /** The most certificates in a path, paths that are judged, and signatures that are verified to find them. */
-export const limit = { path: 6, paths: 8, signatures: 64 }
+const limit = { path: 6, paths: 8, signatures: 64 }
 
 /**
  * Every chain of names and signatures from a certificate to an anchor, shortest detour first: whether it is a valid path is for

@@ -4,7 +4,7 @@ import { parse, type Reader } from './bytes.ts'
 import { alg, type Curve, curves, type Hash, hashes, hashOf } from './constants.ts'
 
 /** TPMT_PUBLIC is refused above this many bytes; the largest key accepted, RSA-4096, needs about 600. */
-export const PUBLIC_LIMIT = 2048
+const PUBLIC_LIMIT = 2048
 const RSA_BITS_LIMIT = 4096
 const DEFAULT_EXPONENT = 65537
 

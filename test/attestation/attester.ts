@@ -118,7 +118,7 @@ export type Attest = {
 export type Selected = { readonly bank: number; readonly pcrs: readonly number[]; readonly octets?: number }
 
 /** TPMS_ATTEST */
-export function encodeAttest(attest: Attest): Buffer {
+function encodeAttest(attest: Attest): Buffer {
   const { magic, type, qualifiedSigner, extraData, clock, resetCount, restartCount, safe, firmwareVersion, selection } = attest
   const writer = new Writer().u32(magic).u16(type).sized(qualifiedSigner).sized(extraData)
   writer.u32(Number(clock >> 32n)).u32(Number(clock & 0xffffffffn))

@@ -116,7 +116,7 @@ const ordinary = {
 }
 
 /** RSASSA-PSS with this hash for everything (RFC 4055 3.1). */
-export function pssAlgorithm(hash: 'sha1' | 'sha256'): Buffer {
+function pssAlgorithm(hash: 'sha1' | 'sha256'): Buffer {
   const digest = sequence(oid(hash === 'sha1' ? '1.3.14.3.2.26' : '2.16.840.1.101.3.4.2.1'), Buffer.of(5, 0))
   const mask = sequence(oid('1.2.840.113549.1.1.8'), digest)
   const salt = integer(hash === 'sha1' ? 20 : 32)
@@ -124,7 +124,7 @@ export function pssAlgorithm(hash: 'sha1' | 'sha256'): Buffer {
 }
 
 /** A certificate over these fields, signed by this key. */
-export function certify(
+function certify(
   signer: KeyObject,
   fields: Partial<Fields> & Pick<Fields, 'issuer' | 'subject' | 'spki' | 'extensions'>,
 ): Buffer {

@@ -202,6 +202,12 @@ describe('values that a reset leaves', () => {
   }
 })
 
+describe('our own mistakes', () => {
+  test.each([24, -1, 0.5, Number.NaN])('asking for PCR %d throws', pcr => {
+    expect(() => judge({ expected: { selection: { sha256: [pcr] } } })).toThrow('there is no PCR')
+  })
+})
+
 describe('order', () => {
   test('banks are hashed as they are listed', () => {
     const value = Buffer.alloc(48, 1)

@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { type Refusal, refusals } from '#attestation'
+import { type Refusal, refusals, refusalsTable } from '#attestation'
 import { outcome } from './attester.ts'
 import { provocations } from './provocations.ts'
 
@@ -26,6 +26,11 @@ describe.each(Object.entries(provocations))('%s', (verifier, { file, refusals: w
 })
 
 describe('the table of refusals', () => {
+  test('is in the README', () => {
+    const readme = readFileSync(join(floor, 'README.md'), 'utf8')
+    expect(/<!-- refusals:start -->\n([^]*)<!-- refusals:end -->/.exec(readme)?.[1]).toBe(refusalsTable())
+  })
+
   /** Nothing here reads revocation lists yet. */
   const elsewhere = ['REVOKED']
 
