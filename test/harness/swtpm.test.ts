@@ -1,5 +1,6 @@
 import { X509Certificate } from 'node:crypto'
-import { readFile, rm } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
@@ -58,7 +59,7 @@ function clockIn(attest: Buffer): { resetCount: number; safe: number } {
   return { resetCount: attest.readUInt32BE(clock + 8), safe: attest.readUInt8(clock + 16) }
 }
 
-test('a TPM ends with the process that started it, even when that one is killed', async () => {
+test('a TPM and its files end with the process that started it, even when that one is killed', async () => {
   const harness = join(import.meta.dirname, 'swtpm.ts')
   const options = JSON.stringify({ authority: await createAuthority() })
   const begin = `const { startSwtpm } = await import(${JSON.stringify(harness)}); const tpm = await startSwtpm(${options})`
@@ -69,7 +70,7 @@ test('a TPM ends with the process that started it, even when that one is killed'
   await child.stop('SIGKILL')
   await until('the TPM to end', async () => !(await runs(pid)))
   expect(await accepts(socketPath)).toBe(false)
-  await rm(directory, { recursive: true })
+  await until('its files to be gone', async () => !existsSync(directory))
 })
 
 /** What has ended and was not yet waited for has no command line any more. */

@@ -1,11 +1,11 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { createPublicKey } from 'node:crypto'
 import { once } from 'node:events'
-import { rmSync } from 'node:fs'
 import { mkdir, mkdtemp, open, readFile, rm, writeFile } from 'node:fs/promises'
-import { connect, createServer, type NetConnectOpts } from 'node:net'
+import { connect, createServer, type NetConnectOpts, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type { Writable } from 'node:stream'
 import { setTimeout as pause } from 'node:timers/promises'
 import { promisify } from 'node:util'
 
@@ -82,26 +82,26 @@ function sharedAuthority(): Promise<string> {
   return shared
 }
 
-const scratched = new Set<string>()
-
-/** A private folder that is gone when the process has ended, unless the process was killed. */
+/** A private folder that is gone when the process has ended, however it ends. */
 async function scratch(prefix: string): Promise<string> {
-  if (scratched.size === 0) process.once('exit', discardAll)
   const directory = await mkdtemp(join(tmpdir(), prefix))
-  scratched.add(directory)
+  janitor ??= startJanitor()
+  janitor.write(`${directory}\n`)
   return directory
 }
 
-async function discard(directory: string): Promise<void> {
-  await rm(directory, GONE)
-  scratched.delete(directory)
-}
+const discard = (directory: string): Promise<void> => rm(directory, { recursive: true, force: true })
 
-function discardAll(): void {
-  for (const directory of scratched) rmSync(directory, GONE)
-}
+let janitor: Writable | undefined
 
-const GONE = { recursive: true, force: true }
+/** A shell that reads the names of folders, and removes them when the pipe closes: exit handlers do not run in a process that is killed, as test runners do with their workers. */
+function startJanitor(): Writable {
+  const script = 'while read -r folder; do set -- "$@" "$folder"; done; rm -rf -- "$@"'
+  const child = spawn('sh', ['-c', script, 'janitor'], { stdio: ['pipe', 'ignore', 'ignore'], detached: true })
+  child.unref()
+  ;(child.stdin as Socket).unref()
+  return child.stdin
+}
 
 type Place = {
   readonly spec: string
