@@ -47,7 +47,7 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
   const vault = openVault({ ...options.vault, observe: metrics.upstream })
   const session = await openSession(vault, options.approle, world)
   const own = openOwn(vault, session, world.log)
-  const store = openStore(own, places.kv)
+  const store = openStore(own, places.kv, world.monotonic)
   const [audit, mounts] = await Promise.all([openLog(options, store), openMountTable(own, store, onTableError(world))])
   const signer = openSigner(own, places.transit, world.monotonic)
   const authority = openAuthority(vault, own, world.monotonic)

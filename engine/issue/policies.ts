@@ -1,3 +1,4 @@
+import { BrokerError } from '../errors.ts'
 import { parseFields } from '../fields.ts'
 import type { Mount } from '../mount_table.ts'
 import { type Compiled, compile } from '../policy/index.ts'
@@ -18,7 +19,10 @@ export function openPolicies(settings: IssueSettings, monotonic: () => number): 
   const load = async (mount: Mount): Promise<Compiled> => {
     const [names, config] = await Promise.all([settings.policy.list(mount.id), settings.config.fresh(mount.id, CONFIG)])
     const records = await Promise.all(names.map(async name => ({ name, record: await settings.policy.fresh(mount.id, name) })))
-    const texts = records.flatMap(({ name, record }) => (record ? [{ name, text: record.policy }] : []))
+    const gone = records.find(({ record }) => !record)
+    // the one that is not seen may be the one that forbids
+    if (gone) throw new BrokerError('unavailable', `the policy ${gone.name} is listed but cannot be read: try again`)
+    const texts = records.map(({ name, record }) => ({ name, text: record?.policy ?? '' }))
     return compile(texts, (config ?? parseFields(configFields, {}).values).actions)
   }
   return {

@@ -1,6 +1,6 @@
 import { LRUCache } from 'lru-cache'
 import { BrokerError } from '../errors.ts'
-import { absent } from './client.ts'
+import { absent, type VaultReply } from './client.ts'
 import { isConflict, type OwnVault } from './own.ts'
 
 export type Kept<T> = { readonly value: T; readonly version: number }
@@ -23,15 +23,16 @@ export const FRESH_MS = 5_000
 const MAX_KEPT = 10_000
 
 /** State in a KV v2 mount, read through a small cache with one flight per path. */
-export function openStore(vault: OwnVault, mount: string): Store {
-  const cache = new LRUCache<string, { kept: Kept<unknown> | undefined }>({ max: MAX_KEPT, ttl: FRESH_MS })
+export function openStore(vault: OwnVault, mount: string, monotonic: () => number): Store {
+  const clock = { perf: { now: monotonic }, ttlResolution: 0 }
+  const cache = new LRUCache<string, { kept: Kept<unknown> | undefined }>({ max: MAX_KEPT, ttl: FRESH_MS, ...clock })
   const flights = new Map<string, Promise<Kept<unknown> | undefined>>()
   let writes = 0
 
   const fetch = async (path: string): Promise<Kept<unknown> | undefined> => {
     const before = writes
     const reply = await absent(vault.read(`${mount}/data/${path}`))
-    const kept = keptOf(reply?.data)
+    const kept = reply && keptOf(path, reply.data)
     // what was read while something was written may be from before the write: good for this reader, not for the next
     if (writes === before) cache.set(path, { kept })
     return kept
@@ -72,10 +73,12 @@ export function openStore(vault: OwnVault, mount: string): Store {
   }
 }
 
-function keptOf(data: Readonly<Record<string, unknown>> | null | undefined): Kept<unknown> | undefined {
+/** What cannot be read is not absent: a rule that is there and is not seen would be a hole. */
+function keptOf(path: string, data: VaultReply['data']): Kept<unknown> {
   const inner = data?.['data'] as { value?: unknown } | null | undefined
   const version = (data?.['metadata'] as { version?: unknown } | undefined)?.version
-  if (!inner || typeof version !== 'number') return undefined
+  if (inner?.value === undefined || typeof version !== 'number')
+    throw new BrokerError('unavailable', `the record ${path} cannot be read`)
   return { value: inner.value, version }
 }
 

@@ -1,17 +1,7 @@
-import { createDecipheriv, createHash, createHmac, privateDecrypt, randomBytes, randomUUID } from 'node:crypto'
-import { admitAk, admitEk, alg, attestType, GENERATED, type Hierarchy, qualifiedNameOf, Reader } from '#attestation'
+import { createDecipheriv, createHmac, privateDecrypt, randomUUID } from 'node:crypto'
+import { admitAk, admitEk, Reader } from '#attestation'
 import { kdfa } from '../../attestation/tpm2/kdf.ts'
-import {
-  type Attest,
-  encodeAttest,
-  type FakeKey,
-  makeAk,
-  PCRS,
-  pairOf,
-  pcrValue,
-  signAs,
-  unwrap,
-} from '../attestation/attester.ts'
+import { type Attest, answer, type FakeKey, makeAk, PCRS, pairOf, pcrValue, unwrap } from '../attestation/attester.ts'
 import { type Ca, certifyEk, makeCa, named } from '../attestation/certificates.ts'
 import { ekAreaOf } from '../attestation/endorsed.ts'
 
@@ -70,32 +60,12 @@ export function fakeMachine({
     },
     quote: (extraData, changes = {}) => {
       clock += 1n
-      const attest = encodeAttest({ ...quoteOf(akName, clock), extraData, ...changes })
-      const values = changes.selection ? {} : REFERENCE
+      const { attest, signature, pcrs } = answer(ak, { extraData, clock, ...changes }).evidence
       return {
-        attest: attest.toString('base64'),
-        signature: signAs(ak, attest).toString('base64'),
-        pcrs: JSON.stringify(values),
+        attest: Buffer.from(attest).toString('base64'),
+        signature: Buffer.from(signature).toString('base64'),
+        pcrs,
       }
     },
-  }
-}
-
-function quoteOf(akName: Buffer, clock: bigint): Attest {
-  return {
-    magic: GENERATED,
-    type: attestType.QUOTE,
-    qualifiedSigner: qualifiedNameOf('endorsement' satisfies Hierarchy, akName),
-    extraData: randomBytes(32),
-    clock,
-    resetCount: 7,
-    restartCount: 2,
-    safe: 1,
-    firmwareVersion: '2024012500120000',
-    selection: [{ bank: alg.SHA256, pcrs: PCRS }],
-    pcrDigest: createHash('sha256')
-      .update(Buffer.concat(PCRS.map(pcr => pcrValue(pcr))))
-      .digest(),
-    tail: Buffer.alloc(0),
   }
 }

@@ -17,6 +17,8 @@ export type Fault =
   | 'endless'
   /** the true answer is done and lost on its way back */
   | 'lost'
+  /** the true answer of now, later */
+  | { readonly after: Promise<unknown> }
   | Answer
 
 export type Answer = {
@@ -77,7 +79,11 @@ async function answer(vault: FakeVault, asked: Asked[], incoming: IncomingMessag
   asked.push(one)
   const fault = vault.fault(one)
   if (fault === 'hang') return
-  if (typeof fault === 'object') send(outgoing, fault)
+  if (typeof fault === 'object' && 'after' in fault) {
+    const now = answerOf(vault.state, one)
+    await fault.after
+    give(outgoing, undefined, now)
+  } else if (typeof fault === 'object') send(outgoing, fault)
   else if (fault === 'reset') outgoing.destroy()
   else give(outgoing, fault, answerOf(vault.state, one))
 }
@@ -100,7 +106,7 @@ function send(outgoing: ServerResponse, { status, body, text, headers = {} }: An
 }
 
 /** The true answer, or what a fault makes of it. */
-function give(outgoing: ServerResponse, fault: Exclude<Fault, Answer> | undefined, { status, body }: Answer): void {
+function give(outgoing: ServerResponse, fault: Exclude<Fault, object> | undefined, { status, body }: Answer): void {
   const text = body === undefined ? '' : JSON.stringify(body)
   if (fault === undefined) send(outgoing, { status, text })
   else if (fault === 'truncated') send(outgoing, { status, text: text.slice(0, -1) })
@@ -108,7 +114,7 @@ function give(outgoing: ServerResponse, fault: Exclude<Fault, Answer> | undefine
   else spoil(outgoing, fault, status, text)
 }
 
-function spoil(outgoing: ServerResponse, fault: Exclude<Fault, Answer>, status: number, text: string): void {
+function spoil(outgoing: ServerResponse, fault: Exclude<Fault, object>, status: number, text: string): void {
   outgoing.writeHead(status, fault === 'reset in the body' ? { 'Content-Length': text.length } : {})
   outgoing.write(text.slice(0, text.length / 2))
   if (fault === 'reset in the body') setImmediate(() => outgoing.destroy())
