@@ -5,7 +5,7 @@ import { DEFAULT_ADDRESS, DEFAULT_TPM } from './defaults.ts'
 import { exits } from './exits.ts'
 import { akKinds, ekKinds } from './kinds.ts'
 import { leave } from './leave.ts'
-import type { CredsOptions, DpopOptions, EnrollOptions, ExecOptions, LoginOptions } from './options.ts'
+import type { CredsOptions, DpopOptions, EnrollOptions, ExecOptions, LoginOptions, PcrsOptions } from './options.ts'
 import { transports } from './tpm/transport.ts'
 import type { World } from './world.ts'
 
@@ -13,7 +13,14 @@ type Actions = typeof import('./run.ts')
 
 /** `assay agent`: the machine's side of Assay. What an action needs is loaded when it runs. */
 export function agentCommand(world: World = processWorld()): Command {
-  const commands = [enrollCommand(world), loginCommand(world), credsCommand(world), execCommand(world), dpopCommand(world)]
+  const commands = [
+    enrollCommand(world),
+    loginCommand(world),
+    credsCommand(world),
+    execCommand(world),
+    dpopCommand(world),
+    pcrsCommand(world),
+  ]
   const agent = new Command('agent').description("the machine's side: attest with its TPM, log in, ask for credentials")
   for (const command of commands) agent.addCommand(command.addHelpText('after', `\n${exitHelp()}`))
   return agent.addHelpText('after', `\n${transportHelp()}\n\n${exitHelp()}`)
@@ -81,6 +88,15 @@ function execCommand(world: World): Command {
   return command.action((role: string, words: string[], options: ExecOptions) =>
     act(world, actions => actions.runExec(world, role, words, options)),
   )
+}
+
+function pcrsCommand(world: World): Command {
+  const command = new Command('pcrs')
+    .description('print PCR values of this machine as reference values: what `vault write auth/MOUNT/reference/NAME -` takes')
+    .addOption(deadlineOption())
+    .addOption(new Option('--bank <bank>', 'PCR bank').choices(['sha256', 'sha384', 'sha512']).default('sha256'))
+    .option('--pcr <number>', 'PCR from 0 to 23; repeatable (default: 0 to 7)', collectPcr, [])
+  return withTpm(command).action((options: PcrsOptions) => act(world, actions => actions.runPcrs(world, options)))
 }
 
 function dpopCommand(world: World): Command {
@@ -192,4 +208,9 @@ function variable(value: string): string {
 
 function wanted(what: string): never {
   throw new InvalidArgumentError(`wanted ${what}`)
+}
+
+function collectPcr(value: string, sofar: readonly number[]): number[] {
+  if (!/^(?:1?\d|2[0-3])$/.test(value)) wanted('a number from 0 to 23')
+  return [...sofar, Number(value)]
 }

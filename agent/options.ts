@@ -42,3 +42,8 @@ export type AskOptions = CommonOptions &
 export type CredsOptions = AskOptions & PrintOptions
 export type ExecOptions = AskOptions & { readonly json?: true; readonly fd: number; readonly env?: string }
 export type DpopOptions = TpmOptions & { readonly deadline: number; readonly credentialFile?: string; readonly nonce?: string }
+export type PcrsOptions = TpmOptions & {
+  readonly deadline: number
+  readonly bank: 'sha256' | 'sha384' | 'sha512'
+  readonly pcr: readonly number[]
+}

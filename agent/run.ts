@@ -4,7 +4,16 @@ import { exec } from './exec.ts'
 import { AgentError, exits } from './exits.ts'
 import { creds, enroll, type Issued, type LoggedIn, login, present, type Service } from './flow.ts'
 import { type LazyTpm, lazyTpm, openService, readBytes } from './open.ts'
-import type { AskOptions, CredsOptions, DpopOptions, EnrollOptions, ExecOptions, LoginOptions, PrintOptions } from './options.ts'
+import type {
+  AskOptions,
+  CredsOptions,
+  DpopOptions,
+  EnrollOptions,
+  ExecOptions,
+  LoginOptions,
+  PcrsOptions,
+  PrintOptions,
+} from './options.ts'
 import { cellOf, loginRows, tableOf } from './print.ts'
 import { readSecret, writeSecret } from './secret_file.ts'
 import { TpmError } from './tpm/errors.ts'
@@ -67,6 +76,18 @@ export async function runDpop(world: World, method: string, url: string, options
   const attester = await tpm.attester()
   const { nonce } = options
   world.out(`${await attester.dpopProof({ htm: method, htu: url, ...bound, ...present({ nonce }) })}\n`)
+  return exits.ok.code
+}
+
+const BOOT_PCRS = [0, 1, 2, 3, 4, 5, 6, 7]
+
+/** What an operator writes as reference values: one JSON document, the values as a quote has them. */
+export async function runPcrs(world: World, options: PcrsOptions): Promise<number> {
+  await using tpm = lazyTpm(world, options)
+  const attester = await tpm.attester()
+  const selection = { [options.bank]: options.pcr.length > 0 ? options.pcr : BOOT_PCRS }
+  const { pcrs } = await attester.quote(selection, world.random(32))
+  world.out(`${JSON.stringify({ pcrs: JSON.parse(pcrs) })}\n`)
   return exits.ok.code
 }
 

@@ -1,7 +1,8 @@
-import { type EkCertificate, type ProfileRules, readEkCertificate, type TpmSpecification } from './certs/ek_certificate.ts'
+import type { EkCertificate, ProfileRules } from './certs/ek_certificate.ts'
 import { type MakerRules, makerFault } from './certs/makers.ts'
-import { type Trust, validatePath } from './certs/path.ts'
+import type { Trust } from './certs/path.ts'
 import type { Path } from './certs/path_search.ts'
+import type { TpmSpecification } from './certs/tpm_specification.ts'
 import { sharesPrime } from './certs/weak_keys.ts'
 import { admitEk, type EkKind, type EndorsementKey } from './endorsement.ts'
 import { spkiOf } from './tpm2/public.ts'
@@ -52,6 +53,7 @@ export async function verifyEk(evidence: EkEvidence, rules: EkRules): Promise<Ve
   if (rules.ekTypes?.includes(ek.value.kind) === false)
     return reject('EK_TEMPLATE', `an endorsement key of kind ${ek.value.kind}`)
   if (evidence.certificate.length === 0) return reject('NO_EK_CERT', 'the certificate is empty')
+  const { readEkCertificate, validatePath } = await certificates()
   const read = readEkCertificate(evidence.certificate, rules)
   if (!read.ok) return read
   if (!read.value.spki.equals(spkiOf(ek.value.public))) return reject('EK_MISMATCH', `the certificate is not for ${ek.value.id}`)
@@ -61,6 +63,12 @@ export async function verifyEk(evidence: EkEvidence, rules: EkRules): Promise<Ve
   if (!path.ok) return path
   const fault = makerFault(read.value, namesOfCas(path.value), rules)
   return fault === undefined ? accept(verified(ek.value, read.value, path.value)) : reject('MAKER_MISMATCH', fault)
+}
+
+/** What reads certificates takes a tenth of a second to load, and whoever only quotes or verifies quotes never needs it. */
+async function certificates() {
+  const [{ readEkCertificate }, { validatePath }] = await Promise.all([import('./certs/ek_certificate.ts'), import('./certs/path.ts')])
+  return { readEkCertificate, validatePath }
 }
 
 function isShared({ public: area }: EndorsementKey, { enrolledModuli = [] }: EkRules): boolean {

@@ -2,6 +2,7 @@ import type { AttributeTypeAndValue } from 'pkijs'
 import type { Refusal } from '../refusals.ts'
 import { accept, reject, type Verdict } from '../verdict.ts'
 import { type Certificate, extension, publicKeyOf, readCertificate, valueIn } from './certificate.ts'
+import { readTpmSpecification, type TpmSpecification } from './tpm_specification.ts'
 
 /** What a TPM maker certifies of a TPM (TCG EK Credential Profile, 3.2). */
 export type EkCertificate = {
@@ -15,7 +16,6 @@ export type EkCertificate = {
   /** tpmSpecification, where it has one: which TPM library it claims to implement */
   readonly specification?: TpmSpecification
 }
-export type TpmSpecification = { readonly family: string; readonly level: number; readonly revision: number }
 
 export type ProfileRules = {
   /** wants what real certificates at times lack: an AKI, and the keyUsage that fits the kind of key */
@@ -120,21 +120,13 @@ function identityIn(certificate: Certificate): Pick<EkCertificate, 'manufacturer
   return { manufacturer: `id:${manufacturer.slice(3).toUpperCase()}`, model, version }
 }
 
-/** tcg-at-tpmSpecification: SEQUENCE { family UTF8String, level INTEGER, revision INTEGER } */
+/** tcg-at-tpmSpecification */
 const SPECIFICATION = '2.23.133.2.16'
 
-/** A claim that decides nothing: what cannot be read is left out. */
 function specificationIn(certificate: Certificate): Pick<EkCertificate, 'specification'> {
   const found = valueIn(certificate, extension.subjectDirectoryAttributes)?.attributes.find(({ type }) => type === SPECIFICATION)
-  const [family, level, revision] = found?.values[0]?.valueBlock?.value ?? []
-  const specification = {
-    family: family?.valueBlock?.value,
-    level: level?.valueBlock?.valueDec,
-    revision: revision?.valueBlock?.valueDec,
-  }
-  const readable =
-    typeof specification.family === 'string' && Number.isInteger(specification.level) && Number.isInteger(specification.revision)
-  return readable ? { specification } : {}
+  const specification = found?.values[0] && readTpmSpecification(found.values[0].toBER())
+  return specification ? { specification } : {}
 }
 
 function isPositive(integer: Uint8Array): boolean {

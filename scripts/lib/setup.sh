@@ -9,7 +9,7 @@ root=$(cd "${BASH_SOURCE[0]%/*}/../.." && pwd)
 debian_packages=(swtpm swtpm-tools tpm2-tools libtss2-tctildr0 openssl)
 node_major=24
 vault_version=1.21.2
-cache="${XDG_CACHE_HOME:-$HOME/.cache}/assay"
+cache="${XDG_CACHE_HOME:-${HOME:-$(getent passwd "$(id -u)" | cut -d: -f6)}/.cache}/assay"
 
 say() { printf '%s\n' "$@" >&2; }
 fail() { say "$@"; exit 1; }

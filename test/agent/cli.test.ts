@@ -109,6 +109,16 @@ describe('login', () => {
   })
 })
 
+describe('pcrs', () => {
+  test('prints reference values of the PCRs that are named, else of 0 to 7', async () => {
+    const two = await agent(env, 'pcrs', '--pcr', '0', '--pcr', '16')
+    const zero = '0'.repeat(64)
+    expect(JSON.parse(two.out)).toEqual({ pcrs: { sha256: { 0: zero, 16: zero } } })
+    const { pcrs } = JSON.parse((await agent(env, 'pcrs')).out) as { pcrs: { sha256: object } }
+    expect(Object.keys(pcrs.sha256)).toEqual(['0', '1', '2', '3', '4', '5', '6', '7'])
+  })
+})
+
 describe('creds', () => {
   const ask = ['--role', 'web', '--plugin', 'ci', '--action', 'deploy', '--scope', 'a', '--scope', 'b']
 
@@ -264,6 +274,7 @@ describe('the program', () => {
     [['exec', 'r', '--fd', '2', '--', 'true']],
     [['exec', 'r', '--env', 'a b', '--', 'true']],
     [['exec', 'r', '--env', 'A', '--fd', '4', '--', 'true']],
+    [['pcrs', '--pcr', '24']],
     [['nonsense']],
   ])('%j is a usage error: 1, and nothing on stdout', async args => {
     expect(await assay(args)).toMatchObject({ code: exits.usage.code, stdout: '' })
