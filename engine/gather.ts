@@ -1,7 +1,9 @@
+import { BrokerError } from './errors.ts'
+
 /**
  * Answers many askers with one call, without ever answering from before the question: those who ask while a call is under way
  * wait together for the next one. So a decision is never older than the request that it is for, and a busy broker asks Vault
- * once for many.
+ * once for many. A service that does not answer those who asked does not let those wait who came after: they hear the same.
  */
 export function gather<Item, Answer>(
   call: (items: readonly Item[]) => Promise<readonly Answer[]>,
@@ -17,7 +19,8 @@ export function gather<Item, Answer>(
       if (answers.length !== batch.length) throw new Error('a gathered call answered for another number of items')
       for (const [index, asker] of batch.entries()) asker.resolve(answers[index] as Answer)
     } catch (error) {
-      for (const asker of batch) asker.rejectWith(error)
+      const others = error instanceof BrokerError && error.code === 'unavailable' ? waiting.splice(0) : []
+      for (const asker of [...batch, ...others]) asker.rejectWith(error)
     }
   }
 

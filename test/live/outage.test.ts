@@ -1,0 +1,157 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import type { Attester } from '../../agent/attester.ts'
+import { until } from '../harness/process.ts'
+import type { Swtpm } from '../harness/swtpm.ts'
+import type { Reply } from '../harness/vault.ts'
+import {
+  ask,
+  auditOf,
+  configureAuth,
+  configureBroker,
+  done,
+  enrol,
+  logIn,
+  machine,
+  openWorld,
+  serviceOf,
+  type World,
+  withheld,
+  withheldLogin,
+} from './world.ts'
+
+// Vault sealed, paused or gone: 503 with a sentence within the deadline, nothing issued, and it goes on by itself afterwards.
+
+const DEADLINE_MS = 2000
+const SLACK_MS = 500
+
+let world: World
+let attester: Attester
+let token: string
+/** what was issued to us, logins included */
+let given = 1
+beforeAll(async () => {
+  world = await openWorld({ tpms: [{}] })
+  const [tpm] = world.tpms as [Swtpm]
+  attester = await machine(tpm)
+  await configureAuth(world, tpm, attester)
+  await configureBroker(world)
+  await enrol(service(), tpm, attester)
+  token = await logIn(service(), attester)
+})
+afterAll(async () => {
+  await attester?.close()
+  await world?.[Symbol.asyncDispose]()
+})
+
+const service = () => serviceOf(world.door.address)
+const ASKED = { plugin: 'kubernetes', action: 'deploy', scope: ['apps:read'] }
+const creds = (as = token) => ask(world.door.address, 'POST', 'broker/creds/deploy', { body: ASKED, token: as })
+const issued = async () => (await auditOf(world.door.auditFile)).filter(one => one['result'] === 'issued').length
+
+/** Requests of every kind that were made ready before. */
+async function prepared(): Promise<Readonly<Record<string, () => Promise<Reply>>>> {
+  const [{ body: login }, { body: challenge }] = [
+    await withheldLogin(service(), attester),
+    await withheld(service(), /challenge$/, held => logIn(held, attester)),
+  ]
+  return {
+    creds: () => creds(),
+    login: () => ask(world.door.address, 'POST', 'auth/tpm-quote/login', { body: login }),
+    'a challenge for a role that nobody asked for': () =>
+      ask(world.door.address, 'POST', 'auth/tpm-quote/challenge', { body: { ...challenge, role: `r${Date.now()}` } }),
+    'a write': () => world.api('POST', 'broker/config', { actions: 'deploy,delete' }),
+    'a mount': () => world.api('POST', 'sys/mounts/another', { type: 'broker' }),
+    'a list of mounts': () => world.api('GET', 'sys/mounts'),
+  }
+}
+
+async function unavailable(asked: Readonly<Record<string, () => Promise<Reply>>>, sentence: RegExp): Promise<void> {
+  const answers = Object.entries(asked).map(async ([what, go]) => {
+    const began = performance.now()
+    const { status, body } = await go()
+    return {
+      what,
+      status,
+      errors: (body as { errors: string[] }).errors,
+      inTime: performance.now() - began < DEADLINE_MS + SLACK_MS,
+    }
+  })
+  for (const answer of await Promise.all(answers))
+    expect(answer).toEqual({ what: answer.what, status: 503, errors: [expect.stringMatching(sentence)], inTime: true })
+}
+
+/** Goes on, and nothing was issued but what we got. */
+async function recovered(): Promise<void> {
+  await until('a credential', async () => (await creds()).status === 200)
+  expect(await logIn(service(), attester)).toMatch(/^hvs\./)
+  given += 2
+  await until('the outcomes', async () => (await issued()) === given)
+  expect((await fetch(`${world.door.address}/readyz`)).status).toBe(200)
+}
+
+async function ready(): Promise<object> {
+  const reply = await fetch(`${world.door.address}/readyz`)
+  return { status: reply.status, ...((await reply.json()) as object) }
+}
+
+test('sealed', async () => {
+  const asked = await prepared()
+  await world.vault.seal()
+  await unavailable(asked, /sealed/i)
+  expect(await ready()).toMatchObject({ status: 503, ready: false, checks: { vault: false, audit: true } })
+  await world.vault.unseal()
+  await recovered()
+})
+
+describe('paused', () => {
+  const paused = async (during: () => Promise<void>) => {
+    process.kill(world.vault.pid, 'SIGSTOP')
+    try {
+      await during()
+    } finally {
+      process.kill(world.vault.pid, 'SIGCONT')
+    }
+  }
+
+  test('each answer comes within the deadline', async () => {
+    const asked = await prepared()
+    await paused(() => unavailable(asked, /did not answer in time|did not answer within/))
+    await recovered()
+  })
+
+  test('also for those who ask while others are waiting already', async () => {
+    await paused(async () => {
+      const began = performance.now()
+      const waves = Array.from({ length: 6 }, async (_, wave) => {
+        await until('its turn', async () => performance.now() - began > wave * 300)
+        await unavailable({ creds, [`wave ${wave}`]: creds }, /did not answer/)
+      })
+      await Promise.all(waves)
+    })
+    await recovered()
+  })
+})
+
+test('its own token is taken away: it logs in again', async () => {
+  const { body } = await world.vault.api('LIST', 'auth/token/accessors')
+  for (const accessor of body.data.keys as string[]) {
+    const { data } = (await world.vault.api('POST', 'auth/token/lookup-accessor', { accessor })).body as {
+      data: { path: string }
+    }
+    if (data.path === 'auth/approle/login') await done(world.vault.api('POST', 'auth/token/revoke-accessor', { accessor }))
+  }
+  const { status, body: said } = await creds()
+  expect({ status, said: JSON.stringify(said) }).toEqual(
+    status === 200 ? expect.anything() : { status: 503, said: expect.stringMatching(/log(s|ged) in/) as string },
+  )
+  await recovered()
+})
+
+test('gone', async () => {
+  const asked = await prepared()
+  process.kill(world.vault.pid, 'SIGKILL')
+  await unavailable(asked, /did not answer|cannot be reached|closed the connection/)
+  const text = world.door.server.output() + JSON.stringify(await auditOf(world.door.auditFile))
+  expect(text).not.toContain(token)
+  expect(text).not.toMatch(/eyJ[\w-]+\./)
+})
