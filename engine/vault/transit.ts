@@ -1,4 +1,4 @@
-import { createPublicKey } from 'node:crypto'
+import { createPublicKey, type webcrypto } from 'node:crypto'
 import { BrokerError } from '../errors.ts'
 import { gatherBy } from '../gather.ts'
 import { absent } from './client.ts'
@@ -94,8 +94,8 @@ async function signBatch(
   return results.map(result => signatureOf(result, version))
 }
 
-function signatureOf(result: { signature?: unknown }, version: number): Buffer {
-  const [scheme, signedBy, value] = String(result.signature).split(':')
+function signatureOf(result: { signature?: unknown } | null, version: number): Buffer {
+  const [scheme, signedBy, value] = String(result?.signature).split(':')
   const signature = Buffer.from(value ?? '', 'base64url')
   if (scheme !== 'vault' || signedBy !== `v${version}` || signature.length !== 64) {
     throw new BrokerError('unavailable', 'transit did not sign with the version that was asked for')
@@ -109,7 +109,7 @@ function keyOf(name: string, data: Readonly<Record<string, unknown>> | null | un
   if (data['exportable'] !== false || data['allow_plaintext_backup'] !== false) {
     throw new BrokerError('unavailable', `the transit key ${name} can be exported: it will not be used`)
   }
-  const versions = Object.entries(data['keys'] as Record<string, { public_key: string; creation_time: string }>)
+  const versions = Object.entries((data['keys'] ?? {}) as Record<string, { public_key: string; creation_time: string }>)
     .map(([version, one]) => versionOf(name, Number(version), one))
     .sort((a, b) => a.version - b.version)
   const latest = versions.at(-1)
@@ -119,8 +119,8 @@ function keyOf(name: string, data: Readonly<Record<string, unknown>> | null | un
 }
 
 function versionOf(name: string, version: number, one: { public_key: string; creation_time: string }): KeyVersion {
-  const { x, y } = createPublicKey(one.public_key).export({ format: 'jwk' })
-  if (x === undefined || y === undefined)
+  const { crv, x, y } = jwkOf(one.public_key)
+  if (crv !== 'P-256' || x === undefined || y === undefined)
     throw new BrokerError('unavailable', `version ${version} of the transit key ${name} is not on P-256`)
   return {
     version,
@@ -128,5 +128,13 @@ function versionOf(name: string, version: number, one: { public_key: string; cre
     createdAt: one.creation_time,
     publicPem: one.public_key,
     jwk: { kty: 'EC', crv: 'P-256', x, y },
+  }
+}
+
+function jwkOf(pem: string): webcrypto.JsonWebKey {
+  try {
+    return createPublicKey(pem).export({ format: 'jwk' })
+  } catch {
+    return {}
   }
 }
