@@ -67,7 +67,10 @@ export async function verifyEk(evidence: EkEvidence, rules: EkRules): Promise<Ve
 
 /** What reads certificates takes a tenth of a second to load, and whoever only quotes or verifies quotes never needs it. */
 async function certificates() {
-  const [{ readEkCertificate }, { validatePath }] = await Promise.all([import('./certs/ek_certificate.ts'), import('./certs/path.ts')])
+  const [{ readEkCertificate }, { validatePath }] = await Promise.all([
+    import('./certs/ek_certificate.ts'),
+    import('./certs/path.ts'),
+  ])
   return { readEkCertificate, validatePath }
 }
 
