@@ -14,7 +14,7 @@ export type Parts = AsyncDisposable & {
 }
 export type Machine = { readonly tpm: Swtpm; readonly attester: Attester; readonly service: flow.Service }
 
-export const AUDIENCE = 'https://api.example.com'
+const AUDIENCE = 'https://api.example.com'
 
 export async function startParts(vault: Vault, machines: number): Promise<Parts> {
   const [door, tpms] = await Promise.all([

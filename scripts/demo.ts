@@ -173,7 +173,7 @@ async function present(party: RelyingParty, tpm: Swtpm, token: string): Promise<
   await using attester = await machine(tpm)
   const claims = await party.accept(token, await attester.dpopProof({ ...PRESENTED_AT, ath: athOf(token) }))
   so(
-    `a stock OIDC library accepts it by discovery and JWKS: sub ${claims['sub']}, scope ${claims['scope']}`,
+    `a stock OIDC library accepts it by discovery and JWKS: sub ${String(claims['sub'])}, scope ${String(claims['scope'])}`,
     claims['scope'] === 'apps:write',
   )
   const stolen = await party.accept(token).then(
@@ -296,7 +296,7 @@ async function rotate(door: Assay, tpm: Swtpm, party: RelyingParty, before: stri
   so('transit has a new version of the key', code === 0, stderr)
   const kids = await party.kids()
   const kidOf = (jwt: string) => (JSON.parse(Buffer.from(jwt.split('.')[0] ?? '', 'base64url').toString()) as { kid: string }).kid
-  so('the JWKS has both keys', kids.length === 2 && kids.includes(kidOf(before)), kids)
+  so('the JWKS has both keys', kids.length === 2 && kids.includes(kidOf(before)), kids.join(' '))
   await using attester = await machine(tpm)
   const claims = await party.accept(before, await attester.dpopProof({ ...PRESENTED_AT, ath: athOf(before) }))
   so('the token from before the rotation still verifies', claims['scope'] === 'apps:write')

@@ -22,7 +22,7 @@ const RANDOM = 16
 const DIGEST = 16
 const TAG = 32
 const BODY = OWNER + EXPIRES + RANDOM + 3 * DIGEST
-export const CHALLENGE_BYTES = BODY + TAG
+const CHALLENGE_BYTES = BODY + TAG
 
 export function openChallenges(world: World): Challenges {
   const owner = world.random(OWNER)

@@ -72,7 +72,7 @@ export type AttestSettings = {
 }
 
 /** `config` is a collection of one record with this name. */
-export const CONFIG = 'config'
+const CONFIG = 'config'
 export type AttestConfig = Values<typeof configFields>
 
 /** A mount that was never configured is as the fields say. */
@@ -122,7 +122,7 @@ export function anchorsOf(pem: string): readonly Buffer[] {
   return found.map((one, index) => readCertificate(one, index + 1).raw)
 }
 
-export function readCertificate(pem: string, place: number): X509Certificate {
+function readCertificate(pem: string, place: number): X509Certificate {
   try {
     return new X509Certificate(pem)
   } catch (error) {

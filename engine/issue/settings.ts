@@ -7,7 +7,7 @@ import type { Store } from '../vault/store.ts'
 
 /** No credential lives longer than this, whatever is configured. */
 export const CEILING_SECONDS = 3600
-export const DEFAULT_SECONDS = 900
+const DEFAULT_SECONDS = 900
 
 /** What an operator configures on a `broker` mount. */
 export const configFields = {

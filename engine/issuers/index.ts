@@ -3,4 +3,4 @@ import { jwt } from './jwt.ts'
 
 /** Every issuer, by the name that a role gives. */
 export const issuers: Readonly<Record<string, Issuer>> = { jwt }
-export type { Credential, Grant, Issuer, IssuerPorts } from './issuer.ts'
+export type { Credential, Grant, Issuer } from './issuer.ts'

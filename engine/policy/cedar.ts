@@ -33,7 +33,7 @@ export const decider = new Instance()
 
 /** A new instance each time: the module keeps its state in module scope, so it must be evaluated again.
  *  The `require` is new too, because it remembers what it loaded and would keep old instances alive. */
-export function loadCedar(): Cedar {
+function loadCedar(): Cedar {
   const require = createRequire(import.meta.url)
   delete require.cache[require.resolve('@cedar-policy/cedar-wasm/nodejs')]
   return require('@cedar-policy/cedar-wasm/nodejs') as Cedar

@@ -9,9 +9,9 @@ export type Admission =
   | { readonly ok: false; readonly code: 'POLICY_ERROR' | 'POLICY_DENIED'; readonly error: string }
 
 /** Longest text in a request, in UTF-16 units. */
-export const MAX_TEXT = 1024
+const MAX_TEXT = 1024
 /** Most members of a set in a request. */
-export const MAX_MEMBERS = 256
+const MAX_MEMBERS = 256
 /** Ages are rounded up to this many seconds, so that a decision can be reused for as long; a limit in whole tens stays exact. */
 const AGE_STEP_SECONDS = 10
 

@@ -17,7 +17,7 @@ export const PLACES: Places = { transit: 'transit', kv: 'assay', approle: 'appro
 type Rule = { readonly path: string; readonly capabilities: readonly string[]; readonly why: string }
 
 /** Everything that the running service may do at Vault. It may neither create tokens nor export a key. */
-export const rules = (places: Places): readonly Rule[] => [
+const rules = (places: Places): readonly Rule[] => [
   { path: `${places.kv}/data/*`, capabilities: ['create', 'read', 'update'], why: 'durable state' },
   { path: `${places.kv}/metadata/*`, capabilities: ['list', 'delete'], why: 'lists and deletion of durable state' },
   {

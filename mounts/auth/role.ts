@@ -3,7 +3,7 @@ import { collection } from '../records.ts'
 import { type Path, path, type Request } from '../table.ts'
 
 /** Vault's own parameters of a role: they belong to the `jwt` role behind ours, and Vault alone keeps and checks them. */
-export const tokenFields = {
+const tokenFields = {
   token_policies: list('Policies of the tokens.'),
   token_ttl: text('Life of the tokens.'),
   token_max_ttl: text('Longest life of the tokens.'),

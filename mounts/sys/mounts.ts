@@ -31,7 +31,7 @@ export type SysRow = {
 }
 
 /** Which of Vault's paths we answer, change on the way, or add to. Everything else of `sys/` passes through untouched. */
-export const sysRows: readonly SysRow[] = [
+const sysRows: readonly SysRow[] = [
   { methods: ['GET'], prefix: 'sys/mounts', handle: readMounts },
   { methods: ['POST', 'PUT'], prefix: 'sys/mounts', handle: enableSecrets },
   { methods: ['DELETE'], prefix: 'sys/mounts', handle: disableSecrets },

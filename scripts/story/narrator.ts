@@ -8,7 +8,7 @@ export type Narrator = {
   readonly chapter: (title: string) => void
   readonly says: (text: string) => void
   readonly shows: (command: string, outcome?: string) => void
-  readonly so: (what: string, holds: boolean, otherwise?: unknown) => void
+  readonly so: (what: string, holds: boolean, otherwise?: string) => void
   readonly told: () => number
 }
 
@@ -26,7 +26,7 @@ export function openNarrator(write: (text: string) => void): Narrator {
       if (outcome) for (const line of outcome.trim().split('\n')) write(`     ${styleText('dim', line)}\n`)
     },
     so: (what, holds, otherwise) => {
-      if (!holds) throw new Untold(`not so: ${what}${otherwise === undefined ? '' : `\n${String(otherwise)}`}`)
+      if (!holds) throw new Untold(`not so: ${what}${otherwise === undefined ? '' : `\n${otherwise}`}`)
       told += 1
       write(`   ${styleText('green', '✓')} ${what}\n`)
     },
