@@ -2,7 +2,7 @@ import { mkdir, readFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { Command, InvalidArgumentError, Option } from 'commander'
-import type { Config } from '#engine'
+import type { Config, Log } from '#engine'
 import type { SecretId, Server } from './serve.ts'
 
 const DEFAULT_VAULT = 'http://127.0.0.1:8200'
@@ -67,8 +67,9 @@ async function runServer(options: ServerOptions): Promise<void> {
   if (!options.dev && !options.config) throw new BrokerError('bad_request', 'wanted --dev or --config FILE')
   const { config, secretId } = options.config ? await production(options.config) : await development(options)
   await mkdir(dirname(config.audit.file), { recursive: true, mode: 0o700 })
-  const server = await serve(config, openLog({ level: config.log_level }), secretId)
-  stopOnSignal(server)
+  const log = openLog({ level: config.log_level })
+  const server = await serve(config, log, secretId)
+  heedSignals(server, log)
   process.stdout.write(`assay serves ${server.url} beside ${config.vault.address}, audit log ${config.audit.file}\n`)
 }
 
@@ -103,7 +104,9 @@ function operatorToken(): string {
   return token
 }
 
-function stopOnSignal(server: Server): void {
+const STILL_OLD = 'the audit log could not be opened anew: what was open is still written'
+
+function heedSignals(server: Server, log: Log): void {
   const stop = () => {
     void server.close().then(
       () => process.exit(0),
@@ -112,7 +115,7 @@ function stopOnSignal(server: Server): void {
   }
   process.once('SIGINT', stop)
   process.once('SIGTERM', stop)
-  process.on('SIGHUP', () => void server.broker.audit.reopen().catch(() => undefined))
+  process.on('SIGHUP', () => void server.broker.audit.reopen().catch((error: unknown) => log.error({ error }, STILL_OLD)))
 }
 
 function setupCommand(): Command {
