@@ -71,8 +71,8 @@ function ceiling(role: RoleRecord, agent: Agent, ask: Ask): Verdict<Within> {
     return reject('SCOPE', `the ceiling of the role is ${role.scopes.join(', ') || 'no scope'}`)
   if (role.bind_key === 'required' && agent.keyThumbprint === '') return reject('KEY_NOT_BOUND', 'the login bound no key')
   if (role.attestation === 'request' && !agent.fresh) return reject('QUOTE_REQUIRED', 'no quote came with the request')
-  const ttlSeconds = Math.min(ask.ttlSeconds ?? role.ttl, role.max_ttl, CEILING_SECONDS, Math.floor(agent.tokenTtlSeconds))
-  if (ttlSeconds < 1) return reject('TTL', 'the token or the request leaves less than a second')
+  const ttlSeconds = Math.floor(Math.min(ask.ttlSeconds ?? role.ttl, role.max_ttl, CEILING_SECONDS, agent.tokenTtlSeconds))
+  if (!(ttlSeconds >= 1)) return reject('TTL', 'the token or the request leaves less than a second')
   return accept({ plugin, action, scope, audience, ttlSeconds, keyThumbprint: agent.keyThumbprint })
 }
 
