@@ -1,0 +1,183 @@
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { type MountTable, openMountTable } from '../../engine/mount_table.ts'
+import { Secret } from '../../engine/secret.ts'
+import { openVault, type Vault } from '../../engine/vault/client.ts'
+import { openOwn } from '../../engine/vault/own.ts'
+import type { Session } from '../../engine/vault/session.ts'
+import { openStore } from '../../engine/vault/store.ts'
+import { type FakeVault, startFakeVault } from '../fakes/vault.ts'
+import { testWorld } from '../fakes/world.ts'
+
+const MARKED = { assay: 'tpm-quote' }
+const GIVEN = { description: 'ours', defaultTtlSeconds: 0, maxTtlSeconds: 0 }
+
+let fake: FakeVault
+let vault: Vault
+const tables: MountTable[] = []
+beforeEach(async () => {
+  fake = await startFakeVault()
+  vault = openVault({ address: fake.address, deadlineMs: 2000 })
+})
+afterEach(async () => {
+  for (const table of tables.splice(0)) table.stop()
+  vi.useRealTimers()
+  await vault.close()
+  await fake[Symbol.asyncDispose]()
+})
+
+/** The table of a replica. */
+async function newTable(onError: (error: unknown) => void = () => {}): Promise<MountTable> {
+  const world = testWorld()
+  const token = new Secret(fake.rootToken)
+  const session: Session = { token: () => token, lost: async () => {}, ready: () => true, stop: async () => {} }
+  const own = openOwn(vault, session, world.log)
+  const table = await openMountTable(own, openStore(own, 'assay', world.monotonic), onError)
+  tables.push(table)
+  return table
+}
+const mountJwt = (path: string, options: Record<string, string> | null) =>
+  vault.write(`sys/auth/${path}`, { type: 'jwt', options }, { as: new Secret(fake.rootToken) })
+
+describe('auth mounts', () => {
+  test('are those of Vault that carry our mark, and no others', async () => {
+    await mountJwt('tpm-quote', MARKED)
+    await mountJwt('people', null)
+    await mountJwt('other', { assay: 'something' })
+    const table = await newTable()
+    expect(table.ofType('tpm-quote').map(mount => mount.path)).toEqual(['auth/tpm-quote/'])
+    expect(table.find('auth/tpm-quote/login')).toMatchObject({ type: 'tpm-quote', id: fake.state.jwt.get('tpm-quote')?.uuid })
+    expect(table.find('auth/people/login')).toBeUndefined()
+  })
+
+  test('are seen when they come and when they go', async () => {
+    const table = await newTable()
+    await mountJwt('tpm-quote', MARKED)
+    await table.refresh()
+    expect(table.find('auth/tpm-quote')).toBeDefined()
+    fake.state.jwt.delete('tpm-quote')
+    await table.refresh()
+    expect(table.find('auth/tpm-quote')).toBeUndefined()
+  })
+})
+
+describe('a path', () => {
+  test.each([
+    ['broker', true],
+    ['broker/creds/x', true],
+    ['broker2', false],
+    ['brok', false],
+    ['Broker/creds/x', false],
+    ['sys/broker', false],
+    ['team/broker/keys', true],
+    ['team', false],
+    ['', false],
+  ])('%j lies in a mount of ours: %s', async (path, inside) => {
+    const table = await newTable()
+    await table.addBroker('broker/', GIVEN)
+    await table.addBroker('team/broker/', GIVEN)
+    expect(table.find(path) !== undefined).toBe(inside)
+  })
+})
+
+describe('a new mount', () => {
+  test('has an id and an accessor of its own, and is seen by other replicas at their next look', async () => {
+    const [one, other] = await Promise.all([newTable(), newTable()])
+    const mount = await one.addBroker('broker/', GIVEN)
+    expect(mount).toMatchObject({
+      type: 'broker',
+      path: 'broker/',
+      accessor: `broker_${mount.id.slice(0, 8)}`,
+      description: 'ours',
+    })
+    expect(other.find('broker/keys')).toBeUndefined()
+    await other.refresh()
+    expect(other.find('broker/keys')).toEqual(mount)
+  })
+
+  const taken = [
+    'broker/',
+    'broker/sub/',
+    'assay/',
+    'transit/',
+    'sys/',
+    'sys/x/',
+    'auth/',
+    'auth/x/',
+    'identity/',
+    'cubbyhole/x/',
+  ]
+  test.each(taken)('is refused at %s, which is taken', async path => {
+    const table = await newTable()
+    await table.addBroker('broker/', GIVEN)
+    await expect(table.addBroker(path, GIVEN)).rejects.toThrow('path is already in use at')
+    expect(table.ofType('broker')).toHaveLength(1)
+  })
+
+  test('may begin like another', async () => {
+    const table = await newTable()
+    for (const path of ['broker/', 'broker2/', 'team/broker/', 'team/other/']) await table.addBroker(path, GIVEN)
+    expect(table.ofType('broker')).toHaveLength(4)
+  })
+
+  test('above one that is there is refused', async () => {
+    const table = await newTable()
+    await table.addBroker('team/broker/', GIVEN)
+    await expect(table.addBroker('team/', GIVEN)).rejects.toThrow('path is already in use at team/broker/')
+  })
+
+  test('made twice at the same time is made once', async () => {
+    const replicas = await Promise.all([newTable(), newTable(), newTable()])
+    const made = await Promise.allSettled(replicas.map(table => table.addBroker('broker/', GIVEN)))
+    expect(made.filter(one => one.status === 'fulfilled')).toHaveLength(1)
+    await replicas[0]?.refresh()
+    expect(replicas[0]?.ofType('broker')).toHaveLength(1)
+  })
+
+  test('does not come back when it was dropped', async () => {
+    const table = await newTable()
+    const mount = await table.addBroker('broker/', GIVEN)
+    await table.addBroker('other/', GIVEN)
+    await table.dropBroker(mount)
+    expect(table.ofType('broker').map(one => one.path)).toEqual(['other/'])
+    expect((await table.addBroker('broker/', GIVEN)).id).not.toBe(mount.id)
+  })
+})
+
+describe('the look of every five seconds', () => {
+  test('finds what other replicas did', async () => {
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
+    const [one, other] = await Promise.all([newTable(), newTable()])
+    await one.addBroker('broker/', GIVEN)
+    await vi.advanceTimersByTimeAsync(5001)
+    await vi.waitFor(() => expect(other.find('broker')).toBeDefined())
+  })
+
+  test('that fails leaves the table as it was, and says so', async () => {
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
+    const errors: unknown[] = []
+    const table = await newTable(error => void errors.push(error))
+    await table.addBroker('broker/', GIVEN)
+    fake.fault = () => ({ status: 503 })
+    await vi.advanceTimersByTimeAsync(5001)
+    await vi.waitFor(() => expect(errors).toHaveLength(1))
+    expect(table.find('broker')).toBeDefined()
+  })
+
+  test('that takes long does not undo what was done meanwhile', async () => {
+    const table = await newTable()
+    const gate = Promise.withResolvers<void>()
+    const met = Promise.withResolvers<void>()
+    fake.fault = ({ path }) => {
+      if (path !== 'assay/data/mounts') return undefined
+      fake.fault = () => undefined
+      met.resolve()
+      return { after: gate.promise }
+    }
+    const look = table.refresh()
+    await met.promise
+    await table.addBroker('broker/', GIVEN)
+    gate.resolve()
+    await look
+    expect(table.find('broker')).toBeDefined()
+  })
+})
