@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import { BrokerError } from '../../engine/errors.ts'
 import { gather, gatherBy } from '../../engine/gather.ts'
 
 /** A call that ends when the test says so. */
@@ -63,6 +64,20 @@ describe('gather', () => {
     await turn()
     calls[1]?.end()
     expect(await after).toBe('c!')
+  })
+
+  test('a service that does not answer is heard of by all who wait for it, not one after the other', async () => {
+    const { calls, call } = gated()
+    const ask = gather(call, 2)
+    const asked = Promise.allSettled(['a', 'b', 'c', 'd', 'e'].map(ask))
+    await turn()
+    calls[0]?.fail(new BrokerError('unavailable', 'no answer'))
+    expect((await asked).map(one => one.status)).toEqual(Array(5).fill('rejected'))
+    expect(calls).toHaveLength(1)
+    const after = ask('f')
+    await turn()
+    calls[1]?.end()
+    expect(await after).toBe('f!')
   })
 
   test('a call that throws at once, or answers for another number, is an error to all', async () => {

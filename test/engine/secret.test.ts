@@ -10,7 +10,7 @@ test('a secret is revealed in one way', () => {
   expect(Buffer.from(bytes.reveal()).toString()).toBe('canary')
 })
 
-const ways: readonly (readonly [string, (value: object) => unknown])[] = [
+const ways: readonly (readonly [string, (value: Secret<unknown>) => unknown])[] = [
   ['String', value => String(value)],
   ['JSON', value => JSON.stringify(value)],
   ['JSON of what holds it', value => JSON.stringify({ deep: [{ value }] })],
