@@ -74,12 +74,19 @@ async function runServer(options: ServerOptions): Promise<void> {
 }
 
 async function production(file: string): Promise<{ config: Config; secretId: SecretId }> {
-  const [{ readConfig }, { parse }, { secretIdFrom }] = await Promise.all([
+  const [{ BrokerError, readConfig }, { parse }, { secretIdFrom }] = await Promise.all([
     import('#engine'),
     import('yaml'),
     import('./serve.ts'),
   ])
-  const config = readConfig(parse(await readFile(file, 'utf8')))
+  const parsed = (content: string): unknown => {
+    try {
+      return parse(content)
+    } catch (error) {
+      throw new BrokerError('bad_request', `${file} is no valid YAML or JSON`, { cause: error })
+    }
+  }
+  const config = readConfig(parsed(await readFile(file, 'utf8')))
   return { config, secretId: secretIdFrom(config.vault.approle.secret_id_file) }
 }
 
@@ -183,16 +190,23 @@ async function runVerify(files: readonly string[], { json, head }: VerifyOptions
   }
 }
 
-/** Our own refusals read as one sentence; anything else is a bug and shows its stack. */
+/** Our own refusals and what the system refuses read as one sentence; anything else is a bug and shows its stack. */
 async function reported(command: Command, run: () => Promise<void>): Promise<void> {
   const { BrokerError, VaultRefusal } = await import('#engine')
   try {
     await run()
   } catch (error) {
     if (error instanceof VaultRefusal)
-      command.error(`assay: vault answered ${error.status}: ${error.errors.join(', ')}`, { exitCode: 3 })
-    const known = error instanceof BrokerError || error instanceof InvalidArgumentError
-    if (known) command.error(`assay: ${error.message}`, { exitCode: error.code === 'unavailable' ? 3 : 1 })
+      command.error(`assay: vault answered ${error.status}: ${oneLine(error.errors.join(', '))}`, { exitCode: 3 })
+    const known = error instanceof BrokerError || error instanceof InvalidArgumentError || isOfSystem(error)
+    if (known) command.error(`assay: ${oneLine(error.message)}`, { exitCode: error.code === 'unavailable' ? 3 : 1 })
     throw error
   }
+}
+
+const oneLine = (text: string) => text.replace(/\s+/g, ' ').trim()
+
+/** A file that is not there, a port that is taken. */
+function isOfSystem(error: unknown): error is NodeJS.ErrnoException {
+  return error instanceof Error && 'syscall' in error
 }

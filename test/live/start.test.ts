@@ -1,0 +1,80 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { assay } from '../harness/assay.ts'
+import { startVault, type Vault } from '../harness/vault.ts'
+
+// What cannot work is refused at start: one sentence, no stack.
+
+let folder: string
+let vault: Vault
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'assay-start-'))
+  vault = await startVault()
+})
+afterAll(async () => {
+  await vault?.stop()
+  await rm(folder, { recursive: true, force: true })
+})
+
+const at = (name: string) => join(folder, name)
+
+async function refused(args: readonly string[], words: RegExp, env: NodeJS.ProcessEnv = {}): Promise<void> {
+  const { code, stdout, stderr } = await assay(args, env)
+  const sentence = stderr.replaceAll(/\(node:\d+\) Warning: .*\n\(Use .*\n/g, '').trim()
+  expect({ args, stdout, sentence }).toEqual({ args, stdout: '', sentence: expect.stringMatching(words) as string })
+  expect(sentence).not.toContain('\n')
+  expect([1, 3]).toContain(code)
+}
+
+async function configured(name: string, text: string): Promise<string[]> {
+  await writeFile(at(name), text)
+  return ['server', '--config', at(name)]
+}
+
+test('options and environment', async () => {
+  const insecure = { NODE_TLS_REJECT_UNAUTHORIZED: '0', VAULT_TOKEN: 'x' }
+  await Promise.all([
+    refused(['server'], /wanted --dev or --config/),
+    refused(['setup'], /wanted --print, --policy or --apply/),
+    refused(['setup', '--apply'], /wanted --secret-id-file/),
+    refused(['server', '--dev'], /wanted an operator token in VAULT_TOKEN/),
+    refused(['server', '--dev'], /NODE_TLS_REJECT_UNAUTHORIZED=0 is set: not starting without verification/, insecure),
+    refused(['server', '--dev', '--listen', 'nowhere'], /wanted HOST:PORT/),
+  ])
+})
+
+test('the configuration', async () => {
+  const approle = 'approle: { role_id: x, secret_id_file: /nowhere/id }'
+  const rest = `vault: { address: 'http://127.0.0.1:1', ${approle} }\naudit: { file: ${at('refused.jsonl')} }`
+  await Promise.all([
+    refused(['server', '--config', at('nowhere.yaml')], /ENOENT: no such file or directory, open '.*nowhere\.yaml'/),
+    refused(await configured('broken.yaml', '{ a: ['), /broken\.yaml is no valid YAML or JSON/),
+    refused(await configured('misspelt.yaml', `${rest}\nlisten: { prot: 1 }`), /listen: .*prot/),
+    refused(
+      await configured('open.yaml', `${rest}\nlisten: { host: 0.0.0.0 }`),
+      /listen\.tls: wanted for every address but a loopback one/,
+    ),
+    refused(await configured('idless.yaml', `${rest}\nlisten: { port: 0 }`), /\/nowhere\/id cannot be read/),
+  ])
+})
+
+test('a Vault that is not there or lets nobody in, a port and an audit log that are taken', async () => {
+  const dev = ['server', '--dev', '--vault-addr', vault.address]
+  const elsewhere = ['--listen', '127.0.0.1:0']
+  await refused(
+    [...dev, ...elsewhere, '--audit-file', folder],
+    /the audit log cannot be opened: .* is not a regular file|EISDIR/,
+    vault.env,
+  )
+  await Promise.all([
+    refused(['server', '--dev', '--vault-addr', 'http://127.0.0.1:1'], /the vault server did not answer/, { VAULT_TOKEN: 'x' }),
+    refused(dev, /vault answered 403: .*permission denied/, { VAULT_TOKEN: 'hvs.nobody' }),
+    refused(
+      [...dev, '--listen', vault.address.slice('http://'.length), '--audit-file', at('other.jsonl')],
+      /EADDRINUSE: address already in use/,
+      vault.env,
+    ),
+  ])
+})
