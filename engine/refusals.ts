@@ -3,7 +3,7 @@ import { type Refusal as EvidenceRefusal, refusals as evidence, type Verdict as 
 type Row = { readonly family: string; readonly means: string; readonly next: string }
 
 /** Reasons that need more than the evidence to see: the challenge, the records, the policy. With those of the evidence this is every refusal there is. */
-const own = {
+export const ownRefusals = {
   CHALLENGE_UNKNOWN: row('challenge', 'this replica did not make the challenge', 'take a new challenge'),
   CHALLENGE_USED: row('challenge', 'the challenge was answered already', 'take a new challenge'),
   CHALLENGE_EXPIRED: row('challenge', 'the challenge is too old', 'take a new challenge and answer it at once'),
@@ -49,8 +49,9 @@ const own = {
   POLICY_ERROR: row('policy', 'a policy could not be evaluated', 'have the operator correct the policy'),
 } as const satisfies Record<string, Row>
 
-export const refusals: Readonly<Record<RefusalCode, Row>> = { ...evidence, ...own }
-export type RefusalCode = EvidenceRefusal | keyof typeof own
+export const refusals: Readonly<Record<RefusalCode, Row>> = { ...evidence, ...ownRefusals }
+export type OwnRefusal = keyof typeof ownRefusals
+export type RefusalCode = EvidenceRefusal | OwnRefusal
 export type Verdict<T> = VerdictOf<T, RefusalCode>
 
 function row(family: string, means: string, next: string): Row {

@@ -29,7 +29,7 @@ export const REFERENCE = { sha256: Object.fromEntries(PCRS.map(pcr => [pcr, pcrV
 
 /** Two machines with the same label have the same TPM. */
 export function fakeMachine({
-  label = randomUUID(),
+  label = String(randomUUID()),
   ca = maker,
   ak = makeAk('P-256', 'ECDSA', 'sha256', {}, label),
 } = {}): Machine {
