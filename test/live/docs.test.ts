@@ -1,0 +1,63 @@
+import { glob, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { run } from '../harness/process.ts'
+import type { Swtpm } from '../harness/swtpm.ts'
+import { vaultBinary } from '../harness/vault.ts'
+import { openWorld, type World } from './world.ts'
+
+// Blocks of the documentation marked `sh run` are run as they stand, page by page in order, on parts of their own.
+
+const root = join(import.meta.dirname, '../..')
+const BLOCK = /^```sh run\n(.*?)^```$/gms
+
+async function pages(): Promise<{ page: string; blocks: string[] }[]> {
+  const found: { page: string; blocks: string[] }[] = []
+  for await (const page of glob('{*.md,*/README.md}', { cwd: root, exclude: ['node_modules/**'] })) {
+    const text = await readFile(join(root, page), 'utf8')
+    const blocks = [...text.matchAll(BLOCK)].map(([, block = '']) => block)
+    if (blocks.length > 0) found.push({ page, blocks })
+  }
+  return found
+}
+
+let world: World
+let home: string
+beforeAll(async () => {
+  home = await mkdtemp(join(tmpdir(), 'assay-docs-'))
+  await symlink(await vaultBinary(), join(home, 'vault'))
+  world = await openWorld({ tpms: [{}] })
+})
+afterAll(async () => {
+  await world?.[Symbol.asyncDispose]()
+  await rm(home, { recursive: true, force: true })
+})
+
+async function environment(): Promise<NodeJS.ProcessEnv> {
+  const [tpm] = world.tpms as [Swtpm]
+  const files = { TPM_MAKERS_PEM: join(home, 'makers.pem'), TPM_ISSUER_PEM: join(home, 'issuer.pem') }
+  await writeFile(files.TPM_MAKERS_PEM, tpm.rootCaPem)
+  await writeFile(files.TPM_ISSUER_PEM, tpm.issuerPem)
+  return {
+    ...files,
+    PATH: `${home}:${process.env['PATH']}`,
+    HOME: home,
+    VAULT_ADDR: world.door.address,
+    VAULT_TOKEN: world.vault.rootToken,
+    ASSAY_TPM: tpm.spec,
+    ASSAY_AUDIT_FILE: world.door.auditFile,
+  }
+}
+
+test('what the documentation says can be typed', async () => {
+  const found = await pages()
+  expect(found.map(({ page }) => page)).toContain('README.md')
+  const env = await environment()
+  for (const { page, blocks } of found) {
+    for (const block of blocks) {
+      const { code, stderr } = await run('bash', ['-euo', 'pipefail', '-c', block], { cwd: root, env })
+      expect({ page, block, code, stderr }).toEqual({ page, block, code: 0, stderr })
+    }
+  }
+})
