@@ -39,6 +39,8 @@ const TAG = 32
 
 /** What waits for its activation travels with the attester, under a key made at start: an unanswered offer costs no memory. */
 type Pending = {
+  /** no two offers are the same, and so no two secrets */
+  readonly id: string
   readonly mountId: string
   readonly expiresAt: number
   readonly akName: string
@@ -141,6 +143,7 @@ async function anchorsIn(settings: AttestSettings, mount: Mount): Promise<readon
 
 function pendingOf(mount: Mount, offer: Offer, ek: VerifiedEk, akName: Buffer, world: World): Pending {
   return {
+    id: world.random(16).toString('base64'),
     mountId: mount.id,
     expiresAt: Math.floor(world.monotonic()) + LIFE_SECONDS * 1000,
     akName: hex(akName),
