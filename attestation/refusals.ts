@@ -113,10 +113,28 @@ export const refusals = {
   CLOCK_NOT_SAFE: row('clock', 'the TPM reports that its clock may have gone back', 'try again in some seconds'),
   OLD_BOOT: row('clock', 'the quote comes from an older boot than the last accepted quote', 'make a new quote'),
   FIRMWARE_CHANGED: row('clock', 'the firmware of the TPM changed since the last accepted quote', 'enrol the machine again'),
+  // logs
+  LOG_MISSING: row(
+    'log',
+    'no log of measurements was sent',
+    'send the event log of the firmware, or the list of IMA, with the quote',
+  ),
+  LOG_MISMATCH: row(
+    'log',
+    'the log does not explain the quoted value of a PCR',
+    'send the whole log of this boot, or pin the PCR where the firmware does not log what it measures',
+  ),
+  LOG_AMBIGUOUS: row('log', 'the log can be read in more than one way', 'send the log as the firmware wrote it'),
+  EVENT_DATA_DIGEST: row('log', 'the data of an event is not what was measured', 'send the log as it was written'),
+  EVENT_SEMANTICS: row(
+    'log',
+    'an event stands where the firmware does not measure such a thing',
+    'send the log as it was written',
+  ),
 } as const satisfies Record<string, Row>
 
 export type Refusal = keyof typeof refusals
-export type Family = 'freshness' | 'structure' | 'pcr' | 'key' | 'endorsement' | 'clock'
+export type Family = 'freshness' | 'structure' | 'pcr' | 'key' | 'endorsement' | 'clock' | 'log'
 type Row = { readonly family: Family; readonly means: string; readonly next: string }
 
 function row(family: Family, means: string, next: string): Row {

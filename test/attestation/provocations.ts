@@ -35,6 +35,7 @@ import {
   tpmName,
 } from './certificates.ts'
 import { ekAreaOf } from './endorsed.ts'
+import { ofLogs } from './eventlog_provocations.ts'
 
 /** One way into every refusal that a verifier names in its docstring; `file` is where that stands. */
 export type Provocations = {
@@ -242,4 +243,5 @@ export const provocations: Readonly<Record<string, Provocations>> = {
   readEkCertificate: { file: 'certs/ek_certificate.ts', refusals: ekCertificates },
   validatePath: { file: 'certs/path.ts', refusals: paths },
   verifyEk: { file: 'verify_ek.ts', refusals: endorsements },
+  ...ofLogs,
 }

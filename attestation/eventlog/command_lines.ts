@@ -1,0 +1,42 @@
+import type { Bank } from '../pcrs.ts'
+import type { PcrEvent } from './event_log.ts'
+import { isDigestOf } from './event_rules.ts'
+
+/**
+ * Command lines of kernels, from events whose text is what was measured; undefined when the text of any is not known, as it could
+ * be another command line.
+ * @param ofBootLoader PCR 8, where GRUB measures every command that it runs and then the command line
+ * @param ofStub PCR 12, where systemd measures what is added to the command line of a unified kernel image
+ */
+export function commandLinesOf(ofBootLoader: readonly PcrEvent[], ofStub: readonly PcrEvent[], bank: Bank): string[] | undefined {
+  const commands = ofBootLoader.map(event => textAfterSpace(event, bank))
+  const options = ofStub.map(event => wideText(event, bank))
+  if (![...commands, ...options].every(isKnown)) return undefined
+  return [...commands.filter(isKnown).filter(isCommandLine), ...options.filter(isKnown)]
+}
+
+function isKnown(text: string | undefined): text is string {
+  return text !== undefined
+}
+
+/**
+ * GRUB writes before the first space which of the two it is, but no digest covers that. A command line begins with the path of the
+ * kernel, which no command does.
+ */
+function isCommandLine(text: string): boolean {
+  return text.startsWith('/') || text.startsWith('(')
+}
+
+/** With its terminating zero or without: builds of GRUB differ. A zero within is not of GRUB, but of a text in UTF-16. */
+function textAfterSpace(event: PcrEvent, bank: Bank): string | undefined {
+  const text = event.data.subarray(event.data.indexOf(0x20) + 1)
+  const measured = [text, text.subarray(0, -1)].find(content => isDigestOf(content, event, bank))
+  const command = measured?.toString().replace(/\0$/, '')
+  return command?.includes('\0') ? undefined : command
+}
+
+/** UTF-16 with a terminating zero, bare or in a TCG_PCClientTaggedEvent. */
+function wideText(event: PcrEvent, bank: Bank): string | undefined {
+  const measured = [event.data, event.data.subarray(8)].find(content => isDigestOf(content, event, bank))
+  return measured?.toString('utf16le').replace(/\0$/, '')
+}

@@ -1,0 +1,120 @@
+import { hash } from 'node:crypto'
+import type { PcrTable } from '../pcr_table.ts'
+import type { Bank } from '../pcrs.ts'
+import { type Hash, hashes } from '../tpm2/constants.ts'
+import { accept, type Rejection, reject, type Verdict } from '../verdict.ts'
+import { IMA_PCR, type ImaEntry, type ImaEntryRules, readImaEntry } from './ima_entry.ts'
+
+/** A list is refused above this many bytes: some 200,000 entries. */
+export const IMA_LIMIT = 33_554_432
+const LINE_LIMIT = 16_384
+/** About two milliseconds. */
+const LINES_PER_ROUND = 250
+
+export type ImaRules = ImaEntryRules & {
+  readonly bank: Bank
+  /** what the kernel extends the bank with: the template hash in its algorithm, or that of SHA-1 with zeros after it, as before Linux 5.8 */
+  readonly extends: 'bank' | 'padded-sha1'
+  /** the PCRs that the first entry is a digest of: 0 to 7, as before Linux 5.8 or with SHA-1, 0 to 9, or it is not looked at */
+  readonly bootAggregate: '0-7' | '0-9' | 'unchecked'
+  /** accepts that files were changed while they were in use */
+  readonly allowViolations?: boolean
+  /** the value of PCR 10 that an earlier round ended at, when the list begins where that one stopped */
+  readonly from?: Uint8Array
+  readonly linesPerRound?: number
+}
+
+/** What PCR 10 says of a machine: what was measured up to the quote, and nothing else. */
+export type ImaClaims = {
+  readonly bank: Bank
+  readonly files: readonly ImaFile[]
+  /** how many entries say that a file was changed while it was in use: of which, nothing says */
+  readonly violations: number
+  /** where in the list the next entry begins: what follows was measured after the quote, and is for the next time */
+  readonly end: number
+  /** PCR 10 there */
+  readonly value: Buffer
+}
+export type ImaFile = Pick<ImaEntry, 'template' | 'digest' | 'path' | 'extra'>
+
+/**
+ * Judges the measurement list of IMA against a quote. The list of a machine that runs for long takes hundreds of milliseconds: so it
+ * is judged in rounds, and the caller lets others run between them. Entries are read and extended until the value is the quoted one
+ * of PCR 10, as a list is nearly always longer than what was quoted before it was read; what follows is not looked at. The first
+ * entry has to be the boot aggregate.
+ * @param quoted the values that the quote was verified over
+ * @returns a generator, at whose end is the verdict: what `readImaEntry` returns when refused, PCR_NOT_QUOTED, LIMIT, LOG_MISSING,
+ *   LOG_MISMATCH or EVENT_SEMANTICS
+ */
+export function appraiseImaList(list: Uint8Array, quoted: PcrTable, rules: ImaRules): Rounds {
+  return judge(Buffer.from(list.buffer, list.byteOffset, list.byteLength), quoted, rules)
+}
+
+export type Rounds = Generator<undefined, Verdict<ImaClaims>, undefined>
+
+function* judge(list: Buffer, quoted: PcrTable, rules: ImaRules): Rounds {
+  const { bank, from, linesPerRound = LINES_PER_ROUND } = rules
+  const goal = quoted.get(bank)?.get(IMA_PCR)?.toString('hex')
+  if (goal === undefined) return reject('PCR_NOT_QUOTED', `PCR ${IMA_PCR} of ${bank} is not signed`)
+  if (list.length > IMA_LIMIT) return reject('LIMIT', `an IMA list of ${list.length} bytes, at most ${IMA_LIMIT} are read`)
+  if (list.length === 0 && from === undefined) return reject('LOG_MISSING', 'the IMA list is empty')
+  const extend = extender(bank)
+  const files: ImaFile[] = []
+  let [value, end, violations] = [Buffer.from(from ?? Buffer.alloc(hashes[bank].size)).toString('hex'), 0, 0]
+  for (let line = 0; value !== goal || (line === 0 && from === undefined); line += 1) {
+    if (line > 0 && line % linesPerRound === 0) yield
+    const read = readLine(list, end, rules)
+    if (!read.ok) return read
+    const { entry, next } = read.value
+    const fault = line === 0 && from === undefined ? wrongAggregate(entry, quoted, rules) : undefined
+    if (fault !== undefined) return fault
+    if (entry.violation) violations += 1
+    else files.push({ template: entry.template, digest: entry.digest, path: entry.path, extra: entry.extra })
+    value = extend(value, measuredOf(entry, rules))
+    end = next
+  }
+  return accept({ bank, files, violations, end, value: Buffer.from(value, 'hex') })
+}
+
+function readLine(list: Buffer, at: number, rules: ImaRules): Verdict<{ entry: ImaEntry; next: number }> {
+  if (at >= list.length) return reject('LOG_MISMATCH', `the whole IMA list does not lead to PCR ${IMA_PCR}`)
+  const newline = list.indexOf('\n', at)
+  const end = newline < 0 ? list.length : newline
+  if (end - at > LINE_LIMIT) return reject('LIMIT', `a line of the IMA list of ${end - at} bytes`)
+  const entry = readImaEntry(list.toString('latin1', at, end), rules)
+  if (!entry.ok) return entry
+  if (entry.value.violation && !rules.allowViolations) return reject('EVENT_SEMANTICS', 'a file was changed while it was in use')
+  return accept({ entry: entry.value, next: Math.min(end + 1, list.length) })
+}
+
+/** Extends in hexadecimal, in which node:crypto returns digests fastest. A shorter digest has zeros after it. */
+function extender(bank: Hash): (value: string, digest: string) => string {
+  const { size } = hashes[bank]
+  const both = Buffer.alloc(2 * size)
+  return (value, digest) => {
+    both.fill(0, size)
+    both.write(value, 0, 'hex')
+    both.write(digest, size, 'hex')
+    return hash(bank, both)
+  }
+}
+
+/** In hexadecimal. Of a violation the kernel writes zeros into the list, and ones into the PCR. */
+function measuredOf({ data, violation }: ImaEntry, rules: ImaRules): string {
+  const algorithm = rules.extends === 'bank' ? rules.bank : 'sha1'
+  return violation ? 'ff'.repeat(hashes[algorithm].size) : hash(algorithm, data)
+}
+
+/** The first entry ties the list to the boot: it is the digest of what the firmware and the boot loader extended. */
+function wrongAggregate(entry: ImaEntry, quoted: PcrTable, { bootAggregate }: ImaRules): Rejection | undefined {
+  const { path, digest, violation } = entry
+  if (path !== 'boot_aggregate' || violation)
+    return reject('EVENT_SEMANTICS', 'the IMA list does not begin with the boot aggregate')
+  if (bootAggregate === 'unchecked') return undefined
+  const [bank = '', value] = digest.split(':')
+  const pcrs = Array.from({ length: bootAggregate === '0-7' ? 8 : 10 }, (_, pcr) => quoted.get(bank as Hash)?.get(pcr))
+  if (!pcrs.every(pcr => pcr !== undefined))
+    return reject('PCR_NOT_QUOTED', `the boot aggregate is of PCRs ${bootAggregate} of ${bank}, which are not all signed`)
+  if (hash(bank, Buffer.concat(pcrs)) === value) return undefined
+  return reject('LOG_MISMATCH', `the boot aggregate is not one of the quoted PCRs ${bootAggregate}`)
+}
