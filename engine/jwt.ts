@@ -8,7 +8,13 @@ const proven = new Set<string>()
 /** A JWS in compact form (RFC 7515), ES256, signed inside transit: the private key is nowhere else.
  *  The first token of each version is verified before anybody gets it.
  *  @throws BrokerError unavailable when transit cannot sign, or when what it signed does not verify */
-export async function signJwt(signer: Signer, key: SigningKey, version: KeyVersion, typ: string, claims: object): Promise<string> {
+export async function signJwt(
+  signer: Signer,
+  key: SigningKey,
+  version: KeyVersion,
+  typ: string,
+  claims: object,
+): Promise<string> {
   const header = { alg: 'ES256', kid: version.kid, typ }
   const input = `${encode(header)}.${encode(claims)}`
   const signature = await signer.sign(key.name, version.version, Buffer.from(input))
