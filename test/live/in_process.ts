@@ -1,6 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { vi } from 'vitest'
 import { openLog, openVault, PLACES, provision, readConfig, Secret } from '#engine'
 import { type Server, serve } from '../../mounts/serve.ts'
 import type { Vault } from '../harness/vault.ts'
@@ -25,4 +26,15 @@ export async function serveHere(vault: Vault, settings: { listen?: object } = {}
   opening.defer(server.close)
   const parts = opening.move()
   return { address: server.url, auditFile, server, [Symbol.asyncDispose]: () => parts.disposeAsync() }
+}
+
+/** Lets a test say that time has passed: moves the clocks of this process on, never back. Restored by `vi.restoreAllMocks`. */
+export function moveClocks(): (ms: number) => void {
+  let ahead = 0
+  const [now, wall] = [performance.now.bind(performance), Date.now.bind(Date)]
+  vi.spyOn(performance, 'now').mockImplementation(() => now() + ahead)
+  vi.spyOn(Date, 'now').mockImplementation(() => wall() + ahead)
+  return ms => {
+    ahead += ms
+  }
 }

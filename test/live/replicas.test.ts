@@ -3,7 +3,7 @@ import type { Attester } from '../../agent/attester.ts'
 import * as flow from '../../agent/flow.ts'
 import { until } from '../harness/process.ts'
 import type { Swtpm } from '../harness/swtpm.ts'
-import { type Here, serveHere } from './in_process.ts'
+import { type Here, moveClocks, serveHere } from './in_process.ts'
 import {
   ask,
   auditOf,
@@ -31,6 +31,7 @@ const STATED_MS = 5000
 
 let world: World
 let here: Here
+let passes: (ms: number) => void
 let tpm: Swtpm
 let attester: Attester
 beforeAll(async () => {
@@ -42,7 +43,7 @@ beforeAll(async () => {
   await configureBroker(world)
   await enrol(there(), tpm, attester)
   here = await serveHere(world.vault)
-  moveClocks()
+  passes = moveClocks()
 })
 afterAll(async () => {
   vi.restoreAllMocks()
@@ -57,19 +58,6 @@ const refusedHere = (asked: Promise<unknown>) => refusal({ door: { ...world.door
 const creds = (service: flow.Service, token: string) =>
   flow.creds(service, { role: 'deploy', plugin: 'kubernetes', scope: ['apps:read'] }, token)
 const write = (path: string, body: object) => done(world.api('POST', path, body))
-
-let ahead = 0
-
-/** From here on the clocks of this process say that so much more time has passed. They never go back. */
-function passes(ms: number): void {
-  ahead += ms
-}
-
-function moveClocks(): void {
-  const [now, wall] = [performance.now.bind(performance), Date.now.bind(Date)]
-  vi.spyOn(performance, 'now').mockImplementation(() => now() + ahead)
-  vi.spyOn(Date, 'now').mockImplementation(() => wall() + ahead)
-}
 
 describe('challenges', () => {
   test('of one front door are unknown to the other', async () => {
