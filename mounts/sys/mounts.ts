@@ -36,6 +36,7 @@ const sysRows: readonly SysRow[] = [
   { methods: ['POST', 'PUT'], prefix: 'sys/mounts', handle: enableSecrets },
   { methods: ['DELETE'], prefix: 'sys/mounts', handle: disableSecrets },
   { methods: ['POST', 'PUT'], prefix: 'sys/remount', handle: remount },
+  { methods: ['GET'], prefix: 'sys/remount/status', handle: remounted },
   { methods: ['GET'], prefix: 'sys/auth', handle: readAuth },
   { methods: ['POST', 'PUT'], prefix: 'sys/auth', handle: enableAuth },
   { methods: ['DELETE'], prefix: 'sys/auth', handle: disableAuth },
@@ -130,6 +131,13 @@ async function remount(request: SysRequest): Promise<HttpReply> {
   }
   await refuseTaken(request, trimmed(to), 'sys/remount')
   return request.pass()
+}
+
+/** Who moves a mount asks until it has moved: then it is known here too. */
+async function remounted({ broker, pass }: SysRequest): Promise<HttpReply> {
+  const reply = await pass()
+  if (reply.status === 200) await broker.mounts.refresh()
+  return reply
 }
 
 const trimmed = (path: unknown) => (typeof path === 'string' ? path.replace(/^\/+|\/+$/g, '') : '')
