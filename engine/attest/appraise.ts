@@ -82,7 +82,7 @@ export function openAppraiser(settings: AttestSettings, records: AkRecords, chal
 
 async function rulesOf(settings: AttestSettings, mount: Mount, name: string): Promise<Verdict<Rules>> {
   const [role, config] = await Promise.all([settings.role.get(mount.id, name), configOf(settings, mount)])
-  if (!role) return reject('ROLE', `there is no role ${name}`)
+  if (!role) return reject('ROLE', 'no role has this name')
   const sets = await Promise.all(
     role.references.map(async set => ({ name: set, kept: await settings.reference.get(mount.id, set) })),
   )

@@ -106,9 +106,9 @@ async function checkReferences(
   names: readonly string[],
 ): Promise<void> {
   if (names.length === 0) throw new BrokerError('bad_request', 'references: wanted at least one set of reference values')
-  for (const name of names) {
+  for (const [index, name] of names.entries()) {
     if (!(await reference.get(mountId, name)))
-      throw new BrokerError('bad_request', `references: there is no set ${name}: write it first`)
+      throw new BrokerError('bad_request', `references: there is no set of the name at place ${index + 1}: write it first`)
   }
 }
 

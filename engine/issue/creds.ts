@@ -52,7 +52,7 @@ export function openCreds(ports: CredsPorts): Creds {
     ask: Ask,
   ): Promise<Verdict<Decision & { record: RoleRecord }>> => {
     const [record, policies] = await Promise.all([ports.settings.role.get(mount.id, name), ports.policies.of(mount)])
-    if (!record) return reject('ROLE', `there is no role ${name}`)
+    if (!record) return reject('ROLE', 'no role has this name')
     const decision = decide(name, record, policies, agent, ask)
     return decision.ok ? accept({ ...decision.value, record }) : decision
   }

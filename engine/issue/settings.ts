@@ -86,8 +86,9 @@ function checkPolicyText(name: string, policy: string, actions: readonly string[
 }
 
 function checkRole(record: RoleRecord, known: readonly string[]): void {
-  const stray = record.actions.find(action => !known.includes(action))
-  if (stray) throw new BrokerError('bad_request', `actions: ${stray} is not among the actions in config`)
+  const stray = record.actions.findIndex(action => !known.includes(action))
+  if (stray >= 0)
+    throw new BrokerError('bad_request', `actions: the one at place ${stray + 1} is not among the actions in config`)
   for (const name of ['plugins', 'actions', 'audiences'] as const) {
     if (record[name].length === 0) throw new BrokerError('bad_request', `${name}: wanted at least one`)
   }
