@@ -128,7 +128,7 @@ test('what an operator writes that makes no sense is refused with a sentence, an
     ['auth/tpm-quote/config', 'challenge_ttl=61', /challenge_ttl: wanted 1 to 60 seconds/],
     ['auth/tpm-quote/config', 'ek_types=rsa-1024', /ek_types: wanted one of/],
     ['auth/tpm-quote/config', 'allow_software_tpms=perhaps', /allow_software_tpms: wanted true or false/],
-    ['auth/tpm-quote/role/x', 'references=nowhere', /there is no set nowhere/],
+    ['auth/tpm-quote/role/x', 'references=nowhere', /there is no set of the name at place 1/],
     ['auth/tpm-quote/role/x', 'token_policies=a', /references: wanted at least one set/],
     ['auth/tpm-quote/reference/x', 'pcrs=sha256=00', /pcrs: wanted/],
     ['auth/tpm-quote/reference/x', 'pcrs={"sha256":{"23":"00"}}', /software can reset 16 and 23/],
