@@ -89,12 +89,12 @@ export function signatureList(
   return Buffer.concat([...head, ...content.flatMap(data => [OWNER, data])])
 }
 
-export const driverConfig = (name: string, value: Buffer, guid = GLOBAL): Made => ({
+export const driverConfig = (name: string, value: Buffer, guid: Buffer = GLOBAL): Made => ({
   pcr: 7,
   type: eventType.EFI_VARIABLE_DRIVER_CONFIG,
   data: variable(guid, name, value),
 })
-export const separator = (pcr: number, data = Buffer.alloc(4)): Made => ({ pcr, type: eventType.SEPARATOR, data })
+export const separator = (pcr: number, data: Buffer = Buffer.alloc(4)): Made => ({ pcr, type: eventType.SEPARATOR, data })
 export const action = (pcr: number, text: string): Made => ({ pcr, type: eventType.EFI_ACTION, data: Buffer.from(text) })
 /** EV_EFI_BOOT_SERVICES_APPLICATION: the digest is of the image, the data says where it lay. */
 export const image = (pcr: number, content: string): Made => ({
