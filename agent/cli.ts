@@ -53,6 +53,7 @@ function enrollCommand(world: World): Command {
   withTpm(withService(command))
     .option('--ek-certificate <file>', "certificate of the endorsement key, PEM or DER, in place of the TPM's own")
     .option('--intermediate <file>', 'certificate between it and a trust anchor, PEM or DER; repeatable', collect, [])
+    .option('--token-file <file>', "file with an operator's token, where the mount wants one (else env VAULT_TOKEN)")
   return withPrint(command).action((options: EnrollOptions) => act(world, actions => actions.runEnroll(world, options)))
 }
 

@@ -30,8 +30,9 @@ export type LoggedIn = {
 }
 export type Issued = { readonly token: string; readonly expiresInSeconds: number; readonly data: object; readonly reply: Reply }
 
-/** Certificates to send with an enrolment, DER. */
+/** What goes with an enrolment: certificates in DER, and a token where the mount asks for an operator's. */
 export type Endorsements = {
+  readonly token?: string
   /** in place of the TPM's own */ readonly certificate?: Buffer
   readonly intermediates: readonly Buffer[]
 }
@@ -51,7 +52,7 @@ export async function enroll({ client, mounts }: Service, attester: Attester, gi
     hierarchy: 'endorsement',
     ...(given.intermediates.length > 0 ? { intermediates: given.intermediates.map(base64) } : {}),
   }
-  const offered = dataOf(await client.post(`${path}/enroll`, offer))
+  const offered = dataOf(await client.post(`${path}/enroll`, offer, present({ token: given.token })))
   const secret = await attester.activate(bytes(offered, 'credential_blob'), bytes(offered, 'encrypted_secret'))
   const answer = { enrollment: text(offered, 'enrollment'), secret: base64(secret) }
   const done = dataOf(await client.post(`${path}/enroll/activate`, answer))

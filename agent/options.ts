@@ -19,7 +19,7 @@ export type PrintOptions = { readonly json?: true; readonly field?: string }
 
 export type EnrollOptions = CommonOptions &
   TpmOptions &
-  PrintOptions & { readonly ekCertificate?: string; readonly intermediate: readonly string[] }
+  PrintOptions & { readonly ekCertificate?: string; readonly intermediate: readonly string[]; readonly tokenFile?: string }
 
 export type LoginOptions = CommonOptions &
   TpmOptions &

@@ -33,8 +33,10 @@ export async function runEnroll(world: World, options: EnrollOptions): Promise<n
   const service = await openService(world, options)
   const intermediates = (await Promise.all(options.intermediate.map(certificatesIn))).flat()
   const [certificate] = options.ekCertificate === undefined ? [] : await certificatesIn(options.ekCertificate)
+  const token = await tokenAtHand(world, options)
   await using tpm = lazyTpm(world, options)
-  const enrolled = await enroll(service, await tpm.attester(), { intermediates, ...(certificate ? { certificate } : {}) })
+  const given = { intermediates, ...(certificate ? { certificate } : {}), ...present({ token }) }
+  const enrolled = await enroll(service, await tpm.attester(), given)
   return print(world, options, { json: enrolled, rows: Object.entries(enrolled) })
 }
 
@@ -111,7 +113,7 @@ async function issue(world: World, role: string, options: AskOptions): Promise<I
 /** The reason code with which a role of the broker asks for a quote. */
 const QUOTE_REQUIRED = 'QUOTE_REQUIRED'
 
-async function tokenAtHand(world: World, { tokenFile }: AskOptions): Promise<string | undefined> {
+async function tokenAtHand(world: World, { tokenFile }: { readonly tokenFile?: string }): Promise<string | undefined> {
   return tokenFile === undefined ? world.env['VAULT_TOKEN'] || undefined : readSecret(tokenFile)
 }
 

@@ -49,13 +49,18 @@ async function answer(parts: AppParts, c: Ctx): Promise<HttpReply> {
   try {
     const reply = await handle(parts, c, path, txn, labels)
     parts.broker.metrics.requests.inc({ ...labels, outcome: outcomeOf(reply.status) })
-    return reply
+    return named(reply, txn)
   } catch (error) {
     const reply = replyOfError(error)
     parts.broker.metrics.requests.inc({ ...labels, outcome: outcomeOf(reply.status) })
     if (reply.status >= 500) parts.world.log.error({ error, txn }, 'a request failed')
-    return reply
+    return named(reply, txn)
   }
+}
+
+/** Every reply names its correlation id, which the audit log has: in a header, as Vault's words in errors are exact. */
+function named(reply: HttpReply, txn: string): HttpReply {
+  return { ...reply, headers: { ...reply.headers, 'X-Correlation-Id': txn } }
 }
 
 async function handle(

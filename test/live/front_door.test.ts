@@ -109,7 +109,7 @@ describe('Vault answers the same through the front door', () => {
     ['robots', '/robots.txt'],
     ['what is well known', '/.well-known/nothing'],
   ]
-  test.each(table)('%s', async (_, target, asked) => {
+  test.each(table.map(([name, target, asked]) => ({ name, target, asked })))('$name', async ({ target, asked }) => {
     const [direct, through] = [await ask(vault.address, target, asked), await ask(door.url, target, asked)]
     expect(comparable(through)).toEqual(comparable(direct))
   })
