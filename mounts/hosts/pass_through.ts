@@ -35,8 +35,6 @@ export function passThrough(
   })
   if (incoming.headers.expect !== undefined) request.once('continue', () => outgoing.writeContinue())
   request.on('error', error => {
-    incoming.unpipe(request)
-    incoming.resume()
     if (reply) return // the reply itself tells whether it came whole
     failure = explain(error)
     replyError(outgoing, 503, failure)

@@ -215,7 +215,7 @@ describe('what comes back', () => {
     expect(await asked.line.until('\r\n\r\n')).toBe('HTTP/1.1 100 Continue\r\n\r\n')
     expect(body(asked.seen())).toBe('')
     expect(asked.seen()).toContain('Expect: 100-continue')
-    const unasked = await doorBefore(`HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n${OK}`)
+    const unasked = await doorBefore(`HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n${OK}`)
     unasked.line.write(requestText('GET /v1/a'))
     expect(await unasked.line.until('\r\n\r\nOK')).toMatch(/^HTTP\/1\.1 200 /)
   })
@@ -293,6 +293,24 @@ describe('bodies', () => {
     expect(await stillness(() => sent)).toBeLessThan(MANY / 2)
     line.socket.resume()
     await new Promise<void>(resolve => line.socket.on('data', () => sent >= MANY && resolve()))
+  })
+
+  test('Vault that pauses is no fault of the client', async () => {
+    const line = await doorBeforeRaw(
+      upstream => {
+        setTimeout(() => upstream.socket.resume(), 1000) // longer than a client may pause
+        let bytes = 0
+        upstream.socket.on('data', piece => {
+          bytes += piece.length
+          if (bytes > MANY) upstream.write(OK)
+        })
+        upstream.socket.pause()
+      },
+      { limits: { stallMs: 200 } },
+    )
+    line.write(requestText('POST /v1/a', [`Content-Length: ${MANY}`]))
+    line.socket.write(Buffer.alloc(MANY))
+    expect(await line.until('\r\n\r\n')).toMatch(/^HTTP\/1\.1 200 /)
   })
 
   test('a reply that comes before the end of the upload arrives whole', async () => {
@@ -430,6 +448,33 @@ describe('no reply: 503 and a sentence, in time', () => {
     })
     endless.write(requestText('GET /v1/sys/monitor'))
     expect(await endless.until('\r\n\r\n')).toMatch(/^HTTP\/1\.1 200 /)
+  })
+
+  test('a connection that stands needs none, a reply that has begun may last, a stream takes nobody’s place', async () => {
+    const line = await doorBeforeRaw(
+      upstream => {
+        upstream.socket.once('data', () => {
+          upstream.write(OK)
+          upstream.socket.once('data', () => void setTimeout(() => upstream.write(OK), 400))
+        })
+      },
+      { upstream: { connectWithinMs: 200 } },
+    )
+    line.write(requestText('GET /v1/a'))
+    await line.until('\r\n\r\nOK')
+    line.write(requestText('GET /v1/a'))
+    await line.until(/200.*200 OK/s)
+
+    const url = await listenHttp((incoming, outgoing) => {
+      outgoing.write('begun;')
+      if (!incoming.url?.includes('monitor')) setTimeout(() => outgoing.end('ended;'), 400)
+    })
+    const door = await openDoor({ upstream: { url, connections: 1, answerWithinMs: 100, connectWithinMs: 300 } })
+    const [stream, other] = [await dial(door.url), await dial(door.url)]
+    stream.write(requestText('GET /v1/sys/monitor'))
+    await stream.until('begun;')
+    other.write(requestText('GET /v1/a'))
+    await other.until('ended;')
   })
 
   test.each([

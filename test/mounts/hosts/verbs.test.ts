@@ -71,8 +71,7 @@ describe.each(Object.entries(servers))('over %s', (_, start) => {
   test('a connection that ends inside a verb ends', async () => {
     const line = await open()
     line.socket.end('LIS')
-    expect(await line.closed).toMatch(/^(?:HTTP\/1\.1 400 .*)?/s)
-    expect(line.text()).not.toContain('200 OK')
+    expect(await line.closed).toMatch(/^HTTP\/1\.1 400 /) // the parser has seen what was held back
   })
 
   test.each(['Content-Length: 15', 'Transfer-Encoding: chunked'])(
