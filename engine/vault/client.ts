@@ -162,6 +162,7 @@ function translate(error: unknown): never {
   const status = response?.statusCode
   if (status === undefined) throw unanswered(error)
   if (status === 503) throw new BrokerError('unavailable', 'the vault server is sealed or not active')
+  if (status === 412) throw new BrokerError('unavailable', 'the vault server has not seen the latest state yet')
   if (status === 429) throw new BrokerError('unavailable', 'the vault server limits the rate of requests')
   if (status >= 500 || status < 400) throw new BrokerError('unavailable', `the vault server answered with status ${status}`)
   const errors = response?.body?.errors

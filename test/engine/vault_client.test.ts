@@ -66,6 +66,7 @@ const unusable: readonly (readonly [string, Fault])[] = [
   ['answers 201', { status: 201, body: leaky }],
   ['is sealed', { status: 503, body: { errors: ['Vault is sealed'] } }],
   ['is not active', { status: 429, headers: { 'Retry-After': '60' }, body: { errors: ['rate limit'] } }],
+  ['lags behind', { status: 412, body: { errors: ['required index state not present'] } }],
   ['answers 500', { status: 500, body: { errors: [CANARY] } }],
   ['answers 502 with a page', { status: 502, text: `<html>${CANARY}</html>` }],
   ['answers 504 with nothing in it', { status: 504, body: {} }],
@@ -95,7 +96,7 @@ describe('a Vault that', () => {
     expect(seen).toEqual([['POST', 0]])
   })
 
-  const refusals = [400, 401, 403, 404, 405, 409, 412, 413, 418, 473]
+  const refusals = [400, 401, 403, 404, 405, 409, 413, 418, 473]
   test.each(refusals)('refuses with %d is not unavailable: its word is handed on, without what was sent', async status => {
     fake.fault = () => ({ status, body: { errors: ['a sentence', 7, null] } })
     const error = await failure(lookup())

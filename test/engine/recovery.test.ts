@@ -1,0 +1,67 @@
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { configure, enrol, evidence, logIn, openTestBroker, outcomeOf, type TestBroker } from '../fakes/broker.ts'
+import { fakeMachine } from '../fakes/machine.ts'
+import type { Fault } from '../fakes/vault.ts'
+
+const machine = fakeMachine({ label: 'enrolled' })
+const nobody = { token: '' }
+
+let broker: TestBroker
+let token: string
+beforeEach(async () => {
+  broker = await openTestBroker({ deadlineMs: 250 })
+  await configure(broker)
+  await enrol(broker, machine)
+  token = await logIn(broker, machine)
+})
+afterEach(() => broker[Symbol.asyncDispose]())
+
+/** What the broker does, each with what it has to ask Vault: keys, state, who may, a token. */
+const jobs: Readonly<Record<string, () => Promise<unknown>>> = {
+  'issues a credential': () =>
+    broker.ask('update', 'broker/creds/deploy', { plugin: 'kubernetes', scope: 'apps:read' }, { token }),
+  'draws a challenge': () =>
+    broker.ask('update', 'auth/tpm-quote/challenge', { ak_name: machine.akName.toString('hex'), role: 'builder' }, nobody),
+  'logs a machine in': async () => broker.ask('update', 'auth/tpm-quote/login', await evidence(broker, machine), nobody),
+  'offers an enrolment': () => broker.ask('update', 'auth/tpm-quote/enroll', machine.offer, nobody),
+  'publishes its keys': () => broker.ask('read', 'broker/.well-known/jwks.json', {}, nobody),
+  'reads a record': () => broker.ask('read', 'broker/role/deploy'),
+  'writes a record': () => broker.ask('update', 'broker/role/deploy', { ttl: 60 }),
+  'lists records': () => broker.ask('list', 'broker/role'),
+  'rotates a key': () => broker.ask('update', 'broker/keys/rotate'),
+  'mounts a broker': () => broker.sys('POST', 'sys/mounts/other', { type: 'broker' }),
+}
+
+/** Nothing that was read lately answers in place of Vault. */
+const forget = () => broker.world.pass(60_001)
+
+const outages: readonly (readonly [string, Fault])[] = [
+  ['is sealed', { status: 503, body: { errors: ['Vault is sealed'] } }],
+  ['is down', 'reset'],
+  ['hangs', 'hang'],
+  ['limits the rate', { status: 429, body: { errors: [] } }],
+  ['asks to be asked again', { status: 412, body: { errors: [] } }],
+  ['fails', { status: 500, body: { errors: ['1 error occurred'] } }],
+  ['truncates', 'truncated'],
+]
+
+describe.each(Object.entries(jobs))('%s', (_, job) => {
+  test.each(outages)('not while Vault %s, and again when it does no longer', async (_, fault) => {
+    forget()
+    broker.vault.fault = () => fault
+    const [before, started] = [broker.vault.state.kv.size, performance.now()]
+    expect(await outcomeOf(job())).toBe('unavailable')
+    expect(performance.now() - started).toBeLessThan(4000)
+    expect(broker.vault.state.kv.size).toBe(before)
+    broker.vault.fault = () => undefined
+    expect(await outcomeOf(job())).toBe('OK')
+  })
+
+  test('after its own token was revoked: says so once, logs in by itself, and goes on', async () => {
+    forget()
+    for (const [value, { path }] of broker.vault.state.tokens) if (path === 'auth/approle/login') broker.vault.revoke(value)
+    const first = await outcomeOf(job())
+    expect(['OK', 'unavailable']).toContain(first)
+    expect(await outcomeOf(job())).toBe('OK')
+  })
+})
