@@ -26,9 +26,10 @@ function serverCommand(): Command {
   return new Command('server')
     .description('serve the front door beside a Vault or OpenBao server')
     .addOption(
-      new Option('--dev', 'provision what is needed in Vault with the token in VAULT_TOKEN, for development and tests').conflicts(
-        'config',
-      ),
+      new Option(
+        '--dev',
+        'provision what is needed in Vault with the operator token in VAULT_TOKEN or ~/.vault-token, for development and tests',
+      ).conflicts('config'),
     )
     .option('--config <file>', 'configuration in YAML or JSON, for production')
     .addOption(new Option('--vault-addr <url>', 'with --dev: the Vault server').env('ASSAY_VAULT_ADDR').default(DEFAULT_VAULT))
@@ -94,7 +95,7 @@ async function production(file: string): Promise<{ config: Config; secretId: Sec
 async function development(options: ServerOptions): Promise<{ config: Config; secretId: SecretId }> {
   const { openVault, PLACES, provision, readConfig, Secret } = await import('#engine')
   const vault = openVault({ address: options.vaultAddr, deadlineMs: 10_000 })
-  const { roleId, secretId } = await provision(vault, PLACES, new Secret(operatorToken()))
+  const { roleId, secretId } = await provision(vault, PLACES, new Secret(await operatorToken()))
   await vault.close()
   const config = readConfig({
     vault: { address: options.vaultAddr, approle: { role_id: roleId, secret_id_file: 'unused in development' } },
@@ -105,9 +106,14 @@ async function development(options: ServerOptions): Promise<{ config: Config; se
   return { config, secretId: async () => secretId }
 }
 
-function operatorToken(): string {
-  const token = process.env['VAULT_TOKEN']
-  if (!token) throw new InvalidArgumentError('wanted an operator token in VAULT_TOKEN, such as the root token of a dev server')
+/** As the stock CLI finds it: the environment, else the file where `vault login` and a dev server leave it. */
+async function operatorToken(): Promise<string> {
+  const kept = await readFile(join(homedir(), '.vault-token'), 'utf8').catch(() => '')
+  const token = process.env['VAULT_TOKEN'] || kept.trim()
+  if (!token)
+    throw new InvalidArgumentError(
+      'wanted an operator token in VAULT_TOKEN or ~/.vault-token, such as the root token of a dev server',
+    )
   return token
 }
 
@@ -157,7 +163,7 @@ async function apply({ vaultAddr, secretIdFile }: SetupOptions): Promise<void> {
   ])
   if (!secretIdFile) throw new BrokerError('bad_request', 'wanted --secret-id-file FILE')
   const vault = openVault({ address: vaultAddr, deadlineMs: 10_000 })
-  const { roleId, secretId } = await provision(vault, PLACES, new Secret(operatorToken()))
+  const { roleId, secretId } = await provision(vault, PLACES, new Secret(await operatorToken()))
   await vault.close()
   await writeFile(secretIdFile, `${secretId.reveal()}\n`, { mode: 0o600 })
   process.stdout.write(`role_id: ${roleId}\nsecret_id_file: ${secretIdFile}\n`)
