@@ -1,6 +1,9 @@
 /** The door of the attestation floor: evidence, what we trust and what we expect go in, a verdict comes out. Pure: no clock, no I/O. */
 export { type AkRules, type AttestationKey, admitAk } from './attestation_key.ts'
 export { type BoundRequest, contextOf, qualifyingData } from './binding.ts'
+export { type Certificate, publicKeyOf, readCertificate } from './certs/certificate.ts'
+export { readEkCertificate } from './certs/ek_certificate.ts'
+export { type Trust, validatePath } from './certs/path.ts'
 export { sharesPrime, weaknessOf } from './certs/weak_keys.ts'
 export type { Session } from './clock.ts'
 export { type Credential, type CredentialInput, makeCredential } from './credential.ts'
@@ -33,6 +36,6 @@ export {
   type Symmetric,
   spkiOf,
 } from './tpm2/public.ts'
-export type { SignatureScheme } from './tpm2/signature.ts'
+export { type SignatureScheme, type SigningKey, verifySignature } from './tpm2/signature.ts'
 export { accept, type Rejection, reject, type Verdict } from './verdict.ts'
 export { type EkEvidence, type EkRules, type VerifiedEk, verifyEk } from './verify_ek.ts'

@@ -1,10 +1,11 @@
+import { banks } from '../pcrs.ts'
 import { parse, type Reader } from '../tpm2/bytes.ts'
 import { type Hash, hashes } from '../tpm2/constants.ts'
 import { reject, type Verdict } from '../verdict.ts'
 import { eventType } from './event_types.ts'
 
 /** The log of a boot is refused above this many bytes; that of a PC has about 40,000. */
-export const LOG_LIMIT = 1_048_576
+const LOG_LIMIT = 1_048_576
 const limits = { events: 10_000, data: 262_144, algorithms: 16 }
 /** PCR 0 to 23: what a PC Client TPM has. */
 const PCRS = 24
@@ -32,7 +33,7 @@ export type LogFormat = {
  * Reads an event log in crypto-agile form to its last byte (TCG PC Client Platform Firmware Profile, Event Logging): one
  * TCG_PCR_EVENT with TCG_EfiSpecIDEvent, then TCG_PCR_EVENT2s. An event may lack digests of declared banks, which is for the
  * replay to see. Counts and sizes are judged before what they count is looked for.
- * @returns LOG_MISSING, LIMIT, TRUNCATED, WEAK_BANK for a log in SHA-1 form, BAD_ENCODING, UNSUPPORTED_ALG or TRAILING_DATA when refused
+ * @returns LOG_MISSING, LIMIT, TRUNCATED, WEAK_BANK for one in SHA-1 form or of SHA-1 alone, BAD_ENCODING, UNSUPPORTED_ALG or TRAILING_DATA when refused
  */
 export function parseEventLog(bytes: Uint8Array, { padding = false }: LogFormat = {}): Verdict<EventLog> {
   if (bytes.length === 0) return reject('LOG_MISSING', 'the event log is empty')
@@ -51,8 +52,7 @@ function readLog(reader: Reader, bytes: Uint8Array, padding: boolean): EventLog 
       events.push(readEvent(reader, declared))
     }
   }
-  const banks = (Object.keys(hashes) as Hash[]).filter(bank => declared.has(hashes[bank].id))
-  return { banks, events }
+  return { banks: (Object.keys(hashes) as Hash[]).filter(bank => declared.has(hashes[bank].id)), events }
 }
 
 /** Some bytes of 0xff may begin an event; it is padding when nothing else follows. */
@@ -83,9 +83,13 @@ function readHeader(reader: Reader): Algorithms {
   if (type !== eventType.NO_ACTION || !isZero(digest))
     reader.fail('BAD_ENCODING', 'the header of the log is measured, which it must not be')
   const read = parse(data, limits.data, readSpecId)
-  if (read.ok) return read.value
+  if (read.ok) return isStrong(read.value) ? read.value : reader.fail('WEAK_BANK', 'the log declares no bank that may decide')
   const misfit = read.code === 'TRUNCATED' || read.code === 'TRAILING_DATA' // the field in the event, not the log
   return reader.fail(misfit ? 'BAD_ENCODING' : read.code, `TCG_EfiSpecIDEvent: ${read.detail}`)
+}
+
+function isStrong(declared: Algorithms): boolean {
+  return banks.some(bank => declared.has(hashes[bank].id))
 }
 
 /** TCG_EfiSpecIDEvent: signature, platformClass, version, uintnSize, digestSizes, vendorInfo. */

@@ -6,7 +6,7 @@ import { accept, type Rejection, reject, type Verdict } from '../verdict.ts'
 import { IMA_PCR, type ImaEntry, type ImaEntryRules, readImaEntry } from './ima_entry.ts'
 
 /** A list is refused above this many bytes: some 200,000 entries. */
-export const IMA_LIMIT = 33_554_432
+const IMA_LIMIT = 33_554_432
 const LINE_LIMIT = 16_384
 /** About two milliseconds. */
 const LINES_PER_ROUND = 250

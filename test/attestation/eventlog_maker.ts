@@ -71,10 +71,10 @@ export function variable(guid: Buffer, name: string, value: Buffer): Buffer {
   return Buffer.concat([guid, u64(name.length), u64(value.length), wide, value])
 }
 
-export const GLOBAL = Buffer.from('61dfe48bca93d211aa0d00e098032b8c', 'hex')
+const GLOBAL = Buffer.from('61dfe48bca93d211aa0d00e098032b8c', 'hex')
 export const SECURITY = Buffer.from('cbb219d73a3d9645a3bcdad00e67656f', 'hex')
-export const OWNER = Buffer.alloc(16, 0xa1)
-export const X509 = Buffer.from('a159c0a5e494a74a87b5ab155c2bf072', 'hex')
+const OWNER = Buffer.alloc(16, 0xa1)
+const X509 = Buffer.from('a159c0a5e494a74a87b5ab155c2bf072', 'hex')
 export const SHA256 = Buffer.from('2616c4c14c509240aca941f936934328', 'hex')
 
 /** EFI_SIGNATURE_LIST of things of one size; the sizes can be other ones. */
@@ -128,7 +128,7 @@ export const locality = (value: number): Made => ({
 })
 
 export const COMMAND_LINE = '/vmlinuz root=/dev/sda1 ro'
-export const CERTIFICATE = Buffer.from('a certificate in DER')
+const CERTIFICATE = Buffer.from('a certificate in DER')
 export const policy: readonly Made[] = [
   driverConfig('SecureBoot', Buffer.of(1)),
   driverConfig('PK', signatureList(X509, [CERTIFICATE])),
@@ -136,7 +136,7 @@ export const policy: readonly Made[] = [
   driverConfig('db', Buffer.concat([signatureList(X509, [CERTIFICATE]), signatureList(X509, [CERTIFICATE])]), SECURITY),
   driverConfig('dbx', signatureList(SHA256, [digestOf(CERTIFICATE), digestOf(OWNER)]), SECURITY),
 ]
-export const measuredBefore: readonly Made[] = [
+const measuredBefore: readonly Made[] = [
   locality(3),
   { pcr: 0, type: 0x8, data: Buffer.from('v1\0', 'utf16le') },
   image(2, 'a driver on a card'),
@@ -159,7 +159,7 @@ export const boot: readonly Made[] = [
   action(5, 'Exit Boot Services Invocation'),
 ]
 
-export function u16(value: number): Buffer {
+function u16(value: number): Buffer {
   const bytes = Buffer.alloc(2)
   bytes.writeUInt16LE(value)
   return bytes

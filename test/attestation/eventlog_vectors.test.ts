@@ -123,7 +123,8 @@ describe.skipIf(!present)('what the logs of real machines show', () => {
   })
 })
 
-const tool = spawnSync('tpm2_eventlog', ['--version'])
+const TOOL = 'tpm2_eventlog'
+const tool = spawnSync(TOOL, ['--version'])
 if (tool.error) console.error('no tpm2_eventlog on the path: nothing to compare replays with')
 
 describe.skipIf(!present || tool.error)('tpm2_eventlog replays the same', () => {
@@ -154,7 +155,7 @@ const IPL = 0xd
 function replayOfTool(log: Buffer): Record<string, Values> {
   const folder = mkdtempSync(join(tmpdir(), 'eventlog-'))
   writeFileSync(join(folder, 'log'), log)
-  const { stdout } = spawnSync('tpm2_eventlog', [join(folder, 'log')], { encoding: 'utf8', maxBuffer: 2 ** 26 })
+  const { stdout } = spawnSync(TOOL, [join(folder, 'log')], { encoding: 'utf8', maxBuffer: 2 ** 26 })
   rmSync(folder, { recursive: true })
   const values: Record<string, Record<string, string>> = {}
   let bank = ''

@@ -1,0 +1,75 @@
+import { X509Certificate } from 'node:crypto'
+import { basename } from 'node:path'
+import { type EkRules, publicKeyOf, readCertificate, readEkCertificate, validatePath, verifyEk } from '#attestation'
+import { ekAreaOf } from './areas.ts'
+import { type Case, expectationOf, type Fields, fileIn, idOf, listIn, outcome, textIn, Unusable } from './case.ts'
+
+/** A path to the anchor of the set, at a time of the set. */
+export function chain(folder: string, record: Fields, place: string): Case {
+  return { id: idOf(record, place), expected: expectationOf(record), judge: () => judgeChain(folder, record) }
+}
+
+/** The path by itself, then whether the first of it certifies an endorsement key. */
+async function judgeChain(folder: string, record: Fields): Promise<string> {
+  const [leaf, ...intermediates] = listIn(record, 'chain').map(file => fileIn(folder, file))
+  if (leaf === undefined) throw new Unusable('chain is empty')
+  const at = new Date(textIn(record, 'verifyAt'))
+  if (Number.isNaN(at.getTime())) throw new Unusable('verifyAt is no date')
+  const anchors = [fileIn(folder, record.trustAnchor)]
+  const read = readCertificate(leaf)
+  if (!read.ok) return read.code
+  const path = await validatePath(read.value, intermediates, { anchors, at })
+  return path.ok ? judgeEk(leaf, intermediates, { anchors, at, allowTestTpms: false }) : path.code
+}
+
+/** The roots and intermediates of makers, and the time at which certificates are judged that have none of their own. */
+export type Makers = { readonly roots: readonly Buffer[]; readonly intermediates: readonly Buffer[]; readonly at: Date }
+
+/** A certificate of a real TPM, or of something else. */
+export function ekCertificate(folder: string, record: Fields, makers: Makers): Case {
+  const file = textIn(record, 'file')
+  const judge = () => judgeAlone(fileIn(folder, file), makers)
+  return { id: idOf(record, basename(file, '.der')), expected: expectationOf(record), judge }
+}
+
+/** Where no roots are at hand, the certificate is judged by itself. */
+async function judgeAlone(bytes: Buffer, { roots, intermediates, at }: Makers): Promise<string> {
+  if (roots.length === 0) return outcome(readEkCertificate(bytes))
+  return judgeEk(bytes, issuersOf(bytes, intermediates), { anchors: roots, at, allowTestTpms: false })
+}
+
+/** As it is offered at enrolment, with a public area by the TCG's template for the key in it. */
+async function judgeEk(certificate: Buffer, intermediates: readonly Buffer[], rules: EkRules): Promise<string> {
+  const read = readCertificate(certificate)
+  if (!read.ok) return read.code
+  const key = publicKeyOf(read.value)
+  if (!key.ok) return key.code
+  return outcome(await verifyEk({ certificate, public: ekAreaOf(key.value), intermediates }, rules))
+}
+
+/** Those above it by name, up to a root: a machine would send them along. */
+function issuersOf(bytes: Buffer, intermediates: readonly Buffer[]): Buffer[] {
+  const read = readCertificate(bytes)
+  const issuers: Buffer[] = []
+  let names = read.ok ? [read.value.x509.issuer] : []
+  for (let step = 0; step < 4 && names.length > 0; step += 1) {
+    const above = intermediates.filter(der => names.includes(subjectOf(der)) && !issuers.includes(der))
+    issuers.push(...above)
+    names = above.map(der => new X509Certificate(der).issuer)
+  }
+  return issuers
+}
+
+const subjects = new WeakMap<Buffer, string>()
+
+function subjectOf(der: Buffer): string {
+  const subject = subjects.get(der) ?? new X509Certificate(der).subject
+  subjects.set(der, subject)
+  return subject
+}
+
+/** The certificates of a bundle in PEM. */
+export function certificatesIn(pem: string): Buffer[] {
+  const found = pem.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? []
+  return found.map(one => new X509Certificate(one).raw)
+}
