@@ -14,7 +14,7 @@ await new Command('conformance')
   .description(
     'Judges vectors of TPM evidence by the verifier of this project: quotes, certificates, logs, keys and credentials.',
   )
-  .argument('<folder>', 'vectors in the format of ../shared/vectors, or one of its sub-folders')
+  .argument('<folder>', 'with an index.json, with a cases.json, or with vectors of one kind')
   .option('--json', 'one JSON object per case: {"case", "expected", "got", "holds"}')
   .option('--at <date>', 'when certificates are judged that have no time of their own', dateOf, new Date())
   .addHelpText(
