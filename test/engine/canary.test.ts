@@ -16,7 +16,7 @@ const machine = fakeMachine({ label: 'enrolled' })
 let agent: string
 const told: string[] = []
 beforeAll(async () => {
-  broker = await openTestBroker({ deadlineMs: 150 })
+  broker = await openTestBroker({ deadlineMs: 1500 })
   await configure(broker)
   await enrol(broker, machine)
   agent = await logIn(broker, machine)

@@ -2,14 +2,16 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { configure, enrol, evidence, logIn, openTestBroker, outcomeOf, type TestBroker } from '../fakes/broker.ts'
 import { fakeMachine } from '../fakes/machine.ts'
 import type { Fault } from '../fakes/vault.ts'
+import { until } from '../harness/process.ts'
 
 const machine = fakeMachine({ label: 'enrolled' })
 const nobody = { token: '' }
+const DEADLINE_MS = 2000
 
 let broker: TestBroker
 let token: string
 beforeEach(async () => {
-  broker = await openTestBroker({ deadlineMs: 250 })
+  broker = await openTestBroker({ deadlineMs: DEADLINE_MS })
   await configure(broker)
   await enrol(broker, machine)
   token = await logIn(broker, machine)
@@ -32,13 +34,15 @@ const jobs: Readonly<Record<string, () => Promise<unknown>>> = {
   'mounts a broker': () => broker.sys('POST', 'sys/mounts/other', { type: 'broker' }),
 }
 
+/** By itself, and soon; a machine under load may make Vault look slow a little longer. */
+const works = (job: () => Promise<unknown>) => until('the job to be done', async () => (await outcomeOf(job())) === 'OK')
+
 /** Nothing that was read lately answers in place of Vault. */
 const forget = () => broker.world.pass(60_001)
 
 const outages: readonly (readonly [string, Fault])[] = [
   ['is sealed', { status: 503, body: { errors: ['Vault is sealed'] } }],
   ['is down', 'reset'],
-  ['hangs', 'hang'],
   ['limits the rate', { status: 429, body: { errors: [] } }],
   ['asks to be asked again', { status: 412, body: { errors: [] } }],
   ['fails', { status: 500, body: { errors: ['1 error occurred'] } }],
@@ -49,12 +53,11 @@ describe.each(Object.entries(jobs))('%s', (_, job) => {
   test.each(outages)('not while Vault %s, and again when it does no longer', async (_, fault) => {
     forget()
     broker.vault.fault = () => fault
-    const [before, started] = [broker.vault.state.kv.size, performance.now()]
+    const before = broker.vault.state.kv.size
     expect(await outcomeOf(job())).toBe('unavailable')
-    expect(performance.now() - started).toBeLessThan(4000)
     expect(broker.vault.state.kv.size).toBe(before)
     broker.vault.fault = () => undefined
-    expect(await outcomeOf(job())).toBe('OK')
+    await works(job)
   })
 
   test('after its own token was revoked: says so once, logs in by itself, and goes on', async () => {
@@ -62,6 +65,17 @@ describe.each(Object.entries(jobs))('%s', (_, job) => {
     for (const [value, { path }] of broker.vault.state.tokens) if (path === 'auth/approle/login') broker.vault.revoke(value)
     const first = await outcomeOf(job())
     expect(['OK', 'unavailable']).toContain(first)
-    expect(await outcomeOf(job())).toBe('OK')
+    await works(job)
   })
+})
+
+test('a Vault that hangs: every job ends within a few deadlines, and works when it hangs no longer', async () => {
+  forget()
+  broker.vault.fault = () => 'hang'
+  const started = performance.now()
+  const ends = await Promise.all(Object.values(jobs).map(job => outcomeOf(job())))
+  expect(ends).toEqual(Object.values(jobs).map(() => 'unavailable'))
+  expect(performance.now() - started).toBeLessThan(2 * DEADLINE_MS + 5000)
+  broker.vault.fault = () => undefined
+  for (const job of Object.values(jobs)) await works(job)
 })

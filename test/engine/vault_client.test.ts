@@ -5,9 +5,9 @@ import { Secret } from '../../engine/secret.ts'
 import { absent, encodePath, openVault, type Vault, VaultRefusal } from '../../engine/vault/client.ts'
 import { type FakeVault, type Fault, startFakeVault } from '../fakes/vault.ts'
 
-const DEADLINE_MS = 300
+const DEADLINE_MS = 1000
 /** what a machine under load may add to a deadline */
-const GRACE_MS = 3000
+const GRACE_MS = 5000
 const CANARY = 'hvs.CANARYcanaryCANARYcanary'
 
 let fake: FakeVault
