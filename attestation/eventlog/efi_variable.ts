@@ -81,9 +81,9 @@ function nested<T>(structure: string, read: Verdict<T>): Verdict<T> {
 
 /** EFI_GUID: its first three fields are little-endian numbers. */
 function readGuid(reader: Reader): string {
-  const bytes = reader.take(GUID_SIZE)
-  const fields = [bytes.subarray(0, 4), bytes.subarray(4, 6), bytes.subarray(6, 8)].map(field => Buffer.from(field).reverse())
-  return [...fields, bytes.subarray(8, 10), bytes.subarray(10)].map(field => field.toString('hex')).join('-')
+  const hex = reader.take(GUID_SIZE).toString('hex')
+  const octets = (...places: number[]) => places.map(place => hex.slice(2 * place, 2 * place + 2)).join('')
+  return [octets(3, 2, 1, 0), octets(5, 4), octets(7, 6), hex.slice(16, 20), hex.slice(20)].join('-')
 }
 
 function u32(reader: Reader): number {
