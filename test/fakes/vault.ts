@@ -1,6 +1,5 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { promisify } from 'node:util'
 import { answerOf, type FakeState, newState, type TokenOptions } from './vault_state.ts'
 
 /** What a real Vault will not do, or not when a test wants it. */
@@ -45,8 +44,8 @@ export type FakeVault = AsyncDisposable & {
   /** asked before each answer */
   fault: (asked: Asked) => Fault | undefined
   readonly asked: readonly Asked[]
-  /** sockets that are open now */
-  readonly connections: () => Promise<number>
+  /** how many sockets were open at most */
+  readonly mostConnections: () => number
   /** A new token; without `allow` it may do everything. */
   readonly token: (options?: TokenOptions) => string
   readonly revoke: (token: string) => void
@@ -56,6 +55,14 @@ export async function startFakeVault(): Promise<FakeVault> {
   const state = newState()
   const asked: Asked[] = []
   const server = createServer((incoming, outgoing) => void answer(vault, asked, incoming, outgoing))
+  let [open, most] = [0, 0]
+  server.on('connection', socket => {
+    open += 1
+    most = Math.max(most, open)
+    socket.once('close', () => {
+      open -= 1
+    })
+  })
   await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
   const vault: FakeVault = {
     address: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
@@ -63,7 +70,7 @@ export async function startFakeVault(): Promise<FakeVault> {
     state,
     fault: () => undefined,
     asked,
-    connections: promisify(server.getConnections.bind(server)),
+    mostConnections: () => most,
     token: state.token,
     revoke: token => void state.tokens.delete(token),
     [Symbol.asyncDispose]: async () => {
