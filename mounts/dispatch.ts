@@ -54,7 +54,9 @@ async function perform(broker: Broker, mount: Mount, found: Found, logical: Aske
   const refused = refusalPlace(mount, found.row, logical)
   const identified = await recorded(broker.audit, refused, () => admit(broker, mount, found, logical))
   try {
-    return await answered(broker, mount, found, logical, identified)
+    const outcome = await answered(broker, mount, found, logical, identified)
+    await identified?.permitted
+    return outcome
   } catch (error) {
     if (identified) await recorded(broker.audit, refused, () => identified.permitted)
     throw error
