@@ -79,3 +79,12 @@ test('a Vault that hangs: every job ends within a few deadlines, and works when 
   broker.vault.fault = () => undefined
   for (const job of Object.values(jobs)) await works(job)
 })
+
+test('a policy that is listed and cannot be read stops every decision: it may be the one that forbids', async () => {
+  await broker.ask('update', 'broker/policy/forbid', { policy: 'forbid (principal, action, resource);' })
+  forget()
+  broker.vault.fault = ({ path }) => (path.endsWith('/policy/forbid') ? { status: 404, body: { errors: [] } } : undefined)
+  expect(await outcomeOf(jobs['issues a credential']?.() ?? Promise.resolve())).toBe('unavailable')
+  broker.vault.fault = () => undefined
+  expect(await outcomeOf(jobs['issues a credential']?.() ?? Promise.resolve())).toBe('permission_denied')
+})
