@@ -118,14 +118,22 @@ function limit(request: http.ClientRequest, connectWithinMs: number, answerWithi
     timer = setTimeout(late('answer', answerWithinMs), answerWithinMs)
     request.on('progress', () => timer.refresh())
   }
-  request.once('socket', socket => (request.reusedSocket ? connected() : socket.once(connectionEvent(socket), connected)))
+  request.once('socket', socket => whenStanding(socket, connected))
   request.once('response', stop)
   request.once('close', stop)
   return request
 }
 
-function connectionEvent(socket: Socket): 'connect' | 'secureConnect' {
-  return 'encrypted' in socket ? 'secureConnect' : 'connect'
+const standing = new WeakSet<Socket>()
+
+/** Not by `reusedSocket`: a request that waited for its connection gets one that stands, and Node does not call that reused. */
+function whenStanding(socket: Socket, then: () => void): void {
+  const stands = () => {
+    standing.add(socket)
+    then()
+  }
+  if (standing.has(socket)) then()
+  else socket.once('encrypted' in socket ? 'secureConnect' : 'connect', stands)
 }
 
 /** What a client may know of why Vault did not answer. */

@@ -450,6 +450,15 @@ describe('no reply: 503 and a sentence, in time', () => {
     expect(await endless.until('\r\n\r\n')).toMatch(/^HTTP\/1\.1 200 /)
   })
 
+  test('a connection that somebody else has given back stands already', async () => {
+    const url = await listenHttp((_, outgoing) => void setTimeout(() => outgoing.end('OK'), 400))
+    const door = await openDoor({ upstream: { url, connections: 1, connectWithinMs: 600 } })
+    const [first, second] = [await dial(door.url), await dial(door.url)]
+    first.write(requestText('GET /v1/a'))
+    second.write(requestText('GET /v1/b')) // waits 400 ms for the connection, then as long for the answer
+    for (const line of [first, second]) expect(await line.until('\r\n\r\n')).toMatch(/^HTTP\/1\.1 200 /)
+  })
+
   test('a connection that stands needs none, a reply that has begun may last, a stream takes nobody’s place', async () => {
     const line = await doorBeforeRaw(
       upstream => {
