@@ -122,6 +122,24 @@ describe('what a quote says of its boot', () => {
   })
 })
 
+test('of two first quotes that name different boots, judged at the same time, one is refused', async () => {
+  const [older, newer] = [await evidence(broker, machine), await evidence(broker, machine, { changes: { resetCount: 8 } })]
+  const gate = Promise.withResolvers<void>()
+  const met = Promise.withResolvers<void>()
+  broker.vault.fault = ({ method, path }) => {
+    if (method !== 'POST' || !path.includes('/boot/')) return undefined
+    broker.vault.fault = () => undefined
+    met.resolve()
+    return { after: gate.promise }
+  }
+  const first = outcomeOf(login(older))
+  await met.promise
+  expect(await outcomeOf(login(newer))).toBe('conflict')
+  gate.resolve()
+  expect(await first).toBe('OK')
+  expect(broker.vault.asked.filter(one => one.path === 'auth/tpm-quote/login')).toHaveLength(1)
+})
+
 describe('a credential with a quote of its own', () => {
   const asked = { plugin: 'kubernetes', scope: ['apps:read'] }
 
