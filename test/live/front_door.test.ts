@@ -1,9 +1,10 @@
 import { once } from 'node:events'
+import { readdir, readFile } from 'node:fs/promises'
 import { type IncomingMessage, request } from 'node:http'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { type FrontDoor, openFrontDoor } from '../../mounts/hosts/http.ts'
 import { openUpstream, type Upstream } from '../../mounts/hosts/upstream.ts'
-import { start } from '../harness/process.ts'
+import { start, until } from '../harness/process.ts'
 import { startVault, type Vault, vaultBinary } from '../harness/vault.ts'
 
 let vault: Vault
@@ -219,6 +220,16 @@ describe('the stock CLI', () => {
   })
 })
 
+/** Stops a process and waits until it has: the signal is under way while a thread may still answer. */
+async function stop(pid: number): Promise<void> {
+  process.kill(pid, 'SIGSTOP')
+  await until('every thread to stand still', async () => {
+    const threads = await readdir(`/proc/${pid}/task`)
+    const states = await Promise.all(threads.map(thread => readFile(`/proc/${pid}/task/${thread}/stat`, 'utf8')))
+    return states.every(state => state.slice(state.lastIndexOf(')')).startsWith(') T'))
+  })
+}
+
 describe('Vault that is not well', () => {
   test('sealed: its own words; unsealed: served again', async () => {
     await vault.seal()
@@ -243,7 +254,7 @@ describe('Vault that is not well', () => {
       await own.stop()
     })
     expect((await ask(before.url, '/v1/sys/health')).status).toBe(200)
-    process.kill(own.pid, 'SIGSTOP')
+    await stop(own.pid)
     const began = performance.now()
     const reply = await ask(before.url, '/v1/sys/health')
     expect(performance.now() - began).toBeLessThan(3000)

@@ -13,7 +13,7 @@ export type Line = {
   readonly closed: Promise<string>
 }
 
-export function lineOf(socket: Socket): Line {
+function lineOf(socket: Socket): Line {
   const chunks: Buffer[] = []
   const text = () => Buffer.concat(chunks).toString('latin1')
   const watchers = new Set<() => void>()
