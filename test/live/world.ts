@@ -96,7 +96,7 @@ export function machine(tpm: Swtpm, options: Partial<AttesterOptions> = {}): Pro
   return openAttester({ tpm: tpm.spec, now: Date.now, random: randomBytes, ...options })
 }
 
-export function certificatesOf(pem: string): Buffer[] {
+function certificatesOf(pem: string): Buffer[] {
   const found = pem.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? []
   return found.map(one => Buffer.from(one.replaceAll(/-----[A-Z ]+-----|\s/g, ''), 'base64'))
 }
