@@ -7,7 +7,7 @@ import { type Client, clientOf } from '../agent/client.ts'
 import { athOf } from '../agent/dpop.ts'
 import * as flow from '../agent/flow.ts'
 import { type Assay, assay, startAssay } from '../test/harness/assay.ts'
-import { type Ran, run } from '../test/harness/process.ts'
+import { type Ran, run, until } from '../test/harness/process.ts'
 import { type Swtpm, startSwtpm } from '../test/harness/swtpm.ts'
 import { startVault, type Vault } from '../test/harness/vault.ts'
 import { openNarrator, Untold } from './story/narrator.ts'
@@ -279,15 +279,12 @@ async function crossedLogin(client: Client, a: Machine, b: Machine): Promise<str
 async function reasonOf(door: Assay, message: string): Promise<string | undefined> {
   const id = message.match(/correlation id ([0-9a-f-]{36})/)?.[1]
   if (!id) return undefined
-  // refusals become durable within a tenth of a second; the log says when
-  for (let look = 0; look < 50; look++) {
-    const found = (await readFile(door.auditFile, 'utf8'))
-      .split('\n')
-      .find(line => line.includes(`"txn":"${id}"`) && line.includes('"type":"refusal"'))
-    if (found) return (JSON.parse(found) as { code: string }).code
-    await new Promise(resolve => setTimeout(resolve, 20))
-  }
-  return undefined
+  // a refusal becomes durable soon after its answer; the log says when
+  const line = await until('the refusal to be in the audit log', async () => {
+    const lines = (await readFile(door.auditFile, 'utf8')).split('\n')
+    return lines.find(one => one.includes(`"txn":"${id}"`) && one.includes('"type":"refusal"'))
+  })
+  return (JSON.parse(line) as { code: string }).code
 }
 
 async function rotate(door: Assay, tpm: Swtpm, party: RelyingParty, before: string): Promise<void> {
