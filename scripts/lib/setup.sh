@@ -6,7 +6,10 @@
 # shellcheck shell=bash
 
 root=$(cd "${BASH_SOURCE[0]%/*}/../.." && pwd)
-debian_packages=(swtpm swtpm-tools tpm2-tools libtss2-tctildr0 openssl)
+debian_packages=(
+  swtpm swtpm-tools tpm2-tools libtss2-tctildr0 openssl curl git python3-venv
+  postgresql nginx-light libnginx-mod-stream openssh-server chromium # peers of the tests
+)
 node_major=24
 vault_version=1.21.2
 cache="${XDG_CACHE_HOME:-${HOME:-$(getent passwd "$(id -u)" | cut -d: -f6)}/.cache}/assay"
@@ -35,7 +38,19 @@ need_debian_packages() {
   say "set-up: installing the Debian packages ${missing[*]}"
   local -x DEBIAN_FRONTEND=noninteractive
   with_progress 'apt-get update' apt-get update || say 'set-up: going on with the package lists that are there'
-  with_progress 'apt-get install' apt-get install --yes --no-install-recommends -o DPkg::Lock::Timeout=120 "${missing[@]}" || exit
+  without_services with_progress 'apt-get install' \
+    apt-get install --yes --no-install-recommends -o DPkg::Lock::Timeout=120 "${missing[@]}" || exit
+}
+
+# Packages that bring a service do not start it: tests start their own, with their own state and ports.
+without_services() {
+  local ban=/usr/sbin/policy-rc.d status=0
+  [ ! -e "$ban" ] || { "$@"; return; }
+  printf '#!/bin/sh\nexit 101\n' >"$ban"
+  chmod +x "$ban"
+  "$@" || status=$?
+  rm -f "$ban"
+  return "$status"
 }
 
 # Debian 13 renamed some libraries: their old name with t64 at the end.
