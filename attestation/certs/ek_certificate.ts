@@ -64,6 +64,11 @@ function wrongPurpose(certificate: Certificate): string | undefined {
   return purposes.includes(EK_PURPOSE) ? undefined : `extKeyUsage is ${purposes.join(' ') || 'not there'}, wanted ${EK_PURPOSE}`
 }
 
+/** Whether it is the certificate of an endorsement key, and not of a CA that certifies such keys alone. */
+export function isOfEndorsementKey(certificate: Certificate): boolean {
+  return wrongPurpose(certificate) === undefined && valueIn(certificate, extension.basicConstraints)?.cA !== true
+}
+
 function wrongConstraints(certificate: Certificate): string | undefined {
   const constraints = valueIn(certificate, extension.basicConstraints)
   return constraints !== undefined && !constraints.cA ? undefined : 'basicConstraints does not say that it is no CA'

@@ -1,5 +1,6 @@
 import { type Certificate, extension, readCertificate, valueIn } from './certificate.ts'
 import { namesOf } from './der.ts'
+import { isOfEndorsementKey } from './ek_certificate.ts'
 
 /** From the certificate in question to a trust anchor. */
 export type Path = readonly [Certificate, Certificate, ...Certificate[]]
@@ -39,8 +40,9 @@ function extend(chain: readonly [Certificate, ...Certificate[]], search: Search)
   }
   if (chain.length >= limit.path - 1) return
   for (const issuer of search.intermediates) {
-    const known = chain.some(one => one.sha256 === issuer.sha256)
-    if (!known && issuer.subject.equals(last.issuer) && signed(last, issuer, search)) extend([...chain, issuer], search)
+    const linked = issuer.subject.equals(last.issuer) && !chain.some(one => one.sha256 === issuer.sha256)
+    // a TPM that certifies another one is no link of a chain, and not merely a CA whose certificate lacks something
+    if (linked && !isOfEndorsementKey(issuer) && signed(last, issuer, search)) extend([...chain, issuer], search)
   }
 }
 

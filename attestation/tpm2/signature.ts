@@ -41,7 +41,7 @@ function readSignature(reader: Reader, key: SigningKey): Signature {
   const hash = hashOf(id) ?? reader.fail('UNSUPPORTED_ALG', `signature hash 0x${id.toString(16)}`)
   if (hash === 'sha1') reader.fail('WEAK_HASH', 'the signature is over a SHA-1 digest')
   if (scheme !== key.scheme) reader.fail('SCHEME_MISMATCH', `the signature is ${scheme}, the key signs with ${key.scheme}`)
-  return { hash, value: key.public.kind === 'ecc' ? ecdsa(reader, key.public.curve) : rsa(reader, key.public.modulus.length) }
+  return { hash, value: key.public.kind === 'ecc' ? ecdsa(reader, key.public.curve) : rsa(reader, key.public.modulus) }
 }
 
 function schemeOf(tag: number): SignatureScheme | undefined {
@@ -50,10 +50,12 @@ function schemeOf(tag: number): SignatureScheme | undefined {
   return tag === alg.ECDSA ? 'ECDSA' : undefined
 }
 
-/** TPMS_SIGNATURE_RSA.sig: as long as the modulus. */
-function rsa(reader: Reader, size: number): Buffer {
+/** TPMS_SIGNATURE_RSA.sig: as long as the modulus, and as a number below it (RFC 8017 5.2.2). */
+function rsa(reader: Reader, modulus: Buffer): Buffer {
   const value = reader.sized()
-  if (value.length !== size) reader.fail('BAD_ENCODING', `a signature of ${value.length} bytes, the modulus has ${size}`)
+  if (value.length !== modulus.length)
+    reader.fail('BAD_ENCODING', `a signature of ${value.length} bytes, the modulus has ${modulus.length}`)
+  if (value.compare(modulus) >= 0) reader.fail('BAD_ENCODING', 'the signature is not below the modulus')
   return value
 }
 

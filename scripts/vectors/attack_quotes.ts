@@ -10,31 +10,23 @@ import {
   verifyQuote,
 } from '#attestation'
 import { bytesIn, type Case, expectationOf, type Fields, idOf, isFields, outcome } from './case.ts'
+import { isEnrolled } from './enrolled.ts'
 import { isBank, policyOf, referencesOf, tableText } from './pcr_values.ts'
 
 /** Evidence that was made to be wrong in one way: a quote with what was asked for, or a key that is to be enrolled. */
-export function attackQuote(record: Fields, place: string): Case {
-  return { id: idOf(record, place), expected: expectationOf(record), judge: () => judge(record) }
+export function attackQuote(record: Fields, place: string, set: readonly Fields[]): Case {
+  return { id: idOf(record, place), expected: expectationOf(record), judge: () => judge(record, set) }
 }
 
-function judge(record: Fields): string {
+function judge(record: Fields, set: readonly Fields[]): string {
   const ak = admitAk(bytesIn(record, 'ak_tpmt_public_hex'))
   if (!ak.ok) return ak.code
   if (record.stage === 'enrolment') return 'OK'
-  if (!isEnrolled(record, ak.value)) return 'AK_NOT_ENROLLED'
+  if (!isEnrolled(record, ak.value, set)) return 'AK_NOT_ENROLLED'
   const first = quoteOutcome(record, ak.value, bytesIn(record, 'tpmt_signature_hex'))
   if (first !== 'OK' || record.companion_signature_hex === undefined) return first
   // both verify, and both answer one challenge, which is taken once
   return quoteOutcome(record, ak.value, bytesIn(record, 'companion_signature_hex')) === 'OK' ? 'OK_BUT_SAME_CHALLENGE' : first
-}
-
-/** A case may name the keys that are enrolled, by Name or public area, or say that its own is none of them. */
-function isEnrolled(record: Fields, { name, public: area }: AttestationKey): boolean {
-  const known = [name, area.bytes].map(bytes => bytes.toString('hex'))
-  const told = [record, policyOf(record)].flatMap(Object.entries).filter(([member]) => /enrolled|ak_?name/i.test(member))
-  return told.every(([, value]) =>
-    typeof value === 'boolean' ? value : [value].flat().some(one => known.includes(String(one).toLowerCase())),
-  )
 }
 
 function quoteOutcome(record: Fields, ak: AttestationKey, signature: Buffer): string {

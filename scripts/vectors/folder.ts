@@ -106,7 +106,7 @@ function caseOf(record: Fields, set: readonly Fields[], { file, place, taken }: 
   for (const name of [record.file, record.files, record.chain, record.trustAnchor].flat())
     if (typeof name === 'string') taken.add(join(folder, name))
   if (record.creation_data_hex !== undefined) return creation(record, place)
-  if (record.policy !== undefined || record.stage !== undefined) return attackQuote(record, place)
+  if (record.policy !== undefined || record.stage !== undefined) return attackQuote(record, place, set)
   if (record.attest_hex !== undefined) return attestVector(record, place)
   if (record.chain !== undefined) return chain(folder, record, place)
   if (record.modulus_hex !== undefined || record.e !== undefined) return weakKey(record, place, set)

@@ -237,6 +237,7 @@ runRows('signatures', [
   quote('C21-plus-modulus', 'BAD_ENCODING', { key: rsa, signature: bigger(rsa) }),
   quote('C23-not-enrolled', 'AK_NOT_ENROLLED', { more: { enrolled_ak_tpmt_public_hex: rsa.area.toString('hex') } }),
   quote('C23-enrolled', 'OK', { more: { enrolled_ak_tpmt_public_hex: [rsa.area.toString('hex'), ecc.area.toString('hex')] } }),
+  quote('C23-alone-of-its-kind', 'AK_NOT_ENROLLED', { key: makeAk('P-256', 'ECDSA', 'sha256', {}, 'stranger') }),
   quote('C24-floor-above', 'WEAK_HASH', { more: { policy: { ...policy, minHash: 'sha384' } } }),
 ])
 

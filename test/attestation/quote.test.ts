@@ -175,6 +175,27 @@ describe('checks', () => {
   test.each(cases)('%s: %s', (_, expected, change) => expect(judge(change)).toBe(expected))
 })
 
+describe.each(['RSASSA', 'RSAPSS'] as const)('a signature of %s as a number', scheme => {
+  const rsa = makeAk('rsa-2048', scheme)
+  const { evidence, expected } = answer(rsa)
+  const { public: area } = expected.ak
+  const modulus = area.kind === 'rsa' ? area.modulus : Buffer.alloc(0)
+  const judged = (value: Buffer) => {
+    const signature = Buffer.concat([evidence.signature.subarray(0, 4), new Writer().sized(value).done()])
+    return outcome(verifyQuote({ ...evidence, signature }, expected))
+  }
+  const own = Buffer.from(evidence.signature).subarray(6)
+  const sum = (BigInt(`0x${own.toString('hex')}`) + BigInt(`0x${modulus.toString('hex')}`)).toString(16).padStart(512, '0')
+
+  test('is below the modulus, and has only one form', () => {
+    expect(judged(own)).toBe('OK')
+    expect(judged(modulus)).toBe('BAD_ENCODING')
+    expect(judged(Buffer.alloc(256, 0xff))).toBe('BAD_ENCODING')
+    expect(judged(Buffer.from(sum.padStart(514, '0').slice(sum.length > 512 ? 0 : 2), 'hex'))).toBe('BAD_ENCODING')
+    expect(judged(Buffer.alloc(256))).toBe('SIGNATURE')
+  })
+})
+
 describe('values that a reset leaves', () => {
   const ones = Buffer.alloc(32, 0xff)
   const locality = Buffer.concat([Buffer.alloc(31), Buffer.of(3)])
