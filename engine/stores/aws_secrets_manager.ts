@@ -1,0 +1,118 @@
+import { randomUUID } from 'node:crypto'
+import type { SecretsManagerClient } from '@aws-sdk/client-secrets-manager'
+import { required, text, type Values } from '../fields.ts'
+import { fieldsOf, textOfFields } from './payload.ts'
+import { type Held, type Next, type SecretStore, StoreFault, type StoreWorld } from './store.ts'
+import { endpoint } from './url.ts'
+
+const settings = {
+  region: required(text('AWS region.', { form: [/^[a-z]{2}(?:-[a-z]+)+-\d$/, 'a region such as eu-central-1'] })),
+  endpoint: endpoint('URL of the service; that of the region when empty.'),
+}
+type Settings = Values<typeof settings>
+
+/** AWS Secrets Manager through its SDK, which is loaded when the first store of this kind is opened. Credentials and endpoint are always explicit:
+ *  the chain of providers in the SDK, which would ask a metadata address, is never built.
+ *  A write makes a version without a label, then moves AWSCURRENT from the version that was read: that move is check-and-set
+ *  (UpdateSecretVersionStage, RemoveFromVersionId). */
+export const awsSecretsManager: SecretStore = {
+  summary: 'AWS Secrets Manager.',
+  settings,
+  secrets: {
+    access_key_id: { description: 'Access key of the broker there.', required: true },
+    secret_access_key: { description: 'Its secret.', required: true },
+    session_token: { description: 'Session token, when the key is a temporary one.', required: false },
+  },
+  ref: { form: /^[A-Za-z0-9/_+=.@:-]{1,512}$/, means: 'name or ARN of a secret' },
+  writable: true,
+  open: (given, credentials, world) => {
+    let client: Promise<Sdk> | undefined
+    const sdk = () => (client ??= open(given as Settings, credentials, world))
+    return {
+      read: async (ref, signal) => read(await sdk(), ref, signal),
+      replace: async (ref, next, version, signal) => replace(await sdk(), ref, next, version, signal),
+      close: async () => (await client)?.client.destroy(),
+    }
+  },
+}
+
+type Sdk = { readonly client: SecretsManagerClient; readonly aws: typeof import('@aws-sdk/client-secrets-manager') }
+
+async function open(
+  { region, endpoint: url }: Settings,
+  credentials: Parameters<SecretStore['open']>[1],
+  { deadlineMs }: StoreWorld,
+): Promise<Sdk> {
+  const aws = await import('@aws-sdk/client-secrets-manager').catch(() => {
+    throw new StoreFault('down', 'the package @aws-sdk/client-secrets-manager is not installed beside the broker')
+  })
+  const token = credentials['session_token']?.reveal()
+  const client = new aws.SecretsManagerClient({
+    region,
+    ...(url === '' ? {} : { endpoint: url }),
+    // all that the SDK would otherwise look for in the environment, in files and at metadata addresses
+    credentials: {
+      accessKeyId: credentials['access_key_id']?.reveal() ?? '',
+      secretAccessKey: credentials['secret_access_key']?.reveal() ?? '',
+      ...(token ? { sessionToken: token } : {}),
+    },
+    maxAttempts: 1,
+    retryMode: 'standard',
+    useDualstackEndpoint: false,
+    useFipsEndpoint: false,
+    requestHandler: { requestTimeout: deadlineMs, connectionTimeout: deadlineMs },
+  })
+  return { client, aws }
+}
+
+async function read({ client, aws }: Sdk, ref: string, abortSignal: AbortSignal): Promise<Held> {
+  const command = new aws.GetSecretValueCommand({ SecretId: ref, VersionStage: 'AWSCURRENT' })
+  const reply = await client.send(command, { abortSignal }).catch(translate)
+  if (typeof reply.VersionId !== 'string' || reply.VersionId === '')
+    throw new StoreFault('malformed', 'the answer names no version')
+  if (typeof reply.SecretString !== 'string') throw new StoreFault('malformed', 'the answer holds no SecretString')
+  return { fields: fieldsOf(reply.SecretString), version: reply.VersionId }
+}
+
+async function replace({ client, aws }: Sdk, ref: string, next: Next, version: string, abortSignal: AbortSignal): Promise<void> {
+  if (version === '') throw new StoreFault('absent', 'make the secret there first: the broker only replaces its value')
+  const token = randomUUID()
+  const put = new aws.PutSecretValueCommand({
+    SecretId: ref,
+    SecretString: textOfFields(next.fields).reveal(),
+    ClientRequestToken: token,
+    VersionStages: ['ASSAYPENDING'],
+  })
+  await client.send(put, { abortSignal }).catch(translate)
+  const move = new aws.UpdateSecretVersionStageCommand({
+    SecretId: ref,
+    VersionStage: 'AWSCURRENT',
+    MoveToVersionId: token,
+    RemoveFromVersionId: version,
+  })
+  await client.send(move, { abortSignal }).catch((error: unknown) => {
+    if (nameOf(error) === 'InvalidParameterException') throw new StoreFault('conflict', 'somebody else changed the secret')
+    return translate(error)
+  })
+}
+
+const DENIED = new Set([
+  'AccessDeniedException',
+  'UnrecognizedClientException',
+  'InvalidClientTokenId',
+  'InvalidSignatureException',
+])
+
+/** Of an SDK's error the name goes on, which is one of the service's own words; its message may quote what was sent. */
+function translate(error: unknown): never {
+  const name = nameOf(error)
+  if (name === 'ResourceNotFoundException') throw new StoreFault('absent', 'the store has no such secret')
+  if (DENIED.has(name)) throw new StoreFault('denied', `the store refused the broker (${name})`)
+  if (name === 'SyntaxError') throw new StoreFault('malformed', 'the answer is no JSON')
+  throw new StoreFault('down', `the store did not answer as it should (${name})`)
+}
+
+function nameOf(error: unknown): string {
+  const name = error instanceof Error ? error.name : ''
+  return /^[A-Za-z]{1,64}$/.test(name) ? name : 'unknown'
+}

@@ -1,0 +1,146 @@
+import {
+  BrokenCircuitError,
+  BulkheadRejectedError,
+  bulkhead,
+  ConsecutiveBreaker,
+  circuitBreaker,
+  handleWhen,
+  TaskCancelledError,
+  TimeoutStrategy,
+  timeout,
+  wrap,
+} from 'cockatiel'
+import { LRUCache } from 'lru-cache'
+import { type FaultKind, type Held, type Next, type OpenStore, StoreFault } from './store.ts'
+
+/** What a store said, and whether that was before it stopped to answer. */
+export type Answer = Held & { readonly stale: boolean }
+
+/** A store behind a cache, one flight for each reference, a deadline and a breaker. Every method throws StoreFault. */
+export type Reader = {
+  /** As old as `FRESH_MS` at most; when the store is down, as old as `maxStaleSeconds`, and then it is marked. */
+  readonly read: (ref: string, maxStaleSeconds: number) => Promise<Answer>
+  /** past the cache */
+  readonly fresh: (ref: string) => Promise<Answer>
+  readonly replace: (ref: string, next: Next, version: string) => Promise<void>
+  readonly remove: (ref: string) => Promise<void>
+  readonly close: () => Promise<void>
+}
+
+export type ReaderOptions = {
+  /** monotonic, milliseconds */
+  readonly monotonic: () => number
+  readonly deadlineMs: number
+  readonly observe?: (outcome: 'ok' | 'refused' | 'failed' | 'unreachable') => void
+  /** milliseconds that an open breaker waits before it lets one call through */
+  readonly pauseMs?: number
+}
+
+/** A rotation in the store is seen within this time, without restart. */
+export const FRESH_MS = 15_000
+const KEPT = 1_000
+const FAILURES = 5
+const PAUSE_MS = 5_000
+const PARALLEL = 16
+const WAITING = 256
+
+const OUTCOMES = { down: 'unreachable', denied: 'refused', absent: 'refused', conflict: 'refused', malformed: 'failed' } as const
+type Kept = { readonly held: Held; readonly at: number }
+
+export function openReader(store: OpenStore, options: ReaderOptions): Reader {
+  const { monotonic } = options
+  const run = guarded(options)
+  const cache = new LRUCache<string, Kept>({ max: KEPT })
+  const flights = new Map<string, Promise<Held>>()
+  let writes = 0
+  const load = async (ref: string): Promise<Held> => {
+    const [at, before] = [monotonic(), writes]
+    try {
+      const held = await run(signal => store.read(ref, signal))
+      // what was read while something was written may be from before the write: good for this reader, not for the next
+      if (writes === before) cache.set(ref, { held, at })
+      return held
+    } catch (error) {
+      // a store that says no is obeyed: what it said before does not count any more
+      if (kindOf(error) !== 'down') cache.delete(ref)
+      throw error
+    }
+  }
+  const shared = (ref: string): Promise<Held> => {
+    const flight = flights.get(ref) ?? load(ref).finally(() => flights.delete(ref))
+    flights.set(ref, flight)
+    return flight
+  }
+  return {
+    read: async (ref, maxStaleSeconds) => {
+      const kept = cache.get(ref)
+      if (kept && monotonic() - kept.at < FRESH_MS) return { ...kept.held, stale: false }
+      try {
+        return { ...(await shared(ref)), stale: false }
+      } catch (error) {
+        const last = cache.get(ref)
+        if (kindOf(error) === 'down' && last && monotonic() - last.at <= maxStaleSeconds * 1000)
+          return { ...last.held, stale: true }
+        throw error
+      }
+    },
+    // not the flight that is under way: it may have been asked before what its caller saw
+    fresh: async ref => ({ ...(await load(ref)), stale: false }),
+    replace: async (ref, next, version) => {
+      const { replace } = store
+      if (!replace) throw new StoreFault('denied', 'the store is read-only')
+      writes += 1
+      try {
+        await run(signal => replace(ref, next, version, signal))
+      } finally {
+        writes += 1
+        cache.delete(ref)
+        flights.delete(ref)
+      }
+    },
+    remove: async ref => {
+      writes += 1
+      await store.remove?.(ref)
+      cache.delete(ref)
+      flights.delete(ref)
+    },
+    close: () => store.close(),
+  }
+}
+
+type Run = <T>(work: (signal: AbortSignal) => Promise<T>) => Promise<T>
+
+/** Deadline, breaker and a limit of what goes on at once; only a store that is down counts against it. */
+function guarded({ deadlineMs, observe, pauseMs = PAUSE_MS }: ReaderOptions): Run {
+  const down = handleWhen(error => kindOf(error) === 'down')
+  const policy = wrap(
+    bulkhead(PARALLEL, WAITING),
+    circuitBreaker(down, { halfOpenAfter: pauseMs, breaker: new ConsecutiveBreaker(FAILURES) }),
+    // a store's client may not heed the signal: it is left behind
+    timeout(deadlineMs, TimeoutStrategy.Aggressive),
+  )
+  return async work => {
+    try {
+      const done = await policy.execute(({ signal }) => work(signal))
+      observe?.('ok')
+      return done
+    } catch (error) {
+      const fault = faultOf(error)
+      observe?.(OUTCOMES[fault.kind])
+      throw fault
+    }
+  }
+}
+
+function kindOf(error: unknown): FaultKind {
+  return error instanceof StoreFault ? error.kind : 'down'
+}
+
+function faultOf(error: unknown): StoreFault {
+  if (error instanceof StoreFault) return error
+  if (error instanceof BrokenCircuitError)
+    return new StoreFault('down', 'it failed several times and is left alone for some seconds')
+  if (error instanceof TaskCancelledError) return new StoreFault('down', 'it did not answer in time')
+  if (error instanceof BulkheadRejectedError) return new StoreFault('down', 'too many requests wait for it')
+  throw error
+}

@@ -1,0 +1,59 @@
+import { BrokerError } from '../errors.ts'
+import { Secret } from '../secret.ts'
+import { objectFields } from './payload.ts'
+import { type Held, type Next, type SecretStore, StoreFault, type StoreWorld } from './store.ts'
+
+type Record_ = { readonly sealed: string; readonly expires_at?: number }
+
+/** Under the broker's own path in KV, as ciphertext of a key in transit; the ciphertext is bound to the path, so that records cannot be exchanged.
+ *  References are made by the broker: `<id of the mount>/root/<name>`. */
+export const vaultKv: SecretStore = {
+  summary: "The broker's own path in Vault's KV, encrypted under a key in transit.",
+  settings: {},
+  secrets: {},
+  writable: true,
+  open: (_settings, _credentials, world) => ({
+    read: ref => answered(() => read(world, ref)),
+    replace: (ref, next, version) => answered(() => replace(world, ref, next, version)),
+    remove: ref => answered(() => world.state.delete(ref)),
+    close: async () => undefined,
+  }),
+}
+
+/** Transit key of the root credentials of a mount. */
+export const rootKey = (ref: string) => `assay-root-${ref.split('/')[0] ?? ''}`
+
+async function read({ state, cipher }: StoreWorld, ref: string): Promise<Held> {
+  const kept = await state.fresh<Record_>(ref)
+  if (!kept) throw new StoreFault('absent', 'nothing was written there')
+  const text = await cipher.open(rootKey(ref), kept.value.sealed, ref)
+  const { expires_at } = kept.value
+  const fields = objectFields(parsed(text))
+  return { fields, version: String(kept.version), ...(expires_at === undefined ? {} : { expiresAt: expires_at }) }
+}
+
+async function replace({ state, cipher }: StoreWorld, ref: string, next: Next, version: string): Promise<void> {
+  const text = JSON.stringify(Object.fromEntries(Object.entries(next.fields).map(([name, one]) => [name, one.reveal()])))
+  const key = rootKey(ref)
+  if (version === '') await cipher.create(key)
+  const sealed = await cipher.seal(key, new Secret(text), ref)
+  const record: Record_ = { sealed, ...(next.expiresAt === undefined ? {} : { expires_at: next.expiresAt }) }
+  await state.put(ref, record, version === '' ? 0 : Number(version))
+}
+
+function parsed(text: Secret): unknown {
+  try {
+    return JSON.parse(text.reveal())
+  } catch {
+    throw new StoreFault('malformed', 'what was decrypted is no JSON')
+  }
+}
+
+async function answered<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work()
+  } catch (error) {
+    if (!(error instanceof BrokerError)) throw error
+    throw new StoreFault(error.code === 'conflict' ? 'conflict' : 'down', error.message)
+  }
+}
