@@ -93,10 +93,9 @@ async function production(file: string): Promise<{ config: Config; secretId: Sec
 
 /** Provisions with an operator's token, then goes on exactly as in production: as an AppRole with nothing but its policy. */
 async function development(options: ServerOptions): Promise<{ config: Config; secretId: SecretId }> {
-  const { openVault, PLACES, provision, readConfig, Secret } = await import('#engine')
-  const vault = openVault({ address: options.vaultAddr, deadlineMs: 10_000 })
+  const { PLACES, provision, readConfig, Secret } = await import('#engine')
+  const vault = { address: options.vaultAddr, deadlineMs: 10_000 }
   const { roleId, secretId } = await provision(vault, PLACES, new Secret(await operatorToken()))
-  await vault.close()
   const config = readConfig({
     vault: { address: options.vaultAddr, approle: { role_id: roleId, secret_id_file: 'unused in development' } },
     listen: options.listen,
@@ -157,14 +156,13 @@ async function runSetup(options: SetupOptions): Promise<void> {
 }
 
 async function apply({ vaultAddr, secretIdFile }: SetupOptions): Promise<void> {
-  const [{ BrokerError, openVault, PLACES, provision, Secret }, { writeFile }] = await Promise.all([
+  const [{ BrokerError, PLACES, provision, Secret }, { writeFile }] = await Promise.all([
     import('#engine'),
     import('node:fs/promises'),
   ])
   if (!secretIdFile) throw new BrokerError('bad_request', 'wanted --secret-id-file FILE')
-  const vault = openVault({ address: vaultAddr, deadlineMs: 10_000 })
+  const vault = { address: vaultAddr, deadlineMs: 10_000 }
   const { roleId, secretId } = await provision(vault, PLACES, new Secret(await operatorToken()))
-  await vault.close()
   await writeFile(secretIdFile, `${secretId.reveal()}\n`, { mode: 0o600 })
   process.stdout.write(`role_id: ${roleId}\nsecret_id_file: ${secretIdFile}\n`)
 }

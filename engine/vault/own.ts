@@ -1,7 +1,8 @@
 import { BrokerError } from '../errors.ts'
 import type { Log } from '../log.ts'
-import { type CallOptions, type Vault, VaultRefusal, type VaultReply } from './client.ts'
+import { type Vault, VaultRefusal, type VaultReply } from './client.ts'
 import type { Session } from './session.ts'
+import type { CallOptions } from './transport.ts'
 
 /** Vault in the broker's own name, for its state and its keys. What Vault refuses here is no fault of a caller, so it is not told to one.
  *  @throws VaultRefusal for what is an answer: nothing is there, a version does not match, the token that was asked about is bad
@@ -44,6 +45,15 @@ export function isBadToken(error: unknown): boolean {
   return error instanceof VaultRefusal && error.errors.some(one => one.includes('bad token'))
 }
 
+/** Whether what was to be decrypted is no ciphertext of this key, or of a version that is no longer decrypted. */
+export function isBadCiphertext(error: unknown): boolean {
+  return (
+    error instanceof VaultRefusal &&
+    error.status === 400 &&
+    error.errors.some(one => /ciphertext|message authentication/.test(one))
+  )
+}
+
 function isAnswer(refusal: VaultRefusal): boolean {
-  return refusal.status === 404 || isConflict(refusal) || isBadToken(refusal)
+  return refusal.status === 404 || isConflict(refusal) || isBadToken(refusal) || isBadCiphertext(refusal)
 }

@@ -1,5 +1,6 @@
 import { Secret } from '../secret.ts'
 import { absent, type Vault } from './client.ts'
+import type { TransportOptions } from './transport.ts'
 
 /** Where in Vault the broker keeps its things. */
 export type Places = {
@@ -14,7 +15,7 @@ export type Places = {
 
 export const PLACES: Places = { transit: 'transit', kv: 'assay', approle: 'approle', name: 'assay' }
 
-type Rule = { readonly path: string; readonly capabilities: readonly string[]; readonly why: string }
+export type Rule = { readonly path: string; readonly capabilities: readonly string[]; readonly why: string }
 
 /** Everything that the running service may do at Vault. It may neither create tokens nor export a key. */
 const rules = (places: Places): readonly Rule[] => [
@@ -26,6 +27,12 @@ const rules = (places: Places): readonly Rule[] => [
     why: 'signing keys: made, read, rotated, destroyed with their mount',
   },
   { path: `${places.transit}/sign/assay-*`, capabilities: ['update'], why: 'signing' },
+  { path: `${places.transit}/encrypt/assay-seal`, capabilities: ['update'], why: "sealing; opening is the proxy's alone" },
+  {
+    path: `${places.transit}/datakey/plaintext/assay-seal`,
+    capabilities: ['update'],
+    why: 'keys to seal with, held for minutes',
+  },
   { path: 'auth/token/lookup', capabilities: ['update'], why: 'what the token of a caller says, without costing it a use' },
   { path: 'auth/token/renew-self', capabilities: ['update'], why: 'the own token' },
   { path: 'auth/token/revoke-self', capabilities: ['update'], why: 'the own token, at shutdown' },
@@ -35,9 +42,13 @@ const rules = (places: Places): readonly Rule[] => [
 
 /** The policy in Vault's HCL, one stanza a rule. */
 export function policyHcl(places: Places): string {
+  return hclOf(rules(places))
+}
+
+export function hclOf(list: readonly Rule[]): string {
   const stanza = ({ path, capabilities, why }: Rule) =>
     `# ${why}\npath "${path}" {\n  capabilities = [${capabilities.map(one => `"${one}"`).join(', ')}]\n}\n`
-  return rules(places).map(stanza).join('\n')
+  return list.map(stanza).join('\n')
 }
 
 /** The commands that an operator runs once; `policy.hcl` holds `policyHcl`. */
@@ -63,8 +74,17 @@ const approleOf = (places: Places) => ({
   token_no_default_policy: true,
 })
 
-/** Applies the same list with an operator's token; what is there already stays. Returns what the service logs in with. */
-export async function provision(vault: Vault, places: Places, as: Secret): Promise<{ roleId: string; secretId: Secret }> {
+export type Identity = { readonly roleId: string; readonly secretId: Secret }
+
+/** Applies the same list with an operator's token; what is there already stays. Returns what the service logs in with.
+ *  @throws VaultRefusal when the token may not; BrokerError unavailable */
+export async function provision(server: TransportOptions, places: Places, as: Secret): Promise<Identity> {
+  const { openSetupVault } = await import('./node_vault.ts')
+  const vault = openSetupVault(server)
+  return applied(vault, places, as).finally(vault.close)
+}
+
+async function applied(vault: Vault, places: Places, as: Secret): Promise<Identity> {
   const [mounts, auths] = await Promise.all([vault.read('sys/mounts', { as }), vault.read('sys/auth', { as })])
   const missing = (table: typeof mounts, path: string) => !Object.hasOwn(table?.data ?? {}, `${path}/`)
   if (missing(mounts, places.transit)) await vault.write(`sys/mounts/${places.transit}`, { type: 'transit' }, { as })

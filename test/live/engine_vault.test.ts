@@ -29,7 +29,7 @@ let authority: Authority
 beforeAll(async () => {
   vault = await startVault()
   client = openVault({ address: vault.address, deadlineMs: 5000 })
-  const { roleId, secretId } = await provision(client, PLACES, new Secret(vault.rootToken))
+  const { roleId, secretId } = await provision({ address: vault.address, deadlineMs: 5000 }, PLACES, new Secret(vault.rootToken))
   world = testWorld()
   session = await openSession(client, { mount: PLACES.approle, roleId, secretId: async () => secretId }, world)
   own = openOwn(client, session, world.log)

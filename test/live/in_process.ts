@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { vi } from 'vitest'
-import { openLog, openVault, PLACES, provision, readConfig, Secret } from '#engine'
+import { openLog, PLACES, provision, readConfig, Secret } from '#engine'
 import { type Server, serve } from '../../mounts/serve.ts'
 import type { Vault } from '../harness/vault.ts'
 
@@ -13,9 +13,8 @@ export async function serveHere(vault: Vault, settings: { listen?: object } = {}
   await using opening = new AsyncDisposableStack()
   const home = await mkdtemp(join(tmpdir(), 'assay-here-'))
   opening.defer(() => rm(home, { recursive: true, force: true }))
-  const client = openVault({ address: vault.address, deadlineMs: 10_000 })
-  opening.defer(() => client.close())
-  const { roleId, secretId } = await provision(client, PLACES, new Secret(vault.rootToken))
+  const setup = { address: vault.address, deadlineMs: 10_000 }
+  const { roleId, secretId } = await provision(setup, PLACES, new Secret(vault.rootToken))
   const auditFile = join(home, 'audit.jsonl')
   const config = readConfig({
     vault: { address: vault.address, approle: { role_id: roleId, secret_id_file: 'not read' } },
