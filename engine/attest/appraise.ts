@@ -10,12 +10,11 @@ import {
   type Selection,
   verifyQuote,
 } from '#attestation'
-import { isConflict } from '../errors.ts'
 import type { Mount } from '../mount_table.ts'
 import type { Verdict } from '../refusals.ts'
-import type { Store } from '../vault/store.ts'
 import type { Challenges } from './challenges.ts'
-import { type AkRecords, type BootRecord, bootPath, type EnrolledAk } from './records.ts'
+import type { Clocks } from './clocks.ts'
+import type { AkRecords, EnrolledAk } from './records.ts'
 import { type AttestSettings, configOf, referenceValues, selectionOf } from './settings.ts'
 
 /** A quote and what was sent beside it. */
@@ -53,16 +52,15 @@ type Rules = {
   readonly mustBind: boolean
 }
 
-export function openAppraiser(settings: AttestSettings, records: AkRecords, challenges: Challenges, store: Store): Appraiser {
-  const clocks = openClocks(store)
+export function openAppraiser(settings: AttestSettings, records: AkRecords, challenges: Challenges, clocks: Clocks): Appraiser {
   return {
     selection: async (mount, role) => {
       const rules = await rulesOf(settings, mount, role)
       return rules.ok ? accept(rules.value.selection) : rules
     },
     appraise: async (mount, role, request, evidence) => {
-      const nonce = challenges.take(evidence.challenge, request)
-      if (!nonce.ok) return nonce
+      const taken = challenges.take(evidence.challenge, request)
+      if (!taken.ok) return taken
       const [ak, rules] = await Promise.all([records.find(mount.id, request.akName), rulesOf(settings, mount, role)])
       if (!ak.ok) return ak
       if (!rules.ok) return rules
@@ -71,8 +69,8 @@ export function openAppraiser(settings: AttestSettings, records: AkRecords, chal
         return reject('ROLE', 'the role does not list this TPM')
       if (rules.value.mustBind && request.keyThumbprint === '' && request.operation === 'login')
         return reject('KEY_NOT_BOUND', 'the role wants a bound key')
-      const previous = await clocks.last(mount, request.akName)
-      const claims = judge(ak.value, rules.value, qualifyingData(nonce.value, request), evidence, previous)
+      const previous = await clocks.last(mount, request.akName, taken.value.drawnAt)
+      const claims = judge(ak.value, rules.value, qualifyingData(taken.value.nonce, request), evidence, previous)
       if (!claims.ok) return claims
       await clocks.advance(mount, request.akName, claims.value)
       return accept({ tpmId, maker: ak.value.maker, akName: Buffer.from(request.akName), claims: claims.value })
@@ -117,55 +115,4 @@ function judge(
     obfuscated: record.hierarchy === 'owner',
     ...(previous ? { previous } : {}),
   })
-}
-
-/** What the verifier compares the next quote with: state per key, moved by accepted quotes only. */
-type Clocks = {
-  readonly last: (mount: Mount, akName: Uint8Array) => Promise<Clock | undefined>
-  readonly advance: (mount: Mount, akName: Uint8Array, claims: QuoteClaims) => Promise<void>
-}
-
-/** The clock itself is held in memory: freshness comes from the challenge, the clock only backs it up. What a boot changes is kept durably, before anything is issued to it. */
-function openClocks(store: Store): Clocks {
-  const clocks = new Map<string, Clock>()
-  return {
-    last: async (mount, akName) => {
-      const path = bootPath(mount.id, akName)
-      const kept = (await store.get<BootRecord>(path))?.value
-      if (!kept) return undefined
-      const clock = clocks.get(path)
-      return clock && sameBoot(recordOf(clock), kept) ? clock : { ...kept, clock: -1n }
-    },
-    advance: async (mount, akName, { clock, resetCount, restartCount, firmwareVersion }) => {
-      const path = bootPath(mount.id, akName)
-      const now: Clock = { clock, resetCount, restartCount, firmwareVersion }
-      const kept = await store.get<BootRecord>(path)
-      if (!kept || !sameBoot(kept.value, recordOf(now))) await moveOn(store, path, recordOf(now), kept?.version ?? 0)
-      // quotes that are judged at the same time may end in another order than they were made
-      const last = clocks.get(path)
-      if (!last || !sameBoot(last, now) || last.clock < now.clock) clocks.set(path, now)
-    },
-  }
-}
-
-/** First quotes after a boot may arrive together: whoever comes second finds the same boot, or has lost against another one. */
-async function moveOn(store: Store, path: string, boot: BootRecord, version: number): Promise<void> {
-  try {
-    await store.put(path, boot, version)
-  } catch (error) {
-    const kept = isConflict(error) ? await store.fresh<BootRecord>(path) : undefined
-    if (!kept || !sameBoot(kept.value, boot)) throw error
-  }
-}
-
-function recordOf({ resetCount, restartCount, firmwareVersion }: Clock): BootRecord {
-  return { resetCount, restartCount, firmwareVersion }
-}
-
-function sameBoot(one: BootRecord, other: BootRecord): boolean {
-  return (
-    one.resetCount === other.resetCount &&
-    one.restartCount === other.restartCount &&
-    one.firmwareVersion === other.firmwareVersion
-  )
 }

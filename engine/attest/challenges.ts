@@ -4,24 +4,27 @@ import type { Verdict } from '../refusals.ts'
 import type { World } from '../world.ts'
 
 export type Challenge = { readonly challenge: Buffer; readonly nonce: Buffer; readonly expiresInSeconds: number }
+/** A challenge that is answered now; `drawnAt` is monotonic, ms. */
+export type Taken = { readonly nonce: Buffer; readonly drawnAt: number }
 
 /** Challenges that one quote may answer, once, at the replica that drew them.
  *  Nothing is stored until one is answered: a challenge is its own record under a key made at start, so a restart voids all (RFC 9334, 10.2: freshness by nonce). */
 export type Challenges = {
   readonly draw: (request: BoundRequest, ttlSeconds: number) => Challenge
-  /** Takes the challenge, so that nobody can answer it again, then tells whether it was drawn for this request. The value is the nonce. */
-  readonly take: (challenge: Uint8Array, request: BoundRequest) => Verdict<Buffer>
+  /** Takes the challenge, so that nobody can answer it again, then tells whether it was drawn for this request. */
+  readonly take: (challenge: Uint8Array, request: BoundRequest) => Verdict<Taken>
   /** how many were answered within their life: what is held in memory */
   readonly taken: () => number
 }
 
-// layout, in bytes: who drew it, when it ends (ms, monotonic), randomness, then what it is for, then the tag over all of it
+// layout, in bytes: who drew it, when it ends and when it was drawn (ms, monotonic), randomness, then what it is for, then the tag over all of it
 const OWNER = 8
-const EXPIRES = 6
+const TIME = 6
 const RANDOM = 16
 const DIGEST = 16
 const TAG = 32
-const BODY = OWNER + EXPIRES + RANDOM + 3 * DIGEST
+const HEAD = OWNER + 2 * TIME + RANDOM
+const BODY = HEAD + 3 * DIGEST
 const CHALLENGE_BYTES = BODY + TAG
 
 export function openChallenges(world: World): Challenges {
@@ -32,9 +35,9 @@ export function openChallenges(world: World): Challenges {
 
   return {
     draw: (request, ttlSeconds) => {
-      const expires = Buffer.alloc(EXPIRES)
-      expires.writeUIntBE(Math.floor(world.monotonic()) + ttlSeconds * 1000, 0, EXPIRES)
-      const body = Buffer.concat([owner, expires, world.random(RANDOM), ...purposeOf(request)])
+      const now = Math.floor(world.monotonic())
+      const times = [time(now + ttlSeconds * 1000), time(now)]
+      const body = Buffer.concat([owner, ...times, world.random(RANDOM), ...purposeOf(request)])
       const challenge = Buffer.concat([body, tagOf(body)])
       return { challenge, nonce: nonceOf(challenge), expiresInSeconds: ttlSeconds }
     },
@@ -43,13 +46,20 @@ export function openChallenges(world: World): Challenges {
       const body = bytes.subarray(0, BODY)
       const mine = bytes.length === CHALLENGE_BYTES && timingSafeEqual(tagOf(body), bytes.subarray(BODY))
       if (!mine) return reject('CHALLENGE_UNKNOWN', 'the tag of the challenge is not ours')
-      const expiresAt = body.readUIntBE(OWNER, EXPIRES)
+      const expiresAt = body.readUIntBE(OWNER, TIME)
       if (world.monotonic() > expiresAt) return reject('CHALLENGE_EXPIRED', 'the challenge is past its life')
       if (!used.add(bytes.toString('base64', BODY), expiresAt)) return reject('CHALLENGE_USED', 'the challenge was taken before')
-      return answers(body.subarray(OWNER + EXPIRES + RANDOM), request) ?? accept(nonceOf(bytes))
+      const taken = { nonce: nonceOf(bytes), drawnAt: body.readUIntBE(OWNER + TIME, TIME) }
+      return answers(body.subarray(HEAD), request) ?? accept(taken)
     },
     taken: used.size,
   }
+}
+
+function time(ms: number): Buffer {
+  const bytes = Buffer.alloc(TIME)
+  bytes.writeUIntBE(ms, 0, TIME)
+  return bytes
 }
 
 /** The nonce that the quote covers: 32 bytes that nobody could know before the challenge was drawn. */

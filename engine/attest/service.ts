@@ -14,6 +14,7 @@ import type { Signer } from '../vault/transit.ts'
 import type { World } from '../world.ts'
 import { type Appraiser, openAppraiser } from './appraise.ts'
 import { type Challenge, type Challenges, openChallenges } from './challenges.ts'
+import { openClocks } from './clocks.ts'
 import { type Enrolled, type Offered, openEnrolment } from './enrol.ts'
 import { nativeRole, openTokenDoor } from './login.ts'
 import { hex, openAkRecords } from './records.ts'
@@ -88,7 +89,7 @@ export function openAttest(ports: AttestPorts): Attest {
   const settings = openAttestSettings(store)
   const challenges = openChallenges(world)
   const records = openAkRecords(store, settings.tpm)
-  const appraiser = openAppraiser(settings, records, challenges, store)
+  const appraiser = openAppraiser(settings, records, challenges, openClocks(store, world))
   const enrolment = openEnrolment(settings, store, world)
   const limit = openLimiter(world.monotonic)
   const bounded: Limiter = (rate, key) => {

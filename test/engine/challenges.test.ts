@@ -30,7 +30,7 @@ describe('a challenge', () => {
     const { challenge, nonce, expiresInSeconds } = challenges.draw(request, 60)
     expect(nonce).toHaveLength(32)
     expect(expiresInSeconds).toBe(60)
-    expect(challenges.take(challenge, request)).toEqual({ ok: true, value: nonce })
+    expect(challenges.take(challenge, request)).toEqual({ ok: true, value: { nonce, drawnAt: 1000 } })
     expect(code(challenges.take(challenge, request))).toBe('CHALLENGE_USED')
   })
 
