@@ -25,7 +25,7 @@ const floors: Readonly<Record<string, Floor>> = {
   },
   engine: {
     below: ['attestation'],
-    packages: ['@cedar-policy/cedar-wasm', 'jose', 'lru-cache', 'node-vault', 'pino', 'prom-client', 'undici', 'zod'],
+    packages: ['@aws-sdk/client-secrets-manager', '@cedar-policy/cedar-wasm', 'cockatiel', 'jose', 'lru-cache', 'node-vault', 'pino', 'prom-client', 'undici', 'zod'],
     builtins: ['crypto', 'fs', 'fs/promises', 'module', 'path', 'perf_hooks', 'timers/promises', 'util'],
     without: ['console', 'fetch'],
     entries: [],

@@ -33,6 +33,12 @@ const rules = (places: Places): readonly Rule[] => [
     capabilities: ['update'],
     why: 'keys to seal with, held for minutes',
   },
+  {
+    path: `${places.transit}/encrypt/assay-root-*`,
+    capabilities: ['update'],
+    why: 'root credentials, which are kept as ciphertext',
+  },
+  { path: `${places.transit}/decrypt/assay-root-*`, capabilities: ['update'], why: 'root credentials, when one is needed' },
   { path: 'auth/token/lookup', capabilities: ['update'], why: 'what the token of a caller says, without costing it a use' },
   { path: 'auth/token/renew-self', capabilities: ['update'], why: 'the own token' },
   { path: 'auth/token/revoke-self', capabilities: ['update'], why: 'the own token, at shutdown' },

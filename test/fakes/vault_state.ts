@@ -1,4 +1,4 @@
-import { createPublicKey, generateKeyPairSync, type KeyObject, randomBytes, randomUUID, sign, verify } from 'node:crypto'
+import { createCipheriv, createDecipheriv, createHash, createPublicKey, generateKeyPairSync, type KeyObject, randomBytes, randomUUID, sign, verify } from 'node:crypto'
 import type { Asked } from './vault.ts'
 
 export type TokenOptions = {
@@ -63,6 +63,8 @@ const routes: readonly (readonly [RegExp, Handler])[] = [
   [/^POST transit\/keys\/[^/]+\/config$/, () => ({ status: 204 })],
   [/^DELETE transit\/keys\/(?<name>[^/]+)$/, ({ transit }, _, { name = '' }) => removed(transit, name)],
   [/^POST transit\/sign\/(?<name>[^/]+)$/, transitSign],
+  [/^POST transit\/encrypt\/(?<name>[^/]+)$/, transitEncrypt],
+  [/^POST transit\/decrypt\/(?<name>[^/]+)$/, transitDecrypt],
   [/^GET sys\/mounts$/, () => data({ 'assay/': {}, 'transit/': {}, 'cubbyhole/': {}, 'identity/': {}, 'sys/': {} })],
   [/^GET sys\/auth$/, ({ jwt }) => data(Object.fromEntries([...jwt].map(([path, mount]) => [`${path}/`, rowOf(mount)])))],
   [/^POST sys\/auth\/(?<path>.+)$/, enableAuth],
@@ -180,6 +182,27 @@ function transitSign({ transit }: FakeState, { body }: Asked, { name = '' }: Rea
     return { signature: `vault:v${version}:${value.toString('base64url')}` }
   })
   return data({ batch_results })
+}
+
+/** AES-256-GCM under a key that is made of the name; the additional data is in the tag, as transit has it. */
+function transitEncrypt(_: FakeState, { body }: Asked, { name = '' }: Readonly<Record<string, string>>): Reply {
+  const iv = randomBytes(12)
+  const cipher = createCipheriv('aes-256-gcm', createHash('sha256').update(name).digest(), iv)
+  cipher.setAAD(Buffer.from(String(body['associated_data'] ?? ''), 'base64'))
+  const sealed = Buffer.concat([cipher.update(Buffer.from(String(body['plaintext']), 'base64')), cipher.final()])
+  return data({ ciphertext: `vault:v1:${Buffer.concat([iv, sealed, cipher.getAuthTag()]).toString('base64')}` })
+}
+
+function transitDecrypt(_: FakeState, { body }: Asked, { name = '' }: Readonly<Record<string, string>>): Reply {
+  const sealed = Buffer.from(String(body['ciphertext']).replace(/^vault:v1:/, ''), 'base64')
+  const decipher = createDecipheriv('aes-256-gcm', createHash('sha256').update(name).digest(), sealed.subarray(0, 12))
+  decipher.setAAD(Buffer.from(String(body['associated_data'] ?? ''), 'base64'))
+  decipher.setAuthTag(sealed.subarray(-16))
+  try {
+    return data({ plaintext: Buffer.concat([decipher.update(sealed.subarray(12, -16)), decipher.final()]).toString('base64') })
+  } catch {
+    return refuse(400, 'cipher: message authentication failed')
+  }
 }
 
 function rowOf({ uuid, options }: JwtMount) {
