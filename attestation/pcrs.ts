@@ -11,7 +11,12 @@ export type Bank = (typeof banks)[number]
 /** PCR indices by bank, at least one. */
 export type Selection = { readonly [bank in Bank]?: readonly number[] }
 /** A named set of reference values: the digests that a PCR may hold, any of them, by bank and index. At least one, other PCRs are free. */
-export type ReferenceSet = { readonly name: string; readonly pcrs: ReferenceValues }
+export type ReferenceSet = {
+  readonly name: string
+  readonly pcrs: ReferenceValues
+  /** PCRs that logs have to explain, or that these are tied to: they have to be signed, and extended since the reset */
+  readonly explained?: Selection
+}
 export type ReferenceValues = ReadonlyMap<Bank, ReadonlyMap<number, readonly Uint8Array[]>>
 
 export type PcrRules = {
@@ -28,10 +33,10 @@ export type PcrRules = {
  * Judges the PCR values that came with a quote. The checks, in order: every signed PCR is in the table; every bank asked for is
  * signed; every PCR asked for is signed; nothing else is signed; nothing else is in the table; the values hash to the signed
  * digest; every PCR of one of the reference sets holds a value that the set allows, and none that a reset leaves.
- * @returns the name of that set
+ * @returns the names of all sets of which that is true, in their order
  *   PCR_SELECTION_MISMATCH, WEAK_BANK, PCR_NOT_QUOTED, PCR_DIGEST_MISMATCH or PCR_POLICY when refused
  */
-export function appraisePcrs(quote: Quote, table: PcrTable, rules: PcrRules): Verdict<string> {
+export function appraisePcrs(quote: Quote, table: PcrTable, rules: PcrRules): Verdict<readonly string[]> {
   const values = signedValues(quote.selection, table)
   if (values === undefined) return reject('PCR_SELECTION_MISMATCH', 'a PCR was signed that the table does not list')
   const fault =
@@ -107,19 +112,20 @@ function wrongDigest(values: readonly Buffer[], signed: Buffer, algorithm: Hash)
   return reject('PCR_DIGEST_MISMATCH', `the values hash to ${digest.toString('hex')}, signed is ${signed.toString('hex')}`)
 }
 
-/** The first set that fits, else how each one does not. */
-function match(table: PcrTable, { references, allowReset }: PcrRules): Verdict<string> {
+/** The sets that fit, else how each one does not. */
+function match(table: PcrTable, { references, allowReset }: PcrRules): Verdict<readonly string[]> {
   const faults: Rejection[] = []
-  for (const { name, pcrs } of references) {
-    const fault = wrongValues(table, pcrs, allowReset)
-    if (fault === undefined) return accept(name)
-    faults.push(reject(fault.code, `${name}: ${fault.detail}`))
+  const fitting: string[] = []
+  for (const { name, pcrs, explained = {} } of references) {
+    const fault = wrongValues(table, pcrs, allowReset) ?? unmeasured(table, explained, allowReset) ?? boundless(pcrs, explained)
+    if (fault === undefined) fitting.push(name)
+    else faults.push(reject(fault.code, `${name}: ${fault.detail}`))
   }
+  if (fitting.length > 0) return accept(fitting)
   return reject(faults[0]?.code ?? 'PCR_POLICY', faults.map(fault => fault.detail).join('; ') || 'there are no reference values')
 }
 
 function wrongValues(table: PcrTable, pcrs: ReferenceValues, allowReset: boolean): Fault {
-  let judged = 0
   for (const [bank, values] of pcrs) {
     for (const [index, allowed] of values) {
       const value = table.get(bank)?.get(index)
@@ -127,10 +133,27 @@ function wrongValues(table: PcrTable, pcrs: ReferenceValues, allowReset: boolean
       if (!allowed.some(one => value.equals(one)))
         return reject('PCR_POLICY', `PCR ${index} of ${bank} is ${value.toString('hex')}`)
       if (!allowReset && isReset(index, value)) return reject('PCR_POLICY', `PCR ${index} of ${bank} was never extended`)
-      judged += 1
     }
   }
-  return judged > 0 ? undefined : reject('PCR_POLICY', 'no PCR has a reference value')
+  return undefined
+}
+
+function unmeasured(table: PcrTable, explained: Selection, allowReset: boolean): Fault {
+  for (const [bank, indices] of Object.entries(explained)) {
+    for (const index of indices) {
+      const value = table.get(bank as Bank)?.get(index)
+      if (value === undefined) return reject('PCR_NOT_QUOTED', `PCR ${index} of ${bank} has to be explained, but is not signed`)
+      if (!allowReset && isReset(index, value)) return reject('PCR_POLICY', `PCR ${index} of ${bank} was never extended`)
+    }
+  }
+  return undefined
+}
+
+/** A set that looks at nothing would let everything in. */
+function boundless(pcrs: ReferenceValues, explained: Selection): Fault {
+  const looked =
+    [...pcrs.values()].some(values => values.size > 0) || Object.values(explained).some(indices => indices.length > 0)
+  return looked ? undefined : reject('PCR_POLICY', 'no PCR has a reference value')
 }
 
 /**

@@ -34,6 +34,8 @@ export type QuoteClaims = Clock & {
   readonly session: Session
   /** the name of the first set of reference values that the machine matches */
   readonly reference: string
+  /** the names of all that it matches, as far as values of PCRs tell */
+  readonly candidates: readonly string[]
   readonly safe: boolean
   /** the values that were signed, all of them and none else */
   readonly pcrs: PcrTable
@@ -53,22 +55,23 @@ export function verifyQuote(evidence: QuoteEvidence, expected: Expected): Verdic
   if (!quote.ok) return quote
   const table = parsePcrTable(evidence.pcrs)
   if (!table.ok) return table
-  const reference = appraisePcrs(quote.value, table.value, expected)
-  if (!reference.ok) return reference
+  const candidates = appraisePcrs(quote.value, table.value, expected)
+  if (!candidates.ok) return candidates
   const session = appraiseClock(quote.value, expected)
   if (!session.ok) return session
-  return accept(claimsOf(quote.value, session.value, reference.value, table.value))
+  return accept(claimsOf(quote.value, session.value, candidates.value, table.value))
 }
 
 /** Copies, so that claims outlive the bytes that they were read from. */
 function claimsOf(
   { clock, safe, pcrDigest, qualifiedSigner }: Quote,
   session: Session,
-  reference: string,
+  candidates: readonly string[],
   pcrs: PcrTable,
 ): QuoteClaims {
+  const [reference = ''] = candidates
   const signed = { pcrDigest: Buffer.from(pcrDigest), qualifiedSigner: Buffer.from(qualifiedSigner) }
-  return { ...clock, session, reference, safe, pcrs, ...signed }
+  return { ...clock, session, reference, candidates, safe, pcrs, ...signed }
 }
 
 /** Who says it, and to which question: everything but what is said. For those who judge the PCRs by other means, or not at all. */

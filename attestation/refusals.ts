@@ -131,10 +131,36 @@ export const refusals = {
     'an event stands where the firmware does not measure such a thing',
     'send the log as it was written',
   ),
+  // reference values beyond those of PCRs
+  TPM_FIRMWARE: row(
+    'reference',
+    'the firmware of the TPM is not one of those that the reference values allow',
+    'update the firmware of the TPM, or have the operator allow this version',
+  ),
+  SECURE_BOOT: row(
+    'reference',
+    'secure boot is off, or not as the reference values want it',
+    'switch secure boot on, with the keys that the reference values name',
+  ),
+  BOOT_IMAGE: row(
+    'reference',
+    'a boot loader, driver, kernel or file of the boot loader is not one that the reference values allow',
+    'boot what is released, or have the operator allow what was measured',
+  ),
+  COMMAND_LINE: row(
+    'reference',
+    'the command line of the kernel is not one that the reference values allow',
+    'boot with the released command line',
+  ),
+  IMA_FILE: row(
+    'reference',
+    'a file was used that the reference values do not list',
+    'boot again without the file, or have the operator list it',
+  ),
 } as const satisfies Record<string, Row>
 
 export type Refusal = keyof typeof refusals
-export type Family = 'freshness' | 'structure' | 'pcr' | 'key' | 'endorsement' | 'clock' | 'log'
+export type Family = 'freshness' | 'structure' | 'pcr' | 'key' | 'endorsement' | 'clock' | 'log' | 'reference'
 type Row = { readonly family: Family; readonly means: string; readonly next: string }
 
 function row(family: Family, means: string, next: string): Row {

@@ -1,8 +1,21 @@
-import { appraiseEventLogs, appraiseImaList, type ImaRules, parseEventLog, readImaEntry, replayEventLog } from '#attestation'
+import {
+  appraiseEventLogs,
+  appraiseImaList,
+  appraiseReferences,
+  type BootClaims,
+  type ImaRules,
+  parseEventLog,
+  type Reference,
+  readImaEntry,
+  replayEventLog,
+  type Verdict,
+} from '#attestation'
 import { readEfiVariable, readSignatureLists } from '../../attestation/eventlog/efi_variable.ts'
 import type { PcrEvent } from '../../attestation/eventlog/event_log.ts'
 import { faultOfEvents } from '../../attestation/eventlog/event_rules.ts'
 import { secureBootClaims } from '../../attestation/eventlog/secure_boot.ts'
+import { faultOfBoot } from '../../attestation/reference/boot_rules.ts'
+import { faultOfFiles } from '../../attestation/reference/ima_rules.ts'
 import { unwrap } from './attester.ts'
 import {
   boot,
@@ -19,7 +32,7 @@ import {
   u32,
   variable,
 } from './eventlog_maker.ts'
-import { encodeList, entry, finish } from './ima_maker.ts'
+import { digestOf, encodeList, entry, finish } from './ima_maker.ts'
 import type { Provocations } from './provocations.ts'
 
 const log = encodeLog(boot)
@@ -99,6 +112,27 @@ const imaLists: Provocations['refusals'] = {
   EVENT_SEMANTICS: () => judge(encodeList([entry('boot_aggregate'), violation])),
 }
 
+const claims: BootClaims = { bank: 'sha256', replayed: [4], secureBoot: false, images: ['aa'], commandLines: [] }
+const judged = (fault: ReturnType<typeof faultOfBoot>): Verdict<unknown> => fault ?? { ok: true, value: undefined }
+const rule = { bank: 'sha256', replay: [4] } as const
+
+const boots: Provocations['refusals'] = {
+  SECURE_BOOT: () => judged(faultOfBoot(claims, { ...rule, secureBoot: 'required' })),
+  BOOT_IMAGE: () => judged(faultOfBoot(claims, { ...rule, images: ['bb'] })),
+  COMMAND_LINE: () => judged(faultOfBoot(claims, { ...rule, commandLine: { required: ['ro'] } })),
+}
+
+const files: Provocations['refusals'] = {
+  IMA_FILE: () => judged(faultOfFiles({ unlisted: { count: 1, files: [{ path: '/bin/sh', digest: digestOf('x') }] } })),
+}
+
+const wanted: Reference = { name: 'wanted', pcrs: new Map(), boot: { bank: 'sha256', replay: [4] } }
+const measured = { pcrs: new Map(), firmwareVersion: '0'.repeat(16), obfuscated: false }
+const references: Provocations['refusals'] = {
+  LOG_MISSING: () => finish(appraiseReferences({}, measured, [wanted])).verdict,
+  TPM_FIRMWARE: () => finish(appraiseReferences({}, measured, [{ ...wanted, firmwareVersions: [] }])).verdict,
+}
+
 export const ofLogs: Readonly<Record<string, Provocations>> = {
   parseEventLog: { file: 'eventlog/event_log.ts', refusals: structures },
   replayEventLog: { file: 'eventlog/replay.ts', refusals: replays },
@@ -109,4 +143,7 @@ export const ofLogs: Readonly<Record<string, Provocations>> = {
   appraiseEventLogs: { file: 'eventlog/appraisal.ts', refusals: appraisals },
   readImaEntry: { file: 'eventlog/ima_entry.ts', refusals: entries },
   appraiseImaList: { file: 'eventlog/ima_list.ts', refusals: imaLists },
+  faultOfBoot: { file: 'reference/boot_rules.ts', refusals: boots },
+  faultOfFiles: { file: 'reference/ima_rules.ts', refusals: files },
+  appraiseReferences: { file: 'reference/appraisal.ts', refusals: references },
 }

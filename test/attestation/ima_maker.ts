@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { type Hash, hashes, type Rounds, type Verdict } from '#attestation'
+import { type Hash, hashes } from '#attestation'
 import { extend } from '../../attestation/eventlog/replay.ts'
 
 // Writes lists of IMA as Linux does, and the PCR that it extends beside.
@@ -57,7 +57,7 @@ export function pcrOf(fields: readonly (Buffer | undefined)[], bank: Hash = 'sha
 }
 
 /** All rounds at once. */
-export function finish(rounds: Rounds): ReturnType<Rounds['next']>['value'] & Verdict<unknown> {
+export function finish<T>(rounds: Generator<undefined, T, undefined>): T {
   let round = rounds.next()
   while (!round.done) round = rounds.next()
   return round.value
