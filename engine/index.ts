@@ -2,7 +2,7 @@
 
 export type { Evidence } from './attest/appraise.ts'
 export { describeAnchors } from './attest/settings.ts'
-export { type Audit, type AuditVerdict, faults, hashed, plain, verifyAudit } from './audit/index.ts'
+export { type Audit, type AuditVerdict, faults, hashed, openAudit, plain, verifyAudit } from './audit/index.ts'
 export { type Broker, type BrokerOptions, openBroker } from './broker.ts'
 export type { Collection } from './collection.ts'
 export { type Config, readConfig } from './config.ts'
@@ -32,9 +32,37 @@ export { MARK, type Mount, type MountType, mountTypes } from './mount_table.ts'
 export { warm } from './policy/index.ts'
 export { type RefusalCode, refusals } from './refusals.ts'
 export type { Place as RefusalPlace } from './refuse.ts'
+export {
+  admits,
+  type Destination,
+  type DestinationRule,
+  fits,
+  type Holder,
+  type Opened,
+  type Opener,
+  openOpener,
+  parseAuthority,
+  parseRule,
+  type RevocationWatch,
+  ruleText,
+  type SealRefusal,
+  type SealVerdict,
+  sealRefusals,
+  watchRevocations,
+} from './sealing/index.ts'
 export { Secret } from './secret.ts'
 export type { Caller, Capability, Identified, TokenFacts } from './vault/authority.ts'
-export { absent, type Vault, VaultRefusal, type VaultReply } from './vault/client.ts'
+export { absent, openVault, type Vault, VaultRefusal, type VaultReply } from './vault/client.ts'
+export { type OwnVault, openOwn } from './vault/own.ts'
 export { PLACES, type Places, policyHcl, provision, setupCommands } from './vault/provision.ts'
+export {
+  INTERCEPT_ROLE,
+  PROXY_PLACES,
+  type ProxyPlaces,
+  provisionProxy,
+  proxyPolicyHcl,
+  proxySetupCommands,
+} from './vault/provision_proxy.ts'
+export { openSession, type Session } from './vault/session.ts'
 export type { KeyVersion, SigningKey } from './vault/transit.ts'
 export type { World } from './world.ts'

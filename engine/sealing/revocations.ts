@@ -1,0 +1,122 @@
+import { BrokerError, isConflict } from '../errors.ts'
+import { absent } from '../vault/client.ts'
+import type { OwnVault } from '../vault/own.ts'
+import type { Store } from '../vault/store.ts'
+import type { Epoch } from './binding.ts'
+
+/** What is revoked: generations, and single tokens with the second at which they end anyway. */
+export type Revoked = {
+  readonly tenants: Readonly<Record<string, number>>
+  readonly agents: Readonly<Record<string, number>>
+  readonly denied: Readonly<Record<string, number>>
+}
+
+const RECORD = 'sealing/revocations'
+const NOTHING: Revoked = { tenants: {}, agents: {}, denied: {} }
+const ATTEMPTS = 8
+
+/** The side that revokes. */
+export type Revocations = {
+  /** what a token that is sealed now belongs to */
+  readonly epoch: (tenant: string, agent: string) => Promise<Epoch>
+  /** Ends every token that was issued so far by this mount or to this agent. */
+  readonly raise: (what: { readonly tenant: string } | { readonly agent: string }) => Promise<void>
+  /** Ends one token. @param exp seconds since the epoch: when it ends anyway */
+  readonly deny: (jti: string, exp: number) => Promise<void>
+}
+
+export function openRevocations(store: Store, now: () => number): Revocations {
+  const change = async (make: (revoked: Revoked) => Revoked, attempt = 1): Promise<void> => {
+    const kept = await store.fresh<Revoked>(RECORD)
+    try {
+      await store.put(RECORD, make(kept?.value ?? NOTHING), kept?.version ?? 0)
+    } catch (error) {
+      if (!isConflict(error) || attempt === ATTEMPTS) throw error
+      await change(make, attempt + 1)
+    }
+  }
+  return {
+    epoch: async (tenant, agent) => {
+      const { tenants, agents } = (await store.get<Revoked>(RECORD))?.value ?? NOTHING
+      return [tenants[tenant] ?? 0, agents[agent] ?? 0]
+    },
+    raise: what =>
+      change(revoked => ({
+        ...revoked,
+        ...('tenant' in what
+          ? { tenants: raised(revoked.tenants, what.tenant) }
+          : { agents: raised(revoked.agents, what.agent) }),
+      })),
+    deny: (jti, exp) => change(revoked => ({ ...revoked, denied: { ...live(revoked.denied, now() / 1000), [jti]: exp } })),
+  }
+}
+
+function raised(generations: Readonly<Record<string, number>>, name: string): Readonly<Record<string, number>> {
+  return { ...generations, [name]: (generations[name] ?? 0) + 1 }
+}
+
+function live(denied: Readonly<Record<string, number>>, second: number): Readonly<Record<string, number>> {
+  return Object.fromEntries(Object.entries(denied).filter(([, exp]) => exp > second))
+}
+
+/** The side that heeds what is revoked: a copy that is read again and again. */
+export type RevocationWatch = {
+  /** `stale` when nobody knows: the copy is older than its limit */
+  readonly standing: (token: {
+    readonly tenant: string
+    readonly agent: string
+    readonly jti: string
+    readonly epoch: Epoch
+  }) => 'live' | 'revoked' | 'stale'
+  readonly stop: () => void
+}
+
+export type WatchPorts = {
+  readonly vault: OwnVault
+  readonly kv: string
+  readonly monotonic: () => number
+  readonly pollMs: number
+  /** a copy that is older serves nobody */
+  readonly limitMs: number
+  readonly onError: (error: unknown) => void
+}
+
+/** Reads the copy once before it returns. @throws BrokerError unavailable, VaultRefusal when it cannot be read */
+export async function watchRevocations({ vault, kv, monotonic, pollMs, limitMs, onError }: WatchPorts): Promise<RevocationWatch> {
+  let revoked = NOTHING
+  let at = Number.NEGATIVE_INFINITY
+  const look = async () => {
+    const asked = monotonic()
+    const reply = await absent(vault.read(`${kv}/data/${RECORD}`))
+    revoked = reply ? read(reply.data) : NOTHING
+    // as old as the question, not as the answer
+    at = asked
+  }
+  await look()
+  let stopped = false
+  let timer: NodeJS.Timeout | undefined
+  const again = () => {
+    if (stopped) return
+    timer = setTimeout(() => void look().catch(onError).finally(again), pollMs).unref()
+  }
+  again()
+  return {
+    standing: ({ tenant, agent, jti, epoch }) => {
+      if (monotonic() - at > limitMs) return 'stale'
+      const old = epoch[0] < (revoked.tenants[tenant] ?? 0) || epoch[1] < (revoked.agents[agent] ?? 0)
+      return old || Object.hasOwn(revoked.denied, jti) ? 'revoked' : 'live'
+    },
+    stop: () => {
+      stopped = true
+      clearTimeout(timer)
+    },
+  }
+}
+
+/** A record that cannot be read is no empty one. */
+function read(data: Readonly<Record<string, unknown>> | null | undefined): Revoked {
+  const value = (data?.['data'] as { value?: Partial<Revoked> } | null | undefined)?.value
+  if (!value?.tenants || !value.agents || !value.denied)
+    throw new BrokerError('unavailable', 'the record of what is revoked cannot be read')
+  return { tenants: value.tenants, agents: value.agents, denied: value.denied }
+}

@@ -1,0 +1,109 @@
+import { Secret } from '../secret.ts'
+import type { Vault } from './client.ts'
+import { hclOf, type Places, type Rule } from './provision.ts'
+
+/** Where in Vault the proxy keeps its things; the rest it shares with the broker. */
+export type ProxyPlaces = Pick<Places, 'transit' | 'kv' | 'approle'> & {
+  /** PKI mount whose authority signs the certificates of intercepted hosts */
+  readonly pki: string
+  /** name of the policy and of the AppRole role */
+  readonly name: string
+}
+
+export const PROXY_PLACES: ProxyPlaces = {
+  transit: 'transit',
+  kv: 'assay',
+  approle: 'approle',
+  pki: 'assay-proxy-ca',
+  name: 'assay-proxy',
+}
+
+/** Role of the PKI mount that the proxy asks for certificates. */
+export const INTERCEPT_ROLE = 'intercept'
+
+/** Everything that the proxy may do at Vault: open, and nothing that the broker does. */
+const rules = (places: ProxyPlaces): readonly Rule[] => [
+  {
+    path: `${places.transit}/decrypt/assay-seal`,
+    capabilities: ['update'],
+    why: 'opening what was sealed, and unwrapping data keys',
+  },
+  { path: `${places.transit}/keys/assay-seal-sign`, capabilities: ['read'], why: 'public keys of sealed tokens' },
+  { path: `${places.kv}/data/sealing/revocations`, capabilities: ['read'], why: 'what is revoked' },
+  { path: `${places.kv}/data/proxy/*`, capabilities: ['create', 'read', 'update'], why: 'the key of its own audit log' },
+  { path: `${places.pki}/issue/${INTERCEPT_ROLE}`, capabilities: ['update'], why: 'certificates of intercepted hosts' },
+  { path: 'auth/token/renew-self', capabilities: ['update'], why: 'the own token' },
+  { path: 'auth/token/revoke-self', capabilities: ['update'], why: 'the own token, at shutdown' },
+]
+
+/** The policy in Vault's HCL. */
+export const proxyPolicyHcl = (places: ProxyPlaces): string => hclOf(rules(places))
+
+/** What is written where, in order; the same list is applied and printed. */
+const writes = (places: ProxyPlaces): readonly (readonly [string, Readonly<Record<string, string | boolean>>])[] => [
+  [
+    `auth/${places.approle}/role/${places.name}`,
+    { token_policies: places.name, token_ttl: '1h', token_max_ttl: '24h', token_no_default_policy: true },
+  ],
+  [
+    `${places.pki}/roles/${INTERCEPT_ROLE}`,
+    {
+      allow_any_name: true,
+      allow_ip_sans: true,
+      key_type: 'ec',
+      key_bits: '256',
+      max_ttl: '24h',
+      client_flag: false,
+      no_store: true,
+      require_cn: false,
+    },
+  ],
+]
+const ROOT = { common_name: 'Assay proxy', key_type: 'ec', key_bits: '256', ttl: '87600h', max_path_length: '0' }
+
+/** The commands that an operator runs once, after those of the service; `proxy.hcl` holds `proxyPolicyHcl`. */
+export function proxySetupCommands(places: ProxyPlaces): readonly string[] {
+  const words = (body: Readonly<Record<string, string | boolean>>) =>
+    Object.entries(body)
+      .map(([name, value]) => `${name}='${value}'`)
+      .join(' ')
+  const role = `auth/${places.approle}/role/${places.name}`
+  return [
+    `vault policy write ${places.name} proxy.hcl`,
+    `vault secrets enable -path=${places.pki} -max-lease-ttl=87600h pki`,
+    `vault write -field=certificate ${places.pki}/root/generate/internal ${words(ROOT)}`,
+    ...writes(places).map(([path, body]) => `vault write ${path} ${words(body)}`),
+    `vault read -field=role_id ${role}/role-id`,
+    `vault write -f -field=secret_id ${role}/secret-id`,
+  ]
+}
+
+export type ProvisionedProxy = { readonly roleId: string; readonly secretId: Secret; readonly interceptCa: string }
+
+/** Applies the same list with an operator's token; what is there already stays. */
+export async function provisionProxy(vault: Vault, places: ProxyPlaces, as: Secret): Promise<ProvisionedProxy> {
+  const auths = await vault.read('sys/auth', { as })
+  if (!Object.hasOwn(auths?.data ?? {}, `${places.approle}/`))
+    await vault.write(`sys/auth/${places.approle}`, { type: 'approle' }, { as })
+  await vault.write(`sys/policies/acl/${places.name}`, { policy: proxyPolicyHcl(places) }, { as })
+  await makeAuthority(vault, places, as)
+  for (const [path, body] of writes(places)) await vault.write(path, body, { as })
+  const role = `auth/${places.approle}/role/${places.name}`
+  const [id, secret, ca] = await Promise.all([
+    vault.read(`${role}/role-id`, { as }),
+    vault.write(`${role}/secret-id`, {}, { as }),
+    vault.read(`${places.pki}/cert/ca`, { as }),
+  ])
+  return {
+    roleId: String(id?.data?.['role_id']),
+    secretId: new Secret(String(secret?.data?.['secret_id'])),
+    interceptCa: String(ca?.data?.['certificate']),
+  }
+}
+
+async function makeAuthority(vault: Vault, places: ProxyPlaces, as: Secret): Promise<void> {
+  const mounts = await vault.read('sys/mounts', { as })
+  if (Object.hasOwn(mounts?.data ?? {}, `${places.pki}/`)) return
+  await vault.write(`sys/mounts/${places.pki}`, { type: 'pki', config: { max_lease_ttl: '87600h' } }, { as })
+  await vault.write(`${places.pki}/root/generate/internal`, ROOT, { as })
+}
