@@ -7,9 +7,11 @@ import { type MountTable, openMountTable } from './mount_table.ts'
 import { openSettle } from './refuse.ts'
 import { Secret } from './secret.ts'
 import { type Authority, openAuthority } from './vault/authority.ts'
+import { openCipher } from './vault/cipher.ts'
 import { openVault, type Vault } from './vault/client.ts'
 import { openOwn } from './vault/own.ts'
 import type { Places } from './vault/provision.ts'
+import { openRsaSigner } from './vault/rsa_signer.ts'
 import { type AppRole, openSession, type Session } from './vault/session.ts'
 import { openStore, type Store } from './vault/store.ts'
 import { openSigner } from './vault/transit.ts'
@@ -50,10 +52,15 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
   const store = openStore(own, places.kv, world.monotonic)
   const [audit, mounts] = await Promise.all([openLog(options, store), openMountTable(own, store, onTableError(world))])
   const signer = openSigner(own, places.transit, world.monotonic)
+  const rsaSigner = openRsaSigner(own, places.transit)
+  const cipher = openCipher(own, places.transit)
   const authority = openAuthority(vault, own, world.monotonic)
   const settle = openSettle(audit, metrics)
   const attest = openAttest({ world, vault, store, signer, audit, authority, settle, metrics })
-  const issue = openIssue({ world, store, signer, audit, mounts, metrics, settle, attest, ownUrl: options.ownUrl })
+  const issue = openIssue({
+    ...{ world, vault, store, signer, rsaSigner, cipher, audit, mounts, metrics, settle, attest },
+    ownUrl: options.ownUrl,
+  })
   const close = async () => {
     mounts.stop()
     await audit.close()

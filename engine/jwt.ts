@@ -1,5 +1,6 @@
 import { compactVerify, importJWK } from 'jose'
 import { BrokerError } from './errors.ts'
+import type { RsaSigner } from './vault/rsa_signer.ts'
 import type { KeyVersion, Signer, SigningKey } from './vault/transit.ts'
 
 /** Versions of keys of which one token was verified here: a key signs all its tokens the same way. */
@@ -21,6 +22,12 @@ export async function signJwt(
   const token = `${input}.${signature.toString('base64url')}`
   if (!proven.has(version.publicPem)) await prove(token, version)
   return token
+}
+
+/** The same by an RSA key of the operator, RS256. */
+export async function signRs256(signer: RsaSigner, key: string, header: object, claims: object): Promise<string> {
+  const input = `${encode({ alg: 'RS256', typ: 'JWT', ...header })}.${encode(claims)}`
+  return `${input}.${(await signer.sign(key, Buffer.from(input))).toString('base64url')}`
 }
 
 async function prove(token: string, version: KeyVersion): Promise<void> {

@@ -3,16 +3,14 @@ import type { Appraiser, Evidence } from '../attest/appraise.ts'
 import type { Metadata } from '../attest/login.ts'
 import type { AttestSettings } from '../attest/settings.ts'
 import { type Audit, type AuditFields, hashed, plain } from '../audit/index.ts'
-import { BrokerError } from '../errors.ts'
-import { type Credential, type Grant, issuers } from '../issuers/index.ts'
-import { signJwt } from '../jwt.ts'
+import type { Credential, Grant } from '../issuers/index.ts'
 import type { Mount, MountTable } from '../mount_table.ts'
-import type { Verdict } from '../refusals.ts'
+import type { RefusalCode, Verdict } from '../refusals.ts'
+import type { Secret } from '../secret.ts'
 import type { Identified, TokenFacts } from '../vault/authority.ts'
-import type { Signer } from '../vault/transit.ts'
 import type { World } from '../world.ts'
 import { type Agent, type Ask, type Decision, decide } from './decide.ts'
-import type { Keys } from './keys.ts'
+import type { Exchange, Prepared, Source } from './exchange.ts'
 import type { Policies } from './policies.ts'
 import type { IssueSettings, RoleRecord } from './settings.ts'
 
@@ -22,8 +20,15 @@ export type CredsRequest = Ask & {
   readonly evidence: Evidence | undefined
   /** the key that the request's own quote binds; the one of the login when absent */
   readonly keyThumbprint: string | undefined
+  /** what the agent gives for the provider, such as a public key to sign */
+  readonly parameters: Readonly<Record<string, unknown>>
+  /** the token that asks */
+  readonly token: Secret
 }
 export type Issued = { readonly credential: Credential; readonly grant: Grant; readonly issuer: string }
+
+/** The integration that a role names, for this agent; a refusal answers alike whether it is not there or not theirs. */
+export type Sources = (mount: Mount, name: string, agent: Agent) => Promise<Verdict<Source>>
 
 export type CredsPorts = {
   readonly world: World
@@ -33,31 +38,33 @@ export type CredsPorts = {
   readonly appraiser: Appraiser
   readonly settings: IssueSettings
   readonly policies: Policies
-  readonly keys: Keys
-  readonly signer: Signer
+  readonly sources: Sources
+  readonly exchange: Exchange
 }
 
 export type Creds = {
   /** Decides and issues. The intent is durable before anything secret is made. */
   readonly issue: (mount: Mount, who: Identified, request: CredsRequest, txn: string) => Promise<Verdict<Issued>>
-  /** What would be decided for this agent, and why. Nothing is issued. */
-  readonly simulate: (mount: Mount, role: string, agent: Agent, ask: Ask) => Promise<Verdict<Decision>>
+  /** What would be decided for this agent, and why, and what the provider would be asked. Nothing is issued. */
+  readonly simulate: (mount: Mount, role: string, agent: Agent, ask: Ask) => Promise<Verdict<Decided & { readonly plan: object }>>
 }
 
 export function openCreds(ports: CredsPorts): Creds {
-  const decideFor = async (
-    mount: Mount,
-    name: string,
-    agent: Agent,
-    ask: Ask,
-  ): Promise<Verdict<Decision & { record: RoleRecord }>> => {
+  const decideFor = async (mount: Mount, name: string, agent: Agent, ask: Ask): Promise<Verdict<Decided>> => {
     const [record, policies] = await Promise.all([ports.settings.role.get(mount.id, name), ports.policies.of(mount)])
     if (!record) return reject('ROLE', 'no role has this name')
     const decision = decide(name, record, policies, agent, ask)
-    return decision.ok ? accept({ ...decision.value, record }) : decision
+    if (!decision.ok) return decision
+    const prepared = await prepare(ports, mount, record, agent, decision.value.action)
+    return prepared.ok ? accept({ ...decision.value, prepared: prepared.value, policyVersion: policies.version }) : prepared
   }
   return {
-    simulate: decideFor,
+    simulate: async (mount, name, agent, ask) => {
+      const decided = await decideFor(mount, name, agent, ask)
+      if (!decided.ok) return decided
+      const plan = await ports.exchange.plan(decided.value.prepared, grantOf(decided.value, agent, {}, '', ports.world))
+      return accept({ ...decided.value, plan })
+    },
     issue: async (mount, { facts, permitted }, request, txn) => {
       // a quote uses up its challenge and moves the clock of its key: not for who may not ask
       if (request.evidence) await permitted
@@ -67,11 +74,25 @@ export function openCreds(ports: CredsPorts): Creds {
       if (!agent.ok || !decision.ok) await permitted
       if (!agent.ok) return agent
       if (!decision.ok) return decision
-      const grant = grantOf(decision.value, agent.value, txn, ports.world)
-      await intended(ports, mount, request, grant, permitted, grantFields(grant, facts, decision.value.reasons))
-      return accept(await make(ports, mount, request, decision.value.record, grant))
+      const grant = grantOf(decision.value, agent.value, request.parameters, txn, ports.world)
+      await intended(ports, mount, request, grant, permitted, grantFields(grant, facts, decision.value))
+      return make(ports, request, decision.value, agent.value, grant)
     },
   }
+}
+
+type Decided = Decision & { readonly prepared: Prepared; readonly policyVersion: string }
+
+async function prepare(
+  { sources, exchange }: CredsPorts,
+  mount: Mount,
+  record: RoleRecord,
+  agent: Agent,
+  action: string,
+): Promise<Verdict<Prepared>> {
+  if (record.integration === '') return exchange.prepare(mount, record, action, undefined)
+  const source = await sources(mount, record.integration, agent)
+  return source.ok ? exchange.prepare(mount, record, action, source.value) : source
 }
 
 /** The intent is durable and Vault has said that this token may, both, before anything secret is made; the two do not wait for each other. */
@@ -156,7 +177,7 @@ async function quoted(
   })
 }
 
-function grantOf(decision: Decision, agent: Agent, txn: string, world: World): Grant {
+function grantOf(decision: Decided, agent: Agent, parameters: Grant['parameters'], txn: string, world: World): Grant {
   return {
     txn,
     jti: world.random(16).toString('base64url'),
@@ -165,6 +186,9 @@ function grantOf(decision: Decision, agent: Agent, txn: string, world: World): G
     action: decision.action,
     scope: decision.scope,
     audience: decision.audience,
+    permissions: decision.prepared.permissions,
+    parameters,
+    task: undefined,
     keyThumbprint: decision.keyThumbprint,
     ttlSeconds: decision.ttlSeconds,
     issuedAt: Math.floor(world.now() / 1000),
@@ -172,26 +196,39 @@ function grantOf(decision: Decision, agent: Agent, txn: string, world: World): G
 }
 
 /** The one call that makes a secret. Whatever comes of it is in the audit log; when it fails, the caller gets nothing. */
-async function make(ports: CredsPorts, mount: Mount, request: CredsRequest, record: RoleRecord, grant: Grant): Promise<Issued> {
-  const issuer = issuers[record.issuer]
-  if (!issuer) throw new BrokerError('unavailable', `the role asks for the issuer ${record.issuer}, which is not there`)
+async function make(
+  ports: CredsPorts,
+  request: CredsRequest,
+  { prepared, reasons, policyVersion }: Decided,
+  agent: Agent,
+  grant: Grant,
+): Promise<Verdict<Issued>> {
+  const outcome = (result: string, fields: AuditFields) =>
+    ports.audit.appendLazy({
+      ...entry('outcome', prepared.mount, request, grant.txn),
+      fields: { result: plain(result), jti: plain(grant.jti), ...fields },
+    })
   try {
-    const credential = await issuer.issue(grant, {
-      issuerUrl: await ports.keys.issuerUrl(mount),
-      key: () => ports.keys.read(mount),
-      sign: (key, typ, claims) => signJwt(ports.signer, key, key.latest, typ, claims),
-    })
-    ports.audit.appendLazy({
-      ...entry('outcome', mount, request, grant.txn),
-      fields: { result: plain('issued'), jti: plain(grant.jti), kid: plain(credential.kid) },
-    })
-    return { credential, grant, issuer: record.issuer }
+    const decidedBy = { policyVersion, reasons, login: agent.mount, role: agent.role, entityId: agent.entityId }
+    const exchanged = await ports.exchange.issue(prepared, grant, request.token, decidedBy)
+    if (!exchanged.ok) {
+      outcome('failed', { code: plain(exchanged.code satisfies RefusalCode) })
+      return exchanged
+    }
+    const { credential, reused } = exchanged.value
+    outcome('issued', { ...issuedFields(credential), ...(reused ? { reused } : {}) })
+    return accept({ credential, grant, issuer: prepared.record.issuer })
   } catch (error) {
-    ports.audit.appendLazy({
-      ...entry('outcome', mount, request, grant.txn),
-      fields: { result: plain('failed'), jti: plain(grant.jti) },
-    })
+    outcome('failed', {})
     throw error
+  }
+}
+
+function issuedFields({ kid, expiresAt, granted }: Credential): AuditFields {
+  return {
+    ...(kid === undefined ? {} : { kid: plain(kid) }),
+    expires_at: expiresAt,
+    ...(Object.keys(granted).length > 0 ? { granted: plain(JSON.stringify(granted)) } : {}),
   }
 }
 
@@ -199,7 +236,7 @@ function entry(type: 'intent' | 'outcome', mount: Mount, request: CredsRequest, 
   return { type, txn, operation: 'update', mount: mount.path, path: `creds/${request.role}` } as const
 }
 
-function grantFields(grant: Grant, facts: TokenFacts, reasons: readonly string[]): AuditFields {
+function grantFields(grant: Grant, facts: TokenFacts, { reasons, prepared }: Decided): AuditFields {
   return {
     jti: plain(grant.jti),
     tpm_id: plain(grant.tpmId),
@@ -212,5 +249,8 @@ function grantFields(grant: Grant, facts: TokenFacts, reasons: readonly string[]
     key_thumbprint: plain(grant.keyThumbprint),
     ttl_seconds: grant.ttlSeconds,
     policies: plain(reasons),
+    issuer: plain(prepared.record.issuer),
+    ...(prepared.record.integration ? { integration: plain(prepared.record.integration) } : {}),
+    ...(grant.permissions.length > 0 ? { permissions: plain(grant.permissions) } : {}),
   }
 }

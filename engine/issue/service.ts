@@ -1,17 +1,23 @@
+import { reject } from '#attestation'
 import type { Appraiser } from '../attest/appraise.ts'
 import type { AttestSettings } from '../attest/settings.ts'
 import { type Audit, hashed, plain } from '../audit/index.ts'
 import { parseFields, type Values } from '../fields.ts'
+import { openUpstreams } from '../issuers/outbound.ts'
 import type { Metrics } from '../metrics.ts'
 import type { Mount, MountTable } from '../mount_table.ts'
 import { refusals } from '../refusals.ts'
 import type { Settle } from '../refuse.ts'
 import type { Identified } from '../vault/authority.ts'
+import type { Cipher } from '../vault/cipher.ts'
+import type { Vault } from '../vault/client.ts'
+import type { RsaSigner } from '../vault/rsa_signer.ts'
 import type { Store } from '../vault/store.ts'
 import type { Signer } from '../vault/transit.ts'
 import type { World } from '../world.ts'
-import { type CredsRequest, type Issued, openCreds } from './creds.ts'
+import { type CredsRequest, type Issued, openCreds, type Sources } from './creds.ts'
 import type { Agent, Ask } from './decide.ts'
+import { openExchange } from './exchange.ts'
 import { type Keys, openKeys } from './keys.ts'
 import { openPolicies, type Policies } from './policies.ts'
 import { CONFIG, configFields, type IssueSettings, openIssueSettings } from './settings.ts'
@@ -41,6 +47,9 @@ export type IssueParts = {
   readonly world: World
   readonly store: Store
   readonly signer: Signer
+  readonly rsaSigner: RsaSigner
+  readonly cipher: Cipher
+  readonly vault: Vault
   readonly audit: Audit
   readonly mounts: MountTable
   readonly metrics: Metrics
@@ -50,12 +59,15 @@ export type IssueParts = {
 }
 
 export function openIssue(parts: IssueParts): Issue {
-  const { world, store, signer, audit, mounts, metrics, settle, attest } = parts
+  const { world, store, signer, rsaSigner, cipher, audit, mounts, metrics, settle, attest } = parts
   const settings = openIssueSettings(store)
   const policies = openPolicies(settings, world.monotonic)
   const keys = openKeys(signer, settings, parts.ownUrl)
   const { appraiser, settings: attestSettings } = attest
-  const creds = openCreds({ world, audit, mounts, attestSettings, appraiser, settings, policies, keys, signer })
+  const upstreams = openUpstreams({ monotonic: world.monotonic })
+  const exchange = openExchange({ world, keys, signer, rsaSigner, cipher, vault: parts.vault, upstreams })
+  const sources: Sources = async () => reject('INTEGRATION', 'no integration has this name')
+  const creds = openCreds({ world, audit, mounts, attestSettings, appraiser, settings, policies, sources, exchange })
   return {
     settings,
     policies,
@@ -116,6 +128,7 @@ function explain(verdict: Awaited<ReturnType<ReturnType<typeof openCreds>['simul
       detail: verdict.detail,
       next: refusals[verdict.code].next,
     }
-  const { plugin, action, scope, audience, ttlSeconds, keyThumbprint, reasons } = verdict.value
-  return { allowed: true, plugin, action, scope, audience, ttl: ttlSeconds, key_bound: keyThumbprint !== '', policies: reasons }
+  const { plugin, action, scope, audience, ttlSeconds, keyThumbprint, reasons, prepared, plan } = verdict.value
+  const asked = { plugin, action, scope, audience, ttl: ttlSeconds, key_bound: keyThumbprint !== '' }
+  return { allowed: true, ...asked, policies: reasons, permissions: prepared.permissions, request: plan }
 }

@@ -1,9 +1,10 @@
 import { type Collection, openCollection } from '../collection.ts'
 import { BrokerError } from '../errors.ts'
-import { duration, list, required, text, type Values } from '../fields.ts'
-import { issuers } from '../issuers/index.ts'
+import { duration, flag, list, map, required, text, type Values } from '../fields.ts'
+import { issuerRoleFields, issuers } from '../issuers/index.ts'
 import { checkPolicy } from '../policy/index.ts'
 import type { Store } from '../vault/store.ts'
+import { checkExchangeRole } from './exchange_role.ts'
 
 /** No credential lives longer than this, whatever is configured. */
 export const CEILING_SECONDS = 3600
@@ -41,6 +42,19 @@ export const roleFields = {
     choices: ['required', 'optional'],
   }),
   login_roles: list('Roles of the auth mount that may ask. Any when empty.'),
+  integration: text('Where the credential comes from, for issuers that ask a provider.', { fallback: '' }),
+  permissions: map('What each action may do at the provider, in the words of the provider: a JSON object of lists by action.'),
+  delivery: text('`direct`: the credential itself. `sealed`: a token that the proxy alone can open.', {
+    fallback: 'direct',
+    choices: ['direct', 'sealed'],
+  }),
+  provider_ttl: duration(
+    'Life that is put up with, at most an hour, where the provider cannot be asked for less and what it gives cannot be revoked.',
+    { fallback: 0 },
+  ),
+  reuse: flag('Whether the same decision for the same machine may be answered with the same credential while it is young.', {
+    fallback: false,
+  }),
 }
 export type RoleRecord = Values<typeof roleFields>
 
@@ -58,9 +72,14 @@ export function openIssueSettings(store: Store): IssueSettings {
     check: async (record, mountId, name) =>
       checkPolicyText(name, record.policy, (await config.get(mountId, CONFIG))?.actions ?? []),
   })
-  const role = openCollection(store, 'role', roleFields, {
-    check: async (record, mountId) => checkRole(record, (await config.get(mountId, CONFIG))?.actions ?? []),
-  })
+  const role = openCollection(
+    store,
+    'role',
+    { ...issuerRoleFields, ...roleFields },
+    {
+      check: async (record, mountId) => checkRole(record, (await config.get(mountId, CONFIG))?.actions ?? []),
+    },
+  )
   return { config, policy, role }
 }
 
@@ -98,4 +117,5 @@ function checkRole(record: RoleRecord, known: readonly string[]): void {
   if (record.ttl < 1 || record.max_ttl < record.ttl)
     throw new BrokerError('bad_request', 'ttl: wanted at least a second and at most max_ttl')
   if (record.max_ttl > CEILING_SECONDS) throw new BrokerError('bad_request', `max_ttl: wanted at most ${CEILING_SECONDS} seconds`)
+  checkExchangeRole(record)
 }

@@ -1,5 +1,10 @@
+import type { Fields, Values } from '../fields.ts'
+import type { IntegrationShape, Root } from '../integrations/port.ts'
 import type { Secret } from '../secret.ts'
+import type { TaskContext } from '../tasks/context.ts'
+import type { Vault } from '../vault/client.ts'
 import type { SigningKey } from '../vault/transit.ts'
+import type { Outbound } from './outbound.ts'
 
 /** What was decided, and so what may be issued: every issuer gets this and nothing wider. */
 export type Grant = {
@@ -11,6 +16,11 @@ export type Grant = {
   readonly action: string
   readonly scope: readonly string[]
   readonly audience: string
+  /** what the action may do at the provider, in the provider's words: the role's catalogue for this action within the ceiling of the integration */
+  readonly permissions: readonly string[]
+  /** what the agent gave for the provider, such as a public key to sign; the issuer says which of it counts */
+  readonly parameters: Readonly<Record<string, unknown>>
+  readonly task: TaskContext | undefined
   /** RFC 7638 thumbprint; empty when no key is bound */
   readonly keyThumbprint: string
   readonly ttlSeconds: number
@@ -19,22 +29,85 @@ export type Grant = {
 }
 
 export type Credential = {
-  readonly token: Secret
-  /** `DPoP` when it works only with a proof of the bound key (RFC 9449), else `Bearer` */
-  readonly tokenType: 'DPoP' | 'Bearer'
-  readonly kid: string
+  /** what the agent gets; a `Secret` where it is one */
+  readonly fields: Readonly<Record<string, Secret | string | number>>
+  /** `DPoP` when it works only with a proof of the bound key (RFC 9449), `Bearer` when it is a token that works for whoever has it */
+  readonly tokenType?: 'DPoP' | 'Bearer'
+  readonly kid?: string
+  /** seconds since the epoch: when the provider will stop to honour it */
+  readonly expiresAt: number
+  /** what the provider said that it gave: for the audit log, and never wider than the grant */
+  readonly granted: Readonly<Record<string, string | number | readonly string[]>>
+  /** how to revoke it, as `Issuer.revoke` reads it: text that may be kept, with nothing secret in it that is not encrypted */
+  readonly handle?: Readonly<Record<string, string>>
+  /** a lease of Vault's own, where the provider is one of its engines */
+  readonly lease?: { readonly id: string; readonly durationSeconds: number }
 }
 
-/** What an issuer may use. */
-export type IssuerPorts = {
+/** What an issuer may use. `role`: its own fields of the role; `settings`: those of the integration. */
+export type IssuerPorts<R extends Fields = Fields, S extends Fields = Fields> = {
+  readonly role: Values<R>
+  readonly settings: Values<S>
+  /** name of the integration; empty without one */
+  readonly integration: string
+  /** the root credential of the integration. @throws BrokerError unavailable without an integration */
+  readonly root: Root
+  /** `iss` of what this mount signs */
   readonly issuerUrl: string
   readonly key: () => Promise<SigningKey>
   readonly sign: (key: SigningKey, typ: string, claims: object) => Promise<string>
+  /** RS256 by a key of the operator in transit, named `assay-...`, for providers that know nothing else */
+  readonly signRs256: (key: string, header: object, claims: object) => Promise<string>
+  /** to the provider: one breaker and one deadline for each integration */
+  readonly http: Outbound
+  /** for handles: encrypted in transit, under a key of this mount */
+  readonly seal: (secret: Secret) => Promise<string>
+  readonly unseal: (sealed: string) => Promise<Secret>
+  /** Vault, for issuers that ask its engines in the name of `caller` */
+  readonly vault: Vault
+  /** the token of who asks */
+  readonly caller: Secret
+  /** milliseconds since the epoch */
+  readonly now: () => number
 }
 
-/** A way to turn a grant into a credential. A new one is a file beside this and a line in `index.ts`.
- *  @throws BrokerError unavailable when what it needs does not answer */
-export type Issuer = {
+/** What is known before anything is asked of anybody. */
+export type Plan<R extends Fields = Fields, S extends Fields = Fields> = Pick<
+  IssuerPorts<R, S>,
+  'role' | 'settings' | 'integration' | 'issuerUrl'
+>
+
+/** A way to turn a grant into a credential. A new one is a file beside this and a line in `index.ts`; help, checks, the list of issuers and the
+ *  validation of roles and integrations are read off it. */
+export type Issuer<R extends Fields = Fields, S extends Fields = Fields> = {
   readonly summary: string
-  readonly issue: (grant: Grant, ports: IssuerPorts) => Promise<Credential>
+  /** its own fields of a role */
+  readonly role: R
+  /** what it wants of an integration; absent where it needs none */
+  readonly integration?: IntegrationShape & { readonly settings: S }
+  /** how what it issues reaches the agent: `sealed` only where it must never hold the value itself */
+  readonly delivery?: 'sealed'
+  /** the same decision may be answered with the same credential while it is young, where the role says so */
+  readonly cacheable?: true
+  /** a role of this issuer says what each action may do (`permissions`) */
+  readonly permissions?: {
+    /** `name: form`, for the error of who writes a role */
+    readonly form: readonly [RegExp, string]
+    /** whether a permission lies within one of a ceiling; without it they are compared as they are, a `*` at the end standing for any rest */
+    readonly within?: (permission: string, ceiling: string) => boolean
+  }
+  /** What makes no sense in a role although each field does. Throws BrokerError bad_request with a sentence. */
+  readonly check?: (role: Values<R>, common: { readonly plugins: readonly string[]; readonly actions: readonly string[] }) => void
+  /** What would be asked of the provider, without any secret: for `simulate`. */
+  readonly plan?: (grant: Grant, ports: Plan<R, S>) => object
+  /** @throws BrokerError unavailable when what it needs does not answer
+   *  @throws ExchangeRefusal when the provider refuses, or answers with what was not asked for */
+  readonly issue: (grant: Grant, ports: IssuerPorts<R, S>) => Promise<Credential>
+  /** Ends what was issued. Idempotent: what is gone already is done. @throws BrokerError unavailable when it has to be tried again */
+  readonly revoke?: (handle: Readonly<Record<string, string>>, ports: IssuerPorts<R, S>) => Promise<void>
+}
+
+/** Keeps the types of an issuer's fields together with its functions. */
+export function issuer<const R extends Fields, const S extends Fields = Record<never, never>>(row: Issuer<R, S>): Issuer {
+  return row as unknown as Issuer
 }

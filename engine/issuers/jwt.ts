@@ -1,19 +1,27 @@
 import { Secret } from '../secret.ts'
-import type { Grant, Issuer, IssuerPorts } from './issuer.ts'
+import { type Grant, type IssuerPorts, issuer } from './issuer.ts'
 
 /** A JWT access token (RFC 9068), signed inside transit; bound to the key of the machine by `cnf.jkt` (RFC 7800, RFC 9449). */
-export const jwt: Issuer = {
+export const jwt = issuer({
   summary: 'A JWT access token, verified offline with the JWKS of this mount.',
+  role: {},
+  plan: (grant, { issuerUrl }) => claimsOf(grant, issuerUrl),
   issue: async (grant, ports) => {
     const key = await ports.key()
-    const token = await ports.sign(key, 'at+jwt', claimsOf(grant, ports))
-    return { token: new Secret(token), tokenType: grant.keyThumbprint ? 'DPoP' : 'Bearer', kid: key.latest.kid }
+    const token = await ports.sign(key, 'at+jwt', claimsOf(grant, ports.issuerUrl))
+    return {
+      fields: { token: new Secret(token) },
+      tokenType: grant.keyThumbprint ? 'DPoP' : 'Bearer',
+      kid: key.latest.kid,
+      expiresAt: grant.issuedAt + grant.ttlSeconds,
+      granted: {},
+    }
   },
-}
+})
 
-function claimsOf(grant: Grant, ports: IssuerPorts): object {
+function claimsOf(grant: Grant, issuerUrl: IssuerPorts['issuerUrl']): object {
   return {
-    iss: ports.issuerUrl,
+    iss: issuerUrl,
     sub: grant.plugin,
     aud: grant.audience,
     client_id: grant.tpmId,

@@ -1,4 +1,4 @@
-import { type Broker, BrokerError, duration, type Evidence, type Identified, list, required, text, type Values } from '#engine'
+import { type Broker, BrokerError, duration, type Evidence, list, map, required, Secret, text, type Values } from '#engine'
 import { evidenceFields, thumbprintForm } from '../auth/login.ts'
 import { type Path, path, type Request } from '../table.ts'
 
@@ -14,6 +14,7 @@ const askFields = {
 const credsFields = {
   ...askFields,
   ...evidenceFields,
+  parameters: map('What the provider has to know of the request, such as a public key to sign; the role says what counts.'),
   key_thumbprint: text('Key that the quote of this request binds, instead of the one bound at login.', { form: thumbprintForm }),
 }
 
@@ -36,22 +37,29 @@ export const creds = (broker: Broker): Path => {
   })
 }
 
-async function issued(broker: Broker, { mount, values, identified, txn }: Request<typeof credsFields>): Promise<object> {
-  const request = { ...asked(values), evidence: evidenceOf(values), keyThumbprint: values.key_thumbprint }
+async function issued(broker: Broker, { mount, values, identified, caller, txn }: Request<typeof credsFields>): Promise<object> {
+  const { key_thumbprint: keyThumbprint, parameters } = values
+  const token = present(caller.token)
+  const request = { ...asked(values), evidence: evidenceOf(values), keyThumbprint, parameters, token }
   const { credential, grant } = await broker.issue.issue(mount, present(identified), request, txn)
   return {
-    token: credential.token.reveal(),
-    token_type: credential.tokenType,
-    expires_in: grant.ttlSeconds,
-    expires_at: new Date((grant.issuedAt + grant.ttlSeconds) * 1000).toISOString(),
+    ...Object.fromEntries(Object.entries(credential.fields).map(([name, value]) => [name, shown(value)])),
+    ...(credential.tokenType === undefined ? {} : { token_type: credential.tokenType }),
+    expires_in: credential.expiresAt - grant.issuedAt,
+    expires_at: new Date(credential.expiresAt * 1000).toISOString(),
     scope: grant.scope.join(' '),
     plugin: grant.plugin,
     action: grant.action,
     audience: grant.audience,
-    kid: credential.kid,
+    ...(credential.kid === undefined ? {} : { kid: credential.kid }),
     jti: grant.jti,
     txn: grant.txn,
   }
+}
+
+/** The one place where a secret leaves towards the agent. */
+function shown(value: Secret | string | number): string | number {
+  return value instanceof Secret ? value.reveal() : value
 }
 
 function asked({ role, plugin, action, scope, audience, ttl }: Values<typeof askFields>) {
@@ -67,9 +75,9 @@ function evidenceOf({ challenge, attest, signature, pcrs }: Values<typeof eviden
   return undefined
 }
 
-function present(identified: Identified | undefined): Identified {
-  if (!identified) throw new Error('the row asks who the token belongs to')
-  return identified
+function present<T>(asker: T | undefined): T {
+  if (asker === undefined) throw new Error('the row asks who the token belongs to')
+  return asker
 }
 
 export const simulate = (broker: Broker): Path =>

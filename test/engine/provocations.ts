@@ -20,8 +20,19 @@ async function creds(test: TestBroker, data: object, { role = {}, policy = POLIC
   return test.ask('update', 'broker/creds/deploy', { plugin: 'kubernetes', scope: 'apps:read', ...data }, { token })
 }
 
-/** A way into every refusal that the evidence alone does not show. */
-export const provocations: Readonly<Record<OwnRefusal, Provocation>> = {
+/** Refusals that want a provider to be provoked: `exchange.test.ts` does. */
+export const exchangeRefusals = [
+  'PERMISSIONS',
+  'INTEGRATION',
+  'DELIVERY',
+  'PARAMETERS',
+  'EXCHANGE_REFUSED',
+  'EXCHANGE_UNUSABLE',
+  'EXCHANGE_WIDER',
+] as const satisfies readonly OwnRefusal[]
+
+/** A way into every other refusal that the evidence alone does not show. */
+export const provocations: Readonly<Record<Exclude<OwnRefusal, (typeof exchangeRefusals)[number]>, Provocation>> = {
   CHALLENGE_UNKNOWN: async test =>
     login(test, { ...(await evidence(test, machine)), challenge: randomBytes(126).toString('base64') }),
   CHALLENGE_USED: async test => {

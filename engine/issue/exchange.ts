@@ -1,0 +1,207 @@
+import { accept, reject } from '#attestation'
+import { BrokerError } from '../errors.ts'
+import { parseFields } from '../fields.ts'
+import type { Integration, Root, RootCredential } from '../integrations/port.ts'
+import { type Credential, type Grant, type Issuer, issuers } from '../issuers/index.ts'
+import type { IssuerPorts } from '../issuers/issuer.ts'
+import type { Upstreams } from '../issuers/outbound.ts'
+import { ExchangeRefusal } from '../issuers/refusal.ts'
+import { signJwt, signRs256 } from '../jwt.ts'
+import type { Mount } from '../mount_table.ts'
+import type { Verdict } from '../refusals.ts'
+import { Secret } from '../secret.ts'
+import type { Cipher } from '../vault/cipher.ts'
+import type { Vault } from '../vault/client.ts'
+import type { RsaSigner } from '../vault/rsa_signer.ts'
+import type { Signer } from '../vault/transit.ts'
+import type { World } from '../world.ts'
+import type { Keys } from './keys.ts'
+import { permissionsOf, textsOf } from './permissions.ts'
+import { openReuse } from './reuse.ts'
+import { CEILING_SECONDS, type RoleRecord } from './settings.ts'
+
+/** An integration and its root credential, after whoever asked was found to be allowed to use it. */
+export type Source = { readonly integration: Integration; readonly root: Root }
+
+/** What a role asks for, with everything that was looked up for it. */
+export type Prepared = {
+  readonly mount: Mount
+  readonly record: RoleRecord
+  readonly issuer: Issuer
+  readonly source: Source | undefined
+  readonly permissions: readonly string[]
+}
+
+export type Exchanged = { readonly credential: Credential; readonly reused: boolean }
+
+/** Turns decisions into credentials: the one place where issuers are called, and where what came back is compared with what was asked. */
+export type Exchange = {
+  /** Nothing secret is made and nobody outside is asked. */
+  readonly prepare: (mount: Mount, record: RoleRecord, action: string, source: Source | undefined) => Verdict<Prepared>
+  /** `decidedBy`: whatever else the decision came from, such as the version of the policies: part of what two requests have to share to share a credential. */
+  readonly issue: (prepared: Prepared, grant: Grant, caller: Secret, decidedBy: object) => Promise<Verdict<Exchanged>>
+  /** What would be asked of the provider; nothing secret is in it. */
+  readonly plan: (prepared: Prepared, grant: Grant) => Promise<object>
+  /** Ends what `issuer` issued through this integration. */
+  readonly revoke: (
+    mount: Mount,
+    issuer: string,
+    handle: Readonly<Record<string, string>>,
+    source: Source | undefined,
+  ) => Promise<void>
+}
+
+export type ExchangeParts = {
+  readonly world: World
+  readonly keys: Keys
+  readonly signer: Signer
+  readonly rsaSigner: RsaSigner
+  readonly cipher: Cipher
+  readonly vault: Vault
+  readonly upstreams: Upstreams
+}
+
+export function openExchange(parts: ExchangeParts): Exchange {
+  const { world } = parts
+  const reuse = openReuse(world.now)
+  const fresh = async (prepared: Prepared, grant: Grant, caller: Secret): Promise<Credential> => {
+    const ports = await portsOf(parts, prepared, caller)
+    const credential = await prepared.issuer.issue(grant, ports)
+    await assertNotWider(prepared, grant, credential, ports)
+    return credential
+  }
+  return {
+    prepare: (mount, record, action, source) => prepare(mount, record, action, source),
+    plan: async (prepared, grant) => {
+      const { plan } = prepared.issuer
+      return plan ? plan(grant, { ...fieldsOf(prepared), issuerUrl: await parts.keys.issuerUrl(prepared.mount) }) : {}
+    },
+    issue: async (prepared, grant, caller, decidedBy) => {
+      try {
+        if (!prepared.issuer.cacheable || !prepared.record.reuse)
+          return accept({ credential: await fresh(prepared, grant, caller), reused: false })
+        const { credential, reused } = await reuse.of(await decisionOf(prepared, grant, decidedBy), () =>
+          fresh(prepared, grant, caller),
+        )
+        return accept({ credential, reused })
+      } catch (error) {
+        if (error instanceof ExchangeRefusal) return reject(error.code, error.detail)
+        throw error
+      }
+    },
+    revoke: async (mount, name, handle, source) => {
+      const issuer = issuers[name]
+      if (!issuer?.revoke) throw new BrokerError('unavailable', `the issuer ${name} cannot revoke what it issued`)
+      const record = parseFields(issuer.role, {}).values as RoleRecord
+      await issuer.revoke(handle, await portsOf(parts, { mount, record, issuer, source, permissions: [] }, new Secret('')))
+    },
+  }
+}
+
+function prepare(mount: Mount, record: RoleRecord, action: string, source: Source | undefined): Verdict<Prepared> {
+  const issuer = issuers[record.issuer]
+  if (!issuer) throw new BrokerError('unavailable', `the role asks for the issuer ${record.issuer}, which is not there`)
+  if (issuer.integration && source?.integration.type !== record.issuer)
+    return reject('INTEGRATION', `the role names no integration of type ${record.issuer}`)
+  if (issuer.delivery === 'sealed' && record.delivery !== 'sealed')
+    return reject('DELIVERY', `what ${record.issuer} issues is only ever delivered sealed`)
+  const permissions = permissionsOf(issuer, record.permissions, action, ceilingOf(source))
+  return permissions.ok ? accept({ mount, record, issuer, source, permissions: permissions.value }) : permissions
+}
+
+/** `ceiling` of the integration; one that is empty is none. */
+function ceilingOf(source: Source | undefined): readonly string[] | undefined {
+  const ceiling = textsOf(source?.integration.settings['ceiling'] ?? [])
+  return ceiling.length > 0 ? ceiling : undefined
+}
+
+function fieldsOf({ record, issuer, source }: Prepared) {
+  const own = Object.keys(issuer.role).map(name => [name, (record as Readonly<Record<string, unknown>>)[name]])
+  return {
+    role: Object.fromEntries(own),
+    settings: source?.integration.settings ?? {},
+    integration: source?.integration.name ?? '',
+  }
+}
+
+async function portsOf(parts: ExchangeParts, prepared: Prepared, caller: Secret): Promise<IssuerPorts> {
+  const { keys, signer, rsaSigner, cipher, upstreams } = parts
+  const { mount } = prepared
+  const plain = fieldsOf(prepared)
+  const ca = plain.settings['ca']
+  return {
+    ...plain,
+    root: rootOf(prepared.source, parts.world),
+    issuerUrl: await keys.issuerUrl(mount),
+    key: () => keys.read(mount),
+    sign: (key, typ, claims) => signJwt(signer, key, key.latest, typ, claims),
+    signRs256: (key, header, claims) => signRs256(rsaSigner, key, header, claims),
+    http: upstreams.of(`${mount.id}/${plain.integration}`, plain.integration, typeof ca === 'string' ? ca : ''),
+    seal: secret => cipher.seal(HANDLES, secret, mount.id),
+    unseal: sealed => cipher.open(HANDLES, sealed, mount.id),
+    vault: parts.vault,
+    caller,
+    now: parts.world.now,
+  }
+}
+
+/** transit key; what it encrypts is bound to the mount */
+const HANDLES = 'assay-handles'
+
+/** The root credential; what is read from it is in no log line from then on. */
+function rootOf(source: Source | undefined, { log }: World): Root {
+  const absent = async () => {
+    throw new BrokerError('unavailable', 'the role names no integration')
+  }
+  if (!source) return { read: absent, fresh: absent, replace: absent, alone: absent }
+  const { root } = source
+  const hidden = (read: RootCredential): RootCredential => {
+    for (const secret of Object.values(read.fields)) log.hide(secret)
+    return read
+  }
+  return {
+    read: async () => hidden(await root.read()),
+    fresh: async () => hidden(await root.fresh()),
+    replace: root.replace,
+    alone: work => root.alone(read => work(hidden(read))),
+  }
+}
+
+/** Everything that the credential depends on but who asks at which moment. */
+async function decisionOf({ mount, record, source, permissions }: Prepared, grant: Grant, decidedBy: object): Promise<object> {
+  const { txn: _txn, jti: _jti, issuedAt: _at, ...asked } = grant
+  const version = source ? (await source.root.read()).version : ''
+  return { mount: mount.id, record, integration: source?.integration ?? null, version, permissions, asked, decidedBy }
+}
+
+/** Clocks of others may be ahead of ours by so much. */
+const SKEW_SECONDS = 5
+
+/** No provider's answer goes out that is empty, that has ended, or that lives longer than was asked without our being able to end it. */
+async function assertNotWider(
+  { record, issuer }: Prepared,
+  grant: Grant,
+  credential: Credential,
+  ports: IssuerPorts,
+): Promise<void> {
+  const fault = faultOf(record, grant, credential, ports.now() / 1000)
+  if (!fault) return
+  if (credential.handle) await issuer.revoke?.(credential.handle, ports)
+  throw new ExchangeRefusal(fault.code, `${ports.integration || record.issuer}: ${fault.detail}`)
+}
+
+type Fault = { readonly code: 'EXCHANGE_UNUSABLE' | 'EXCHANGE_WIDER'; readonly detail: string }
+
+function faultOf(record: RoleRecord, grant: Grant, credential: Credential, now: number): Fault | undefined {
+  const { fields, expiresAt, handle } = credential
+  const empty = Object.entries(fields).find(([, value]) => value instanceof Secret && !isText(value.reveal()))
+  if (empty) return { code: 'EXCHANGE_UNUSABLE', detail: `${empty[0]} is empty` }
+  if (!Number.isSafeInteger(expiresAt)) return { code: 'EXCHANGE_UNUSABLE', detail: 'it has no end of life' }
+  if (expiresAt <= now) return { code: 'EXCHANGE_UNUSABLE', detail: 'it has ended already' }
+  const ended = handle !== undefined || record.delivery === 'sealed'
+  const limit = grant.issuedAt + Math.max(grant.ttlSeconds, Math.min(record.provider_ttl, CEILING_SECONDS)) + SKEW_SECONDS
+  if (ended || expiresAt <= limit) return undefined
+  return { code: 'EXCHANGE_WIDER', detail: `it lives ${expiresAt - grant.issuedAt} s, asked were ${grant.ttlSeconds} s` }
+}
+
+const isText = (value: unknown) => typeof value === 'string' && value !== ''

@@ -1,0 +1,203 @@
+import {
+  BrokenCircuitError,
+  ConsecutiveBreaker,
+  circuitBreaker,
+  DelegateBackoff,
+  ExponentialBackoff,
+  handleType,
+  handleWhen,
+  type IPolicy,
+  retry,
+  wrap,
+} from 'cockatiel'
+import { LRUCache } from 'lru-cache'
+import { Agent, type Dispatcher, request } from 'undici'
+import { BrokerError } from '../errors.ts'
+import { isMetadata, lookup, metadataError } from './metadata.ts'
+
+export type Sent = {
+  readonly method: 'GET' | 'POST' | 'DELETE'
+  readonly url: string
+  readonly headers?: Readonly<Record<string, string>>
+  readonly body?: string | Uint8Array
+}
+export type Received = { readonly status: number; readonly headers: Readonly<Record<string, string>>; readonly body: Buffer }
+
+/** HTTP to the provider of one integration. Redirects are answers like any other, they are not followed.
+ *  @throws BrokerError unavailable, naming the integration and the reason, when it is down, slow, too busy (429, 5xx) or says too much */
+export type Outbound = {
+  readonly send: (sent: Sent) => Promise<Received>
+  /** the same for libraries that bring a `fetch` */
+  readonly fetch: (input: string | URL | Request, init?: RequestInit) => Promise<Response>
+  /** What `send` threw last: libraries wrap what their transport throws. */
+  readonly failure: () => BrokerError | undefined
+}
+
+/** All providers. The breaker and what a 429 asked for are kept for each integration, by `key`. */
+export type Upstreams = {
+  readonly of: (key: string, name: string, ca?: string) => Outbound
+  readonly close: () => Promise<void>
+}
+
+export type UpstreamsOptions = {
+  readonly monotonic: () => number
+  /** of one attempt, from connecting to the last byte */
+  readonly deadlineMs?: number
+}
+
+const DEADLINE_MS = 8_000
+const MAX_REPLY_BYTES = 2 ** 20
+const CONNECTIONS = 64
+/** A provider that wants to be left alone for longer is not waited for: who asked is told. */
+const WAIT_MS = 2_000
+const LONGEST_HOLD_MS = 300_000
+const FAILURES = 5
+const FIRST_PAUSE_MS = 100
+const INTEGRATIONS = 10_000
+
+export function openUpstreams({ monotonic, deadlineMs = DEADLINE_MS }: UpstreamsOptions): Upstreams {
+  const gates = new LRUCache<string, Gate>({ max: INTEGRATIONS })
+  const agents = new Map<string, Agent>()
+  const gateOf = (key: string): Gate => {
+    const gate = gates.get(key) ?? openGate(monotonic)
+    gates.set(key, gate)
+    return gate
+  }
+  const agentOf = (ca: string): Agent => {
+    const agent = agents.get(ca) ?? newAgent(ca, deadlineMs)
+    agents.set(ca, agent)
+    return agent
+  }
+  return {
+    of: (key, name, ca = '') => outboundOf(name, gateOf(key), sent => attempt(agentOf(ca), sent, deadlineMs)),
+    close: async () => void (await Promise.all([...agents.values()].map(agent => agent.close()))),
+  }
+}
+
+function newAgent(ca: string, deadlineMs: number): Agent {
+  const connect = { timeout: deadlineMs, lookup, ...(ca === '' ? {} : { ca }) }
+  return new Agent({ connections: CONNECTIONS, pipelining: 1, keepAliveTimeout: 30_000, connect })
+}
+
+function outboundOf(name: string, gate: Gate, once: (sent: Sent) => Promise<Received>): Outbound {
+  let failure: BrokerError | undefined
+  const send = async (sent: Sent): Promise<Received> => {
+    try {
+      return await gate(() => once(sent))
+    } catch (error) {
+      failure = new BrokerError('unavailable', `the provider of the integration ${name} ${reasonOf(error)}`)
+      throw failure
+    }
+  }
+  return { send, failure: () => failure, fetch: fetchOver(send) }
+}
+
+/** Why there is no answer to use; nothing of what was sent or received is in it. */
+class Failure extends Error {
+  /** the provider did nothing, so asking again does no harm */
+  readonly undone: boolean
+  readonly retryAfterMs: number | undefined
+  constructor(reason: string, undone: boolean, retryAfterMs?: number) {
+    super(reason)
+    this.undone = undone
+    this.retryAfterMs = retryAfterMs
+  }
+}
+
+/** Runs a call, or refuses to. */
+type Gate = (call: () => Promise<Received>) => Promise<Received>
+
+/** Retry with back-off where nothing was done, a breaker after five failures in a row, and quiet for as long as the provider asked for. */
+function openGate(monotonic: () => number): Gate {
+  let heldUntil = 0
+  const pauses = new ExponentialBackoff({ initialDelay: 1_000, maxDelay: 30_000 })
+  const backoff = new DelegateBackoff<{ result: object; attempt: number }>(({ result, attempt }) => {
+    const asked = 'error' in result && result.error instanceof Failure ? result.error.retryAfterMs : undefined
+    return asked ?? FIRST_PAUSE_MS * 2 ** (attempt - 1)
+  })
+  const policy: IPolicy = wrap(
+    retry(
+      handleWhen(error => error instanceof Failure && error.undone && (error.retryAfterMs ?? 0) <= WAIT_MS),
+      { maxAttempts: 2, backoff },
+    ),
+    circuitBreaker(handleType(Failure), { halfOpenAfter: pauses, breaker: new ConsecutiveBreaker(FAILURES) }),
+  )
+  return async call => {
+    const left = heldUntil - monotonic()
+    if (left > 0) throw new Failure(`asked to be left alone for ${Math.ceil(left / 1000)} s more`, true)
+    try {
+      return await policy.execute(call)
+    } catch (error) {
+      const asked = error instanceof Failure ? (error.retryAfterMs ?? 0) : 0
+      if (asked > WAIT_MS) heldUntil = monotonic() + Math.min(asked, LONGEST_HOLD_MS)
+      throw error
+    }
+  }
+}
+
+function reasonOf(error: unknown): string {
+  if (error instanceof BrokenCircuitError) return 'failed several times in a row and is left alone for a moment'
+  return error instanceof Failure ? error.message : 'could not be asked'
+}
+
+async function attempt(dispatcher: Agent, sent: Sent, deadlineMs: number): Promise<Received> {
+  const { hostname } = new URL(sent.url)
+  if (isMetadata(hostname)) throw unreachable(metadataError())
+  const signal = AbortSignal.timeout(deadlineMs)
+  const { method, headers = {}, body = null } = sent
+  try {
+    const reply = await request(sent.url, { dispatcher, method, headers, body: bodyOf(body), signal })
+    const received = { status: reply.statusCode, headers: flat(reply.headers), body: await bounded(reply.body) }
+    if (received.status === 429 || received.status >= 500) throw busy(received)
+    return received
+  } catch (error) {
+    throw error instanceof Failure ? error : unreachable(error)
+  }
+}
+
+const bodyOf = (body: string | Uint8Array | null) => (typeof body === 'string' || body === null ? body : Buffer.from(body))
+
+function busy({ status, headers }: Received): Failure {
+  const undone = status === 429 || status === 503
+  const seconds = /^\d{1,9}$/.test(headers['retry-after'] ?? '') ? Number(headers['retry-after']) : undefined
+  const wait = seconds === undefined ? '' : ` and asked to be left alone for ${seconds} s`
+  return new Failure(`answered with status ${status}${wait}`, undone, seconds === undefined ? undefined : seconds * 1000)
+}
+
+const NEVER_SENT = ['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'UND_ERR_CONNECT_TIMEOUT']
+const CERTIFICATE = /CERT|SELF_SIGNED|UNABLE_TO|ERR_TLS/
+
+function unreachable(error: unknown): Failure {
+  const { code, name } = error as NodeJS.ErrnoException
+  if (code === 'EMETADATA') return new Failure('has the address of a metadata service, which is never asked', false)
+  if (name === 'TimeoutError') return new Failure('did not answer in time', false)
+  if (code !== undefined && CERTIFICATE.test(code)) return new Failure('has a certificate that is not trusted', false)
+  return new Failure('cannot be reached', NEVER_SENT.includes(code ?? ''))
+}
+
+async function bounded(body: Dispatcher.ResponseData['body']): Promise<Buffer> {
+  const chunks: Buffer[] = []
+  let size = 0
+  for await (const chunk of body as AsyncIterable<Buffer>) {
+    size += chunk.length
+    if (size > MAX_REPLY_BYTES) throw new Failure('said too much', false)
+    chunks.push(chunk)
+  }
+  return Buffer.concat(chunks, size)
+}
+
+/** Of a header that came several times none counts: what cannot be read in one way is not read. */
+function flat(headers: Readonly<Record<string, string | string[] | undefined>>): Record<string, string> {
+  const single = Object.entries(headers).filter((entry): entry is [string, string] => typeof entry[1] === 'string')
+  return Object.fromEntries(single)
+}
+
+function fetchOver(send: Outbound['send']): Outbound['fetch'] {
+  return async (input, init) => {
+    const asked = new Request(input, init)
+    const body = asked.body === null ? undefined : new Uint8Array(await asked.arrayBuffer())
+    const sent = { method: asked.method as Sent['method'], url: asked.url, headers: Object.fromEntries(asked.headers) }
+    const { status, headers, body: bytes } = await send(body === undefined ? sent : { ...sent, body })
+    return new Response(status === 204 || status === 304 ? null : new Uint8Array(bytes), { status, headers })
+  }
+}
