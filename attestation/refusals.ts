@@ -107,6 +107,11 @@ export const refusals = {
     'the TPM is of a maker that is not accepted here',
     'allow the maker in the configuration, if this is intended',
   ),
+  NO_CRL: row(
+    'endorsement',
+    'a CA of the chain has no current revocation list here',
+    'have the operator write the list of the CA under crl/',
+  ),
   REVOKED: row('endorsement', 'a certificate was revoked by its issuer', 'replace the TPM'),
   // clock
   CLOCK_REPLAY: row('clock', 'the clock of the TPM did not move forward since the last accepted quote', 'make a new quote'),

@@ -1,6 +1,6 @@
 import type { EkCertificate, ProfileRules } from './certs/ek_certificate.ts'
 import { type MakerRules, makerFault } from './certs/makers.ts'
-import type { Trust } from './certs/path.ts'
+import type { Trust, ValidPath } from './certs/path.ts'
 import type { Path } from './certs/path_search.ts'
 import type { TpmSpecification } from './certs/tpm_specification.ts'
 import { sharesPrime } from './certs/weak_keys.ts'
@@ -39,12 +39,16 @@ export type VerifiedEk = Pick<EndorsementKey, 'id' | 'kind'> &
     /** hexadecimal, of the DER without padding */
     readonly certificateSha256: string
     readonly anchorSha256: string
+    /** `unknown`: a CA had no current revocation list, which the policy allows */
+    readonly revocation: ValidPath['revocation']
+    /** up to when nothing but the clock could change this verdict */
+    readonly until: Date
   }
 
 /**
  * Judges an endorsement key and its certificate. The checks, in order: the public area, see `admitEk`; its kind; the certificate,
  * see `readEkCertificate`; whether both hold the same key; primes in common with another TPM; the path to a trust anchor, see
- * `validatePath`; the maker. Revocation is not looked at.
+ * `validatePath`; the maker.
  * @returns what those return when refused, NO_EK_CERT, EK_TEMPLATE, EK_MISMATCH, WEAK_KEY or MAKER_MISMATCH
  */
 export async function verifyEk(evidence: EkEvidence, rules: EkRules): Promise<Verdict<VerifiedEk>> {
@@ -61,7 +65,7 @@ export async function verifyEk(evidence: EkEvidence, rules: EkRules): Promise<Ve
   const allowSha1 = rules.sha1Makers?.some(id => id.toUpperCase() === read.value.manufacturer.toUpperCase()) ?? false
   const path = await validatePath(read.value.certificate, evidence.intermediates ?? [], { ...rules, allowSha1 })
   if (!path.ok) return path
-  const fault = makerFault(read.value, namesOfCas(path.value), rules)
+  const fault = makerFault(read.value, namesOfCas(path.value.certificates), rules)
   return fault === undefined ? accept(verified(ek.value, read.value, path.value)) : reject('MAKER_MISMATCH', fault)
 }
 
@@ -87,7 +91,7 @@ function namesOfCas(path: Path): { organizations: string[]; commonNames: string[
   return { organizations: texts(ORGANIZATION), commonNames: texts(COMMON_NAME) }
 }
 
-function verified(key: EndorsementKey, ek: EkCertificate, path: Path): VerifiedEk {
+function verified(key: EndorsementKey, ek: EkCertificate, path: ValidPath): VerifiedEk {
   const { id, kind } = key
   const { certificate, manufacturer, model, version, specification } = ek
   const notAfter = certificate.asn1.notAfter.value
@@ -101,6 +105,8 @@ function verified(key: EndorsementKey, ek: EkCertificate, path: Path): VerifiedE
     ...(specification && { specification }),
     notAfter,
     certificateSha256: certificate.sha256,
-    anchorSha256: path.at(-1)?.sha256 ?? '',
+    anchorSha256: path.certificates.at(-1)?.sha256 ?? '',
+    revocation: path.revocation,
+    until: path.until,
   }
 }

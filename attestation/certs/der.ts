@@ -23,6 +23,17 @@ export function namesOf(certificate: Uint8Array): { readonly issuer: Buffer; rea
   return { issuer: slice(certificate, issuer), subject: slice(certificate, subject) }
 }
 
+const INTEGER = 0x02
+
+/** The issuer of a revocation list in the bytes it holds (RFC 5280 5.1, TBSCertList). */
+export function issuerOfList(list: Uint8Array): Buffer | undefined {
+  const body = elementAt(list, elementAt(list, 0)?.from)
+  const first = elementAt(list, body?.from)
+  const algorithm = first?.tag === INTEGER ? after(list, first) : first
+  const issuer = after(list, algorithm)
+  return issuer?.tag === SEQUENCE ? slice(list, issuer) : undefined
+}
+
 function after(bytes: Uint8Array, element: Element | undefined): Element | undefined {
   return elementAt(bytes, element?.to)
 }

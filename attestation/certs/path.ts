@@ -3,27 +3,36 @@ import { accept, type Rejection, reject, type Verdict } from '../verdict.ts'
 import { type Certificate, readCertificate } from './certificate.ts'
 import { judge, type PathRules } from './path_checks.ts'
 import { findPaths, type Path } from './path_search.ts'
+import { lookUp, type RevocationRules, type Unrevoked } from './revocation.ts'
 
 const INTERMEDIATES = 8
 
-export type Trust = PathRules & {
-  /** DER of the certificates that are trusted, whoever signed them */
-  readonly anchors: readonly Uint8Array[]
+export type Trust = PathRules &
+  RevocationRules & {
+    /** DER of the certificates that are trusted, whoever signed them; the same array means the same anchors, so what is read of them is kept */
+    readonly anchors: readonly Uint8Array[]
+  }
+
+/** A path that was found to be valid. */
+export type ValidPath = Pick<Unrevoked, 'revocation'> & {
+  readonly certificates: Path
+  /** up to when nothing but the clock could make it invalid: the first end of a certificate or list in it */
+  readonly until: Date
 }
 
 /**
  * Finds a path of 2 to 6 certificates from one to a trust anchor and validates it (RFC 5280 6). Every issuer with the right name is
  * tried, as makers renew keys under one name; the first valid path counts, else the fault of the first one found. A path has to
- * pass the table in `path_checks.ts`, in its order, and then pkijs has to agree. Revocation is not looked at.
+ * pass the table in `path_checks.ts`, in its order, then pkijs has to agree, then the revocation lists are looked at.
  * @param intermediates DER as the attester sent it: what lies between, never trusted
  * @returns LIMIT, BAD_ENCODING, TRAILING_DATA, BAD_CHAIN, UNSUPPORTED_ALG, WEAK_HASH, WEAK_KEY, CERT_EXPIRED, UNKNOWN_CRITICAL_EXT,
- *   NOT_A_CA, PATH_LEN or NAME_CONSTRAINTS when refused
+ *   NOT_A_CA, PATH_LEN, NAME_CONSTRAINTS, REVOKED or NO_CRL when refused
  */
 export async function validatePath(
   leaf: Certificate,
   intermediates: readonly Uint8Array[],
   trust: Trust,
-): Promise<Verdict<Path>> {
+): Promise<Verdict<ValidPath>> {
   if (intermediates.length > INTERMEDIATES) return reject('LIMIT', `${intermediates.length} intermediate certificates`)
   const between: Certificate[] = []
   for (const der of intermediates) {
@@ -35,11 +44,17 @@ export async function validatePath(
   let fault: Rejection | undefined
   for (const path of paths) {
     const refusal = judge(path, trust) ?? (await secondOpinion(path, trust))
-    if (refusal === undefined) return accept(path)
-    fault ??= refusal
+    const unrevoked = refusal ?? (await lookUp(path, trust))
+    if (!('code' in unrevoked)) return accept({ certificates: path, ...unrevoked, until: endOf(path, unrevoked.until) })
+    fault ??= unrevoked
   }
   if (exhausted) return fault ?? reject('LIMIT', 'too many certificates have the same name')
   return fault ?? reject('BAD_CHAIN', 'no path leads to a trust anchor')
+}
+
+function endOf(path: Path, listsUntil: Date | undefined): Date {
+  const ends = path.map(({ asn1 }) => asn1.notAfter.value.getTime())
+  return new Date(Math.min(...ends, listsUntil?.getTime() ?? Number.POSITIVE_INFINITY))
 }
 
 /** pkijs gets the path that was found and nothing to search in: it would follow crosswise signed CAs without end. */

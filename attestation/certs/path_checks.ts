@@ -1,9 +1,9 @@
-import { type AlgorithmIdentifier, RSASSAPSSParams } from 'pkijs'
 import type { Refusal } from '../refusals.ts'
 import { type Rejection, reject } from '../verdict.ts'
 import { type Certificate, extension, valueIn } from './certificate.ts'
 import { violation } from './name_constraints.ts'
 import type { Path } from './path_search.ts'
+import { signatureHashOf } from './signature_hash.ts'
 
 export type PathRules = {
   readonly at: Date
@@ -40,44 +40,17 @@ const checks: readonly (readonly [Refusal, (step: Step) => Fault])[] = [
   ['NAME_CONSTRAINTS', ({ place, path }) => (place > 0 ? violation(path, place) : undefined)],
 ]
 
-/** Signature algorithms by OID: the hash, or that it is in the parameters. */
-const signatureHash = new Map<string, string>([
-  ['1.2.840.113549.1.1.4', 'md5'],
-  ['1.2.840.113549.1.1.5', 'sha1'],
-  ['1.2.840.113549.1.1.11', 'sha256'],
-  ['1.2.840.113549.1.1.12', 'sha384'],
-  ['1.2.840.113549.1.1.13', 'sha512'],
-  ['1.2.840.10045.4.1', 'sha1'],
-  ['1.2.840.10045.4.3.2', 'sha256'],
-  ['1.2.840.10045.4.3.3', 'sha384'],
-  ['1.2.840.10045.4.3.4', 'sha512'],
-])
-const RSASSA_PSS = '1.2.840.113549.1.1.10'
-const pssHash = new Map<string, string>([
-  ['1.3.14.3.2.26', 'sha1'],
-  ['2.16.840.1.101.3.4.2.1', 'sha256'],
-  ['2.16.840.1.101.3.4.2.2', 'sha384'],
-  ['2.16.840.1.101.3.4.2.3', 'sha512'],
-])
-
-function hashOf({ algorithmId, algorithmParams }: AlgorithmIdentifier): string | undefined {
-  if (algorithmId !== RSASSA_PSS) return signatureHash.get(algorithmId)
-  try {
-    return pssHash.get(new RSASSAPSSParams({ schema: algorithmParams }).hashAlgorithm.algorithmId)
-  } catch {
-    return undefined
-  }
-}
-
 /** The anchor is trusted without its signature. */
 function unknownSignature({ certificate: { asn1 }, place, path }: Step): Fault {
   if (place === path.length - 1) return undefined
-  return hashOf(asn1.signatureAlgorithm) === undefined ? `is signed with ${asn1.signatureAlgorithm.algorithmId}` : undefined
+  return signatureHashOf(asn1.signatureAlgorithm) === undefined
+    ? `is signed with ${asn1.signatureAlgorithm.algorithmId}`
+    : undefined
 }
 
 function weakSignature({ certificate: { asn1 }, place, path, rules }: Step): Fault {
   if (place === path.length - 1) return undefined
-  const hash = hashOf(asn1.signatureAlgorithm)
+  const hash = signatureHashOf(asn1.signatureAlgorithm)
   const weak = hash === 'md5' || (hash === 'sha1' && !rules.allowSha1)
   return weak ? `is signed over a digest of ${hash}` : undefined
 }

@@ -15,23 +15,19 @@ const limit = { path: 6, paths: 8, signatures: 64 }
  * @returns the paths, and whether the search was given up at its limits
  */
 export function findPaths(leaf: Certificate, intermediates: readonly Certificate[], anchors: readonly Uint8Array[]) {
-  const search: Search = {
-    intermediates,
-    anchors: anchors.map(der => ({ der, subject: subjectOf(der) })),
-    paths: [],
-    signatures: 0,
-  }
+  const search: Search = { intermediates, anchors: indexOf(anchors), paths: [], signatures: 0 }
   extend([leaf], search)
   return { paths: search.paths, exhausted: search.signatures >= limit.signatures }
 }
 
 type Search = {
   readonly intermediates: readonly Certificate[]
-  readonly anchors: readonly Anchor[]
+  readonly anchors: Anchors
   readonly paths: Path[]
   signatures: number
 }
-type Anchor = { readonly der: Uint8Array; readonly subject: Buffer }
+/** DER by subject, the bytes of the Name in hexadecimal. */
+type Anchors = ReadonlyMap<string, readonly Uint8Array[]>
 
 function extend(chain: readonly [Certificate, ...Certificate[]], search: Search): void {
   const last = chain.at(-1) ?? chain[0]
@@ -46,9 +42,9 @@ function extend(chain: readonly [Certificate, ...Certificate[]], search: Search)
   }
 }
 
-/** An anchor is read when its name is the one wanted: a mount may have hundreds of them. */
+/** An anchor is read when its name is the one wanted: a mount may have thousands of them. */
 function anchorsNamed(name: Buffer, { anchors }: Search): Certificate[] {
-  return anchors.filter(({ subject }) => subject.equals(name)).map(({ der }) => certificateOf(der))
+  return (anchors.get(name.toString('hex')) ?? []).map(certificateOf)
 }
 
 /** Key identifiers, where both have one, then the signature; neither is verified when the search was long enough. */
@@ -70,15 +66,36 @@ function identifiersFit(certificate: Certificate, issuer: Certificate): boolean 
   return Buffer.from(wanted.valueBlock.valueHexView).equals(given.valueBlock.valueHexView)
 }
 
-/** The anchors are ours: that one cannot be read is no verdict on the evidence. */
-function certificateOf(der: Uint8Array): Certificate {
-  const read = readCertificate(der)
-  if (!read.ok) throw new TypeError(`a trust anchor is not a certificate: ${read.detail}`)
-  return read.value
+const indices = new WeakMap<readonly Uint8Array[], Anchors>()
+
+function indexOf(anchors: readonly Uint8Array[]): Anchors {
+  const known = indices.get(anchors)
+  if (known) return known
+  const index = new Map<string, Uint8Array[]>()
+  for (const der of anchors) {
+    const subject = subjectOf(der)
+    const alike = index.get(subject)
+    if (alike) alike.push(der)
+    else index.set(subject, [der])
+  }
+  indices.set(anchors, index)
+  return index
 }
 
-function subjectOf(der: Uint8Array): Buffer {
+const read = new WeakMap<Uint8Array, Certificate>()
+
+/** The anchors are ours: that one cannot be read is no verdict on the evidence. */
+function certificateOf(der: Uint8Array): Certificate {
+  const known = read.get(der)
+  if (known) return known
+  const certificate = readCertificate(der)
+  if (!certificate.ok) throw new TypeError(`a trust anchor is not a certificate: ${certificate.detail}`)
+  read.set(der, certificate.value)
+  return certificate.value
+}
+
+function subjectOf(der: Uint8Array): string {
   const names = namesOf(der)
   if (names === undefined) throw new TypeError('a trust anchor is not a certificate in DER')
-  return names.subject
+  return names.subject.toString('hex')
 }

@@ -147,6 +147,54 @@ function certify(
   return sequence(tbs, fields.signatureAlgorithm ?? algorithm, der(0x03, Buffer.of(0), signature))
 }
 
+/** One entry of a revocation list: a serial number, and what is said of it beside. */
+export type Revoked = { readonly serial: Uint8Array; readonly extensions?: readonly Uint8Array[] }
+export type ListFields = {
+  readonly issuer: Uint8Array
+  readonly thisUpdate: Date
+  readonly nextUpdate: Date | undefined
+  readonly revoked: readonly Revoked[]
+  readonly extensions: readonly Uint8Array[]
+  readonly hash: string
+  readonly signatureAlgorithm: Uint8Array
+}
+
+/** A revocation list of a CA (RFC 5280 5.1). */
+export function makeList(ca: Pick<Ca, 'subject' | 'private'>, changes: Partial<ListFields> = {}): Buffer {
+  const { issuer, thisUpdate, nextUpdate, revoked, extensions, hash } = {
+    issuer: ca.subject,
+    thisUpdate: new Date('2026-05-01T00:00:00Z'),
+    nextUpdate: new Date('2026-07-01T00:00:00Z'),
+    revoked: [],
+    extensions: [],
+    hash: 'sha256',
+    ...changes,
+  }
+  const kind = ca.private.asymmetricKeyType === 'rsa' ? 'rsa' : 'ec'
+  const algorithm = sequence(oid(algorithms[kind]?.[hash] ?? ''), ...(kind === 'rsa' ? [Buffer.of(5, 0)] : []))
+  const entries = revoked.map(({ serial, extensions: own = [] }) =>
+    sequence(der(0x02, serial), time(thisUpdate), ...(own.length > 0 ? [sequence(...own)] : [])),
+  )
+  const tbs = sequence(
+    integer(1),
+    algorithm,
+    issuer,
+    time(thisUpdate),
+    ...(nextUpdate ? [time(nextUpdate)] : []),
+    ...(entries.length > 0 ? [sequence(...entries)] : []),
+    ...(extensions.length > 0 ? [der(0xa0, sequence(...extensions))] : []),
+  )
+  return sequence(tbs, changes.signatureAlgorithm ?? algorithm, der(0x03, Buffer.of(0), sign(hash, tbs, ca.private)))
+}
+
+const uri = (place: string) => der(0x86, Buffer.from(place))
+/** Where a certificate says that it would be listed. */
+export const distributionPoint = (place: string): Buffer =>
+  extension('2.5.29.31', false, sequence(sequence(der(0xa0, der(0xa0, uri(place))))))
+/** What a list says that it is of: members of IssuingDistributionPoint. */
+export const issuingPoint = (...members: readonly Uint8Array[]): Buffer => extension('2.5.29.28', true, sequence(...members))
+export const listedAt = (place: string): Buffer => der(0xa0, der(0xa0, uri(place)))
+
 export type Ca = { readonly subject: Buffer; readonly private: KeyObject; readonly spki: Buffer; readonly certificate: Buffer }
 export type CaOptions = Partial<Fields> & { readonly kind?: Kind; readonly label?: string; readonly issuer?: Uint8Array }
 
@@ -181,4 +229,12 @@ export const keyIdOf = ({ spki }: Ca): Buffer => createHash('sha1').update(spki)
 /** A key on a curve that OpenSSL knows and JWK does not. */
 export function brainpool(): Buffer {
   return generateKeyPairSync('ec', { namedCurve: 'brainpoolP256r1' }).publicKey.export({ type: 'spki', format: 'der' })
+}
+
+export function pem(bytes: Uint8Array, what = 'CERTIFICATE'): string {
+  const lines =
+    Buffer.from(bytes)
+      .toString('base64')
+      .match(/.{1,64}/g) ?? []
+  return [`-----BEGIN ${what}-----`, ...lines, `-----END ${what}-----`, ''].join('\n')
 }

@@ -26,6 +26,7 @@ import {
   nameConstraints,
   named,
   O,
+  pem,
   subjectAltName,
   subjectKey,
   tpmName,
@@ -54,7 +55,8 @@ describe.skipIf(!present)('chains of attackers', () => {
 /** What `openssl verify` says of the same path, with its floor for algorithms low. */
 function openssl(leaf: Buffer, intermediates: readonly Buffer[], { anchors = [], at = NOW }: Partial<Trust>): boolean {
   const folder = mkdtempSync(join(tmpdir(), 'path-'))
-  const write = (file: string, ders: readonly Uint8Array[]) => writeFileSync(join(folder, file), ders.map(pem).join(''))
+  const write = (file: string, ders: readonly Uint8Array[]) =>
+    writeFileSync(join(folder, file), ders.map(one => pem(one)).join(''))
   write('leaf', [leaf])
   write('between', intermediates)
   write('anchors', anchors)
@@ -63,14 +65,6 @@ function openssl(leaf: Buffer, intermediates: readonly Buffer[], { anchors = [],
   const { status } = spawnSync('openssl', ['verify', ...options, ...files], { cwd: folder })
   rmSync(folder, { recursive: true })
   return status === 0
-}
-
-function pem(der: Uint8Array): string {
-  const lines =
-    Buffer.from(der)
-      .toString('base64')
-      .match(/.{1,64}/g) ?? []
-  return ['-----BEGIN CERTIFICATE-----', ...lines, '-----END CERTIFICATE-----', ''].join('\n')
 }
 
 const hasOpenssl = spawnSync('openssl', ['version']).status === 0

@@ -12,6 +12,7 @@ import {
   verifyQuote,
 } from '#attestation'
 import { publicKeyOf, readCertificate } from '../../attestation/certs/certificate.ts'
+import { readRevocationList } from '../../attestation/certs/crl.ts'
 import { readEkCertificate } from '../../attestation/certs/ek_certificate.ts'
 import { validatePath } from '../../attestation/certs/path.ts'
 import { appraiseClock } from '../../attestation/clock.ts'
@@ -29,6 +30,7 @@ import {
   INFINEON,
   keyUsage,
   makeCa,
+  makeList,
   NOW,
   nameConstraints,
   named,
@@ -197,6 +199,23 @@ const paths: Provocations['refusals'] = {
   NOT_A_CA: () => path({}, { extensions: [] }),
   PATH_LEN: tooLong,
   NAME_CONSTRAINTS: () => path({}, { extensions: constraints }),
+  REVOKED: () => listed([makeList(root, { revoked: [{ serial: Buffer.of(1) }] })]),
+  NO_CRL: () => listed([]),
+}
+
+/** The root has revoked the certificate, or says nothing of it. */
+async function listed(lists: readonly Buffer[]): Promise<Verdict<unknown>> {
+  const first = unwrap(readCertificate(certificate))
+  return validatePath(first, [], { anchors: [root.certificate], at: NOW, revocation: 'hard', lists })
+}
+
+const list = makeList(root)
+
+const lists: Provocations['refusals'] = {
+  LIMIT: () => readRevocationList(Buffer.alloc(8 * 1024 * 1024 + 1)),
+  TRAILING_DATA: () => readRevocationList(plus(list)),
+  BAD_ENCODING: () => readRevocationList(zero),
+  UNKNOWN_CRITICAL_EXT: () => readRevocationList(makeList(root, { extensions: [nullExtension('1.2.3', true)] })),
 }
 
 const trust = { anchors: [root.certificate], at: NOW, allowTestTpms: false }
@@ -241,6 +260,7 @@ export const provocations: Readonly<Record<string, Provocations>> = {
   readCertificate: { file: 'certs/certificate.ts', refusals: certificates },
   publicKeyOf: { file: 'certs/certificate.ts', refusals: publicKeys },
   readEkCertificate: { file: 'certs/ek_certificate.ts', refusals: ekCertificates },
+  readRevocationList: { file: 'certs/crl.ts', refusals: lists },
   validatePath: { file: 'certs/path.ts', refusals: paths },
   verifyEk: { file: 'verify_ek.ts', refusals: endorsements },
   ...ofLogs,

@@ -1,0 +1,93 @@
+import type { Integer } from 'asn1js'
+import { CertificateRevocationList, type Extension, IssuingDistributionPoint } from 'pkijs'
+import { accept, reject, type Verdict } from '../verdict.ts'
+import { issuerOfList, sequenceLength } from './der.ts'
+
+/** A revocation list is refused above this many bytes: the largest of the makers have some ten thousand entries. */
+const LIST_LIMIT = 8 * 1024 * 1024
+
+/** A complete list of what one CA has revoked (RFC 5280 5). */
+export type RevocationList = {
+  readonly asn1: CertificateRevocationList
+  /** the bytes of the Name, which is compared as it is */
+  readonly issuer: Buffer
+  readonly thisUpdate: Date
+  /** a list without one is never current */
+  readonly nextUpdate?: Date
+  /** serial numbers in hexadecimal without leading zeros */
+  readonly serials: ReadonlySet<string>
+  readonly scope: Scope
+}
+/** Which certificates of its issuer a list speaks of: all, but for what is said here (RFC 5280 5.2.5). */
+export type Scope = {
+  readonly usersOnly: boolean
+  readonly casOnly: boolean
+  /** the list is for certificates that name one of these places */
+  readonly places?: readonly string[]
+}
+
+const DELTA_INDICATOR = '2.5.29.27'
+const ISSUING_DISTRIBUTION_POINT = '2.5.29.28'
+
+/**
+ * Reads a complete revocation list. Delta lists, indirect ones and those for some reasons alone are refused: each says less than
+ * it seems to. Its signature and age are not looked at.
+ * @returns LIMIT, TRAILING_DATA, BAD_ENCODING or UNKNOWN_CRITICAL_EXT when refused
+ */
+export function readRevocationList(bytes: Uint8Array): Verdict<RevocationList> {
+  if (bytes.length > LIST_LIMIT) return reject('LIMIT', `a list of ${bytes.length} bytes, at most ${LIST_LIMIT} are read`)
+  const length = sequenceLength(bytes)
+  const issuer = issuerOfList(bytes)
+  if (length === undefined || issuer === undefined) return reject('BAD_ENCODING', 'no DER of a revocation list')
+  if (length < bytes.length) return reject('TRAILING_DATA', `${bytes.length - length} bytes after a revocation list`)
+  try {
+    return decode(Buffer.from(bytes), Buffer.from(issuer))
+  } catch (error) {
+    return reject('BAD_ENCODING', `a list cannot be read: ${error instanceof Error ? error.message : 'no reason given'}`)
+  }
+}
+
+function decode(der: Buffer, issuer: Buffer): Verdict<RevocationList> {
+  const asn1 = CertificateRevocationList.fromBER(der)
+  if (asn1.signature.algorithmId !== asn1.signatureAlgorithm.algorithmId)
+    return reject('BAD_ENCODING', 'a list names two signature algorithms')
+  const extensions = asn1.crlExtensions?.extensions ?? []
+  const entries = asn1.revokedCertificates ?? []
+  const scope = scopeOf(extensions)
+  const fault = scope === undefined ? 'a list for some reasons alone, or in place of other issuers' : notUnderstood(extensions)
+  if (scope === undefined || fault !== undefined) return reject('UNKNOWN_CRITICAL_EXT', fault ?? '')
+  if (entries.some(entry => entry.crlEntryExtensions?.extensions.some(({ critical }) => critical)))
+    return reject('UNKNOWN_CRITICAL_EXT', 'an entry of a list has a critical extension')
+  const serials = new Set(entries.map(({ userCertificate }) => serialOf(userCertificate)))
+  const [thisUpdate, nextUpdate] = [asn1.thisUpdate.value, asn1.nextUpdate?.value]
+  return accept({ asn1, issuer, thisUpdate, ...(nextUpdate && { nextUpdate }), serials, scope })
+}
+
+function notUnderstood(extensions: readonly Extension[]): string | undefined {
+  if (extensions.some(({ extnID }) => extnID === DELTA_INDICATOR)) return 'a delta list: give the complete one'
+  const unknown = extensions.find(({ critical, extnID }) => critical && extnID !== ISSUING_DISTRIBUTION_POINT)
+  return unknown && `a list has the critical extension ${unknown.extnID}`
+}
+
+const URI = 6
+const EVERYTHING: Scope = { usersOnly: false, casOnly: false }
+
+/** Undefined where the list is not what it is taken for. */
+function scopeOf(extensions: readonly Extension[]): Scope | undefined {
+  const found = extensions.find(({ extnID }) => extnID === ISSUING_DISTRIBUTION_POINT)
+  if (found === undefined) return EVERYTHING
+  const point = found.parsedValue
+  if (!(point instanceof IssuingDistributionPoint) || point.indirectCRL || point.onlyContainsAttributeCerts) return undefined
+  if (point.onlySomeReasons !== undefined && point.onlySomeReasons !== 0) return undefined
+  const { onlyContainsUserCerts: usersOnly, onlyContainsCACerts: casOnly, distributionPoint } = point
+  if (distributionPoint === undefined) return { usersOnly, casOnly }
+  if (!Array.isArray(distributionPoint)) return undefined // relative to the issuer: no maker does that
+  return { usersOnly, casOnly, places: distributionPoint.filter(({ type }) => type === URI).map(({ value }) => String(value)) }
+}
+
+/** Hexadecimal, without leading zeros. */
+export function serialOf(serial: Integer): string {
+  return Buffer.from(serial.valueBlock.valueHexView)
+    .toString('hex')
+    .replace(/^(?:00)+/, '')
+}
