@@ -1,4 +1,4 @@
-import '../scripts/lib/node.ts'
+import '../scripts/lib/node.js'
 import { parseArgs } from 'node:util'
 import { describeMachine } from './machine.ts'
 import type { Row } from './rows.ts'
@@ -9,6 +9,7 @@ const benches: Readonly<Record<string, () => Promise<readonly Row[]>>> = {
   B2: async () => (await import('./login.ts')).benchLogin(),
   B3: async () => (await import('./verify.ts')).benchVerify(),
   B7: async () => (await import('./start.ts')).benchStart(),
+  pass: async () => (await import('./pass.ts')).benchPass(),
 }
 
 const { values, positionals } = parseArgs({

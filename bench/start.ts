@@ -8,7 +8,7 @@ import { limitRow, median, type Row } from './rows.ts'
 
 const ROUNDS = 7
 const LIMIT_MS = 600
-const cli = join(import.meta.dirname, '../scripts/assay.ts')
+const cli = join(import.meta.dirname, '../scripts/assay.js')
 
 /** B7: from spawning a second replica beside a running Vault to the first credential that it issues. */
 export async function benchStart(): Promise<readonly Row[]> {

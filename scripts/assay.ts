@@ -1,4 +1,3 @@
-import './lib/node.ts'
 import { Command } from 'commander'
 import manifest from '../package.json' with { type: 'json' }
 

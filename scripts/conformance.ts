@@ -1,4 +1,4 @@
-import './lib/node.ts'
+import './lib/node.js'
 import { styleText } from 'node:util'
 import { Command, InvalidArgumentError } from 'commander'
 import { type Case, Unusable } from './vectors/case.ts'

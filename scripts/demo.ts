@@ -1,4 +1,4 @@
-import './lib/node.ts'
+import './lib/node.js'
 import { createHash, randomBytes } from 'node:crypto'
 import { copyFile, readFile, writeFile } from 'node:fs/promises'
 import { qualifyingData } from '#attestation'

@@ -250,7 +250,7 @@ describe('the program', () => {
       const all = { PATH: process.env['PATH'] ?? '', ...more }
       const child = execFile(
         process.execPath,
-        [join(ROOT, 'scripts', 'assay.ts'), 'agent', ...args],
+        [join(ROOT, 'scripts', 'assay.js'), 'agent', ...args],
         { env: all },
         (_, stdout, stderr) => resolve({ code: child.exitCode ?? -1, stdout, stderr }),
       )
@@ -321,7 +321,7 @@ describe('the program', () => {
 
   test('hands signals on to the command', async () => {
     const script = 'sleep 60 & trap "kill $!; echo got it; exit 7" TERM; echo ready; wait'
-    const args = [join(ROOT, 'scripts', 'assay.ts'), 'agent', 'exec', 'plain', '--role', 'web', '--', 'sh', '-c', script]
+    const args = [join(ROOT, 'scripts', 'assay.js'), 'agent', 'exec', 'plain', '--role', 'web', '--', 'sh', '-c', script]
     await using running = await start(process.execPath, args, { env: { PATH: process.env['PATH'], ...env } })
     await running.line(/^ready$/)
     expect(await running.stop('SIGTERM')).toMatchObject({ code: 7 })

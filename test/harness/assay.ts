@@ -5,7 +5,7 @@ import { freePort, type Ran, type Running, run, start } from './process.ts'
 import type { Vault } from './vault.ts'
 
 const root = join(import.meta.dirname, '../..')
-const command = [join(root, 'scripts/assay.ts')]
+const command = [join(root, 'scripts/assay.js')]
 const flags = ['--disallow-code-generation-from-strings']
 
 /** The front door as a process of its own beside a Vault. Disposing of it ends it and removes its files. */

@@ -23,7 +23,7 @@ afterAll(async () => {
 })
 
 const at = (name: string) => join(folder, name)
-const command = [join(import.meta.dirname, '../../scripts/assay.ts'), 'server', '--config']
+const command = [join(import.meta.dirname, '../../scripts/assay.js'), 'server', '--config']
 
 type Settings = { vault: Vault; roleId: string; secretIdFile: string; port: number; tls?: object }
 

@@ -49,7 +49,7 @@ describe('assay', () => {
 })
 
 test('an old Node ends with a sentence', async () => {
-  const load = `Object.defineProperty(process.versions, 'node', { value: '22.18.0' }); await import('${join(import.meta.dirname, '../../scripts/lib/node.ts')}')`
+  const load = `Object.defineProperty(process.versions, 'node', { value: '22.18.0' }); await import('${join(import.meta.dirname, '../../scripts/lib/node.js')}')`
   const { code, stderr } = await run(process.execPath, ['--input-type=module', '--eval', load])
   expect(code).toBe(1)
   expect(stderr).toMatch(/^this needs Node 24 or newer.*\n$/)
