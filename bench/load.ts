@@ -86,3 +86,9 @@ export function post(address: string, path: string, body: object, token?: string
   ]
   return Buffer.from(`${lines.join('\r\n')}\r\n\r\n${json}`)
 }
+
+/** The bytes of a GET, as Vault's clients send it. */
+export function get(address: string, path: string, token: string): Buffer {
+  const lines = [`GET /v1/${path} HTTP/1.1`, `Host: ${new URL(address).host}`, 'X-Vault-Request: true', `X-Vault-Token: ${token}`]
+  return Buffer.from(`${lines.join('\r\n')}\r\n\r\n`)
+}

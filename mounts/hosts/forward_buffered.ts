@@ -1,7 +1,6 @@
-import type { IncomingMessage } from 'node:http'
 import { fromVault, pairs, type RawHeaders, without } from './headers.ts'
 import { errorBody, errorHeaders } from './replies.ts'
-import { explain, type Upstream, UpstreamError } from './upstream.ts'
+import { type Ask, explain, type ReplyHead, type Upstream, UpstreamError } from './upstream.ts'
 
 export type BufferedRequest = {
   readonly method: string
@@ -16,39 +15,46 @@ export type BufferedRequest = {
 export type BufferedReply = { readonly status: number; readonly headers: Readonly<Record<string, string>>; readonly body: Buffer }
 
 /** The body has arrived, and whoever reads the reply reads it plain. */
-const OF_THE_CLIENT: ReadonlySet<string> = new Set(['expect', 'accept-encoding'])
+const OF_THE_CLIENT: ReadonlySet<string> = new Set(['accept-encoding'])
 const OF_THE_BODY: ReadonlySet<string> = new Set(['content-length'])
 const MOST_BYTES = 32 * 2 ** 20
 
 /** Passes on a request whose body had to be read before it was clear whose it is, by the same rules as what is passed on unread.
  *  When there is no reply of Vault's, it is a 503 in Vault's shape, like there. */
-export async function forwardBuffered(
-  upstream: Upstream,
-  { method, target, headers, body }: BufferedRequest,
-): Promise<BufferedReply> {
-  const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>()
-  const request = upstream.ask({ method, target, headers: without(headers, OF_THE_CLIENT), length: body.length })
-  request.once('response', resolve).on('error', reject).end(body)
+export async function forwardBuffered(upstream: Upstream, { body, headers, ...rest }: BufferedRequest): Promise<BufferedReply> {
   try {
-    const reply = await promise
-    const received = await collect(reply)
-    const kept = without(fromVault(reply.rawHeaders, upstream.origin), OF_THE_BODY)
-    return { status: reply.statusCode ?? 502, headers: Object.fromEntries(pairs(kept)), body: received }
+    const request = { ...rest, headers: without(headers, OF_THE_CLIENT), length: body.length }
+    const reply = await collect(upstream, { ...request, body: body.length > 0 ? body : undefined })
+    const kept = without(fromVault(reply.headers, upstream.origin), OF_THE_BODY)
+    return { status: reply.status, headers: Object.fromEntries(pairs(kept)), body: Buffer.concat(reply.chunks) }
   } catch (error) {
-    request.destroy()
     return unavailable(explain(error as Error))
   }
 }
 
-async function collect(reply: IncomingMessage): Promise<Buffer> {
+type Collected = Pick<ReplyHead, 'status' | 'headers'> & { readonly chunks: readonly Buffer[] }
+
+function collect(upstream: Upstream, request: Ask): Promise<Collected> {
+  const { promise, resolve, reject } = Promise.withResolvers<Collected>()
   const chunks: Buffer[] = []
   let size = 0
-  for await (const chunk of reply as AsyncIterable<Buffer>) {
-    size += chunk.length
-    if (size > MOST_BYTES) throw new UpstreamError('Vault sent more than can be kept')
-    chunks.push(chunk)
-  }
-  return Buffer.concat(chunks)
+  let head: Pick<ReplyHead, 'status' | 'headers'> = { status: 502, headers: [] }
+  const asked = upstream.ask(request, {
+    head: reply => {
+      head = reply
+    },
+    data: chunk => {
+      size += chunk.length
+      chunks.push(chunk)
+      if (size <= MOST_BYTES) return true
+      asked.abort()
+      reject(new UpstreamError('Vault sent more than can be kept'))
+      return false
+    },
+    end: () => resolve({ status: head.status, headers: head.headers, chunks }),
+    failed: reject,
+  })
+  return promise
 }
 
 function unavailable(message: string): BufferedReply {

@@ -29,8 +29,8 @@ const HOP_BY_HOP: ReadonlySet<string> = new Set([
   'http2-settings',
 ])
 
-/** Said anew for Vault, from what the front door made of them. */
-const SAID_ANEW: ReadonlySet<string> = new Set(['host', 'content-length'])
+/** Said anew for Vault, from what the front door made of them; to ask for a body is the front door's. */
+const SAID_ANEW: ReadonlySet<string> = new Set(['host', 'content-length', 'expect'])
 
 /** `Connection` cannot name these away: they decide what a message means and on whose behalf it is sent. */
 const END_TO_END = /^(?:x-vault-.*|authorization|host|content-.*|expect|cookie|date|location)$/

@@ -1,8 +1,9 @@
-import type { ClientRequest, IncomingMessage, ServerResponse } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { PassThrough } from 'node:stream'
 import type { CanonicalPath } from '../path.ts'
 import { fromVault, pairs } from './headers.ts'
 import { endReply, hasBody, replyError } from './replies.ts'
-import { explain, type Upstream } from './upstream.ts'
+import { explain, type Heard, type ReplyHead, type Upstream } from './upstream.ts'
 
 /** What became of a request that was passed on. `status` is 0 when the client left before there was one. */
 export type Passed = {
@@ -27,59 +28,60 @@ export function passThrough(
   const method = incoming.method ?? ''
   const began = performance.now()
   let failure: string | undefined
-  let reply: IncomingMessage | undefined
-  const request = upstream.ask({ method, target: path.target, headers: incoming.rawHeaders, length: lengthOf(incoming) })
-  request.once('response', begun => {
-    reply = begun
-    relay(upstream.origin, request, reply, outgoing)
+  const upload = hasBody(incoming) ? incoming.pipe(new PassThrough()) : undefined
+  const request = { method, target: path.target, headers: incoming.rawHeaders, length: lengthOf(incoming), body: upload }
+  const asked = upstream.ask(request, {
+    ...relay(upstream.origin, outgoing, () => asked.abort()),
+    failed: error => {
+      // a reply that has begun cannot be taken back: it is cut off, so that nobody takes the half for the whole
+      if (!outgoing.headersSent) failure = explain(error)
+      replyError(outgoing, 503, failure ?? '')
+    },
   })
-  if (incoming.headers.expect !== undefined) request.once('continue', () => outgoing.writeContinue())
-  request.on('error', error => {
-    if (reply) return // the reply itself tells whether it came whole
-    failure = explain(error)
-    replyError(outgoing, 503, failure)
-  })
+  if (upload) {
+    // the parser of replies on the other side takes no interim ones, so it is we who ask for the body
+    if (incoming.headers.expect !== undefined) outgoing.writeContinue()
+    incoming.on('data', asked.progress)
+  }
   outgoing.once('close', () => {
-    if (!reply?.complete) request.destroy()
+    asked.abort()
     const status = outgoing.headersSent ? outgoing.statusCode : 0
     done({ method, status, durationMs: performance.now() - began, whole: outgoing.writableFinished, failure })
   })
-  send(incoming, request)
 }
 
-function send(incoming: IncomingMessage, request: ClientRequest): void {
-  if (!hasBody(incoming)) {
-    request.end()
-    return
-  }
-  incoming.on('data', () => request.emit('progress'))
-  incoming.pipe(request)
-}
-
-/** A chunked body stays chunked, a counted one counted. Trailers of a request end here, as they may (RFC 9110, 6.5.1). */
+/** A counted body stays counted; a chunked one is counted when it is all there before it goes on. Trailers of a request end here, as they may (RFC 9110, 6.5.1). */
 function lengthOf({ headers }: IncomingMessage): number | 'chunked' {
   return headers['transfer-encoding'] === undefined ? Number(headers['content-length'] ?? 0) : 'chunked'
 }
 
-function relay(origin: string, request: ClientRequest, reply: IncomingMessage, outgoing: ServerResponse): void {
-  reply.once('close', () => reply.complete || outgoing.destroy())
-  if (outgoing.headersSent || outgoing.destroyed || !head(origin, reply, outgoing)) {
-    request.destroy()
-    return
+function relay(origin: string, outgoing: ServerResponse, abort: () => void): Omit<Heard, 'failed'> {
+  let flows = false
+  return {
+    head: reply => {
+      if (outgoing.headersSent || outgoing.destroyed || !head(origin, reply, outgoing)) {
+        abort()
+        return
+      }
+      outgoing.on('drain', reply.resume)
+      // a stream may have nothing to say for long; its head goes out with the first bytes if these are already here, else now
+      setImmediate(() => flows || outgoing.writableEnded || outgoing.flushHeaders())
+    },
+    data: chunk => {
+      flows = true
+      return outgoing.write(chunk)
+    },
+    end: trailers => {
+      if (trailers.length > 0) outgoing.addTrailers(pairs(trailers))
+      endReply(outgoing)
+    },
   }
-  reply.once('end', () => {
-    if (reply.rawTrailers.length > 0) outgoing.addTrailers(pairs(reply.rawTrailers))
-    endReply(outgoing)
-  })
-  reply.pipe(outgoing, { end: false })
-  // a stream may have nothing to say for long; its head goes out with the first bytes if these are already here, else now
-  setImmediate(() => outgoing.writableEnded || reply.readableDidRead || outgoing.flushHeaders())
 }
 
 /** False, and an error on its way to the client, when the reply's head cannot be passed on. */
-function head(origin: string, reply: IncomingMessage, outgoing: ServerResponse): boolean {
+function head(origin: string, { status, reason, headers }: ReplyHead, outgoing: ServerResponse): boolean {
   try {
-    outgoing.writeHead(reply.statusCode ?? 502, reply.statusMessage ?? '', fromVault(reply.rawHeaders, origin))
+    outgoing.writeHead(status, reason, fromVault(headers, origin))
     return true
   } catch {
     replyError(outgoing, 503, 'Vault sent a reply that cannot be passed on')

@@ -1,6 +1,5 @@
-import * as http from 'node:http'
-import * as https from 'node:https'
-import type { Socket } from 'node:net'
+import type { Readable } from 'node:stream'
+import { Pool } from 'undici'
 import { type RawHeaders, toVault } from './headers.ts'
 
 export type UpstreamOptions = {
@@ -21,7 +20,8 @@ export type UpstreamOptions = {
 /** Where Vault is, and the connections to it. */
 export type Upstream = {
   readonly origin: string
-  readonly ask: (request: Ask) => http.ClientRequest
+  /** Sends a request. What becomes of it is told to `heard`. */
+  readonly ask: (request: Ask, heard: Heard) => Asked
   /** Ends every connection, also those in use. */
   readonly close: () => void
 }
@@ -34,6 +34,31 @@ export type Ask = {
   readonly headers: RawHeaders
   /** how many bytes the body has, when that is known */
   readonly length: number | 'chunked'
+  /** undefined when there is none */
+  readonly body: Readable | Buffer | undefined
+}
+
+/** In this order: `head` once, `data` as often as there is some, `end` once; or, in place of what has not come yet, `failed` once. */
+export type Heard = {
+  readonly head: (reply: ReplyHead) => void
+  /** False holds the reply up until its `resume` is called. */
+  readonly data: (chunk: Buffer) => boolean
+  readonly end: (trailers: RawHeaders) => void
+  readonly failed: (error: Error) => void
+}
+
+export type ReplyHead = {
+  readonly status: number
+  readonly reason: string
+  readonly headers: RawHeaders
+  readonly resume: () => void
+}
+
+export type Asked = {
+  /** Ends the exchange and its connection; nothing more is heard of it. */
+  readonly abort: () => void
+  /** The body moves, which buys time. */
+  readonly progress: () => void
 }
 
 const DEFAULTS = { connectWithinMs: 2000, answerWithinMs: 90_000, connections: 256 } as const
@@ -48,30 +73,41 @@ const REPLY_HEADER_BYTES = 64 * 1024
  *  error, and who asked decides whether to ask again. */
 export function openUpstream(options: UpstreamOptions): Upstream {
   const { url, connectWithinMs, answerWithinMs, connections, strip = [] } = { ...DEFAULTS, ...options }
-  const { protocol, hostname, port, host, origin } = originOf(url)
-  const { request, Agent } = protocol === 'https:' ? https : http
-  // said aloud, because the environment could switch it off otherwise
-  const tls = { rejectUnauthorized: true, ...(options.ca === undefined ? {} : { ca: options.ca }) }
-  const pool = new Agent({ keepAlive: true, scheduling: 'lifo', maxSockets: connections, timeout: IDLE_MS, ...tls })
-  const streams = new Agent({ keepAlive: false, ...tls })
-  const stripped = new Set(strip.map(name => name.toLowerCase().replaceAll('_', '-')))
-  const fixed = {
-    protocol,
-    hostname: hostname.replace(/^\[|\]$/g, ''),
-    port,
+  const { host, origin } = originOf(url)
+  const ca = options.ca === undefined ? {} : { ca: options.ca }
+  const common = {
+    // said aloud, because the environment could switch it off otherwise
+    connect: { rejectUnauthorized: true, timeout: connectWithinMs, ...ca },
+    pipelining: 1,
+    // the two deadlines are ours: see `deadlines`
+    headersTimeout: 0,
+    bodyTimeout: 0,
     maxHeaderSize: REPLY_HEADER_BYTES,
-    insecureHTTPParser: false,
+    keepAliveTimeout: IDLE_MS,
+    keepAliveMaxTimeout: IDLE_MS,
   }
+  const pool = new Pool(origin, { ...common, connections })
+  const streams = new Pool(origin, { ...common, connections: null })
+  const stripped = new Set(strip.map(name => name.toLowerCase().replaceAll('_', '-')))
 
-  function ask({ method, target, headers, length }: Ask): http.ClientRequest {
+  function ask({ method, target, headers, length, body }: Ask, heard: Heard): Asked {
     const endless = isEndless(target)
-    const sent = [...toVault(headers, host, stripped), ...framing(method, length)]
-    const asked = request({ ...fixed, method, path: target, headers: sent, agent: endless ? streams : pool })
-    return limit(asked, connectWithinMs, endless ? Infinity : answerWithinMs)
+    const sent = toVault(headers, host, stripped)
+    if (typeof length === 'number' && length > 0) sent.push('Content-Length', String(length))
+    const { handler, asked } = exchange(heard, connectWithinMs, endless ? Infinity : answerWithinMs)
+    const request = {
+      method: method as 'GET',
+      path: target,
+      headers: sent,
+      body: body ?? null,
+      ...(endless ? { reset: true } : {}),
+    }
+    ;(endless ? streams : pool).dispatch(request, handler)
+    return asked
   }
   const close = () => {
-    pool.destroy()
-    streams.destroy()
+    void pool.destroy()
+    void streams.destroy()
   }
   return { origin, ask, close }
 }
@@ -84,13 +120,6 @@ function originOf(address: string): URL {
   return url
 }
 
-/** Told to Node, which would chunk the absent body of a POST. */
-function framing(method: string, length: number | 'chunked'): readonly string[] {
-  if (length === 'chunked') return ['Transfer-Encoding', 'chunked']
-  return length > 0 || !BODILESS.has(method) ? ['Content-Length', String(length)] : []
-}
-const BODILESS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'DELETE', 'OPTIONS', 'TRACE'])
-
 /** Replies that last as long as somebody listens. Vault itself sets no limit on these two. */
 function isEndless(target: string): boolean {
   return /^\/v1\/sys\/(?:monitor(?:$|\?)|events\/subscribe)/.test(target)
@@ -101,50 +130,74 @@ export class UpstreamError extends Error {
   override readonly name = 'UpstreamError'
 }
 
-/** Ends the request with an UpstreamError when it cannot connect, or when no reply begins in time. A body that moves (`progress`) buys
- *  time. The error may be heard twice. */
-function limit(request: http.ClientRequest, connectWithinMs: number, answerWithinMs: number): http.ClientRequest {
-  const late = (what: string, ms: number) => () => {
-    const error = new UpstreamError(`Vault did not ${what} within ${ms / 1000} s`)
-    request.destroy(error)
-    // Node tells one that waits for a free connection only when it gets one
-    if (!request.socket) request.emit('error', error)
+/** One request on its way through undici: what it hears goes on to `heard`, and ends with an UpstreamError when there is no connection or
+ *  no reply in time. */
+function exchange(heard: Heard, connectWithinMs: number, answerWithinMs: number) {
+  let over = false
+  let cut: (() => void) | undefined
+  let timer: NodeJS.Timeout | undefined = setTimeout(late, connectWithinMs, 'accept a connection', connectWithinMs)
+
+  function late(what: string, ms: number): void {
+    fail(new UpstreamError(`Vault did not ${what} within ${ms / 1000} s`))
+    cut?.()
   }
-  let timer = setTimeout(late('accept a connection', connectWithinMs), connectWithinMs)
-  const stop = () => clearTimeout(timer)
-  const connected = () => {
+  function fail(error: Error): void {
+    if (over) return
     stop()
-    if (answerWithinMs === Infinity || request.destroyed) return
-    timer = setTimeout(late('answer', answerWithinMs), answerWithinMs)
-    request.on('progress', () => timer.refresh())
+    over = true
+    heard.failed(error)
   }
-  request.once('socket', socket => whenStanding(socket, connected))
-  request.once('response', stop)
-  request.once('close', stop)
-  return request
+  function stop(): void {
+    clearTimeout(timer)
+    timer = undefined
+  }
+
+  const handler = {
+    // called when a connection is there and the request is its next
+    onConnect: (abort: () => void) => {
+      if (over) {
+        abort()
+        return
+      }
+      cut = abort
+      stop()
+      if (answerWithinMs !== Infinity) timer = setTimeout(late, answerWithinMs, 'answer', answerWithinMs)
+    },
+    onHeaders: (status: number, headers: Buffer[], resume: () => void, reason: string) => {
+      if (over) return false
+      if (status < 200) return true // interim replies end here: no client asked for one that Vault sends
+      stop()
+      heard.head({ status, reason, headers: headers.map(inLatin1), resume })
+      return true
+    },
+    onData: (chunk: Buffer) => !over && heard.data(chunk),
+    onComplete: (trailers: unknown) => {
+      if (over) return
+      over = true
+      heard.end((trailers as Buffer[] | null)?.map(inLatin1) ?? [])
+    },
+    onError: fail,
+  }
+  const abort = () => {
+    if (over) return
+    over = true
+    stop()
+    cut?.()
+  }
+  return { handler, asked: { abort, progress: () => timer?.refresh() } }
 }
 
-const standing = new WeakSet<Socket>()
-
-/** Not by `reusedSocket`: a request that waited for its connection gets one that stands, and Node does not call that reused. */
-function whenStanding(socket: Socket, then: () => void): void {
-  const stands = () => {
-    standing.add(socket)
-    then()
-  }
-  if (standing.has(socket)) then()
-  else socket.once('encrypted' in socket ? 'secureConnect' : 'connect', stands)
-}
+const inLatin1 = (bytes: Buffer) => bytes.toString('latin1')
 
 /** What a client may know of why Vault did not answer. */
 export function explain(error: Error): string {
   if (error instanceof UpstreamError) return error.message
-  const code = 'code' in error ? String(error.code) : ''
-  return REASONS.find(([pattern]) => pattern.test(code))?.[1] ?? 'Vault cannot be reached'
+  const what = `${error.name} ${'code' in error ? String(error.code) : ''}`
+  return REASONS.find(([pattern]) => pattern.test(what))?.[1] ?? 'Vault cannot be reached'
 }
 
 const REASONS: readonly (readonly [RegExp, string])[] = [
-  [/^(?:ECONNRESET|ECONNABORTED|EPIPE)$/, 'Vault closed the connection before it answered'],
-  [/^HPE_/, 'Vault sent something that is not HTTP'],
-  [/CERT|ERR_TLS|ERR_SSL|EPROTO|SIGNATURE/, 'no trusted connection to Vault can be made'],
+  [/ (?:ECONNRESET|ECONNABORTED|EPIPE|UND_ERR_SOCKET)$/, 'Vault closed the connection before it answered'],
+  [/^HTTPParserError | UND_ERR_(?:HEADERS_OVERFLOW|RES)/, 'Vault sent something that is not HTTP'],
+  [/ .*(?:CERT|ERR_TLS|ERR_SSL|EPROTO|SIGNATURE)/, 'no trusted connection to Vault can be made'],
 ]

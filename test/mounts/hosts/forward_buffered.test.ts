@@ -43,11 +43,11 @@ test('sends and returns by the rules of what is passed on unread', async () => {
   expect(reply).toEqual({ status: 200, headers: { 'content-type': 'application/json' }, body: '{}' })
   expect(seen.split('\r\n')).toEqual([
     'POST /v1/sys/mounts/a?b=c HTTP/1.1',
-    expect.stringMatching(/^Host: 127\.0\.0\.1:/),
+    expect.stringMatching(/^host: 127\.0\.0\.1:/),
+    'connection: keep-alive',
     'X-Vault-Token: s.a',
     'X-Odd: b',
-    'Content-Length: 13',
-    'Connection: keep-alive',
+    'content-length: 13',
     '',
     '{"type":"kv"}',
   ])

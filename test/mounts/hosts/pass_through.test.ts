@@ -41,10 +41,9 @@ describe('what goes on to Vault', () => {
     await line.until('\r\n\r\nOK')
     expect(head(seen()).split('\r\n')).toEqual([
       'LIST /v1/kv/a%20b?after=x&limit=%31 HTTP/1.1',
-      expect.stringMatching(/^Host: 127\.0\.0\.1:\d+$/),
+      expect.stringMatching(/^host: 127\.0\.0\.1:\d+$/),
+      'connection: keep-alive',
       ...headers,
-      'Content-Length: 0',
-      'Connection: keep-alive',
     ])
   })
 
@@ -71,7 +70,7 @@ describe('what goes on to Vault', () => {
     ]
     line.write(requestText('GET /v1/a', [...gone, 'X-Kept: 1']))
     await line.until('\r\n\r\nOK')
-    expect(head(seen()).split('\r\n').slice(2)).toEqual(['X-Kept: 1', 'Connection: keep-alive'])
+    expect(head(seen()).split('\r\n').slice(2)).toEqual(['connection: keep-alive', 'X-Kept: 1'])
   })
 
   test('a client cannot name away what decides on whose behalf a request is', async () => {
@@ -81,7 +80,7 @@ describe('what goes on to Vault', () => {
       requestText('GET /v1/a', ['Connection: X-Vault-Token, x-vault-namespace, Authorization, Content-Type, Host', ...kept]),
     )
     await line.until('\r\n\r\nOK')
-    for (const header of [...kept, 'Host: ']) expect(head(seen())).toContain(header)
+    for (const header of [...kept, 'host: ']) expect(head(seen())).toContain(header)
   })
 
   test.each([
@@ -89,16 +88,17 @@ describe('what goes on to Vault', () => {
     ['HEAD', []],
     ['DELETE', []],
     ['OPTIONS', []],
-    ['POST', ['Content-Length: 0']],
-    ['PUT', ['Content-Length: 0']],
-    ['PATCH', ['Content-Length: 0']],
-    ['LIST', ['Content-Length: 0']],
-    ['HELP', ['Content-Length: 0']],
+    ['POST', ['content-length: 0']],
+    ['PUT', ['content-length: 0']],
+    ['PATCH', ['content-length: 0']],
+    ['LIST', []],
+    ['HELP', []],
   ])('%s without a body has none at Vault either', async (verb, framing) => {
     const { line, seen } = await doorBefore(OK)
     line.write(requestText(`${verb} /v1/a`))
     await line.until('200 OK')
-    expect(head(seen()).split('\r\n').slice(2)).toEqual([...framing, 'Connection: keep-alive'])
+    const connection = verb === 'HEAD' ? 'connection: close' : 'connection: keep-alive'
+    expect(head(seen()).split('\r\n').slice(2)).toEqual([connection, ...framing])
     expect(body(seen())).toBe('')
   })
 
@@ -209,22 +209,20 @@ describe('what comes back', () => {
     }
   })
 
-  test('an interim reply only to who asked for one', async () => {
-    const asked = await doorBefore('HTTP/1.1 100 Continue\r\n\r\n')
-    asked.line.write(requestText('POST /v1/a', ['Expect: 100-continue', 'Content-Length: 2']))
-    expect(await asked.line.until('\r\n\r\n')).toBe('HTTP/1.1 100 Continue\r\n\r\n')
-    expect(body(asked.seen())).toBe('')
-    expect(asked.seen()).toContain('Expect: 100-continue')
-    const unasked = await doorBefore(`HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n${OK}`)
-    unasked.line.write(requestText('GET /v1/a'))
-    expect(await unasked.line.until('\r\n\r\nOK')).toMatch(/^HTTP\/1\.1 200 /)
+  test('interim replies of Vault’s end here', async () => {
+    const { line } = await doorBefore(`HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n${OK}`)
+    line.write(requestText('GET /v1/a'))
+    expect(await line.until('\r\n\r\nOK')).toMatch(/^HTTP\/1\.1 200 /)
   })
 
-  test('a refusal instead of the 100 that a client waits for', async () => {
-    const { line, seen } = await doorBefore('HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n')
-    line.write(requestText('POST /v1/a', ['Expect: 100-continue', 'Content-Length: 2000000']))
-    expect(await line.closed).toMatch(/^HTTP\/1\.1 413 /)
-    expect(body(seen())).toBe('')
+  test('a client that waits to be asked for its body is asked, and Vault sees a body like any other', async () => {
+    const { line, seen } = await doorBefore(OK)
+    line.write(requestText('POST /v1/a', ['Expect: 100-continue', 'Content-Length: 4']))
+    expect(await line.until('\r\n\r\n')).toBe('HTTP/1.1 100 Continue\r\n\r\n')
+    line.write('\r\n\r\n')
+    await line.until('\r\n\r\nOK')
+    expect(body(seen())).toBe('\r\n\r\n')
+    expect(seen()).not.toMatch(/expect/i)
   })
 })
 

@@ -16,7 +16,8 @@ beforeEach(async () => {
   const upstream = await listenRaw(line => {
     line.socket.on('data', chunk => {
       seen.push(chunk.toString('latin1'))
-      if (chunk.toString('latin1').endsWith('\r\n\r\n')) line.write('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK')
+      if (/(?:\r\n\r\n|\r\n\r\n\{\})$/.test(chunk.toString('latin1')))
+        line.write('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK')
     })
   })
   received = () => seen.join('')
@@ -145,7 +146,7 @@ test('what the parser takes leniently goes on in one form', async () => {
   const line = await dial(url)
   line.write('\r\nGET  /v1/%61/%7Eb HTTP/1.1\r\nHost:door.example\r\nX-Odd:\t a \t\r\n\r\n')
   await line.until('\r\n\r\nOK')
-  expect(received()).toMatch(/^GET \/v1\/a\/~b HTTP\/1\.1\r\nHost: 127\.0\.0\.1:\d+\r\nX-Odd: a\r\n/)
+  expect(received()).toMatch(/^GET \/v1\/a\/~b HTTP\/1\.1\r\nhost: 127\.0\.0\.1:\d+\r\nconnection: keep-alive\r\nX-Odd: a\r\n/)
 })
 
 test('what looks like a request within a body is a body', async () => {
@@ -161,7 +162,7 @@ test('chunk extensions and trailers of a request stay here', async () => {
   const body = '2;a=b\r\n{}\r\n0\r\nX-Vault-Token: late\r\n\r\n'
   line.write(requestText('POST /v1/a', ['Transfer-Encoding: chunked', 'Trailer: X-Vault-Token'], body))
   await line.until('\r\n\r\nOK')
-  expect(received()).toMatch(/\r\n\r\n2\r\n\{\}\r\n0\r\n\r\n$/)
+  expect(received()).toMatch(/\r\ncontent-length: 2\r\n\r\n\{\}$/) // all of it was there: counted now
   expect(received().toLowerCase()).not.toContain('late')
   expect(received().toLowerCase()).not.toContain('trailer')
 })
