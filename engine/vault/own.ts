@@ -54,6 +54,13 @@ export function isBadCiphertext(error: unknown): boolean {
   )
 }
 
+/** Whether no token has the accessor that was asked about: it was revoked, with a parent of it perhaps, or it has expired. */
+export function isInvalidAccessor(error: unknown): boolean {
+  return error instanceof VaultRefusal && error.errors.some(one => one.includes('invalid accessor'))
+}
+
+const answers = [isConflict, isBadToken, isBadCiphertext, isInvalidAccessor]
+
 function isAnswer(refusal: VaultRefusal): boolean {
-  return refusal.status === 404 || isConflict(refusal) || isBadToken(refusal) || isBadCiphertext(refusal)
+  return refusal.status === 404 || answers.some(isOne => isOne(refusal))
 }

@@ -40,6 +40,7 @@ const rules = (places: Places): readonly Rule[] => [
   },
   { path: `${places.transit}/decrypt/assay-root-*`, capabilities: ['update'], why: 'root credentials, when one is needed' },
   { path: 'auth/token/lookup', capabilities: ['update'], why: 'what the token of a caller says, without costing it a use' },
+  { path: 'auth/token/lookup-accessor', capabilities: ['update'], why: 'whether the token of a lease lives' },
   { path: 'auth/token/renew-self', capabilities: ['update'], why: 'the own token' },
   { path: 'auth/token/revoke-self', capabilities: ['update'], why: 'the own token, at shutdown' },
   { path: 'sys/mounts', capabilities: ['read'], why: 'which paths are taken' },

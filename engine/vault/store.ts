@@ -22,10 +22,10 @@ export type Store = {
 export const FRESH_MS = 5_000
 const MAX_KEPT = 10_000
 
-/** State in a KV v2 mount, read through a small cache with one flight per path. */
-export function openStore(vault: OwnVault, mount: string, monotonic: () => number): Store {
+/** State in a KV v2 mount, read through a small cache (`kept` records at most) with one flight per path. */
+export function openStore(vault: OwnVault, mount: string, monotonic: () => number, kept = MAX_KEPT): Store {
   const clock = { perf: { now: monotonic }, ttlResolution: 0 }
-  const cache = new LRUCache<string, { kept: Kept<unknown> | undefined }>({ max: MAX_KEPT, ttl: FRESH_MS, ...clock })
+  const cache = new LRUCache<string, { kept: Kept<unknown> | undefined }>({ max: kept, ttl: FRESH_MS, ...clock })
   const flights = new Map<string, Promise<Kept<unknown> | undefined>>()
   let writes = 0
 

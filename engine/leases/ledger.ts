@@ -1,0 +1,138 @@
+import { isConflict } from '../errors.ts'
+import type { Kept, Store } from '../vault/store.ts'
+import { type Calendar, openCalendar } from './calendar.ts'
+import { type Lease, PENDING_SECONDS } from './lease.ts'
+import { dueIn, idIn, minuteOf, nameOf } from './name.ts'
+import { inParallel } from './parallel.ts'
+
+/** Where leases are kept: a record each, changed by check-and-set alone, and a calendar of names, whose list is the index. A record without a
+ *  name is one that nobody would end, so the name is there before the record counts, and goes after it. A name too many is harmless. */
+export type Ledger = {
+  readonly calendar: Calendar
+  readonly read: (id: string) => Promise<Kept<Lease> | undefined>
+  /** Writes a lease that is new. @throws BrokerError conflict when its id is taken */
+  readonly create: (lease: Lease) => Promise<void>
+  /** Replaces what was read. @throws BrokerError conflict when somebody else did */
+  readonly replace: (kept: Kept<Lease>, lease: Lease) => Promise<void>
+  /** Both: the record, then the names that are known of it. */
+  readonly remove: (lease: Lease, names?: readonly string[]) => Promise<void>
+  /** Forgets a name that stands for nothing any more. */
+  readonly dropName: (name: string) => Promise<void>
+  /** The name that the lease has now: written if it is not there, in place of this one. */
+  readonly rename: (name: string, lease: Lease) => Promise<void>
+  /** Takes the names of all leases from the store: those of other replicas, and after a start those from before. */
+  readonly refresh: () => Promise<void>
+  /** Gives every record a name, and takes away names that have no record. Returns how many of both. */
+  readonly tidy: (now: number) => Promise<{ readonly named: number; readonly dropped: number }>
+}
+
+const RECORDS = 'leases/record/'
+const NAMES = 'leases/due/'
+const AT_ONCE = 32
+
+export function openLedger(store: Store): Ledger {
+  const calendar = openCalendar()
+  let flight: Promise<void> | undefined
+  /** names that were written while a list was under way, which may be from before */
+  let young: Set<string> | undefined
+
+  const recordAt = (id: string) => `${RECORDS}${id}`
+  const nameAt = (name: string) => `${NAMES}${minuteOf(dueIn(name))}/${name}`
+  const read = (id: string) => store.fresh<Lease>(recordAt(id))
+  const addName = async (name: string) => {
+    calendar.add(name)
+    young?.add(name)
+    await store.put(nameAt(name), {})
+  }
+  const dropName = async (name: string) => {
+    calendar.drop(name)
+    young?.delete(name)
+    await store.delete(nameAt(name))
+  }
+  const look = async () => {
+    young = new Set()
+    const minutes = await store.list(NAMES)
+    const lists = await inParallel(minutes, AT_ONCE, minute => store.list(`${NAMES}${minute}`))
+    const seen = new Set(lists.flat())
+    for (const name of [...calendar.names()]) if (!seen.has(name) && !young.has(name)) calendar.drop(name)
+    for (const name of seen) calendar.add(name)
+    young = undefined
+  }
+  return {
+    calendar,
+    read,
+    create: async lease => {
+      // the name is written whether or not the record is: one without the other is found and dropped when it is due
+      const [named, kept] = await Promise.allSettled([addName(nameOf(lease)), store.put(recordAt(idIn(nameOf(lease))), lease, 0)])
+      if (kept.status === 'rejected') throw kept.reason
+      if (named.status === 'rejected') throw named.reason
+    },
+    replace: async (kept, lease) => {
+      const after = nameOf(lease)
+      // what is due earlier has to be found earlier; what is due later is found too early, read, and put right
+      if (lease.due < kept.value.due) await addName(after)
+      await store.put(recordAt(idIn(after)), lease, kept.version)
+    },
+    remove: async (lease, names = []) => {
+      await store.delete(recordAt(idIn(nameOf(lease))))
+      const known = [
+        ...names,
+        ...[lease.due, lease.expiresAt, lease.issuedAt + PENDING_SECONDS].map(due => nameOf({ ...lease, due })),
+      ]
+      await Promise.all([...new Set(known)].filter(calendar.has).map(dropName))
+    },
+    dropName,
+    rename: async (name, lease) => {
+      const now = nameOf(lease)
+      if (now === name) return
+      await addName(now)
+      await dropName(name)
+    },
+    refresh: () => {
+      flight ??= look().finally(() => {
+        flight = undefined
+        young = undefined
+      })
+      return flight
+    },
+    tidy: now => tidy({ store, calendar, read, addName, dropName }, now),
+  }
+}
+
+type Parts = Pick<Ledger, 'calendar' | 'read' | 'dropName'> & {
+  readonly store: Store
+  readonly addName: (name: string) => Promise<void>
+}
+
+async function tidy({ store, calendar, read, addName, dropName }: Parts, now: number) {
+  const records = new Set(await store.list(RECORDS))
+  const known = new Set([...calendar.names()].map(idIn))
+  const nameless = [...records].filter(id => !known.has(id))
+  const named = await inParallel(nameless, AT_ONCE, async id => {
+    const kept = await read(id)
+    if (kept) await addName(nameOf(kept.value))
+    return kept !== undefined
+  })
+  const empty = [...calendar.names()].filter(name => !records.has(idIn(name)) && dueIn(name) <= now)
+  await inParallel(empty, AT_ONCE, dropName)
+  return { named: named.filter(Boolean).length, dropped: empty.length }
+}
+
+/** Reads, changes, writes, and once more when somebody else was faster. Undefined when there is nothing, or nothing to change. */
+export async function changeLease(
+  ledger: Ledger,
+  id: string,
+  make: (lease: Lease) => Lease | undefined,
+): Promise<Lease | undefined> {
+  for (;;) {
+    const kept = await ledger.read(id)
+    const lease = kept && make(kept.value)
+    if (!kept || !lease) return undefined
+    try {
+      await ledger.replace(kept, lease)
+      return lease
+    } catch (error) {
+      if (!isConflict(error)) throw error
+    }
+  }
+}

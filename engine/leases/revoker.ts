@@ -1,0 +1,213 @@
+import { isConflict } from '../errors.ts'
+import type { Kept } from '../vault/store.ts'
+import type { World } from '../world.ts'
+import { type Gates, openGates, pause } from './gates.ts'
+import { type Handle, type Lease, PENDING_SECONDS } from './lease.ts'
+import type { Ledger } from './ledger.ts'
+import { dueIn, idIn } from './name.ts'
+
+/** What ends credentials at their provider. Idempotent: what is gone already is done.
+ *  @throws anything when it has to be tried again */
+export type Provider = {
+  readonly revoke: (lease: Lease, handle: Handle) => Promise<void>
+  /** Looks for what a call made whose reply was lost, by the names that it was given (`txn`); undefined when there is nothing.
+   *  @throws Unfindable when the provider cannot be asked that */
+  readonly find: (lease: Lease) => Promise<Handle | undefined>
+}
+/** A provider that has no way to look for a credential: it is left to end by itself. */
+export class Unfindable extends Error {}
+
+export type Ended = 'revoked' | 'expired' | 'forced' | 'unfindable'
+export type RevokerOptions = {
+  readonly world: World
+  /** seconds since the epoch */
+  readonly clock: () => number
+  readonly ledger: Ledger
+  readonly provider: Provider
+  /** name of this replica */
+  readonly me: string
+  readonly onEnd: (lease: Lease, how: Ended) => void
+  readonly onFailure: (lease: Lease, error: unknown) => void
+}
+
+export type Revoker = {
+  /** Looks after a lease whose name is due, until there is nothing left to do. */
+  readonly take: (name: string) => void
+  /** Begins what can be begun now. */
+  readonly pump: () => void
+  /** Ends when nothing is under way; what waits for its next try stays. */
+  readonly idle: () => Promise<void>
+  /** One try, whatever the pauses say. False when it failed. */
+  readonly now: (name: string) => Promise<boolean>
+  /** what is due and not done, with how often it failed here */
+  readonly waiting: () => readonly { readonly id: string; readonly failures: number }[]
+}
+
+const AT_ONCE = 16
+const CALL_SECONDS = 30
+/** Longer than a call: who dies while it revokes is followed by another then. */
+const CLAIM_SECONDS = 2 * CALL_SECONDS
+const FIRST_MS = 1_000
+const LONGEST_MS = 30_000
+
+/** In the queue: when it is tried next, on the monotonic clock, and whose call it is when that is known. */
+type Task = {
+  readonly name: string
+  notBefore: number
+  failures: number
+  provider: string | undefined
+  flight: Promise<Step> | undefined
+}
+type Step = 'done' | 'failed' | { readonly waitMs: number }
+
+/** Revokes what is due, and does not stop to: pauses grow up to half a minute, apart per lease and per provider. Replicas agree by check-and-set:
+ *  who writes the claim makes the call. */
+export function openRevoker(options: RevokerOptions): Revoker {
+  const { world } = options
+  const chance = () => world.random(1).readUInt8() / 256
+  const gates = openGates(world.monotonic, chance)
+  const tasks = new Map<string, Task>()
+  const running = new Set<Promise<Step>>()
+
+  const settle = (task: Task, step: Step): Step => {
+    task.flight = undefined
+    if (step === 'failed') task.failures += 1
+    if (step === 'done') tasks.delete(task.name)
+    else
+      task.notBefore =
+        world.monotonic() + (step === 'failed' ? pause(task.failures, FIRST_MS, LONGEST_MS, chance()) : step.waitMs)
+    return step
+  }
+  const begin = (task: Task, through: Gates) => {
+    const flight = attempt(options, through, task)
+      .catch((error: unknown): Step => {
+        world.log.warn({ error, lease: idIn(task.name) }, 'a lease could not be looked after: it is tried again')
+        return 'failed'
+      })
+      .then(step => settle(task, step))
+      .finally(() => {
+        running.delete(flight)
+        pump()
+      })
+    task.flight = flight
+    running.add(flight)
+    return flight
+  }
+  const pump = () => {
+    const at = world.monotonic()
+    for (const task of tasks.values()) {
+      if (running.size >= AT_ONCE) return
+      if (!task.flight && task.notBefore <= at) void begin(task, gates)
+    }
+  }
+  const taken = (name: string): Task => {
+    const task = tasks.get(name) ?? { name, notBefore: 0, failures: 0, provider: undefined, flight: undefined }
+    task.notBefore = 0
+    tasks.set(name, task)
+    return task
+  }
+  return {
+    take: name => void taken(name),
+    pump,
+    idle: async () => {
+      while (running.size > 0) await Promise.all(running)
+    },
+    now: async name => {
+      const task = taken(name)
+      return (await (task.flight ?? begin(task, { ...gates, enter: () => true }))) === 'done'
+    },
+    waiting: () => [...tasks.values()].map(({ name, failures }) => ({ id: idIn(name), failures })),
+  }
+}
+
+/** One look at what is due: puts its name right, or ends it. */
+async function attempt(options: RevokerOptions, gates: Gates, task: Task): Promise<Step> {
+  const { ledger, clock, me } = options
+  // what waits for a provider that does not answer is not even read
+  if (task.provider !== undefined && !gates.enter(task.provider)) return { waitMs: FIRST_MS }
+  let called = false
+  try {
+    const kept = await ledger.read(idIn(task.name))
+    if (!kept) return await nothing(options, task.name)
+    const lease = kept.value
+    if (lease.due > clock()) {
+      await ledger.rename(task.name, lease)
+      return 'done'
+    }
+    const { claim } = lease
+    if (claim && claim.by !== me && claim.until > clock()) return { waitMs: (claim.until - clock()) * 1000 }
+    const known = task.provider !== undefined
+    task.provider ??= [lease.mountId, lease.issuer, lease.integration].join(' ')
+    if (!known && !gates.enter(task.provider)) return { waitMs: FIRST_MS }
+    const claimed = await claimIt(options, kept)
+    if (!claimed) return { waitMs: FIRST_MS }
+    called = true
+    return await end(options, gates, claimed, task)
+  } finally {
+    if (!called && task.provider !== undefined) gates.left(task.provider)
+  }
+}
+
+/** A name without a record: of a lease that was ended, or of one that is being written and whose time has not come. */
+async function nothing({ ledger, clock }: RevokerOptions, name: string): Promise<Step> {
+  if (dueIn(name) <= clock()) await ledger.dropName(name)
+  return 'done'
+}
+
+/** Undefined when another replica was faster. */
+async function claimIt({ ledger, clock, me }: RevokerOptions, kept: Kept<Lease>): Promise<Lease | undefined> {
+  const claimed: Lease = { ...kept.value, state: 'revoking', claim: { by: me, until: clock() + CLAIM_SECONDS } }
+  try {
+    await ledger.replace(kept, claimed)
+    return claimed
+  } catch (error) {
+    if (isConflict(error)) return undefined
+    throw error
+  }
+}
+
+async function end(options: RevokerOptions, gates: Gates, lease: Lease, task: Task): Promise<Step> {
+  const { ledger, onEnd, onFailure } = options
+  const provider = task.provider ?? ''
+  try {
+    const how = await within(CALL_SECONDS * 1000, call(options, lease))
+    gates.ended(provider, true)
+    if (typeof how === 'object') return how
+    await ledger.remove(lease, [task.name])
+    onEnd(lease, how)
+    return 'done'
+  } catch (error) {
+    gates.ended(provider, false)
+    onFailure(lease, error)
+    return 'failed'
+  }
+}
+
+/** What was made is revoked. What may have been made by a call that never ended is looked for first, when the call cannot be under way any more. */
+async function call({ provider, clock }: RevokerOptions, lease: Lease): Promise<Ended | { readonly waitMs: number }> {
+  if (lease.handle) {
+    await provider.revoke(lease, lease.handle)
+    return clock() >= lease.expiresAt ? 'expired' : 'revoked'
+  }
+  const lost = lease.issuedAt + PENDING_SECONDS
+  if (clock() < lost) return { waitMs: (lost - clock()) * 1000 }
+  try {
+    const handle = await provider.find(lease)
+    if (handle) await provider.revoke(lease, handle)
+    return 'revoked'
+  } catch (error) {
+    if (!(error instanceof Unfindable)) throw error
+    if (clock() < lease.maxExpiresAt) return { waitMs: LONGEST_MS }
+    return 'unfindable'
+  }
+}
+
+async function within<T>(ms: number, work: Promise<T>): Promise<T> {
+  const { promise, reject } = Promise.withResolvers<never>()
+  const timer = setTimeout(() => reject(new Error('the provider did not answer in time')), ms)
+  try {
+    return await Promise.race([work, promise])
+  } finally {
+    clearTimeout(timer)
+  }
+}
