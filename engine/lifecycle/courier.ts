@@ -1,0 +1,132 @@
+import { Agent, request } from 'undici'
+import { signJwt } from '../jwt.ts'
+import type { Mount } from '../mount_table.ts'
+import type { Signer } from '../vault/transit.ts'
+import type { World } from '../world.ts'
+import { openEgress } from './egress.ts'
+import type { Incident, Reason } from './machine.ts'
+import { securityEvent } from './security_event.ts'
+import { literalOf, type Webhook, type Webhooks } from './webhooks.ts'
+
+/** Pushes security events to webhooks: signed inside transit, at least once, in order for each machine. */
+export type Courier = {
+  /** One try at every webhook that has not been told. The names are of those that are done with it. */
+  readonly tell: (
+    mount: Mount,
+    tpmId: string,
+    incident: Incident,
+  ) => Promise<{ readonly names: readonly string[]; readonly all: boolean }>
+  /** RFC 7517: what the events are verified with */
+  readonly jwks: (mount: Mount) => Promise<object>
+  /** makes the key, where there is none yet */
+  readonly open: (mount: Mount) => Promise<void>
+  readonly close: (mount: Mount) => Promise<void>
+}
+
+export type CourierPorts = {
+  readonly world: World
+  readonly signer: Signer
+  readonly webhooks: Webhooks
+  /** networks that may be sent to although they are not public */
+  readonly networks: (mount: Mount) => Promise<readonly string[]>
+  readonly ownUrl: () => string
+  readonly counted: (outcome: 'ok' | 'refused' | 'failed' | 'unreachable' | 'given up') => void
+}
+
+const DEADLINE_MS = 5_000
+/** For how long a receiver may be down before an event is dropped. */
+const PATIENCE_MS = 24 * 3600_000
+const PAUSE_MIN_MS = 1_000
+const PAUSE_MAX_MS = 300_000
+
+const keyName = (mount: Mount) => `assay-event-${mount.id}`
+
+export function openCourier(ports: CourierPorts): Courier {
+  const { world, signer, webhooks } = ports
+  const pauses = openPauses(world)
+
+  const one = async (mount: Mount, tpmId: string, incident: Incident, name: string): Promise<boolean> => {
+    const hook = await webhooks.get(mount.id, name)
+    if (!hook || !wants(hook, incident.reason)) return true
+    if (world.now() - incident.at > PATIENCE_MS) {
+      ports.counted('given up')
+      world.log.warn(
+        { webhook: name, tpm: tpmId, incident: incident.id },
+        'a webhook was down for too long: it is not told any more',
+      )
+      return true
+    }
+    const key = `${mount.id} ${name}`
+    if (!pauses.over(key)) return false
+    const told = {
+      issuer: `${ports.ownUrl()}/v1/${mount.path.slice(0, -1)}`,
+      audience: hook.audience || hook.url,
+      name,
+      now: world.now(),
+    }
+    const transit = await signer.key(keyName(mount))
+    const jwt = await signJwt(signer, transit, transit.latest, 'secevent+jwt', securityEvent(tpmId, incident, told))
+    const outcome = await push(hook, jwt, await ports.networks(mount))
+    ports.counted(outcome.kind)
+    pauses.note(key, outcome.kind === 'ok')
+    if (outcome.kind !== 'ok')
+      world.log.warn({ webhook: name, outcome: outcome.why }, 'a webhook did not take a security event: trying again')
+    return outcome.kind === 'ok'
+  }
+  return {
+    tell: async (mount, tpmId, incident) => {
+      const names = await webhooks.list(mount.id)
+      const left = names.filter(name => !incident.told.includes(name))
+      const told = await Promise.all(left.map(async name => ((await one(mount, tpmId, incident, name)) ? [name] : [])))
+      const done = [...incident.told.filter(name => names.includes(name)), ...told.flat()]
+      return { names: done, all: done.length === names.length }
+    },
+    jwks: async mount => {
+      const { versions } = await signer.key(keyName(mount))
+      return { keys: versions.map(({ kid, jwk }) => ({ ...jwk, kid, use: 'sig', alg: 'ES256' })) }
+    },
+    open: mount => signer.create(keyName(mount)),
+    close: mount => signer.destroy(keyName(mount)),
+  }
+}
+
+function wants(hook: Webhook, reason: Reason): boolean {
+  return hook.reasons.length === 0 || hook.reasons.includes(reason)
+}
+
+type Outcome = { readonly kind: 'ok' | 'refused' | 'failed' | 'unreachable'; readonly why: string }
+
+/** RFC 8935, 2: any answer of success will do, redirects are not followed. */
+async function push(hook: Webhook, jwt: string, networks: readonly string[]): Promise<Outcome> {
+  const egress = openEgress(networks)
+  const literal = literalOf(hook.url)
+  if (literal !== undefined && !egress.allows(literal)) return { kind: 'unreachable', why: 'its address is not listed' }
+  const dispatcher = new Agent({ connect: { timeout: DEADLINE_MS, lookup: egress.lookup, ...(hook.ca ? { ca: hook.ca } : {}) } })
+  try {
+    const headers = { 'content-type': 'application/secevent+jwt', accept: 'application/json' }
+    const signal = AbortSignal.timeout(DEADLINE_MS)
+    const { statusCode, body } = await request(hook.url, { dispatcher, method: 'POST', headers, body: jwt, signal })
+    await body.dump({ limit: 65_536 })
+    if (statusCode >= 200 && statusCode < 300) return { kind: 'ok', why: '' }
+    return { kind: statusCode < 500 ? 'refused' : 'failed', why: `status ${statusCode}` }
+  } catch (error) {
+    const { code, name } = error as NodeJS.ErrnoException
+    return { kind: 'unreachable', why: code ?? name }
+  } finally {
+    void dispatcher.destroy()
+  }
+}
+
+/** When a webhook that failed is tried again: after pauses that double, with jitter. */
+function openPauses({ monotonic, random }: World) {
+  const kept = new Map<string, { failures: number; until: number }>()
+  return {
+    over: (key: string) => (kept.get(key)?.until ?? 0) <= monotonic(),
+    note: (key: string, ok: boolean) => {
+      if (ok) return void kept.delete(key)
+      const failures = (kept.get(key)?.failures ?? 0) + 1
+      const pause = Math.min(PAUSE_MIN_MS * 2 ** (failures - 1), PAUSE_MAX_MS)
+      return void kept.set(key, { failures, until: monotonic() + pause * (0.5 + random(1).readUInt8() / 512) })
+    },
+  }
+}

@@ -1,0 +1,135 @@
+import { createHash } from 'node:crypto'
+import { accept, reject } from '#attestation'
+import { BrokerError } from '../errors.ts'
+import type { Mount } from '../mount_table.ts'
+import { type RefusalCode, refusals, type Verdict } from '../refusals.ts'
+import type { World } from '../world.ts'
+import { type Login, type Logins, MOST_LOGINS } from './logins.ts'
+import { type Boot, type Happened, type Latch, type MachineRecord, moved, noted } from './machine.ts'
+import type { Machines } from './machines.ts'
+import { bootOf } from './standing.ts'
+import type { Worker } from './worker.ts'
+
+/** What becomes of machines between their logins. Whatever ends what a machine was given stops issuing first, durably, and revokes then. */
+export type Lifecycle = {
+  readonly standing: (mount: Mount, tpmId: string) => Promise<MachineRecord>
+  /** past the cache: not older than the question */
+  readonly look: (mount: Mount, tpmId: string) => Promise<MachineRecord>
+  /** A genuine quote was refused. When it shows that the machine is not what it should be, it has failed: until an operator clears it. */
+  readonly failed: (mount: Mount, tpmId: string, failure: Failure) => Promise<void>
+  /** A quote was accepted: a newer boot ends what the older one was given. The value is the epoch that counts from now on. */
+  readonly booted: (mount: Mount, tpmId: string, counters: string, boot: Boot) => Promise<Verdict<number>>
+  /** Whether the machine may hold one more token. */
+  readonly room: (mount: Mount, tpmId: string) => Promise<Verdict<undefined>>
+  /** A token was issued and is not yet given out. It is revoked when something happened to the machine meanwhile. */
+  readonly hold: (mount: Mount, tpmId: string, login: Login) => Promise<Verdict<undefined>>
+  readonly clear: (mount: Mount, tpmId: string, why: string) => Promise<void>
+  /** @param revoke at once what the machine has, and not only keep new credentials from it */
+  readonly reattest: (mount: Mount, tpmId: string, why: string, revoke: boolean) => Promise<void>
+  /** The machine was disabled or deleted. */
+  readonly end: (mount: Mount, tpmId: string, reason: 'disabled' | 'deleted') => Promise<void>
+  /** the keys of the TPM were shown again by an enrolment: its counters may have been cleared */
+  readonly forgetBoots: (mount: Mount, tpmId: string) => Promise<void>
+}
+
+export type Failure = {
+  readonly code: RefusalCode
+  readonly detail: string
+  readonly role: string
+  /** TPMS_ATTEST */
+  readonly attest: Uint8Array
+  /** wall clock when the quote came in, ms */
+  readonly at: number
+}
+
+export type LifecycleParts = {
+  readonly world: World
+  readonly machines: Machines
+  readonly logins: Logins
+  readonly worker: Worker
+}
+
+/** What a signed quote, or a log that explains one, shows of the state of a machine. What is only wrong with the evidence is no failure: nobody else could make a machine fail with it. */
+export function isFailure(code: RefusalCode): boolean {
+  return code === 'PCR_POLICY' || refusals[code].family === 'reference'
+}
+
+export function openLifecycle({ world, machines, logins, worker }: LifecycleParts): Lifecycle {
+  const idOf = (mount: Mount, tpmId: string) => ({ mountId: mount.id, tpmId })
+  const happened = (reason: Happened['reason'], detail: string, at = world.now()): Happened => {
+    return { id: world.random(16).toString('base64url'), reason, detail, at }
+  }
+  const change = async (mount: Mount, tpmId: string, make: (kept: MachineRecord) => MachineRecord | undefined) => {
+    await worker.announce(mount, tpmId)
+    const after = await machines.change(idOf(mount, tpmId), make)
+    worker.begin(mount, tpmId)
+    return after
+  }
+  return {
+    standing: (mount, tpmId) => machines.get(idOf(mount, tpmId)),
+    look: (mount, tpmId) => machines.fresh(idOf(mount, tpmId)),
+    failed: async (mount, tpmId, { code, detail, role, attest, at }) => {
+      const evidence = createHash('sha256').update(attest).digest('hex')
+      const latch: Latch = { code, detail, role, at: new Date(at).toISOString(), evidence }
+      const what = happened('failed', code, at)
+      await change(mount, tpmId, kept => (kept.latch ? undefined : { ...moved(kept, what, true), latch }))
+      world.log.warn(
+        { tpm: tpmId, mount: mount.path, code },
+        'a machine failed its attestation: it gets nothing until it is cleared',
+      )
+    },
+    booted: async (mount, tpmId, counters, boot) => {
+      const id = idOf(mount, tpmId)
+      const next = (kept: MachineRecord) => ({ ...kept, boots: { ...kept.boots, [counters]: { ...boot } } })
+      const kept = await machines.get(id)
+      const order = bootOf(kept, counters, boot)
+      if (order === 'same') return accept(kept.epoch)
+      if (order === 'first')
+        return accept((await machines.change(id, now => (now.boots[counters] ? undefined : next(now)))).epoch)
+      const what = happened('rebooted', '')
+      const after = await change(mount, tpmId, now =>
+        bootOf(now, counters, boot) === 'newer' ? next(moved(now, what, true)) : undefined,
+      )
+      if (bootOf(after, counters, boot) === 'older')
+        return reject('OLD_BOOT', 'the machine has shown a newer boot with another key')
+      return accept(after.epoch)
+    },
+    room: async (mount, tpmId) => {
+      const count = await logins.count(idOf(mount, tpmId))
+      return count < MOST_LOGINS ? accept(undefined) : reject('TOO_MANY_LOGINS', `${count} tokens are alive`)
+    },
+    hold: async (mount, tpmId, login) => {
+      if (login.accessor === '') return reject('NOT_REVOCABLE', 'the token has no accessor')
+      const id = idOf(mount, tpmId)
+      try {
+        await logins.note(id, login)
+        const now = await machines.fresh(id)
+        if (!now.latch && login.epoch === now.epoch) return accept(undefined)
+      } catch (error) {
+        await logins.revoke(login.accessor).catch(() => undefined)
+        throw error
+      }
+      await logins.revoke(login.accessor)
+      return reject('STALE_EPOCH', 'something happened to the machine while it logged in')
+    },
+    clear: async (mount, tpmId, why) => {
+      const what = happened('cleared', why)
+      await change(mount, tpmId, kept => {
+        if (!kept.latch) throw new BrokerError('bad_request', 'the machine has not failed: there is nothing to clear')
+        const { latch: _, ...rest } = kept
+        return noted(rest, what)
+      })
+    },
+    reattest: async (mount, tpmId, why, revoke) => {
+      const what = happened('reattest', why)
+      await change(mount, tpmId, kept => moved(kept, what, revoke))
+    },
+    end: async (mount, tpmId, reason) => {
+      const what = happened(reason, '')
+      await change(mount, tpmId, kept => moved(kept, what, true))
+    },
+    forgetBoots: async (mount, tpmId) => {
+      await machines.change(idOf(mount, tpmId), kept => ({ ...kept, boots: {} }))
+    },
+  }
+}

@@ -1,0 +1,96 @@
+import type { AttestSettings } from '../attest/settings.ts'
+import { configOf } from '../attest/settings.ts'
+import type { Metrics } from '../metrics.ts'
+import type { Mount, MountTable } from '../mount_table.ts'
+import type { OwnVault } from '../vault/own.ts'
+import type { Store } from '../vault/store.ts'
+import type { Signer } from '../vault/transit.ts'
+import type { World } from '../world.ts'
+import { type Courier, openCourier } from './courier.ts'
+import { type Lifecycle, openLifecycle } from './lifecycle.ts'
+import { type Logins, openLogins } from './logins.ts'
+import { type Machines, openMachines } from './machines.ts'
+import { openWebhooks, type Webhooks } from './webhooks.ts'
+import { openWorker, type Worker, type WorkerPorts } from './worker.ts'
+
+export type LifecycleService = Lifecycle & {
+  readonly webhooks: Webhooks
+  readonly courier: Courier
+  /** Revokes what a disabled role or set of reference values gave, and drops what has ended, in the background: after a change, and now and then. */
+  readonly tidy: (mount: Mount) => void
+  readonly stop: () => Promise<void>
+}
+
+export type LifecyclePorts = {
+  readonly world: World
+  readonly own: OwnVault
+  readonly store: Store
+  readonly signer: Signer
+  readonly metrics: Metrics
+  readonly mounts: MountTable
+  readonly settings: AttestSettings
+  readonly ownUrl: () => string
+  readonly endLeases: WorkerPorts['endLeases']
+}
+
+const SWEEP_MS = 5_000
+const TIDY_MS = 600_000
+
+export function openLifecycleService(ports: LifecyclePorts): LifecycleService {
+  const { world, own, store, signer, metrics, mounts, settings, ownUrl, endLeases } = ports
+  const machines = openMachines(store)
+  const logins = openLogins(own, store, world)
+  const webhooks = openWebhooks(store)
+  const networks = async (mount: Mount) => (await configOf(settings, mount)).webhook_networks
+  const counted = (outcome: string) => metrics.webhookPushes.inc({ outcome })
+  const courier = openCourier({ world, signer, webhooks, networks, ownUrl, counted })
+  const ours = () => mounts.ofType('tpm-quote')
+  const measured = (reason: string, seconds: number) => metrics.revocationSeconds.observe({ reason }, seconds)
+  const worker = openWorker({ world, store, machines, logins, courier, mounts: ours, endLeases, measured })
+  const chores = openChores(ports, machines, logins, worker)
+  const lifecycle = openLifecycle({ world, machines, logins, worker })
+  return { ...lifecycle, webhooks, courier, tidy: chores.tidy, stop: chores.stop }
+}
+
+/** What is done on the clock. It ends with what is under way. */
+function openChores({ world, mounts, settings }: LifecyclePorts, machines: Machines, logins: Logins, worker: Worker) {
+  const running = new Set<Promise<void>>()
+  const run = (job: () => Promise<void>) => {
+    const failed = (error: unknown) => world.log.warn({ error }, 'machines could not be looked after: trying again soon')
+    const flight: Promise<void> = job()
+      .catch(failed)
+      .finally(() => running.delete(flight))
+    running.add(flight)
+  }
+  const tidy = (mount: Mount) => run(() => tidyMount(settings, machines, logins, mount))
+  const sweep = setInterval(() => running.size === 0 && run(worker.sweep), SWEEP_MS).unref()
+  const broom = setInterval(() => mounts.ofType('tpm-quote').forEach(tidy), TIDY_MS).unref()
+  return {
+    tidy,
+    stop: async () => {
+      clearInterval(sweep)
+      clearInterval(broom)
+      await Promise.all(running)
+      await worker.idle()
+    },
+  }
+}
+
+/** A role or a set that is gone, or disabled, vouches for nobody any more. */
+async function tidyMount(settings: AttestSettings, machines: Machines, logins: Logins, mount: Mount): Promise<void> {
+  const [roles, references] = await Promise.all([goodOf(settings.role, mount), goodOf(settings.reference, mount)])
+  for (const tpmId of await logins.holders(mount.id)) {
+    const { since } = await machines.fresh({ mountId: mount.id, tpmId })
+    const good = (login: { role: string; reference: string; epoch: number }) =>
+      roles.has(login.role) && references.has(login.reference) && login.epoch >= since
+    await logins.end({ mountId: mount.id, tpmId }, login => !good(login))
+  }
+}
+
+type Listed = Pick<AttestSettings['role'] | AttestSettings['reference'], 'list' | 'fresh'>
+
+async function goodOf(records: Listed, mount: Mount): Promise<ReadonlySet<string>> {
+  const names = await records.list(mount.id)
+  const kept = await Promise.all(names.map(async name => ({ name, record: await records.fresh(mount.id, name) })))
+  return new Set(kept.filter(({ record }) => record && !record.disabled).map(({ name }) => name))
+}

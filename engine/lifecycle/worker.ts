@@ -1,0 +1,100 @@
+import type { Mount } from '../mount_table.ts'
+import type { Store } from '../vault/store.ts'
+import type { World } from '../world.ts'
+import type { Courier } from './courier.ts'
+import type { Logins } from './logins.ts'
+import type { Incident, MachineRecord } from './machine.ts'
+import type { MachineId, Machines } from './machines.ts'
+
+/** Does what incidents ask for: revokes what the machine had, then tells subscribers. Everything it has to do is durable; what was not
+ *  finished, here or at a replica that is gone, is found again and done again, so a subscriber may hear of something twice. */
+export type Worker = {
+  /** Marks the machine before its record says that there is something to do, so that it is found whatever happens next. */
+  readonly announce: (mount: Mount, tpmId: string) => Promise<void>
+  /** Begins at once, in the background. */
+  readonly begin: (mount: Mount, tpmId: string) => void
+  /** Looks for what is left to do. */
+  readonly sweep: () => Promise<void>
+  /** nothing is under way */
+  readonly idle: () => Promise<void>
+}
+
+export type WorkerPorts = {
+  readonly world: World
+  readonly store: Store
+  readonly machines: Machines
+  readonly logins: Logins
+  readonly courier: Courier
+  readonly mounts: () => readonly Mount[]
+  /** Revokes leases of the broker: all of the machine, or those that were asked for with these tokens. */
+  readonly endLeases: (mount: Mount, tpmId: string, accessors: readonly string[] | 'all') => Promise<void>
+  /** seconds from the quote or the order until the last token was revoked */
+  readonly measured: (reason: Incident['reason'], seconds: number) => void
+}
+
+export function openWorker(ports: WorkerPorts): Worker {
+  const { world, store, machines, mounts } = ports
+  const flights = new Map<string, Promise<void>>()
+  const markerOf = ({ mountId, tpmId }: MachineId) => `${mountId}/open/${tpmId}`
+
+  const work = async (mount: Mount, id: MachineId) => {
+    let record = await machines.fresh(id)
+    for (const incident of record.incidents) {
+      const after = await settle(ports, mount, id, incident)
+      record = await machines.change(id, kept => replaced(kept, after))
+      // subscribers hear of one thing after the other
+      if (record.incidents.some(one => one.id === incident.id)) return
+    }
+    await store.delete(markerOf(id))
+    // something else may have been announced just before
+    if ((await machines.fresh(id)).incidents.length > 0) await store.put(markerOf(id), {})
+  }
+  const begin = (mount: Mount, tpmId: string): Promise<void> => {
+    const id = { mountId: mount.id, tpmId }
+    const before = flights.get(markerOf(id)) ?? Promise.resolve()
+    const flight = before
+      .then(() => work(mount, id))
+      .catch((error: unknown) => world.log.warn({ error, tpm: tpmId }, 'what happened to a machine could not be dealt with yet'))
+      .finally(() => {
+        if (flights.get(markerOf(id)) === flight) flights.delete(markerOf(id))
+      })
+    flights.set(markerOf(id), flight)
+    return flight
+  }
+  return {
+    announce: (mount, tpmId) => store.put(markerOf({ mountId: mount.id, tpmId }), {}),
+    begin: (mount, tpmId) => void begin(mount, tpmId),
+    sweep: async () => {
+      for (const mount of mounts())
+        for (const tpmId of await store.list(`${mount.id}/open/`))
+          if (!flights.has(markerOf({ mountId: mount.id, tpmId }))) await begin(mount, tpmId)
+    },
+    idle: async () => {
+      while (flights.size > 0) await Promise.all(flights.values())
+    },
+  }
+}
+
+/** The incident as it is after one try; undefined when nothing is left of it. */
+async function settle(ports: WorkerPorts, mount: Mount, id: MachineId, incident: Incident): Promise<Settled> {
+  const ended = incident.ended ? incident : await endSessions(ports, mount, id, incident)
+  const told = await ports.courier.tell(mount, id.tpmId, ended)
+  return { ...ended, told: told.names, done: ended.ended && told.all }
+}
+
+type Settled = Incident & { readonly done: boolean }
+
+function replaced(kept: MachineRecord, { done, ...incident }: Settled): MachineRecord {
+  const incidents = kept.incidents.flatMap(one => (one.id === incident.id ? (done ? [] : [incident]) : [one]))
+  return { ...kept, incidents }
+}
+
+/** A boot leaves alone what the new boot was given; a failure leaves nothing. */
+async function endSessions(ports: WorkerPorts, mount: Mount, id: MachineId, incident: Incident): Promise<Incident> {
+  const { accessors, failed } = await ports.logins.end(id, login => login.epoch < incident.epoch)
+  await ports.endLeases(mount, id.tpmId, incident.reason === 'rebooted' ? accessors : 'all')
+  const revoked = incident.revoked + accessors.length
+  if (failed > 0) return { ...incident, revoked }
+  ports.measured(incident.reason, Math.max(0, ports.world.now() - incident.at) / 1000)
+  return { ...incident, revoked, ended: true }
+}
