@@ -4,7 +4,7 @@ import type { World } from '../world.ts'
 import { type Gates, openGates, pause } from './gates.ts'
 import { type Handle, type Lease, PENDING_SECONDS } from './lease.ts'
 import type { Ledger } from './ledger.ts'
-import { dueIn, idIn } from './name.ts'
+import { dueIn, idIn, nameOf } from './name.ts'
 
 /** What ends credentials at their provider. Idempotent: what is gone already is done.
  *  @throws anything when it has to be tried again */
@@ -79,7 +79,7 @@ export function openRevoker(options: RevokerOptions): Revoker {
     return step
   }
   const begin = (task: Task, through: Gates) => {
-    const flight = attempt(options, through, task)
+    const flight = attempt(options, through, task, name => void taken(name))
       .catch((error: unknown): Step => {
         world.log.warn({ error, lease: idIn(task.name) }, 'a lease could not be looked after: it is tried again')
         return 'failed'
@@ -120,8 +120,8 @@ export function openRevoker(options: RevokerOptions): Revoker {
   }
 }
 
-/** One look at what is due: puts its name right, or ends it. */
-async function attempt(options: RevokerOptions, gates: Gates, task: Task): Promise<Step> {
+/** One look at what is due: puts its name right, or ends it. A lease that has another name by now is looked after under that one alone. */
+async function attempt(options: RevokerOptions, gates: Gates, task: Task, later: (name: string) => void): Promise<Step> {
   const { ledger, clock, me } = options
   // what waits for a provider that does not answer is not even read
   if (task.provider !== undefined && !gates.enter(task.provider)) return { waitMs: FIRST_MS }
@@ -130,10 +130,12 @@ async function attempt(options: RevokerOptions, gates: Gates, task: Task): Promi
     const kept = await ledger.read(idIn(task.name))
     if (!kept) return await nothing(options, task.name)
     const lease = kept.value
-    if (lease.due > clock()) {
+    if (nameOf(lease) !== task.name) {
       await ledger.rename(task.name, lease)
+      if (lease.due <= clock()) later(nameOf(lease))
       return 'done'
     }
+    if (lease.due > clock()) return 'done'
     const { claim } = lease
     if (claim && claim.by !== me && claim.until > clock()) return { waitMs: (claim.until - clock()) * 1000 }
     const known = task.provider !== undefined

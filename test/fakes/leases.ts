@@ -1,0 +1,179 @@
+import { randomUUID } from 'node:crypto'
+import { BrokerError } from '../../engine/errors.ts'
+import type { Handle, Lease } from '../../engine/leases/lease.ts'
+import { type Ended, type Provider, Unfindable } from '../../engine/leases/revoker.ts'
+import { type Begin, type Leases, openLeases } from '../../engine/leases/service.ts'
+import type { TokenLife } from '../../engine/leases/tokens.ts'
+import type { Kept, Store } from '../../engine/vault/store.ts'
+import { type TestWorld, testWorld } from './world.ts'
+
+/** What outlives a process: the store, and what the provider knows of what it made. */
+export type Outside = {
+  readonly kept: Map<string, Kept<unknown>>
+  /** every credential that was ever made, by its id; `false` when it was revoked */
+  readonly alive: Map<string, boolean>
+  readonly made: Map<string, string>
+  readonly tokens: Map<string, TokenLife>
+  /** the provider answers */
+  up: boolean
+  /** the provider can be asked for what it made */
+  findable: boolean
+  revocations: number
+}
+export const outside = (): Outside => ({
+  kept: new Map(),
+  alive: new Map(),
+  made: new Map(),
+  tokens: new Map(),
+  up: true,
+  findable: true,
+  revocations: 0,
+})
+
+class Dead extends Error {}
+/** When a process dies: before its nth step takes effect, or after it did and before it learns of it. */
+export type Death = { readonly step: number; readonly when: 'before' | 'after' }
+
+/** A process that holds leases. Every call to the store and to the provider is a step; after its death nothing it does has an effect. */
+export type Process = {
+  readonly leases: Leases
+  readonly world: TestWorld
+  readonly ended: { lease: Lease; how: Ended }[]
+  readonly failures: unknown[]
+  readonly steps: () => number
+  readonly store: Store
+  readonly observed: { held: () => number; overdue: () => number }
+  /** what the provider does when it is asked for a credential */
+  readonly provide: (txn: string) => Promise<Handle>
+}
+
+export async function openProcess(
+  out: Outside,
+  { death, world = testWorld() }: { death?: Death; world?: TestWorld } = {},
+): Promise<Process> {
+  let steps = 0
+  let dead = false
+  const step = async <T>(make: () => T): Promise<T> => {
+    await Promise.resolve()
+    if (dead) throw new Dead()
+    const now = ++steps === death?.step
+    if (now) dead = true
+    if (now && death?.when === 'before') throw new Dead()
+    const made = make()
+    if (now) throw new Dead()
+    return made
+  }
+  const store = fakeStore(out, step)
+  const [ended, failures]: [Process['ended'], unknown[]] = [[], []]
+  let observed: Process['observed'] = { held: () => 0, overdue: () => 0 }
+  const leases = await openLeases({
+    world,
+    store,
+    provider: fakeProvider(out, step),
+    tokens: async accessor => out.tokens.get(accessor) ?? { alive: true, ttlSeconds: Number.POSITIVE_INFINITY },
+    onEnd: (lease, how) => void ended.push({ lease, how }),
+    onFailure: (_, error) => void failures.push(error),
+    observe: read => {
+      observed = read
+    },
+  })
+  const provide = (txn: string) =>
+    step(() => {
+      if (!out.up) throw new BrokerError('unavailable', 'the provider is down')
+      const credential = randomUUID()
+      out.alive.set(credential, true)
+      out.made.set(txn, credential)
+      return { credential }
+    })
+  return {
+    leases,
+    world,
+    ended,
+    failures,
+    steps: () => steps,
+    store,
+    provide,
+    observed: { held: () => observed.held(), overdue: () => observed.overdue() },
+  }
+}
+
+type Step = <T>(make: () => T) => Promise<T>
+
+function fakeStore({ kept }: Outside, step: Step): Store {
+  const fresh = <T>(path: string) => step(() => kept.get(path) as Kept<T> | undefined)
+  const list = (path: string) => {
+    const below = [...kept.keys()].filter(key => key.startsWith(path)).map(key => key.slice(path.length).replace(/\/.*/, '/'))
+    return [...new Set(below)]
+  }
+  return {
+    get: fresh,
+    fresh,
+    put: (path, value, cas) =>
+      step(() => {
+        const version = kept.get(path)?.version ?? 0
+        if (cas !== undefined && cas !== version) throw new BrokerError('conflict', 'somebody else changed this')
+        kept.set(path, { value: structuredClone(value), version: version + 1 })
+      }),
+    list: path => step(() => list(path)),
+    delete: path => step(() => void kept.delete(path)),
+    deleteAll: folder =>
+      step(() => {
+        for (const key of [...kept.keys()]) if (key.startsWith(folder)) kept.delete(key)
+      }),
+  }
+}
+
+function fakeProvider(out: Outside, step: Step): Provider {
+  return {
+    revoke: (_, { credential = '' }) =>
+      step(() => {
+        out.revocations += 1
+        if (!out.up) throw new Error('the provider is down')
+        out.alive.set(credential, false)
+      }),
+    find: ({ txn }) =>
+      step(() => {
+        if (!out.findable) throw new Unfindable()
+        const credential = out.made.get(txn)
+        return credential === undefined ? undefined : { credential }
+      }),
+  }
+}
+
+export const MOUNT = {
+  type: 'broker',
+  path: 'broker/',
+  id: 'mount-1',
+  accessor: 'broker_1',
+  description: '',
+  defaultTtlSeconds: 0,
+  maxTtlSeconds: 0,
+} as const
+
+export const asked = (more: Partial<Begin> = {}): Begin => ({
+  mount: MOUNT,
+  path: 'creds/deploy',
+  accessor: 'accessor-1',
+  tpmId: 'tpm-1',
+  issuer: 'fake',
+  role: 'deploy',
+  integration: '',
+  txn: randomUUID(),
+  ttlSeconds: 900,
+  maxTtlSeconds: 3600,
+  ...more,
+})
+
+/** A whole issue: intent, provider, confirmation. What the caller got. */
+export async function issue(
+  { leases, provide, world }: Process,
+  more: Partial<Begin> = {},
+): Promise<{ leaseId: string; credential: string }> {
+  const request = asked(more)
+  const begun = await leases.begin(request)
+  const handle = await provide(request.txn)
+  await begun.confirm(handle, world.now() / 1000 + 3600)
+  return { leaseId: begun.leaseId, credential: handle['credential'] ?? '' }
+}
+
+export const living = (out: Outside) => [...out.alive.values()].filter(Boolean).length
