@@ -51,6 +51,10 @@ export function canonicalise(target: string): Canonical {
   if (trailingSlash) raw.pop()
   const segments: string[] = []
   for (const part of raw) {
+    if (PLAIN.test(part)) {
+      segments.push(part)
+      continue
+    }
     const segment = decode(part)
     const fault = segment === undefined ? 'the path is not well-formed UTF-8 in percent-encoding' : faultIn(segment)
     if (segment === undefined || fault) return refuse(fault ?? '')
@@ -73,6 +77,9 @@ function place(decoded: readonly string[], trailingSlash: boolean, query: string
 function rootOf([root = '']: readonly string[]): (typeof ROOTS)[string] | undefined {
   return Object.hasOwn(ROOTS, root) ? ROOTS[root] : undefined
 }
+
+/** Nearly all segments: without a fault, and the same decoded and encoded. */
+const PLAIN = /^[\w~-][\w.~-]*$/
 
 /** Percent-decoding of one segment; undefined when an escape is broken or the bytes are not UTF-8. A plus sign is a plus sign. */
 function decode(segment: string): string | undefined {
@@ -99,7 +106,7 @@ function faultIn(segment: string): string | undefined {
 const BARE = /%(?:24|26|2B|2C|3A|3B|3D|40)/g
 
 function encode(segment: string): string {
-  return encodeURIComponent(segment).replace(BARE, decodeURIComponent)
+  return PLAIN.test(segment) ? segment : encodeURIComponent(segment).replace(BARE, decodeURIComponent)
 }
 
 function cut(text: string, separator: string): readonly [string, string] {

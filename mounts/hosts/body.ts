@@ -3,6 +3,23 @@ import { hasBody } from './replies.ts'
 
 export type BodyLimits = { readonly bytes: number; readonly withinMs: number }
 
+/** How much may be held at the same time of bodies that are larger than others. */
+export type Room = { readonly take: (bytes: number) => boolean; readonly give: (bytes: number) => void }
+
+export function openRoom(bytes: number): Room {
+  let free = bytes
+  return {
+    take: wanted => {
+      if (wanted > free) return false
+      free -= wanted
+      return true
+    },
+    give: given => {
+      free += given
+    },
+  }
+}
+
 export type Body =
   | { readonly ok: true; readonly bytes: Buffer }
   | { readonly ok: false; readonly status: 400 | 408 | 413; readonly message: string }

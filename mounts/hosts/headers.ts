@@ -66,12 +66,39 @@ function faultInFraming(headers: IncomingHttpHeaders, httpVersion: string): stri
 function repeated(raw: RawHeaders): string | undefined {
   const seen = new Set<string>()
   for (let at = 0; at < raw.length; at += 2) {
-    const name = nameAt(raw, at)
-    if (!SINGLE.has(name)) continue
+    const { name, single } = kindOf(raw[at] ?? '')
+    if (!single) continue
     if (seen.has(name)) return name
     seen.add(name)
   }
   return undefined
+}
+
+/** What a header's name alone says of it. */
+type Kind = {
+  /** in lower case */
+  readonly name: string
+  readonly folded: string
+  readonly single: boolean
+  readonly hopByHop: boolean
+  /** goes on to Vault when neither `Connection` nor the settings have a word against it */
+  readonly forVault: boolean
+}
+
+const kinds = new Map<string, Kind>()
+/** Clients have a few dozen; whoever makes up names without end gets no memory for them. */
+const MOST_KINDS = 1024
+
+function kindOf(written: string): Kind {
+  const known = kinds.get(written)
+  if (known) return known
+  const name = written.toLowerCase()
+  const folded = name.replaceAll('_', '-')
+  const hopByHop = HOP_BY_HOP.has(name)
+  const forVault = !hopByHop && !SAID_ANEW.has(name) && !BELIEVED.test(folded)
+  const kind = { name, folded, single: SINGLE.has(name), hopByHop, forVault }
+  if (kinds.size < MOST_KINDS) kinds.set(written, kind)
+  return kind
 }
 
 /** Whether a request speaks of the root namespace: the only one in which the front door has paths of its own. */
@@ -85,9 +112,8 @@ export function toVault(raw: RawHeaders, authority: string, strip: ReadonlySet<s
   const named = namedByConnection(raw)
   const headers = ['Host', authority]
   for (let at = 0; at < raw.length; at += 2) {
-    const name = nameAt(raw, at)
-    const folded = name.replaceAll('_', '-')
-    if (SAID_ANEW.has(name) || HOP_BY_HOP.has(name) || named.has(name) || BELIEVED.test(folded) || strip.has(folded)) continue
+    const { name, folded, forVault } = kindOf(raw[at] ?? '')
+    if (!forVault || named.has(name) || strip.has(folded)) continue
     headers.push(raw[at] ?? '', raw[at + 1] ?? '')
   }
   return headers
@@ -98,8 +124,8 @@ export function fromVault(raw: RawHeaders, origin: string): string[] {
   const named = namedByConnection(raw)
   const headers: string[] = []
   for (let at = 0; at < raw.length; at += 2) {
-    const name = nameAt(raw, at)
-    if (HOP_BY_HOP.has(name) || named.has(name)) continue
+    const { name, hopByHop } = kindOf(raw[at] ?? '')
+    if (hopByHop || named.has(name)) continue
     const value = raw[at + 1] ?? ''
     headers.push(raw[at] ?? '', name === 'location' ? relocated(value, origin) : value)
   }
@@ -134,5 +160,5 @@ function relocated(location: string, origin: string): string {
 }
 
 function nameAt(raw: RawHeaders, at: number): string {
-  return (raw[at] ?? '').toLowerCase()
+  return kindOf(raw[at] ?? '').name
 }

@@ -11,7 +11,7 @@ import type { AddressInfo, Socket } from 'node:net'
 import { type TlsOptions as NodeTlsOptions, type SecureVersion, Server as TlsServer } from 'node:tls'
 import { getRequestListener } from '@hono/node-server'
 import { belongsToVault, type CanonicalPath, canonicalise } from '../path.ts'
-import { readBody } from './body.ts'
+import { openRoom, readBody } from './body.ts'
 import { type Connections, closeAfter, keepConnections } from './connections.ts'
 import { faultInHead, isRootNamespace } from './headers.ts'
 import { type Passed, passThrough } from './pass_through.ts'
@@ -26,6 +26,8 @@ const DEFAULTS = {
   headBytes: 32 * 1024,
   /** bytes of the body of a request for a path of our own; what goes on to Vault has Vault's limit */
   bodyBytes: 2 ** 20,
+  /** bytes of bodies above that, where a path has them, that are held at the same time */
+  largeBytes: 2 ** 26,
   /** from the first byte of a request to the end of its headers */
   headWithinMs: 10_000,
   /** from there to the end of its body, for a path of our own; what goes on to Vault has Vault's limit (`http_read_timeout`, 30 s) */
@@ -58,6 +60,8 @@ export type FrontDoorOptions = {
   readonly tls?: TlsOptions
   /** which requests are ours; asked only about the root namespace */
   readonly owns: (method: string, path: CanonicalPath, headers: IncomingHttpHeaders) => boolean
+  /** how large the body may be of a request that is ours, when it says how large it is; undefined is as large as any */
+  readonly bodyBytes?: (path: CanonicalPath) => number | undefined
   /** answers them: Hono's `fetch`. The body has arrived and is bounded; the URL is the canonical one */
   readonly own: (request: Request, env: Bindings) => Response | Promise<Response>
   readonly limits?: Partial<Limits>
@@ -142,6 +146,7 @@ function secured({ cert, key, clientCa, requireClientCert = false, minVersion = 
 }
 
 function answerRequests(server: Server, connections: Connections, options: FrontDoorOptions, limits: Limits): void {
+  const room = openRoom(limits.largeBytes)
   const own = getRequestListener((request, env) => options.own(request, env as Bindings), { errorHandler: failed(options.log) })
 
   function answer(incoming: IncomingMessage, outgoing: ServerResponse): void {
@@ -166,12 +171,24 @@ function answerRequests(server: Server, connections: Connections, options: Front
   }
 
   async function answerOwn(incoming: IncomingMessage, outgoing: ServerResponse, path: CanonicalPath): Promise<void> {
-    const body = await readBody(incoming, { bytes: limits.bodyBytes, withinMs: limits.bodyWithinMs }, () =>
-      outgoing.writeContinue(),
-    )
-    if (!body.ok) return replyError(outgoing, body.status, body.message)
-    remember(incoming, path, body.bytes)
-    await own(incoming, outgoing)
+    const large = largeOf(incoming, path)
+    if (large > 0 && !room.take(large))
+      return replyError(outgoing, 503, 'too many large requests are being answered: try again in some seconds')
+    try {
+      const bounds = { bytes: Math.max(large, limits.bodyBytes), withinMs: limits.bodyWithinMs }
+      const body = await readBody(incoming, bounds, () => outgoing.writeContinue())
+      if (!body.ok) return replyError(outgoing, body.status, body.message)
+      remember(incoming, path, body.bytes)
+      await own(incoming, outgoing)
+    } finally {
+      room.give(large)
+    }
+  }
+
+  /** What a body says that it has, where that is more than others may have, and the path has more. */
+  function largeOf({ headers }: IncomingMessage, path: CanonicalPath): number {
+    const declared = Number(headers['content-length'] ?? 0)
+    return declared > limits.bodyBytes && declared <= (options.bodyBytes?.(path) ?? 0) ? declared : 0
   }
 
   server.on('request', answer)

@@ -5,6 +5,7 @@ import { Server as TlsServer } from 'node:tls'
 /** Vault's verbs that Node's parser does not know, and verbs of the same length, without a meaning of their own, that it does. */
 const STAND_INS: Readonly<Record<string, string>> = { LIST: 'LINK', SCAN: 'LOCK', HELP: 'BIND' }
 const VERBS = Object.keys(STAND_INS)
+const INITIALS: ReadonlySet<number | undefined> = new Set(VERBS.map(verb => verb.charCodeAt(0)))
 const LENGTH = 'LIST '.length
 const END_OF_HEAD = Buffer.from('\r\n\r\n')
 
@@ -44,6 +45,7 @@ function watchLine(socket: Socket): Line {
   }
 
   function replaceVerb(bytes: Buffer): Buffer {
+    if (!INITIALS.has(bytes[0])) return bytes
     const name = bytes.toString('latin1', 0, LENGTH - 1)
     const standIn = bytes[LENGTH - 1] === 0x20 && Object.hasOwn(STAND_INS, name) ? STAND_INS[name] : undefined
     if (standIn === undefined) return bytes
@@ -79,10 +81,11 @@ function newMessage() {
   let tail = Buffer.alloc(0)
 
   function count(chunk: Buffer): void {
-    const text = Buffer.concat([tail, headBytes === undefined ? chunk : chunk.subarray(-END_OF_HEAD.length)])
+    const unread = headBytes === undefined ? chunk : chunk.subarray(-END_OF_HEAD.length)
+    const text = tail.length === 0 ? unread : Buffer.concat([tail, unread])
     const at = headBytes === undefined ? text.indexOf(END_OF_HEAD) : -1
     if (at >= 0) headBytes = bytes - tail.length + at + END_OF_HEAD.length
-    tail = Buffer.from(text.subarray(-END_OF_HEAD.length))
+    tail = Buffer.from(text.subarray(-END_OF_HEAD.length)) // a copy: the packet itself may go
     bytes += chunk.length
   }
 
