@@ -1,11 +1,13 @@
 import { type Attest, openAttest } from './attest/service.ts'
 import { type Audit, type AuditOptions, openAudit } from './audit/index.ts'
 import { isConflict } from './errors.ts'
+import { type Integrations, openIntegrations } from './integrations/service.ts'
 import { type Issue, openIssue } from './issue/service.ts'
 import type { Metrics } from './metrics.ts'
 import { type MountTable, openMountTable } from './mount_table.ts'
 import { openSettle } from './refuse.ts'
 import { Secret } from './secret.ts'
+import { openTasks, type Tasks } from './tasks/service.ts'
 import { type Authority, openAuthority } from './vault/authority.ts'
 import { openCipher } from './vault/cipher.ts'
 import { openVault, type Vault } from './vault/client.ts'
@@ -26,6 +28,8 @@ export type Broker = {
   readonly audit: Audit
   readonly attest: Attest
   readonly issue: Issue
+  readonly integrations: Integrations
+  readonly tasks: Tasks
   readonly metrics: Metrics
   /** Stops in order: nothing is issued any more, the audit log is durable, the own token is revoked. */
   readonly close: () => Promise<void>
@@ -57,17 +61,21 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
   const authority = openAuthority(vault, own, world.monotonic)
   const settle = openSettle(audit, metrics)
   const attest = openAttest({ world, vault, store, signer, audit, authority, settle, metrics })
+  const tasks = openTasks(store, world)
+  const { bindings } = tasks
+  const integrations = openIntegrations({ world, state: store, cipher, signer, audit, mounts, metrics, bindings })
   const issue = openIssue({
-    ...{ world, vault, store, signer, rsaSigner, cipher, audit, mounts, metrics, settle, attest },
+    ...{ world, vault, store, signer, rsaSigner, cipher, audit, mounts, metrics, settle, attest, integrations, tasks },
     ownUrl: options.ownUrl,
   })
   const close = async () => {
     mounts.stop()
+    await integrations.close()
     await audit.close()
     await session.stop()
     await vault.close()
   }
-  return { vault, session, authority, mounts, audit, attest, issue, metrics, close }
+  return { vault, session, authority, mounts, audit, attest, issue, integrations, tasks, metrics, close }
 }
 
 function onTableError(world: World): (error: unknown) => void {

@@ -24,6 +24,7 @@ export {
   text,
   type Values,
 } from './fields.ts'
+export { grantFields, integrationFields, secrets as secretsField, storeFields } from './integrations/settings.ts'
 export type { DescribedAgent, Issue } from './issue/service.ts'
 export { issuers } from './issuers/index.ts'
 export { type Log, openLog } from './log.ts'
@@ -51,6 +52,7 @@ export {
   watchRevocations,
 } from './sealing/index.ts'
 export { Secret } from './secret.ts'
+export { stores } from './stores/index.ts'
 export type { Caller, Capability, Identified, TokenFacts } from './vault/authority.ts'
 export { absent, openVault, type Vault, VaultRefusal, type VaultReply } from './vault/client.ts'
 export { type OwnVault, openOwn } from './vault/own.ts'

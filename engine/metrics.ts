@@ -2,9 +2,11 @@ import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { Counter, Gauge, Histogram, Registry } from 'prom-client'
 import type { Sync } from './audit/writer.ts'
 import { codes } from './errors.ts'
+import { expiryStates } from './integrations/expiry.ts'
 import { issuers } from './issuers/index.ts'
 import { mountTypes } from './mount_table.ts'
 import { refusals } from './refusals.ts'
+import { stores } from './stores/index.ts'
 
 /** What a label may say. Anything else counts as `other`: nobody who asks can make a new series. */
 const words = {
@@ -13,6 +15,8 @@ const words = {
   outcome: ['ok', 'refused', 'failed', 'unreachable'],
   code: [...Object.keys(refusals), ...Object.keys(codes)],
   issuer: Object.keys(issuers),
+  store: Object.keys(stores),
+  state: expiryStates,
   kind: ['torn', 'broken', 'sealed', 'stalled', 'unwritable'],
   quantile: ['0.5', '0.99', '1'],
   version: undefined,
@@ -35,6 +39,9 @@ export const rows = {
   issues: counter('issues_total', 'Credentials that were issued', ['issuer']),
   upstreamCalls: counter('upstream_calls_total', 'Calls to Vault', ['outcome']),
   upstreamSeconds: histogram('upstream_call_seconds', 'Time that Vault took to answer', ['outcome'], seconds),
+  storeCalls: counter('store_calls_total', 'Calls to stores of root credentials', ['store', 'outcome']),
+  staleReads: counter('stale_root_reads_total', 'Credentials made from a root credential whose store did not answer', []),
+  integrations: gauge('integrations', 'Integrations by the state of their root credentials', ['state']),
   auditAppendSeconds: histogram('audit_append_seconds', 'Time from appending an audit record until it was durable', [], seconds),
   auditSyncSeconds: histogram('audit_sync_seconds', 'Time that one write and fdatasync took', [], seconds),
   auditSyncRecords: histogram('audit_sync_records', 'Audit records that became durable together', [], sizes),

@@ -43,6 +43,10 @@ export const ownRefusals = {
   SCOPE: row('authorization', 'the scope is above the ceiling of the role', 'ask for a scope within the ceiling'),
   AUDIENCE_CEILING: row('authorization', 'the role does not issue for this audience', 'ask for an audience of the role'),
   TTL: row('authorization', 'nothing is left of the life of the token', 'log in again'),
+  TASK_TOKEN: row('authorization', 'the task token is not accepted', 'have the orchestrator sign a new one'),
+  TASK_TOKEN_AGENT: row('authorization', 'the task token is for another agent', 'use the token of your own task'),
+  TASK_TOKEN_USED: row('authorization', 'the task token was used already', 'have the orchestrator sign one for each credential'),
+  TASK_REQUIRED: row('authorization', 'the role serves tasks only', 'give the task token of the orchestrator'),
   PERMISSIONS: row(
     'exchange',
     'nothing is left of what the action may do at the provider',

@@ -7,6 +7,8 @@ import type { Credential, Grant } from '../issuers/index.ts'
 import type { Mount, MountTable } from '../mount_table.ts'
 import type { RefusalCode, Verdict } from '../refusals.ts'
 import type { Secret } from '../secret.ts'
+import { NO_CONTEXT } from '../tasks/bindings.ts'
+import type { Tasks } from '../tasks/service.ts'
 import type { Identified, TokenFacts } from '../vault/authority.ts'
 import type { World } from '../world.ts'
 import { type Agent, type Ask, type Decision, decide } from './decide.ts'
@@ -22,13 +24,22 @@ export type CredsRequest = Ask & {
   readonly keyThumbprint: string | undefined
   /** what the agent gives for the provider, such as a public key to sign */
   readonly parameters: Readonly<Record<string, unknown>>
+  /** what an orchestrator signed of the task */
+  readonly taskToken: Secret | undefined
   /** the token that asks */
   readonly token: Secret
 }
-export type Issued = { readonly credential: Credential; readonly grant: Grant; readonly issuer: string }
+export type Issued = {
+  readonly credential: Credential
+  readonly grant: Grant
+  readonly issuer: string
+  /** sentences for whoever can do something about it */
+  readonly warnings: readonly string[]
+}
 
 /** The integration that a role names, for this agent; a refusal answers alike whether it is not there or not theirs. */
-export type Sources = (mount: Mount, name: string, agent: Agent) => Promise<Verdict<Source>>
+export type Sources = (mount: Mount, name: string, agent: Agent, asked: Asked) => Promise<Verdict<Source>>
+type Asked = { readonly action: string; readonly role: string; readonly txn: string }
 
 export type CredsPorts = {
   readonly world: World
@@ -39,6 +50,9 @@ export type CredsPorts = {
   readonly settings: IssueSettings
   readonly policies: Policies
   readonly sources: Sources
+  readonly tasks: Tasks
+  /** a credential was made from what a store said before it went down */
+  readonly onStale: () => void
   readonly exchange: Exchange
 }
 
@@ -50,17 +64,18 @@ export type Creds = {
 }
 
 export function openCreds(ports: CredsPorts): Creds {
-  const decideFor = async (mount: Mount, name: string, agent: Agent, ask: Ask): Promise<Verdict<Decided>> => {
+  const decideFor = async (mount: Mount, name: string, agent: Agent, ask: Ask, txn: string): Promise<Verdict<Decided>> => {
     const [record, policies] = await Promise.all([ports.settings.role.get(mount.id, name), ports.policies.of(mount)])
     if (!record) return reject('ROLE', 'no role has this name')
     const decision = decide(name, record, policies, agent, ask)
     if (!decision.ok) return decision
-    const prepared = await prepare(ports, mount, record, agent, decision.value.action)
+    const asked = { action: decision.value.action, role: name, txn }
+    const prepared = await prepare(ports, mount, record, agent, asked)
     return prepared.ok ? accept({ ...decision.value, prepared: prepared.value, policyVersion: policies.version }) : prepared
   }
   return {
     simulate: async (mount, name, agent, ask) => {
-      const decided = await decideFor(mount, name, agent, ask)
+      const decided = await decideFor(mount, name, agent, ask, '')
       if (!decided.ok) return decided
       const plan = await ports.exchange.plan(decided.value.prepared, grantOf(decided.value, agent, {}, '', ports.world))
       return accept({ ...decided.value, plan })
@@ -68,8 +83,8 @@ export function openCreds(ports: CredsPorts): Creds {
     issue: async (mount, { facts, permitted }, request, txn) => {
       // a quote uses up its challenge and moves the clock of its key: not for who may not ask
       if (request.evidence) await permitted
-      const agent = await identify(ports, mount, facts, request)
-      const decision = agent.ok ? await decideFor(mount, request.role, agent.value, request) : agent
+      const agent = await forTask(ports, mount, await identify(ports, mount, facts, request), request)
+      const decision = agent.ok ? await decideFor(mount, request.role, agent.value, request, txn) : agent
       // who may not ask does not learn what would have been decided
       if (!agent.ok || !decision.ok) await permitted
       if (!agent.ok) return agent
@@ -88,11 +103,11 @@ async function prepare(
   mount: Mount,
   record: RoleRecord,
   agent: Agent,
-  action: string,
+  asked: Asked,
 ): Promise<Verdict<Prepared>> {
-  if (record.integration === '') return exchange.prepare(mount, record, action, undefined)
-  const source = await sources(mount, record.integration, agent)
-  return source.ok ? exchange.prepare(mount, record, action, source.value) : source
+  if (record.integration === '') return exchange.prepare(mount, record, asked.action, undefined)
+  const source = await sources(mount, record.integration, agent, asked)
+  return source.ok ? exchange.prepare(mount, record, asked.action, source.value) : source
 }
 
 /** The intent is durable and Vault has said that this token may, both, before anything secret is made; the two do not wait for each other. */
@@ -128,6 +143,13 @@ async function identify(ports: CredsPorts, mount: Mount, facts: TokenFacts, requ
   return request.evidence ? quoted(ports, mount, login, agent, meta, request, request.evidence) : accept(agent)
 }
 
+/** What the agent does this for: signed by an orchestrator for this very agent, or what an operator bound its entity to. */
+async function forTask(ports: CredsPorts, mount: Mount, agent: Verdict<Agent>, request: CredsRequest): Promise<Verdict<Agent>> {
+  if (!agent.ok) return agent
+  const task = await ports.tasks.contextOf(mount, agent.value, request.taskToken)
+  return task.ok ? accept({ ...agent.value, task: task.value }) : task
+}
+
 function agentOf(login: Mount, facts: TokenFacts, meta: Metadata, labels: readonly string[], world: World): Agent {
   return {
     tpmId: meta.tpm_id,
@@ -137,6 +159,7 @@ function agentOf(login: Mount, facts: TokenFacts, meta: Metadata, labels: readon
     maker: meta.maker,
     firmwareVersion: meta.firmware_version,
     labels,
+    task: NO_CONTEXT,
     keyThumbprint: meta.key_thumbprint,
     tokenTtlSeconds: facts.ttlSeconds,
     attestationAgeSeconds: Math.max(0, Math.floor(world.now() / 1000) - Number(meta.attested_at)),
@@ -188,7 +211,7 @@ function grantOf(decision: Decided, agent: Agent, parameters: Grant['parameters'
     audience: decision.audience,
     permissions: decision.prepared.permissions,
     parameters,
-    task: undefined,
+    task: agent.task.org === '' ? undefined : agent.task,
     keyThumbprint: decision.keyThumbprint,
     ttlSeconds: decision.ttlSeconds,
     issuedAt: Math.floor(world.now() / 1000),
@@ -216,8 +239,11 @@ async function make(
       return exchanged
     }
     const { credential, reused } = exchanged.value
-    outcome('issued', { ...issuedFields(credential), ...(reused ? { reused } : {}) })
-    return accept({ credential, grant, issuer: prepared.record.issuer })
+    const { stale = false, warning } = prepared.source?.notes ?? {}
+    outcome('issued', { ...issuedFields(credential), ...(reused ? { reused } : {}), ...(stale ? { stale } : {}) })
+    if (stale) ports.onStale()
+    const warnings = warning === undefined ? [] : [warning]
+    return accept({ credential, grant, issuer: prepared.record.issuer, warnings })
   } catch (error) {
     outcome('failed', {})
     throw error
@@ -252,5 +278,18 @@ function grantFields(grant: Grant, facts: TokenFacts, { reasons, prepared }: Dec
     issuer: plain(prepared.record.issuer),
     ...(prepared.record.integration ? { integration: plain(prepared.record.integration) } : {}),
     ...(grant.permissions.length > 0 ? { permissions: plain(grant.permissions) } : {}),
+    ...taskFields(grant.task),
+  }
+}
+
+function taskFields(task: Grant['task']): AuditFields {
+  if (!task) return {}
+  const { org, task: name, session, user, actors, txn } = task
+  const said = { task: name, session, user, task_txn: txn }
+  const texts = Object.entries(said).filter(([, value]) => value !== '')
+  return {
+    org: plain(org),
+    ...Object.fromEntries(texts.map(([field, value]) => [field, plain(value)])),
+    ...(actors.length > 0 ? { actors: plain(actors) } : {}),
   }
 }

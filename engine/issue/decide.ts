@@ -1,6 +1,7 @@
 import { accept, reject } from '#attestation'
 import { type Compiled, decide as decideByPolicy, type PolicyRequest } from '../policy/index.ts'
 import type { Verdict } from '../refusals.ts'
+import type { TaskContext } from '../tasks/context.ts'
 import { CEILING_SECONDS, type RoleRecord } from './settings.ts'
 
 /** What is asked for, before anything is decided. Absent members are taken from the role where it leaves no choice. */
@@ -26,6 +27,8 @@ export type Agent = {
   /** whole seconds since the quote that counts */
   readonly attestationAgeSeconds: number
   readonly labels: readonly string[]
+  /** what it does this for; texts are empty where nobody said so */
+  readonly task: TaskContext
   /** the quote came with this very request */
   readonly fresh: boolean
 }
@@ -55,6 +58,7 @@ type Within = Omit<Decision, 'reasons'>
 function ceiling(role: RoleRecord, agent: Agent, ask: Ask): Verdict<Within> {
   if (role.login_roles.length > 0 && !role.login_roles.includes(agent.role))
     return reject('ROLE', `the role is for logins by ${role.login_roles.join(', ')}`)
+  if (role.task === 'required' && agent.task.org === '') return reject('TASK_REQUIRED', 'no organisation and no task is known')
   const plugin = ask.plugin ?? only(role.plugins)
   if (plugin === undefined || !role.plugins.includes(plugin))
     return reject('PLUGIN', `the role serves the plugins ${role.plugins.join(', ')}`)
@@ -98,6 +102,11 @@ function policyRequest(name: string, role: RoleRecord, agent: Agent, within: Wit
       issuer: role.issuer,
       scope: within.scope,
       audience: within.audience,
+      integration: role.integration,
+      org: agent.task.org,
+      task: agent.task.task,
+      session: agent.task.session,
+      user: agent.task.user,
       ttl_seconds: within.ttlSeconds,
       key_bound: within.keyThumbprint !== '',
       attestation: { fresh: agent.fresh, age_seconds: agent.attestationAgeSeconds },

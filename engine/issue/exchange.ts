@@ -21,7 +21,12 @@ import { openReuse } from './reuse.ts'
 import { CEILING_SECONDS, type RoleRecord } from './settings.ts'
 
 /** An integration and its root credential, after whoever asked was found to be allowed to use it. */
-export type Source = { readonly integration: Integration; readonly root: Root }
+export type Source = {
+  readonly integration: Integration
+  readonly root: Root
+  /** what was seen while the root credential was read */
+  readonly notes?: { readonly stale: boolean; readonly warning: string | undefined }
+}
 
 /** What a role asks for, with everything that was looked up for it. */
 export type Prepared = {

@@ -1,13 +1,16 @@
-import { reject } from '#attestation'
 import type { Appraiser } from '../attest/appraise.ts'
 import type { AttestSettings } from '../attest/settings.ts'
 import { type Audit, hashed, plain } from '../audit/index.ts'
 import { parseFields, type Values } from '../fields.ts'
 import { openUpstreams } from '../issuers/outbound.ts'
+import type { Integrations } from '../integrations/service.ts'
 import type { Metrics } from '../metrics.ts'
 import type { Mount, MountTable } from '../mount_table.ts'
 import { refusals } from '../refusals.ts'
 import type { Settle } from '../refuse.ts'
+import { NO_CONTEXT } from '../tasks/bindings.ts'
+import type { TaskContext } from '../tasks/context.ts'
+import type { Tasks } from '../tasks/service.ts'
 import type { Identified } from '../vault/authority.ts'
 import type { Cipher } from '../vault/cipher.ts'
 import type { Vault } from '../vault/client.ts'
@@ -29,6 +32,7 @@ export type DescribedAgent = {
   readonly role: string
   readonly fresh: boolean
   readonly keyBound: boolean
+  readonly task: Pick<TaskContext, 'org' | 'task' | 'session' | 'user'>
 }
 
 /** What a `broker` mount does. A refusal is thrown as BrokerError permission_denied with its code and what to do next. */
@@ -50,6 +54,8 @@ export type IssueParts = {
   readonly rsaSigner: RsaSigner
   readonly cipher: Cipher
   readonly vault: Vault
+  readonly integrations: Integrations
+  readonly tasks: Tasks
   readonly audit: Audit
   readonly mounts: MountTable
   readonly metrics: Metrics
@@ -66,8 +72,10 @@ export function openIssue(parts: IssueParts): Issue {
   const { appraiser, settings: attestSettings } = attest
   const upstreams = openUpstreams({ monotonic: world.monotonic })
   const exchange = openExchange({ world, keys, signer, rsaSigner, cipher, vault: parts.vault, upstreams })
-  const sources: Sources = async () => reject('INTEGRATION', 'no integration has this name')
-  const creds = openCreds({ world, audit, mounts, attestSettings, appraiser, settings, policies, sources, exchange })
+  const { integrations, tasks } = parts
+  const sources: Sources = (mount, name, agent, { action, role, txn }) =>
+    integrations.admit(mount, name, { entityId: agent.entityId, context: agent.task }, action, { txn, path: `creds/${role}` })
+  const creds = openCreds({ world, audit, mounts, attestSettings, appraiser, settings, policies, sources, tasks, exchange, onStale: () => metrics.staleReads.inc({}) })
   return {
     settings,
     policies,
@@ -94,6 +102,7 @@ export function openIssue(parts: IssueParts): Issue {
         world.log.warn({ error, mount: mount.path }, 'the signing key of a disabled mount could not be destroyed')
       })
       policies.changed(mount)
+      await integrations.drop(mount)
       await store.deleteAll(`${mount.id}/`)
     },
   }
@@ -112,6 +121,7 @@ async function complete(settings: AttestSettings, mounts: MountTable, described:
     maker: tpm?.maker ?? '',
     firmwareVersion: '',
     labels: tpm?.labels ?? [],
+    task: { ...NO_CONTEXT, ...described.task },
     keyThumbprint: described.keyBound ? 'the key of the agent' : '',
     tokenTtlSeconds: Number.POSITIVE_INFINITY,
     attestationAgeSeconds: 0,

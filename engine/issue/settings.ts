@@ -41,6 +41,10 @@ export const roleFields = {
     fallback: 'required',
     choices: ['required', 'optional'],
   }),
+  task: text('`required`: only for a task that an orchestrator signed or an operator bound the agent to.', {
+    fallback: 'optional',
+    choices: ['optional', 'required'],
+  }),
   login_roles: list('Roles of the auth mount that may ask. Any when empty.'),
   integration: text('Where the credential comes from, for issuers that ask a provider.', { fallback: '' }),
   permissions: map('What each action may do at the provider, in the words of the provider: a JSON object of lists by action.'),

@@ -19,6 +19,16 @@ export const jwt = issuer({
   },
 })
 
+/** For whom: the machine acts, behind those who handed the task on (RFC 8693, 4.1), within the context of its task. */
+function actedFor({ task, tpmId }: Grant): object {
+  if (!task) return {}
+  const { org, task: name, session, user, txn, actors } = task
+  const others = actors.filter(actor => actor !== tpmId)
+  const act = [tpmId, ...others].reduceRight<object | undefined>((inner, sub) => (inner ? { sub, act: inner } : { sub }), undefined)
+  const said = { org, task: name, session, user, txn }
+  return { act, tctx: Object.fromEntries(Object.entries(said).filter(([, value]) => value !== '')) }
+}
+
 function claimsOf(grant: Grant, issuerUrl: IssuerPorts['issuerUrl']): object {
   return {
     iss: issuerUrl,
@@ -31,6 +41,7 @@ function claimsOf(grant: Grant, issuerUrl: IssuerPorts['issuerUrl']): object {
     exp: grant.issuedAt + grant.ttlSeconds,
     jti: grant.jti,
     txn: grant.txn,
+    ...actedFor(grant),
     ...(grant.keyThumbprint ? { cnf: { jkt: grant.keyThumbprint } } : {}),
   }
 }

@@ -60,7 +60,8 @@ export async function warm(): Promise<void> {
   const compiled = compile([{ name: 'warm', text: 'permit (principal, action, resource) when { context.key_bound };' }], ['warm'])
   await setImmediate()
   const attestation = { fresh: true, age_seconds: 0 }
-  const context = { role: '', issuer: '', scope: [''], audience: '', ttl_seconds: 0, key_bound: true, attestation }
+  const task = { integration: '', org: '', task: '', session: '', user: '' }
+  const context = { role: '', issuer: '', scope: [''], audience: '', ...task, ttl_seconds: 0, key_bound: true, attestation }
   const principal = { tpm_id: '', mount: '', role: '', entity_id: '', manufacturer: '', firmware_version: '', labels: [] }
   decide(compiled, { principal, action: 'warm', plugin: '', context })
 }

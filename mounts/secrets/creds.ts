@@ -1,4 +1,4 @@
-import { type Broker, BrokerError, duration, type Evidence, list, map, required, Secret, text, type Values } from '#engine'
+import { type Broker, BrokerError, duration, type Evidence, list, map, required, Secret, sensitive, text, type Values } from '#engine'
 import { evidenceFields, thumbprintForm } from '../auth/login.ts'
 import { type Path, path, type Request } from '../table.ts'
 
@@ -14,6 +14,7 @@ const askFields = {
 const credsFields = {
   ...askFields,
   ...evidenceFields,
+  task_token: sensitive(text('What an orchestrator signed of the task, for this agent.', { max: 8192 })),
   parameters: map('What the provider has to know of the request, such as a public key to sign; the role says what counts.'),
   key_thumbprint: text('Key that the quote of this request binds, instead of the one bound at login.', { form: thumbprintForm }),
 }
@@ -21,7 +22,7 @@ const credsFields = {
 export const creds = (broker: Broker): Path => {
   const issue = {
     summary: 'Decide; issue a credential.',
-    run: async (request: Request<typeof credsFields>) => ({ data: await issued(broker, request) }),
+    run: (request: Request<typeof credsFields>) => issued(broker, request),
   }
   return path({
     pattern: 'creds/:role',
@@ -37,12 +38,14 @@ export const creds = (broker: Broker): Path => {
   })
 }
 
-async function issued(broker: Broker, { mount, values, identified, caller, txn }: Request<typeof credsFields>): Promise<object> {
-  const { key_thumbprint: keyThumbprint, parameters } = values
+type Answer = { readonly data: object; readonly warnings: readonly string[] }
+
+async function issued(broker: Broker, { mount, values, identified, caller, txn }: Request<typeof credsFields>): Promise<Answer> {
+  const { key_thumbprint: keyThumbprint, task_token: taskToken, parameters } = values
   const token = present(caller.token)
-  const request = { ...asked(values), evidence: evidenceOf(values), keyThumbprint, parameters, token }
-  const { credential, grant } = await broker.issue.issue(mount, present(identified), request, txn)
-  return {
+  const request = { ...asked(values), evidence: evidenceOf(values), keyThumbprint, taskToken, parameters, token }
+  const { credential, grant, warnings } = await broker.issue.issue(mount, present(identified), request, txn)
+  const data = {
     ...Object.fromEntries(Object.entries(credential.fields).map(([name, value]) => [name, shown(value)])),
     ...(credential.tokenType === undefined ? {} : { token_type: credential.tokenType }),
     expires_in: credential.expiresAt - grant.issuedAt,
@@ -55,6 +58,7 @@ async function issued(broker: Broker, { mount, values, identified, caller, txn }
     jti: grant.jti,
     txn: grant.txn,
   }
+  return { data, warnings }
 }
 
 /** The one place where a secret leaves towards the agent. */
@@ -95,6 +99,10 @@ export const simulate = (broker: Broker): Path =>
       login_role: required(text('Role that the agent logged in with.', { max: 128 })),
       fresh: text('Whether the request brings a quote of its own.', { fallback: 'false', choices: ['true', 'false'] }),
       key_bound: text('Whether a key is bound.', { fallback: 'true', choices: ['true', 'false'] }),
+      org: text('Organisation of the task.', { fallback: '', max: 256 }),
+      task: text('The task.', { fallback: '', max: 256 }),
+      session: text('Its session.', { fallback: '', max: 256 }),
+      user: text('The user for whom.', { fallback: '', max: 256 }),
     },
     operations: {
       update: {
@@ -106,6 +114,7 @@ export const simulate = (broker: Broker): Path =>
             role: values.login_role,
             fresh: values.fresh === 'true',
             keyBound: values.key_bound === 'true',
+            task: { org: values.org, task: values.task, session: values.session, user: values.user },
           }
           return { data: await broker.issue.simulate(mount, values.role, agent, asked(values)) }
         },

@@ -2,13 +2,20 @@ import type { Broker } from '#engine'
 import type { Path } from '../table.ts'
 import { config, policy, role } from './configure.ts'
 import { creds, simulate } from './creds.ts'
+import { grant, integration, store } from './integrations.ts'
 import { discovery, jwks, keys, rotate } from './keys.ts'
+import { binding, orchestrator } from './tasks.ts'
 
 /** Every path of a secrets mount of type `broker`. */
 export const brokerPaths = (broker: Broker): readonly Path[] => [
   config(broker),
   ...policy(broker),
   ...role(broker),
+  ...integration(broker),
+  ...grant(broker),
+  ...store(broker),
+  ...orchestrator(broker),
+  ...binding(broker),
   creds(broker),
   simulate(broker),
   keys(broker),

@@ -4,6 +4,7 @@ import { parseFields } from '../../engine/fields.ts'
 import { type Agent, type Ask, decide } from '../../engine/issue/decide.ts'
 import { CEILING_SECONDS, type RoleRecord, roleFields } from '../../engine/issue/settings.ts'
 import { compile } from '../../engine/policy/index.ts'
+import { NO_CONTEXT } from '../../engine/tasks/bindings.ts'
 
 const role: RoleRecord = {
   ...parseFields(roleFields, { plugins: 'kubernetes', actions: 'deploy', audiences: 'https://api.example.com' }).values,
@@ -20,6 +21,7 @@ const agent: Agent = {
   tokenTtlSeconds: 3600,
   attestationAgeSeconds: 10,
   labels: [],
+  task: NO_CONTEXT,
   fresh: false,
 }
 const ask: Ask = { plugin: undefined, action: undefined, scope: ['apps:read'], audience: undefined, ttlSeconds: undefined }

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import type { OwnRefusal } from '../../engine/refusals.ts'
 import { AUDIENCE, credsEvidence, dataOf, enrol, evidence, logIn, POLICY, type TestBroker } from '../fakes/broker.ts'
 import { fakeMachine } from '../fakes/machine.ts'
+import { fakeOrchestrator, TASK } from '../fakes/orchestrator.ts'
 
 /** The two machines of these tests; only the first is enrolled. */
 export const machine = fakeMachine({ label: 'enrolled' })
@@ -18,6 +19,13 @@ async function creds(test: TestBroker, data: object, { role = {}, policy = POLIC
   await test.ask('update', 'broker/policy/base', { policy })
   const token = await logIn(test, machine)
   return test.ask('update', 'broker/creds/deploy', { plugin: 'kubernetes', scope: 'apps:read', ...data }, { token })
+}
+
+/** What an orchestrator that the mount trusts signs for an agent; `issuer`: in whose name it does. */
+async function taskToken(test: TestBroker, issuer: string, agent = machine.tpmId, trust = {}): Promise<string> {
+  const { record, sign } = await fakeOrchestrator({ now: test.world.now })
+  await test.ask('update', 'broker/orchestrator/planner', { ...record, ...trust })
+  return sign(agent, { iss: issuer })
 }
 
 /** Refusals that want a provider to be provoked: `exchange.test.ts` does. */
@@ -89,6 +97,14 @@ export const provocations: Readonly<Record<Exclude<OwnRefusal, (typeof exchangeR
   SCOPE: test => creds(test, { scope: 'apps:admin' }),
   AUDIENCE_CEILING: test => creds(test, { audience: `${AUDIENCE}/more` }),
   TTL: test => creds(test, { ttl: '900ms' }),
+  TASK_TOKEN: async test => creds(test, { task_token: await taskToken(test, 'evil.example') }),
+  TASK_TOKEN_AGENT: async test => creds(test, { task_token: await taskToken(test, TASK.issuer, stranger.tpmId) }),
+  TASK_TOKEN_USED: async test => {
+    const task_token = await taskToken(test, TASK.issuer, machine.tpmId, { single_use: true })
+    await creds(test, { task_token })
+    return creds(test, { task_token })
+  },
+  TASK_REQUIRED: test => creds(test, {}, { role: { task: 'required' } }),
   NO_POLICY: async test => {
     const token = await logIn(test, machine)
     await test.ask('delete', 'broker/policy/base')

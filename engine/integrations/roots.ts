@@ -1,0 +1,181 @@
+import { LRUCache } from 'lru-cache'
+import { BrokerError } from '../errors.ts'
+import { issuers } from '../issuers/index.ts'
+import type { Metrics } from '../metrics.ts'
+import type { Mount } from '../mount_table.ts'
+import type { Secret } from '../secret.ts'
+import { stores } from '../stores/index.ts'
+import { openReader, type Reader } from '../stores/reader.ts'
+import { type Next, StoreFault } from '../stores/store.ts'
+import { vaultKv } from '../stores/vault_kv.ts'
+import type { Cipher } from '../vault/cipher.ts'
+import type { Store } from '../vault/store.ts'
+import type { World } from '../world.ts'
+import { openLocks } from './locks.ts'
+import type { Root, RootCredential } from './port.ts'
+import { type IntegrationRecord, type IntegrationSettings, storeSettingsOf } from './settings.ts'
+
+/** Root credentials, wherever they are kept. */
+export type Roots = {
+  /** @param maxStaleSeconds how old an answer may be while the store is down; 0 for never */
+  readonly of: (
+    mount: Mount,
+    name: string,
+    record: IntegrationRecord,
+    maxStaleSeconds: number,
+    noted?: (read: RootCredential) => void,
+  ) => Root
+  /** Adds these fields to what is there, or makes it. @throws BrokerError */
+  readonly write: (mount: Mount, name: string, record: IntegrationRecord, fields: Next['fields']) => Promise<void>
+  /** Takes away what the broker itself keeps. */
+  readonly remove: (mount: Mount, name: string) => Promise<void>
+  /** What lets the broker into a configured store. */
+  readonly writeStore: (mount: Mount, name: string, fields: Next['fields']) => Promise<void>
+  readonly removeStore: (mount: Mount, name: string) => Promise<void>
+  readonly close: () => Promise<void>
+}
+
+export type RootsParts = {
+  readonly world: World
+  readonly state: Store
+  readonly cipher: Cipher
+  readonly settings: IntegrationSettings
+  readonly metrics: Metrics
+  /** milliseconds that one call to a store may take */
+  readonly deadlineMs?: number
+}
+
+type Place = { readonly reader: Reader; readonly ref: string; readonly kind: string }
+type Opened = { readonly made: string; readonly reader: Reader }
+
+const DEADLINE_MS = 5_000
+const OPEN_STORES = 256
+
+export function openRoots({ world, state, cipher, settings, metrics, deadlineMs = DEADLINE_MS }: RootsParts): Roots {
+  const storeWorld = { state, cipher, now: world.now, deadlineMs }
+  const guard = (kind: string) => ({
+    monotonic: world.monotonic,
+    deadlineMs,
+    observe: (outcome: string) => metrics.storeCalls.inc({ store: kind, outcome }),
+  })
+  const vault = openReader(vaultKv.open({}, {}, storeWorld), guard('vault'))
+  const locks = openLocks(state, world)
+  const opened = new LRUCache<string, Opened>({
+    max: OPEN_STORES,
+    dispose: ({ reader }) => void reader.close().catch(() => undefined),
+  })
+
+  const storeOf = async (mount: Mount, name: string): Promise<{ reader: Reader; kind: string }> => {
+    const record = await settings.store.get(mount.id, name)
+    const kind = record && stores[record.type]
+    if (!record || !kind) throw new BrokerError('unavailable', `there is no store ${name}`)
+    const credentials = await vault
+      .read(storeRef(mount, name), 0)
+      .catch(faulty(`what lets the broker into the store ${name}`, 'vault'))
+    const made = `${JSON.stringify(record)} ${credentials.version}`
+    const key = `${mount.id}/${name}`
+    const there = opened.get(key)
+    if (there?.made === made) return { reader: there.reader, kind: record.type }
+    const reader = openReader(kind.open(storeSettingsOf(record), credentials.fields, storeWorld), guard(record.type))
+    opened.set(key, { made, reader })
+    return { reader, kind: record.type }
+  }
+  const placeOf = async (mount: Mount, name: string, record: IntegrationRecord): Promise<Place> =>
+    record.store === 'vault'
+      ? { reader: vault, ref: rootRef(mount, name), kind: 'vault' }
+      : { ...(await storeOf(mount, record.store)), ref: record.ref }
+
+  return {
+    of: (mount, name, record, maxStaleSeconds, noted) => {
+      const what = `the root credential of the integration ${name}`
+      const reading = async (how: 'read' | 'fresh'): Promise<RootCredential> => {
+        const { reader, ref, kind } = await placeOf(mount, name, record)
+        const held = await (how === 'read' ? reader.read(ref, maxStaleSeconds) : reader.fresh(ref)).catch(faulty(what, kind))
+        const read = checked(what, record, held, world.now())
+        noted?.(read)
+        return read
+      }
+      const replace: Root['replace'] = async (next, version) => {
+        const { reader, ref, kind } = await placeOf(mount, name, record)
+        await reader.replace(ref, next, version).catch(faulty(what, kind))
+      }
+      return {
+        read: () => reading('read'),
+        fresh: () => reading('fresh'),
+        replace,
+        alone: work => locks.alone(`${mount.id}/lock/${name}`, async () => work(await reading('fresh'))),
+      }
+    },
+    write: async (mount, name, record, fields) => {
+      const { reader, ref, kind } = await placeOf(mount, name, record)
+      await merged(reader, ref, fields, wantedOf(record.type)).catch(
+        faulty(`the root credential of the integration ${name}`, kind),
+      )
+    },
+    remove: (mount, name) => vault.remove(rootRef(mount, name)),
+    writeStore: async (mount, name, fields) => {
+      const record = await settings.store.fresh(mount.id, name)
+      const wanted = (record && stores[record.type]?.secrets) ?? {}
+      await merged(vault, storeRef(mount, name), fields, wanted).catch(
+        faulty(`what lets the broker into the store ${name}`, 'vault'),
+      )
+    },
+    removeStore: (mount, name) => vault.remove(storeRef(mount, name)),
+    close: async () => {
+      opened.clear()
+      await vault.close()
+    },
+  }
+}
+
+const rootRef = (mount: Mount, name: string) => `${mount.id}/root/${name}`
+const storeRef = (mount: Mount, name: string) => `${mount.id}/store-root/${name}`
+
+type Wanted = Readonly<Record<string, { readonly required: boolean }>>
+const wantedOf = (type: string): Wanted => issuers[type]?.integration?.secrets ?? {}
+
+/** What is given replaces what is there, name by name; the whole has to make sense. */
+async function merged(reader: Reader, ref: string, fields: Next['fields'], wanted: Wanted): Promise<void> {
+  const there = await reader.fresh(ref).catch((error: unknown) => {
+    if (error instanceof StoreFault && error.kind === 'absent') return undefined
+    throw error
+  })
+  const known = Object.entries(there?.fields ?? {}).filter(([name]) => Object.hasOwn(wanted, name))
+  const next = { ...Object.fromEntries(known), ...fields }
+  const stray = Object.keys(fields).find(name => !Object.hasOwn(wanted, name))
+  if (stray !== undefined)
+    throw new BrokerError('bad_request', `secrets: wanted ${Object.keys(wanted).join(', ') || 'none'}, and nothing else`)
+  const gone = Object.keys(wanted).find(name => wanted[name]?.required && isEmpty(next[name]))
+  if (gone !== undefined) throw new BrokerError('bad_request', `secrets: missing ${gone}`)
+  await reader.replace(ref, { fields: next }, there?.version ?? '')
+}
+
+const isEmpty = (secret: Secret | undefined) => secret === undefined || secret.reveal() === ''
+
+/** A store may hold anything: what lacks a field or has ended is no root credential. */
+function checked(
+  what: string,
+  record: IntegrationRecord,
+  { fields, version, expiresAt, stale }: { fields: Next['fields']; version: string; expiresAt?: number; stale: boolean },
+  now: number,
+): RootCredential {
+  const wanted = wantedOf(record.type)
+  const gone = Object.keys(wanted).find(name => wanted[name]?.required && isEmpty(fields[name]))
+  if (gone !== undefined) throw new BrokerError('unavailable', `${what} lacks ${gone}`)
+  const end = expiresAt ?? endOf(record)
+  if (end !== undefined && end * 1000 <= now) throw new BrokerError('unavailable', `${what} has expired: replace it`)
+  const known = Object.fromEntries(Object.entries(fields).filter(([name]) => Object.hasOwn(wanted, name)))
+  return { fields: known, version, stale, ...(end === undefined ? {} : { expiresAt: end }) }
+}
+
+function endOf({ expires_at }: IntegrationRecord): number | undefined {
+  return expires_at === '' ? undefined : Math.floor(Date.parse(expires_at) / 1000)
+}
+
+function faulty(what: string, kind: string): (error: unknown) => never {
+  return error => {
+    if (!(error instanceof StoreFault)) throw error
+    const sentence = `${what} cannot be had from ${kind}: ${error.reason}`
+    throw new BrokerError(error.kind === 'conflict' ? 'conflict' : 'unavailable', sentence, { cause: error })
+  }
+}

@@ -1,0 +1,156 @@
+import { type Broker, grantFields, type Identified, integrationFields, required, secretsField, storeFields, text } from '#engine'
+import { type Path, path, type Request } from '../table.ts'
+
+const named = { name: required(text('Name of the integration.', { max: 128 })) }
+const entity = { entity: required(text('Id of the identity entity in Vault that it is for.', { max: 128 })) }
+const DESCRIPTION =
+  'Where credentials come from: what an issuer needs to know, where its root credential is kept, who owns it and which tasks may use it. Secrets are write-only. Only who made it may change it, and let others use it.'
+
+/** What is awaited before anything is looked up or changed: who asks, after Vault has said that they may. */
+async function asker({ identified }: Request<never>): Promise<Identified['facts']> {
+  if (!identified) throw new Error('the row asks who the token belongs to')
+  await identified.permitted
+  return identified.facts
+}
+
+export const integration = ({ integrations }: Broker): readonly Path[] => [
+  path({
+    pattern: 'integration',
+    help: { synopsis: 'List the integrations.', description: DESCRIPTION },
+    identify: true,
+    fields: {},
+    operations: {
+      list: {
+        summary: 'List the names of the integrations; an agent sees those that concern it.',
+        run: async request => ({ data: { keys: await integrations.list(request.mount, await asker(request as never)) } }),
+      },
+    },
+  }),
+  path({
+    pattern: 'integration/:name',
+    help: { synopsis: 'Manage one integration.', description: DESCRIPTION },
+    identify: true,
+    fields: { ...optional(integrationFields), secrets: secretsField, ...named },
+    operations: {
+      read: {
+        summary: 'Read the integration; of its secrets the names.',
+        run: async request => integrations.read(request.mount, request.values.name, await asker(request as never)),
+      },
+      update: {
+        summary: 'Write the integration: what is given replaces what is there.',
+        run: async request => {
+          const who = await asker(request as never)
+          const { name: _, secrets, ...given } = request.given
+          const warnings = await integrations.write(request.mount, request.values.name, given, secrets, who)
+          return warnings.length > 0 ? { data: {}, warnings } : undefined
+        },
+      },
+      delete: {
+        summary: 'Delete the integration, its root credential in Vault and its grants.',
+        run: async request => {
+          await integrations.delete(request.mount, request.values.name, await asker(request as never))
+          return undefined
+        },
+      },
+    },
+  }),
+]
+
+export const grant = ({ integrations }: Broker): readonly Path[] => [
+  path({
+    pattern: 'integration/:name/grant',
+    help: { synopsis: 'List the grants of an integration.', description: DESCRIPTION },
+    identify: true,
+    fields: named,
+    operations: {
+      list: {
+        summary: 'List the entities that may use it.',
+        run: async request => ({
+          data: { keys: await integrations.grants(request.mount, request.values.name, await asker(request as never)) },
+        }),
+      },
+    },
+  }),
+  path({
+    pattern: 'integration/:name/grant/:entity',
+    help: { synopsis: 'Let another agent use an integration.', description: DESCRIPTION },
+    identify: true,
+    fields: { expires_at: grantFields.expires_at, ...named, ...entity },
+    operations: {
+      read: {
+        summary: 'Read the grant.',
+        run: async request => {
+          const { name, entity: id } = request.values
+          return { data: await integrations.readGrant(request.mount, name, id, await asker(request as never)) }
+        },
+      },
+      update: {
+        summary: 'Grant it.',
+        run: async request => {
+          const who = await asker(request as never)
+          const { name, entity: id, expires_at } = request.values
+          await integrations.grant(request.mount, name, id, { expires_at }, who)
+          return undefined
+        },
+      },
+      delete: {
+        summary: 'Take it back.',
+        run: async request => {
+          const { name, entity: id } = request.values
+          await integrations.revokeGrant(request.mount, name, id, await asker(request as never))
+          return undefined
+        },
+      },
+    },
+  }),
+]
+
+export const store = ({ integrations }: Broker): readonly Path[] => {
+  const description =
+    'Stores of root credentials beside the own path in Vault. What lets the broker in there is write-only, and kept encrypted in Vault.'
+  const name = { name: required(text('Name of the store.', { max: 128 })) }
+  return [
+    path({
+      pattern: 'store',
+      help: { synopsis: 'List the stores.', description },
+      fields: {},
+      operations: {
+        list: {
+          summary: 'List the names of the stores; `vault` is always there.',
+          run: async ({ mount }) => ({ data: { keys: ['vault', ...(await integrations.settings.store.list(mount.id))] } }),
+        },
+      },
+    }),
+    path({
+      pattern: 'store/:name',
+      help: { synopsis: 'Manage one store.', description },
+      fields: { ...optional(storeFields), secrets: secretsField, ...name },
+      exists: async ({ mount, values }) => (await integrations.settings.store.get(mount.id, values.name)) !== undefined,
+      operations: {
+        read: {
+          summary: 'Read the store; of what lets the broker in the names.',
+          run: async ({ mount, values }) => ({ data: await integrations.readStore(mount, values.name) }),
+        },
+        update: {
+          summary: 'Write the store: what is given replaces what is there.',
+          run: async ({ mount, values, given: { name: _, secrets, ...given } }) => {
+            await integrations.writeStore(mount, values.name, given, secrets)
+            return undefined
+          },
+        },
+        delete: {
+          summary: 'Delete the store; not while an integration uses it.',
+          run: async ({ mount, values }) => {
+            await integrations.deleteStore(mount, values.name)
+            return undefined
+          },
+        },
+      },
+    }),
+  ]
+}
+
+/** A write may give some fields only: what has to be there is checked on the whole record. */
+function optional<F extends object>(fields: F): F {
+  return Object.fromEntries(Object.entries(fields).map(([field, one]) => [field, { ...one, required: false }])) as F
+}
