@@ -13,14 +13,15 @@ export type Hierarchy = (typeof hierarchies)[number]
  * @param ekPublic TPMT_PUBLIC of the parent, for `ek` alone
  */
 export function qualifiedNameOf(hierarchy: Hierarchy, akName: Uint8Array, ekPublic?: Uint8Array): Buffer {
-  if (hierarchy === 'owner') return qualified(handleBytes(handle.OWNER), akName)
+  if (hierarchy === 'owner') return qualifiedUnder(handleBytes(handle.OWNER), akName)
   const endorsement = handleBytes(handle.ENDORSEMENT)
-  if (hierarchy === 'endorsement') return qualified(endorsement, akName)
+  if (hierarchy === 'endorsement') return qualifiedUnder(endorsement, akName)
   if (!ekPublic) throw new TypeError('the qualified name of a child of the EK needs the public area of the EK')
-  return qualified(qualified(endorsement, nameOf(ekPublic)), akName)
+  return qualifiedUnder(qualifiedUnder(endorsement, nameOf(ekPublic)), akName)
 }
 
-function qualified(parent: Uint8Array, name: Uint8Array): Buffer {
+/** The qualified name of a key under a parent with this one. */
+export function qualifiedUnder(parent: Uint8Array, name: Uint8Array): Buffer {
   const nameAlg = name.subarray(0, 2)
   const hash = hashOf(Buffer.from(nameAlg).readUInt16BE())
   if (hash === undefined || name.length !== 2 + hashes[hash].size) throw new TypeError('not a Name of a known hash')

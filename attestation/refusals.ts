@@ -16,6 +16,11 @@ export const refusals = {
     'send the bytes of TPMS_ATTEST as the TPM returned them',
   ),
   NOT_A_QUOTE: row('structure', 'the attested structure is not a quote', 'answer the challenge with TPM2_Quote'),
+  NOT_A_CERTIFICATION: row(
+    'structure',
+    'the attested structure does not certify a key',
+    'certify the key to bind with TPM2_Certify, by the attestation key',
+  ),
   TRUNCATED: row('structure', 'a structure ends before its declared size', 'send the structure whole'),
   TRAILING_DATA: row('structure', 'bytes follow the end of a structure', 'send the structure without anything after it'),
   BAD_ENCODING: row('structure', 'a field holds a value that its type does not allow', 'send the bytes as the TPM returned them'),
@@ -65,6 +70,18 @@ export const refusals = {
     'key',
     'the key lives elsewhere than it was enrolled for',
     'enrol the key under the hierarchy in which it is',
+  ),
+  // keys to bind
+  KEY_ATTRIBUTES: row(
+    'key',
+    'the key to bind could leave the TPM, came from outside of it, or attests',
+    'make a signing key in the TPM that is fixed there and not restricted',
+  ),
+  KEY_NAME: row('key', 'the TPM certified another key than the one that was sent', 'send the public area of the certified key'),
+  KEY_PARENT: row(
+    'key',
+    'the key to bind lives under a parent that was not sent or is no storage key of the TPM',
+    'send the public area of the primary key that it was made under',
   ),
   // endorsement
   EK_TEMPLATE: row(

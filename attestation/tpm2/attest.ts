@@ -42,19 +42,45 @@ export function parseQuote(bytes: Uint8Array): Verdict<Quote> {
 }
 
 function readQuote(reader: Reader): Quote {
+  const head = readHead(reader, attestType.QUOTE, 'NOT_A_QUOTE')
+  const selection = readSelection(reader)
+  const pcrDigest = reader.sized()
+  reader.end()
+  if (selection.every(({ mask }) => mask === 0)) reader.fail('EMPTY_SELECTION', 'no bank has a PCR selected')
+  return { ...head, selection, pcrDigest }
+}
+
+/** What TPM2_Certify attests (TPM 2.0 Library Part 2, TPMS_ATTEST with TPMS_CERTIFY_INFO): which key is in the same TPM. Buffers are views of the bytes given. */
+export type Certification = Head & {
+  /** TPM2B_NAME.name of the key */
+  readonly name: Buffer
+  readonly qualifiedName: Buffer
+}
+
+/**
+ * Reads a TPMS_ATTEST to its last byte, which must certify a key.
+ * @returns LIMIT, BAD_MAGIC, NOT_A_CERTIFICATION, TRUNCATED, BAD_ENCODING or TRAILING_DATA when refused
+ */
+export function parseCertification(bytes: Uint8Array): Verdict<Certification> {
+  return parse(bytes, ATTEST_LIMIT, reader => {
+    const head = readHead(reader, attestType.CERTIFY, 'NOT_A_CERTIFICATION')
+    return { ...head, name: reader.sized(), qualifiedName: reader.sized() }
+  })
+}
+
+type Head = Pick<Quote, 'qualifiedSigner' | 'extraData' | 'clock' | 'safe'>
+
+/** What every TPMS_ATTEST begins with. */
+function readHead(reader: Reader, wanted: number, otherwise: 'NOT_A_QUOTE' | 'NOT_A_CERTIFICATION'): Head {
   if (reader.u32() !== GENERATED) reader.fail('BAD_MAGIC', 'TPM_GENERATED_VALUE is not first')
   const type = reader.u16()
-  if (type !== attestType.QUOTE) reader.fail('NOT_A_QUOTE', `TPMI_ST_ATTEST is 0x${type.toString(16)}`)
+  if (type !== wanted) reader.fail(otherwise, `TPMI_ST_ATTEST is 0x${type.toString(16)}`)
   const qualifiedSigner = reader.sized()
   const extraData = reader.sized()
   const [clock, resetCount, restartCount] = [reader.u64(), reader.u32(), reader.u32()]
   const safe = yesOrNo(reader)
   const firmwareVersion = reader.take(8).toString('hex')
-  const selection = readSelection(reader)
-  const pcrDigest = reader.sized()
-  reader.end()
-  if (selection.every(({ mask }) => mask === 0)) reader.fail('EMPTY_SELECTION', 'no bank has a PCR selected')
-  return { qualifiedSigner, extraData, clock: { clock, resetCount, restartCount, firmwareVersion }, safe, selection, pcrDigest }
+  return { qualifiedSigner, extraData, clock: { clock, resetCount, restartCount, firmwareVersion }, safe }
 }
 
 /** TPMI_YES_NO: one byte, 0 or 1. */

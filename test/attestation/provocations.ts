@@ -3,11 +3,14 @@ import {
   admitEk,
   alg,
   type EkRules,
+  nameOf,
   parsePcrTable,
   parsePublic,
   parseQuote,
+  qualifiedNameOf,
   type Refusal,
   type Verdict,
+  verifyCertifiedKey,
   verifyEk,
   verifyQuote,
 } from '#attestation'
@@ -17,8 +20,22 @@ import { readEkCertificate } from '../../attestation/certs/ek_certificate.ts'
 import { validatePath } from '../../attestation/certs/path.ts'
 import { appraiseClock } from '../../attestation/clock.ts'
 import { appraisePcrs } from '../../attestation/pcrs.ts'
+import { parseCertification } from '../../attestation/tpm2/attest.ts'
 import { verifySignature } from '../../attestation/tpm2/signature.ts'
-import { type Attest, answer, areaOf, encodeArea, type Kind, makeAk, PCRS, pairOf, pcrValue, signAs, unwrap } from './attester.ts'
+import {
+  type Attest,
+  answer,
+  areaOf,
+  encodeArea,
+  type Kind,
+  makeAk,
+  NONCE,
+  PCRS,
+  pairOf,
+  pcrValue,
+  signAs,
+  unwrap,
+} from './attester.ts'
 import {
   basicConstraints,
   brainpool,
@@ -36,6 +53,7 @@ import {
   named,
   tpmName,
 } from './certificates.ts'
+import { type Certified, certification, certifier, ekPublic, keyArea } from './certified.ts'
 import { ekAreaOf } from './endorsed.ts'
 import { ofLogs } from './eventlog_provocations.ts'
 
@@ -246,16 +264,46 @@ const tables: Provocations['refusals'] = {
   BAD_PCR_TABLE: () => parsePcrTable('{'),
 }
 
+const keyToBind = certification(keyArea())
+const certified = (changes: Partial<Certified>, area = keyArea()) =>
+  verifyCertifiedKey(certification(area, changes), {
+    ak: unwrap(admitAk(certifier.area)),
+    qualifyingData: NONCE,
+    qualifiedSigner: qualifiedNameOf('endorsement', nameOf(certifier.area)),
+    ekPublic,
+  })
+
+const certifications: Provocations['refusals'] = {
+  LIMIT: () => parseCertification(Buffer.alloc(4097)),
+  BAD_MAGIC: () => certified({ magic: 0 }),
+  NOT_A_CERTIFICATION: () => certified({ type: 0x8018 }),
+  TRUNCATED: () => parseCertification(keyToBind.attest.subarray(0, -1)),
+  BAD_ENCODING: () => certified({ safe: 2 }),
+  TRAILING_DATA: () => certified({ tail: zero }),
+}
+
+const keysToBind: Provocations['refusals'] = {
+  LIMIT: () => certified({ extraData: Buffer.alloc(4096) }),
+  NONCE_MISMATCH: () => certified({ extraData: zero }),
+  QUALIFIED_SIGNER: () => certified({ qualifiedSigner: zero }),
+  KEY_ATTRIBUTES: () => certified({}, keyArea({ attributes: 0 })),
+  WEAK_KEY: () => certified({}, keyArea({ nameAlg: alg.SHA1 })),
+  KEY_NAME: () => certified({ name: zero }),
+  KEY_PARENT: () => certified({ qualifiedName: zero }),
+}
+
 /** By the name of the verifier. */
 export const provocations: Readonly<Record<string, Provocations>> = {
   parsePublic: { file: 'tpm2/public.ts', refusals: publicAreas },
   admitAk: { file: 'attestation_key.ts', refusals: attestationKeys },
   parseQuote: { file: 'tpm2/attest.ts', refusals: quotes },
+  parseCertification: { file: 'tpm2/attest.ts', refusals: certifications },
   verifySignature: { file: 'tpm2/signature.ts', refusals: signatures },
   parsePcrTable: { file: 'pcr_table.ts', refusals: tables },
   appraisePcrs: { file: 'pcrs.ts', refusals: pcrs },
   appraiseClock: { file: 'clock.ts', refusals: clocks },
   verifyQuote: { file: 'quote.ts', refusals: answers },
+  verifyCertifiedKey: { file: 'certified_key.ts', refusals: keysToBind },
   admitEk: { file: 'endorsement.ts', refusals: endorsementKeys },
   readCertificate: { file: 'certs/certificate.ts', refusals: certificates },
   publicKeyOf: { file: 'certs/certificate.ts', refusals: publicKeys },

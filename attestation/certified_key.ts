@@ -1,0 +1,116 @@
+import { createHash, timingSafeEqual } from 'node:crypto'
+import type { AttestationKey } from './attestation_key.ts'
+import { weaknessOf } from './certs/weak_keys.ts'
+import { type Hierarchy, qualifiedNameOf, qualifiedUnder } from './qualified_name.ts'
+import type { Refusal } from './refusals.ts'
+import { ATTEST_LIMIT, parseCertification } from './tpm2/attest.ts'
+import { attribute } from './tpm2/constants.ts'
+import { jwkOf, nameOf, type Public, parsePublic } from './tpm2/public.ts'
+import { SIGNATURE_LIMIT, verifySignature } from './tpm2/signature.ts'
+import { accept, reject, type Verdict } from './verdict.ts'
+
+/** A key that the attester wants bound to what it is given, and the TPM's word on it. */
+export type KeyEvidence = {
+  /** TPMT_PUBLIC of the key */
+  readonly public: Uint8Array
+  /** TPMS_ATTEST of TPM2_Certify */
+  readonly attest: Uint8Array
+  /** TPMT_SIGNATURE over it, by the attestation key */
+  readonly signature: Uint8Array
+  /** TPMT_PUBLIC of the storage key that it was made under; left out for a primary key, and for a child of the EK */
+  readonly parent?: Uint8Array
+}
+
+export type KeyRules = {
+  /** the enrolled attestation key */
+  readonly ak: AttestationKey
+  /** the same as of the quote: `qualifyingData(nonce, request)` */
+  readonly qualifyingData: Uint8Array
+  /** of the attestation key */
+  readonly qualifiedSigner: Uint8Array
+  /** TPMT_PUBLIC of the endorsement key */
+  readonly ekPublic: Uint8Array
+}
+
+/** A key that is in the TPM and never was anywhere else. */
+export type CertifiedKey = {
+  readonly public: Public
+  readonly name: Buffer
+  /** RFC 7638 SHA-256 thumbprint, base64url */
+  readonly thumbprint: string
+}
+
+/**
+ * Judges a key to bind: made in the TPM of the attestation key, fixed there, and for signing what it is given (TPM 2.0 Library
+ * Part 3, TPM2_Certify; Part 2, TPMS_CERTIFY_INFO). The checks, in order: sizes; the structure; the signature; whether it answers
+ * this challenge; where the attestation key lives; the public area, its attributes and strength; its Name; its parents.
+ * @returns what `parseCertification`, `verifySignature` and `parsePublic` return when refused, LIMIT, NONCE_MISMATCH,
+ *   QUALIFIED_SIGNER, KEY_ATTRIBUTES, WEAK_KEY, KEY_NAME or KEY_PARENT
+ */
+export function verifyCertifiedKey(evidence: KeyEvidence, rules: KeyRules): Verdict<CertifiedKey> {
+  const { attest, signature } = evidence
+  if (attest.length > ATTEST_LIMIT) return reject('LIMIT', `TPMS_ATTEST of ${attest.length} bytes`)
+  if (signature.length > SIGNATURE_LIMIT) return reject('LIMIT', `TPMT_SIGNATURE of ${signature.length} bytes`)
+  const said = parseCertification(attest)
+  if (!said.ok) return said
+  const signed = verifySignature(signature, attest, rules.ak)
+  if (!signed.ok) return signed
+  if (!same(said.value.extraData, rules.qualifyingData)) return reject('NONCE_MISMATCH', 'extraData is not the expected digest')
+  if (!same(said.value.qualifiedSigner, rules.qualifiedSigner))
+    return reject('QUALIFIED_SIGNER', `qualifiedSigner is ${said.value.qualifiedSigner.toString('hex')}`)
+  const area = parsePublic(evidence.public)
+  if (!area.ok) return area
+  const name = nameOf(area.value.bytes, area.value.nameAlg)
+  for (const [code, fault] of checks) {
+    const detail = fault(area.value)
+    if (detail !== undefined) return reject(code, detail)
+  }
+  if (!same(said.value.name, name))
+    return reject('KEY_NAME', `the Name of the certified key is ${said.value.name.toString('hex')}`)
+  const places = placesOf(name, rules.ekPublic, evidence.parent)
+  if (!places.some(place => same(said.value.qualifiedName, place)))
+    return reject('KEY_PARENT', `the qualified name of the key is ${said.value.qualifiedName.toString('hex')}`)
+  return accept({ public: area.value, name: Buffer.from(name), thumbprint: thumbprintOf(area.value) })
+}
+
+type Check = readonly [Refusal, (area: Public) => string | undefined]
+const checks: readonly Check[] = [
+  ['KEY_ATTRIBUTES', wrongAttributes],
+  ['WEAK_KEY', area => (area.nameAlg === 'sha1' ? 'the Name of the key is a SHA-1 digest' : undefined)],
+  ['WEAK_KEY', area => (area.kind === 'rsa' ? weaknessOf(area) : undefined)],
+]
+
+const { fixedTPM, fixedParent, sensitiveDataOrigin, restricted, sign, decrypt } = attribute
+const { userWithAuth, adminWithPolicy, noDA } = attribute
+const wanted = fixedTPM | fixedParent | sensitiveDataOrigin | sign
+const free = userWithAuth | adminWithPolicy | noDA | decrypt
+
+/** So restricted, stClear, encryptedDuplication and reserved bits are clear: a restricted key would sign what attests. */
+function wrongAttributes({ attributes }: Public): string | undefined {
+  if ((attributes & ~free) === wanted) return undefined
+  return `TPMA_OBJECT is 0x${attributes.toString(16).padStart(8, '0')}, wanted 0x${wanted.toString(16)}`
+}
+
+const primaries: readonly Hierarchy[] = ['endorsement', 'owner']
+const storage = fixedTPM | fixedParent | sensitiveDataOrigin | restricted | decrypt
+
+/** The qualified names that the key may have: as a primary key, or under the parent that was sent, or under the EK. */
+function placesOf(name: Buffer, ekPublic: Uint8Array, parent: Uint8Array | undefined): Buffer[] {
+  if (parent === undefined)
+    return [...primaries.map(hierarchy => qualifiedNameOf(hierarchy, name)), qualifiedNameOf('ek', name, ekPublic)]
+  const area = parsePublic(parent)
+  if (!area.ok || (area.value.attributes & ~(userWithAuth | adminWithPolicy | noDA)) !== storage) return []
+  return primaries.map(hierarchy => qualifiedUnder(qualifiedNameOf(hierarchy, nameOf(parent)), name))
+}
+
+/** RFC 7638 3: SHA-256 over the required members in lexical order. */
+function thumbprintOf(area: Public): string {
+  const members = Object.entries(jwkOf(area)).toSorted(([one], [other]) => (one < other ? -1 : 1))
+  return createHash('sha256')
+    .update(JSON.stringify(Object.fromEntries(members)))
+    .digest('base64url')
+}
+
+function same(given: Uint8Array, expected: Uint8Array): boolean {
+  return given.length === expected.length && timingSafeEqual(given, expected)
+}
