@@ -2,8 +2,8 @@ import type { Appraiser } from '../attest/appraise.ts'
 import type { AttestSettings } from '../attest/settings.ts'
 import { type Audit, hashed, plain } from '../audit/index.ts'
 import { parseFields, type Values } from '../fields.ts'
-import { openUpstreams } from '../issuers/outbound.ts'
 import type { Integrations } from '../integrations/service.ts'
+import { openUpstreams } from '../issuers/outbound.ts'
 import type { Metrics } from '../metrics.ts'
 import type { Mount, MountTable } from '../mount_table.ts'
 import { refusals } from '../refusals.ts'
@@ -75,7 +75,19 @@ export function openIssue(parts: IssueParts): Issue {
   const { integrations, tasks } = parts
   const sources: Sources = (mount, name, agent, { action, role, txn }) =>
     integrations.admit(mount, name, { entityId: agent.entityId, context: agent.task }, action, { txn, path: `creds/${role}` })
-  const creds = openCreds({ world, audit, mounts, attestSettings, appraiser, settings, policies, sources, tasks, exchange, onStale: () => metrics.staleReads.inc({}) })
+  const creds = openCreds({
+    world,
+    audit,
+    mounts,
+    attestSettings,
+    appraiser,
+    settings,
+    policies,
+    sources,
+    tasks,
+    exchange,
+    onStale: () => metrics.staleReads.inc({}),
+  })
   return {
     settings,
     policies,

@@ -24,7 +24,10 @@ function actedFor({ task, tpmId }: Grant): object {
   if (!task) return {}
   const { org, task: name, session, user, txn, actors } = task
   const others = actors.filter(actor => actor !== tpmId)
-  const act = [tpmId, ...others].reduceRight<object | undefined>((inner, sub) => (inner ? { sub, act: inner } : { sub }), undefined)
+  const act = [tpmId, ...others].reduceRight<object | undefined>(
+    (inner, sub) => (inner ? { sub, act: inner } : { sub }),
+    undefined,
+  )
   const said = { org, task: name, session, user, txn }
   return { act, tctx: Object.fromEntries(Object.entries(said).filter(([, value]) => value !== '')) }
 }

@@ -28,7 +28,10 @@ export const model = {
     scope: { type: 'Set<String>', means: 'scopes asked for; never more than the role allows' },
     audience: { type: 'String', means: 'audience the credential would be for' },
     integration: { type: 'String', means: 'integration the credential would come from; empty without one' },
-    org: { type: 'String', means: 'organisation of the task, as an orchestrator signed it or an operator bound it; empty when nobody did' },
+    org: {
+      type: 'String',
+      means: 'organisation of the task, as an orchestrator signed it or an operator bound it; empty when nobody did',
+    },
     task: { type: 'String', means: 'the task, by whom the organisation is said; may be empty' },
     session: { type: 'String', means: 'session of the task, as an orchestrator signed it; may be empty' },
     user: { type: 'String', means: 'user for whom the task is done, as an orchestrator signed it; may be empty' },

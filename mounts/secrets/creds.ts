@@ -1,4 +1,16 @@
-import { type Broker, BrokerError, duration, type Evidence, list, map, required, Secret, sensitive, text, type Values } from '#engine'
+import {
+  type Broker,
+  BrokerError,
+  duration,
+  type Evidence,
+  list,
+  map,
+  required,
+  Secret,
+  sensitive,
+  text,
+  type Values,
+} from '#engine'
 import { evidenceFields, thumbprintForm } from '../auth/login.ts'
 import { type Path, path, type Request } from '../table.ts'
 

@@ -1,4 +1,4 @@
-import { type CryptoKey, exportJWK, generateKeyPair, type JWTPayload, SignJWT } from 'jose'
+import { type CryptoKey, exportJWK, generateKeyPair, type JWTHeaderParameters, type JWTPayload, SignJWT } from 'jose'
 
 export const TASK = {
   issuer: 'https://orchestrator.example',
@@ -56,6 +56,6 @@ export async function fakeOrchestrator({
   }
 }
 
-function signed(claims: JWTPayload, header: { alg: string }, key: CryptoKey): Promise<string> {
+function signed(claims: JWTPayload, header: JWTHeaderParameters, key: CryptoKey): Promise<string> {
   return new SignJWT(claims).setProtectedHeader(header).sign(key)
 }
