@@ -16,6 +16,7 @@ import type { RsaSigner } from '../vault/rsa_signer.ts'
 import type { Signer } from '../vault/transit.ts'
 import type { World } from '../world.ts'
 import type { Keys } from './keys.ts'
+import type { Asker, Leased } from './leased.ts'
 import { permissionsOf, textsOf } from './permissions.ts'
 import { openReuse } from './reuse.ts'
 import { CEILING_SECONDS, type RoleRecord } from './settings.ts'
@@ -44,7 +45,7 @@ export type Exchange = {
   /** Nothing secret is made and nobody outside is asked. */
   readonly prepare: (mount: Mount, record: RoleRecord, action: string, source: Source | undefined) => Verdict<Prepared>
   /** `decidedBy`: whatever else the decision came from, such as the version of the policies: part of what two requests have to share to share a credential. */
-  readonly issue: (prepared: Prepared, grant: Grant, caller: Secret, decidedBy: object) => Promise<Verdict<Exchanged>>
+  readonly issue: (prepared: Prepared, grant: Grant, asker: Asker, decidedBy: object) => Promise<Verdict<Exchanged>>
   /** What would be asked of the provider; nothing secret is in it. */
   readonly plan: (prepared: Prepared, grant: Grant) => Promise<object>
   /** Ends what `issuer` issued through this integration. */
@@ -64,16 +65,23 @@ export type ExchangeParts = {
   readonly cipher: Cipher
   readonly vault: Vault
   readonly upstreams: Upstreams
+  readonly leased: Leased
 }
 
 export function openExchange(parts: ExchangeParts): Exchange {
   const { world } = parts
   const reuse = openReuse(world.now)
-  const fresh = async (prepared: Prepared, grant: Grant, caller: Secret): Promise<Credential> => {
+  const made = async (prepared: Prepared, grant: Grant, caller: Secret): Promise<Credential> => {
     const ports = await portsOf(parts, prepared, caller)
     const credential = await prepared.issuer.issue(grant, ports)
     await assertNotWider(prepared, grant, credential, ports)
     return credential
+  }
+  const fresh = (prepared: Prepared, grant: Grant, asker: Asker): Promise<Credential> => {
+    const make = () => made(prepared, grant, asker.token)
+    const { mount, issuer, record, source } = prepared
+    const from = { mount, issuer: record.issuer, integration: source?.integration.name ?? '', maxTtlSeconds: record.max_ttl }
+    return issuer.revoke ? parts.leased(from, grant, asker, make) : make()
   }
   return {
     prepare: (mount, record, action, source) => prepare(mount, record, action, source),
@@ -81,12 +89,12 @@ export function openExchange(parts: ExchangeParts): Exchange {
       const { plan } = prepared.issuer
       return plan ? plan(grant, { ...fieldsOf(prepared), issuerUrl: await parts.keys.issuerUrl(prepared.mount) }) : {}
     },
-    issue: async (prepared, grant, caller, decidedBy) => {
+    issue: async (prepared, grant, asker, decidedBy) => {
       try {
         if (!prepared.issuer.cacheable || !prepared.record.reuse)
-          return accept({ credential: await fresh(prepared, grant, caller), reused: false })
+          return accept({ credential: await fresh(prepared, grant, asker), reused: false })
         const { credential, reused } = await reuse.of(await decisionOf(prepared, grant, decidedBy), () =>
-          fresh(prepared, grant, caller),
+          fresh(prepared, grant, asker),
         )
         return accept({ credential, reused })
       } catch (error) {

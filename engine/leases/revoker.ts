@@ -17,7 +17,10 @@ export type Provider = {
 /** A provider that has no way to look for a credential: it is left to end by itself. */
 export class Unfindable extends Error {}
 
-export type Ended = 'revoked' | 'expired' | 'forced' | 'unfindable'
+/** How a lease ends: on request or with its token; by its time; dropped by an operator although its provider did not answer; of a call whose reply was
+ *  lost, at a provider that cannot be asked what it made, when that must have ended by itself. */
+export const endings = ['revoked', 'expired', 'forced', 'unfindable'] as const
+export type Ended = (typeof endings)[number]
 export type RevokerOptions = {
   readonly world: World
   /** seconds since the epoch */

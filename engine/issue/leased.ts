@@ -1,0 +1,88 @@
+import { createHash } from 'node:crypto'
+import { BrokerError } from '../errors.ts'
+import type { Credential, Grant } from '../issuers/index.ts'
+import { ExchangeRefusal } from '../issuers/refusal.ts'
+import type { Leases } from '../leases/service.ts'
+import type { Mount } from '../mount_table.ts'
+import type { Secret } from '../secret.ts'
+import type { TokenFacts } from '../vault/authority.ts'
+import type { World } from '../world.ts'
+import { openRecent } from './recent.ts'
+
+/** Who asks, and what makes two of their requests the same. */
+export type Asker = {
+  readonly token: Secret
+  readonly accessor: string
+  /** name of the role, as it was asked */
+  readonly role: string
+  /** the token had one use, and it is spent */
+  readonly lastUse: boolean
+  readonly request: string
+}
+
+/** Where a credential comes from, and for how long it may be renewed. */
+type From = { readonly mount: Mount; readonly issuer: string; readonly integration: string; readonly maxTtlSeconds: number }
+
+/** Makes a credential that can be revoked under a lease: what it is known by is durable before its provider is called, and whoever asks the same
+ *  again within a minute gets the same, or what they got before is revoked first. */
+export type Leased = (from: From, grant: Grant, asker: Asker, make: () => Promise<Credential>) => Promise<Credential>
+
+/** Vault's own words. */
+const LAST_USE = 'Secret cannot be returned; token had one use left, so leased credentials were immediately revoked.'
+
+export function openLeased(leases: Leases, world: World): Leased {
+  const lives = async ({ lease }: Credential) => {
+    const known = lease && (await leases.lookup(lease.id))
+    return known?.state === 'active' && known.expiresAt > world.now() / 1000
+  }
+  const recent = openRecent<Credential>(world.monotonic, lives)
+  return async (from, grant, asker, make) => {
+    if (asker.lastUse) throw new BrokerError('bad_request', LAST_USE)
+    return recent.once(asker.request, () => underLease(leases, from, grant, asker, make))
+  }
+}
+
+async function underLease(
+  leases: Leases,
+  from: From,
+  grant: Grant,
+  { accessor, role, request }: Asker,
+  make: () => Promise<Credential>,
+): Promise<Credential> {
+  const { tpmId, txn, ttlSeconds } = grant
+  const begun = await leases.begin({ ...from, accessor, request, path: `creds/${role}`, role, tpmId, txn, ttlSeconds })
+  const credential = await make().catch(async (error: unknown) => {
+    // what a provider refused it did not make; what did not answer may have made it
+    await begun.abandon(error instanceof ExchangeRefusal)
+    throw error
+  })
+  if (!credential.handle) {
+    await begun.abandon(true)
+    return credential
+  }
+  const { leaseId, expiresAt, issuedAt, maxExpiresAt } = await begun.confirm(credential.handle, credential.expiresAt)
+  const lease = { id: leaseId, durationSeconds: expiresAt - issuedAt, renewable: maxExpiresAt > expiresAt }
+  return { ...credential, expiresAt, lease }
+}
+
+type Sent = {
+  readonly role: string
+  readonly token: Secret
+  readonly taskToken: Secret | undefined
+  readonly evidence: { readonly challenge: Buffer } | undefined
+}
+
+/** Everything that the client sent, and who it is: the clients of Vault send a request again when they heard nothing, and do not say so. A quote
+ *  answers one challenge, so a request with a quote is like no other. */
+export function askerOf(mount: Mount, { accessor, numUses }: TokenFacts, request: Sent): Asker {
+  const { token, taskToken, evidence, ...asked } = request
+  const parts = [mount.id, accessor, token.reveal(), taskToken?.reveal() ?? '', evidence?.challenge.toString('base64') ?? '']
+  const text = JSON.stringify([...parts, Object.entries(asked).toSorted(([a], [b]) => (a < b ? -1 : 1))])
+  return {
+    token,
+    accessor,
+    role: request.role,
+    lastUse: numUses === 1,
+    request: createHash('sha256').update(text).digest('base64url'),
+  }
+}
