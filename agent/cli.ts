@@ -59,7 +59,7 @@ function enrollCommand(world: World): Command {
 
 function loginCommand(world: World): Command {
   const command = new Command('login').description('trade a quote over a fresh challenge for a Vault token')
-  withTpm(withService(command))
+  withLogs(withTpm(withService(command)))
     .requiredOption('--role <role>', 'role of the auth mount')
     .option('--audience <audience>', 'who will rely on what is issued')
     .option('--no-bind', "do not tie what is issued to the TPM's key: it is then a bearer credential")
@@ -69,7 +69,7 @@ function loginCommand(world: World): Command {
 
 function credsCommand(world: World): Command {
   const command = new Command('creds').description('ask the broker for a credential').argument('<role>', 'role of the broker')
-  withAsking(withTpm(withService(command)))
+  withAsking(withLogs(withTpm(withService(command))))
   return withPrint(command).action((role: string, options: CredsOptions) =>
     act(world, actions => actions.runCreds(world, role, options)),
   )
@@ -81,7 +81,7 @@ function execCommand(world: World): Command {
     .usage('[options] <role> -- <command...>')
     .argument('<role>', 'role of the broker')
     .argument('<command...>', 'what to run, behind --')
-  withAsking(withTpm(withService(command)))
+  withAsking(withLogs(withTpm(withService(command))))
     .option('--json', 'give the command the whole reply as JSON, not the token alone')
     .addOption(new Option('--fd <number>', 'descriptor that shows the credential').argParser(descriptor).default(FIRST_FD))
     .addOption(new Option('--env <name>', 'give the credential in this variable instead').argParser(variable).conflicts('fd'))
@@ -143,6 +143,15 @@ function withAsking(command: Command): Command {
     .option('--attest', 'send a quote with the request even where the role does not ask for one')
     .option('--no-bind', "do not tie the credential to the TPM's key: it is then a bearer credential")
     .option('--token-file <file>', 'file with a Vault token, private to its owner (else env VAULT_TOKEN; else log in first)')
+}
+
+function withLogs(command: Command): Command {
+  return command
+    .option(
+      '--event-log <file>',
+      'event log of the boot, when the service wants it, in place of the one that Linux shows to root',
+    )
+    .option('--ima-log <file>', 'list of IMA, ASCII, when the service wants it, in place of the one that Linux shows to root')
 }
 
 function withPrint(command: Command): Command {

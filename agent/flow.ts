@@ -2,6 +2,7 @@ import { type BoundRequest, type Hash, hashes, qualifyingData } from '#attestati
 import type { Attester } from './attester.ts'
 import type { Client, Reply } from './client.ts'
 import { AgentError } from './exits.ts'
+import { type LogKind, type Logs, logKinds, logsFrom } from './logs.ts'
 import type { Selection } from './tpm/commands.ts'
 
 /** Where the front door keeps what the agent uses, without slashes at the ends: `tpm-quote` below `auth/`, and `broker`. */
@@ -65,6 +66,8 @@ export type LoginRequest = {
   readonly audience?: string
   /** ties what is issued later to the TPM's key */
   readonly bind: boolean
+  /** asked for the logs that the service wants; those that Linux shows when left out */
+  readonly logs?: Logs
 }
 
 /** Trades a quote over a fresh challenge for a Vault token. */
@@ -79,14 +82,14 @@ export async function login(service: Service, attester: Attester, request: Login
   } as const
   const bound = await boundTo(attester, request.bind)
   const asked = { role, ...present({ audience }), ...bound }
-  const evidence = await answer(service, attester, { context, asked, bound })
+  const evidence = await answer(service, attester, { context, asked, bound, logs: request.logs })
   const reply = await service.client.post(`${authPath(service.mounts)}/login`, { ...asked, ...evidence })
   const auth = objectOf(reply.auth, 'auth')
   return { token: text(auth, 'client_token'), auth, reply }
 }
 
 /** How to be attested with a request: the role of the auth mount names the PCRs. */
-export type Attesting = { readonly attester: Attester; readonly role: string; readonly bind: boolean }
+export type Attesting = { readonly attester: Attester; readonly role: string; readonly bind: boolean; readonly logs?: Logs }
 
 /** Asks the broker for a credential. @param attesting sends a quote over the request itself with it */
 export async function creds(service: Service, request: CredsRequest, token: string, attesting?: Attesting): Promise<Issued> {
@@ -98,7 +101,7 @@ export async function creds(service: Service, request: CredsRequest, token: stri
   return { token: text(data, 'token'), expiresInSeconds: positive(data, 'expires_in'), data, reply }
 }
 
-async function credsProof(service: Service, request: CredsRequest, { attester, role, bind }: Attesting): Promise<object> {
+async function credsProof(service: Service, request: CredsRequest, { attester, role, bind, logs }: Attesting): Promise<object> {
   const { plugin = '', action = '', scope, audience = '' } = request
   const context = {
     operation: 'creds',
@@ -111,7 +114,7 @@ async function credsProof(service: Service, request: CredsRequest, { attester, r
   } as const
   const bound = await boundTo(attester, bind)
   const asked = { role, creds_role: request.role, mount: context.mount, audience, plugin, action, scope }
-  const { ak_name: _, ...proof } = await answer(service, attester, { context, asked, bound })
+  const { ak_name: _, ...proof } = await answer(service, attester, { context, asked, bound, logs })
   return { ...proof, ...bound }
 }
 
@@ -123,10 +126,11 @@ type Question = {
   /** the same in the words of the challenge endpoint */
   readonly asked: object
   readonly bound: { readonly key_thumbprint?: string }
+  readonly logs: Logs | undefined
 }
 
 /** Takes a challenge for exactly this request and quotes it. */
-async function answer({ client, mounts }: Service, attester: Attester, { context, asked, bound }: Question) {
+async function answer({ client, mounts }: Service, attester: Attester, { context, asked, bound, logs }: Question) {
   const ak = await attester.attestationKey()
   const ak_name = ak.name.toString('hex')
   const question = { ...asked, ...bound, operation: context.operation, ak_name }
@@ -137,7 +141,27 @@ async function answer({ client, mounts }: Service, attester: Attester, { context
     keyThumbprint: bound.key_thumbprint ?? '',
   })
   const { attest, signature, pcrs } = await attester.quote(selectionOf(challenge), data)
-  return { ak_name, challenge: text(challenge, 'challenge'), attest: base64(attest), signature: base64(signature), pcrs }
+  const wanted = await wantedLogs(challenge, logs)
+  return {
+    ak_name,
+    challenge: text(challenge, 'challenge'),
+    attest: base64(attest),
+    signature: base64(signature),
+    pcrs,
+    ...wanted,
+  }
+}
+
+/** What explains the quoted values, when the service asks for it; a service that does not say so wants none. */
+async function wantedLogs(challenge: object, logs: Logs = logsFrom({})): Promise<Record<string, string>> {
+  const kinds: unknown = member(challenge, 'logs') ?? []
+  if (!Array.isArray(kinds) || !kinds.every(isLogKind)) return unexpected('logs')
+  const read = await Promise.all(kinds.map(async kind => [logKinds[kind].field, base64(await logs(kind))] as const))
+  return Object.fromEntries(read)
+}
+
+function isLogKind(kind: unknown): kind is LogKind {
+  return typeof kind === 'string' && Object.hasOwn(logKinds, kind)
 }
 
 async function boundTo(attester: Attester, bind: boolean): Promise<{ key_thumbprint?: string }> {

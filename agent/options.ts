@@ -15,6 +15,8 @@ export type TpmOptions = {
   readonly ak: AkKind
   readonly endorsementAuthFile?: string
 }
+/** of what is sent with a quote */
+export type LogOptions = { readonly eventLog?: string; readonly imaLog?: string }
 export type PrintOptions = { readonly json?: true; readonly field?: string }
 
 export type EnrollOptions = CommonOptions &
@@ -23,11 +25,13 @@ export type EnrollOptions = CommonOptions &
 
 export type LoginOptions = CommonOptions &
   TpmOptions &
+  LogOptions &
   PrintOptions & { readonly role: string; readonly audience?: string; readonly bind: boolean; readonly tokenFile?: string }
 
 /** of `creds` and `exec` */
 export type AskOptions = CommonOptions &
-  TpmOptions & {
+  TpmOptions &
+  LogOptions & {
     readonly role?: string
     readonly broker: string
     readonly plugin?: string

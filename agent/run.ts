@@ -3,6 +3,7 @@ import { athOf } from './dpop.ts'
 import { exec } from './exec.ts'
 import { AgentError, exits } from './exits.ts'
 import { creds, enroll, type Issued, type LoggedIn, login, present, type Service } from './flow.ts'
+import { logsFrom } from './logs.ts'
 import { type LazyTpm, lazyTpm, openService, readBytes } from './open.ts'
 import type {
   AskOptions,
@@ -11,6 +12,7 @@ import type {
   EnrollOptions,
   ExecOptions,
   LoginOptions,
+  LogOptions,
   PcrsOptions,
   PrintOptions,
 } from './options.ts'
@@ -44,7 +46,7 @@ export async function runLogin(world: World, options: LoginOptions): Promise<num
   const service = await openService(world, options)
   await using tpm = lazyTpm(world, options)
   const { role, bind, audience, tokenFile } = options
-  const loggedIn = await login(service, await tpm.attester(), { role, bind, ...present({ audience }) })
+  const loggedIn = await login(service, await tpm.attester(), { role, bind, logs: logsOf(options), ...present({ audience }) })
   if (tokenFile === undefined) return print(world, options, { json: loggedIn.reply, rows: loginRows(loggedIn.auth) })
   await writeSecret(tokenFile, `${loggedIn.token}\n`)
   return print(world, options, withoutToken(loggedIn))
@@ -100,7 +102,12 @@ async function issue(world: World, role: string, options: AskOptions): Promise<I
   const { plugin, action, scope, audience, ttl } = options
   const request = { role, scope, ...present({ plugin, action, audience, ttl }) }
   const token = (await tokenAtHand(world, options)) ?? (await freshToken(service, tpm, options))
-  const attesting = async () => ({ attester: await tpm.attester(), role: authRole(options), bind: options.bind })
+  const attesting = async () => ({
+    attester: await tpm.attester(),
+    role: authRole(options),
+    bind: options.bind,
+    logs: logsOf(options),
+  })
   if (options.attest) return await creds(service, request, token, await attesting())
   try {
     return await creds(service, request, token)
@@ -118,8 +125,16 @@ async function tokenAtHand(world: World, { tokenFile }: { readonly tokenFile?: s
 }
 
 async function freshToken(service: Service, tpm: LazyTpm, options: AskOptions): Promise<string> {
-  const { token } = await login(service, await tpm.attester(), { role: authRole(options), bind: options.bind })
+  const { token } = await login(service, await tpm.attester(), {
+    role: authRole(options),
+    bind: options.bind,
+    logs: logsOf(options),
+  })
   return token
+}
+
+function logsOf({ eventLog, imaLog }: LogOptions) {
+  return logsFrom({ tcg: eventLog, ima: imaLog })
 }
 
 function authRole({ role }: AskOptions): string {
