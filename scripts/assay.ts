@@ -3,12 +3,9 @@ import manifest from '../package.json' with { type: 'json' }
 
 // which file has which commands: only the one that is asked for is loaded, unless help has to list them all
 const agent = async () => [(await import('../agent/cli.ts')).agentCommand()]
+const proxy = async () => [(await import('../proxy/cli.ts')).proxyCommand()]
 const server = async () => (await import('../mounts/cli.ts')).serverCommands()
-const registries = async () => (await import('../mounts/registries.ts')).registryCommands()
-const homes: Readonly<Record<string, () => Promise<Command[]>>> = {
-  ...{ agent, server, setup: server, audit: server },
-  ...{ issuers: registries, stores: registries },
-}
+const homes: Readonly<Record<string, () => Promise<Command[]>>> = { agent, proxy, server, setup: server, audit: server }
 
 const program = new Command('assay').description(manifest.description).version(manifest.version)
 for (const load of homesOf(process.argv[2])) for (const command of await load()) program.addCommand(command)

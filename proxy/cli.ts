@@ -1,0 +1,136 @@
+import { unwatchFile, watchFile } from 'node:fs'
+import { mkdir, readFile } from 'node:fs/promises'
+import { homedir } from 'node:os'
+import { resolve as absolute, dirname, join } from 'node:path'
+import { Command } from 'commander'
+import type { Log } from '#engine'
+import type { ProxyConfig } from './config.ts'
+import type { Proxy } from './serve.ts'
+
+/** `assay proxy` and `assay proxy check`. What they need is loaded when they run. */
+export function proxyCommand(): Command {
+  const check = new Command('check')
+    .description('check a configuration; exits 1 and names line, column and what is wanted when something is wrong')
+    .argument('<file>', 'configuration in YAML')
+    .action((file: string, _: unknown, command: Command) => reported(command, () => runCheck(file)))
+  return new Command('proxy')
+    .description('serve the proxy that swaps sealed tokens for the real ones on their way out')
+    .option('--config <file>', 'configuration in YAML; its services are taken over when the file changes, and on SIGHUP')
+    .option(
+      '--dev',
+      'provision what is needed in Vault with the operator token in VAULT_TOKEN or ~/.vault-token; for development and tests',
+    )
+    .addHelpText(
+      'after',
+      '\nThe proxy stops on SIGINT and SIGTERM after it has finished what is in flight; on SIGHUP it opens its audit log anew.',
+    )
+    .action((options: Options, command: Command) => reported(command, () => runProxy(options)))
+    .addCommand(check)
+}
+
+type Options = { config?: string; dev?: true }
+
+async function runCheck(file: string): Promise<void> {
+  const { services } = await configOf(file)
+  process.stdout.write(`${file} is in order: ${services.length} services\n`)
+}
+
+async function runProxy({ config: file, dev }: Options): Promise<void> {
+  const [{ serveProxy }, { BrokerError, openLog }] = await Promise.all([import('./serve.ts'), import('#engine')])
+  if (process.env['NODE_TLS_REJECT_UNAUTHORIZED'] === '0')
+    throw new BrokerError('bad_request', 'NODE_TLS_REJECT_UNAUTHORIZED=0 is set: not starting without verification')
+  if (file === undefined) throw new BrokerError('bad_request', 'wanted --config FILE')
+  const config = await configOf(file)
+  const folder = dirname(absolute(file))
+  await mkdir(dirname(absolute(folder, config.audit.file)), { recursive: true, mode: 0o700 })
+  const log = openLog({ level: config.log_level })
+  const proxy = await serveProxy({ config, folder, log, approle: dev ? await development(config) : production(config, folder) })
+  heed(proxy, file, log)
+  process.stdout.write(`assay proxy serves ${proxy.url} for ${config.services.length} services, audit log ${config.audit.file}\n`)
+}
+
+function production({ vault: { approle } }: ProxyConfig, folder: string) {
+  if (!approle) throw new InvalidConfig('vault.approle: wanted, as the proxy logs in with it')
+  const { mount, role_id: roleId, secret_id_file: file } = approle
+  return {
+    mount,
+    roleId,
+    // read at each login, so that a rotated secret id needs no restart
+    secretId: async () => {
+      const [{ Secret }, text] = await Promise.all([import('#engine'), readFile(absolute(folder, file), 'utf8')])
+      return new Secret(text.trim())
+    },
+  }
+}
+
+/** Provisions with an operator's token, then goes on exactly as in production: as an AppRole with nothing but its policy. */
+async function development({ vault: { address }, places }: ProxyConfig) {
+  const { openVault, PROXY_PLACES, provisionProxy, Secret } = await import('#engine')
+  const vault = openVault({ address, deadlineMs: 10_000 })
+  try {
+    const token = new Secret(await operatorToken())
+    const { roleId, secretId } = await provisionProxy(vault, { ...PROXY_PLACES, ...places }, token)
+    return { mount: PROXY_PLACES.approle, roleId, secretId: async () => secretId }
+  } finally {
+    await vault.close()
+  }
+}
+
+/** As the stock CLI finds it: the environment, else the file where `vault login` and a dev server leave it. */
+async function operatorToken(): Promise<string> {
+  const kept = await readFile(join(homedir(), '.vault-token'), 'utf8').catch(() => '')
+  const token = process.env['VAULT_TOKEN'] || kept.trim()
+  if (!token) throw new InvalidConfig('wanted an operator token in VAULT_TOKEN or ~/.vault-token')
+  return token
+}
+
+const WATCH_MS = 1000
+
+function heed(proxy: Proxy, file: string, log: Log): void {
+  const stop = () => {
+    unwatchFile(file)
+    void proxy.close().then(
+      () => process.exit(0),
+      () => process.exit(1),
+    )
+  }
+  const reload = () =>
+    configOf(file)
+      .then(({ services }) => proxy.reload(services))
+      .then(() => log.info('the services were taken over anew'))
+      .catch((error: unknown) => log.error({ error }, 'the configuration was not taken over: what was served is still served'))
+  process.once('SIGINT', stop)
+  process.once('SIGTERM', stop)
+  process.on('SIGHUP', () => {
+    void proxy
+      .reopenAudit()
+      .catch((error: unknown) => log.error({ error }, 'the audit log could not be opened anew: what was open is still written'))
+    void reload()
+  })
+  watchFile(file, { interval: WATCH_MS, persistent: false }, () => void reload())
+}
+
+class InvalidConfig extends Error {}
+
+/** @throws InvalidConfig that names every problem with its line and column */
+async function configOf(file: string): Promise<ProxyConfig> {
+  const { readConfig } = await import('./config.ts')
+  const read = readConfig(await readFile(file, 'utf8'))
+  if (read.ok) return read.config
+  throw new InvalidConfig(read.problems.map(({ line, column, message }) => `${file}:${line}:${column} ${message}`).join('\n'))
+}
+
+/** Our own refusals and what the system refuses read as sentences; anything else is a bug and shows its stack. */
+async function reported(command: Command, run: () => Promise<void>): Promise<void> {
+  const { BrokerError, VaultRefusal } = await import('#engine')
+  try {
+    await run()
+  } catch (error) {
+    if (error instanceof InvalidConfig) command.error(error.message, { exitCode: 1 })
+    if (error instanceof VaultRefusal)
+      command.error(`assay: vault answered ${error.status}: ${error.errors.join(', ')}`, { exitCode: 3 })
+    if (error instanceof BrokerError || (error instanceof Error && 'syscall' in error))
+      command.error(`assay: ${error.message}`, { exitCode: 'code' in error && error.code === 'unavailable' ? 3 : 1 })
+    throw error
+  }
+}

@@ -1,0 +1,140 @@
+import { isMap, LineCounter, type Node, parseDocument, type YamlDocument } from 'yaml'
+import { z } from 'zod'
+import { connectors } from './connectors/index.ts'
+
+const name = z.string().regex(/^[a-z0-9][a-z0-9_-]{0,62}$/, 'wanted lower-case letters, digits, dashes and underscores')
+const file = z.string().min(1)
+
+const schema = z.strictObject({
+  /** where agents connect, with mutual TLS 1.3 */
+  listen: z.strictObject({
+    host: z.string().default('127.0.0.1'),
+    port: z.int().min(0).max(65_535).default(8220),
+    cert_file: file,
+    key_file: file,
+    /** certificates of agents have to lead to one of these; any certificate will do when left out, as tokens are sealed to the certificate itself */
+    client_ca_file: file.optional(),
+  }),
+  vault: z.strictObject({
+    address: z.url({ protocol: /^https?$/ }).transform(value => value.replace(/\/+$/, '')),
+    ca_file: file.optional(),
+    /** AppRole of the proxy: `assay setup --proxy --print` tells how it is made */
+    approle: z.strictObject({ mount: name.default('approle'), role_id: z.string().min(1), secret_id_file: file }).optional(),
+    deadline_ms: z.int().min(50).max(60_000).default(2_000),
+  }),
+  places: z
+    .strictObject({ transit: name.default('transit'), kv: name.default('assay'), pki: name.default('assay-proxy-ca') })
+    .prefault({}),
+  audit: z.strictObject({ file }),
+  revocations: z
+    .strictObject({
+      poll_ms: z.int().min(10).max(60_000).default(1_000),
+      /** a copy of what is revoked that is older than this serves nobody */
+      limit_ms: z.int().min(100).max(600_000).default(15_000),
+    })
+    .prefault({}),
+  /** whether CONNECT is answered, with certificates from the authority in Vault */
+  intercept: z.boolean().default(false),
+  limits: z
+    .strictObject({
+      head_bytes: z.int().min(8_192).max(262_144).default(32_768),
+      /** of bodies that have to be held to be looked at: a placeholder, an AWS signature without a hash */
+      held_body_bytes: z.int().min(1_024).max(67_108_864).default(1_048_576),
+      head_within_ms: z.int().min(100).max(60_000).default(10_000),
+      stall_ms: z.int().min(100).max(600_000).default(30_000),
+      idle_ms: z.int().min(100).max(600_000).default(65_000),
+      connections: z.int().min(1).max(100_000).default(4_096),
+    })
+    .prefault({}),
+  log_level: z.enum(['debug', 'info', 'warn', 'error']).default('info'),
+  shutdown_seconds: z.int().min(0).max(600).default(10),
+  services: z.array(z.discriminatedUnion('kind', [connectors.http.schema])).min(1),
+})
+
+/** The configuration of a proxy, as its file has it. */
+export type ProxyConfig = z.output<typeof schema>
+export type DeclaredService = ProxyConfig['services'][number]
+
+/** What is wrong, and where in the file: lines and columns from 1. */
+export type Problem = { readonly line: number; readonly column: number; readonly message: string }
+export type Read =
+  | { readonly ok: true; readonly config: ProxyConfig }
+  | { readonly ok: false; readonly problems: readonly Problem[] }
+
+type Path = readonly PropertyKey[]
+
+/** Reads a configuration in YAML. A member that is not known is an error, as it may be a misspelt one. */
+export function readConfig(text: string): Read {
+  const lines = new LineCounter()
+  const document = parseDocument(text, { lineCounter: lines, uniqueKeys: true, maxAliasCount: 0 } as never)
+  const place = (offset: number) => {
+    const { line, col } = lines.linePos(offset)
+    return { line, column: col }
+  }
+  if (document.errors.length > 0)
+    return {
+      ok: false,
+      problems: document.errors.map(({ pos, message }) => ({ ...place(pos[0]), message: message.split(/[\n:]/, 1)[0] ?? '' })),
+    }
+  const at = (path: Path) => place(offsetOf(document, path))
+  const read = schema.safeParse(plainOf(document))
+  const problems = read.success
+    ? clashes(read.data).map(({ path, message }) => ({ ...at(path), message }))
+    : read.error.issues.flatMap(issue => sentences(issue).map(({ path, message }) => ({ ...at(path), message })))
+  return read.success && problems.length === 0 ? { ok: true, config: read.data } : { ok: false, problems }
+}
+
+function plainOf(document: YamlDocument): unknown {
+  try {
+    return document.toJS({ maxAliasCount: 0 })
+  } catch {
+    return undefined
+  }
+}
+
+/** One sentence per unknown member, else one per issue. */
+function sentences(issue: z.core.$ZodIssue): { path: Path; message: string }[] {
+  if (issue.code === 'unrecognized_keys')
+    return issue.keys.map(key => ({
+      path: [...issue.path, key],
+      message: `${[...issue.path, key].join('.')}: there is no such setting`,
+    }))
+  const where = issue.path.join('.') || 'the configuration'
+  return [{ path: issue.path, message: `${where}: ${issue.message}` }]
+}
+
+/** Names and places are given once: which service would answer must not be a matter of order. */
+function clashes({ services }: ProxyConfig): { path: Path; message: string }[] {
+  const seen = new Map<string, string>()
+  return services.flatMap((service, at) => {
+    const places = service.hosts.map(
+      host => `${host.toLowerCase()}${/:\d+$/.test(host) ? '' : service.scheme === 'https' ? ':443' : ':80'}`,
+    )
+    return [`name ${service.name}`, ...places].flatMap(one => {
+      const other = seen.get(one)
+      seen.set(one, service.name)
+      return other === undefined
+        ? []
+        : [{ path: ['services', at], message: `services.${at}: ${one} is taken by the service ${other}` }]
+    })
+  })
+}
+
+/** Where in the text a member stands; of a missing one, what it is missing from. */
+function offsetOf(document: YamlDocument, path: Path): number {
+  for (let length = path.length; length >= 0; length--) {
+    const offset = startOf(document, path.slice(0, length))
+    if (offset !== undefined) return offset
+  }
+  return 0
+}
+
+function startOf(document: YamlDocument, path: Path): number | undefined {
+  const above = path.length === 0 ? document.contents : document.getIn(path.slice(0, -1), true)
+  if (path.length > 0 && isMap(above)) {
+    const pair = above.items.find(item => String((item.key as { value?: unknown } | null)?.value) === String(path.at(-1)))
+    return (pair?.key as Node | undefined)?.range?.[0]
+  }
+  const node = path.length === 0 ? above : document.getIn(path as unknown[], true)
+  return (node as Node | undefined)?.range?.[0]
+}

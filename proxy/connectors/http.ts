@@ -1,0 +1,143 @@
+import { z } from 'zod'
+import { fits, parseAuthority } from '#engine'
+import { blockListOf, parseRange } from '../egress/addresses.ts'
+import { openUpstreams } from '../egress/upstreams.ts'
+import { portOf } from '../http/head.ts'
+import type { Injection } from '../http/injection.ts'
+import { injections } from '../http/injections.ts'
+import { parseMatch } from '../http/match.ts'
+import type { HttpService } from '../http/service.ts'
+import type { Connector } from './connector.ts'
+
+const HEADER = /^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$/
+const ROUTE = /^(?:([A-Z]+(?:,[A-Z]+)*) )?(\/[^?#\s]*)$/
+
+const name = z.string().regex(/^[a-z0-9][a-z0-9_-]{0,62}$/, 'wanted lower-case letters, digits, dashes and underscores')
+const file = z.string().min(1)
+const header = z.string().regex(HEADER, 'wanted the name of a header')
+/** Text with `{field}` where a field of the credential goes. */
+const template = z
+  .string()
+  .min(1)
+  .max(1024)
+  .regex(/^[\x20-\x7e]*$/, 'wanted printable ASCII')
+  .refine(text => /\{[a-z_]+\}/.test(text), 'wanted at least one {field} of the credential, such as {token}')
+const authority = z.string().refine(text => parseAuthority(text, 1) !== undefined, 'wanted a host or host:port')
+const route = z.string().regex(ROUTE, "wanted a path, or methods and a path: 'GET,POST /repos/{owner}/**'")
+const range = z.string().refine(text => parseRange(text) !== undefined, 'wanted an address or a range such as 10.0.0.0/8')
+
+const inject = z
+  .strictObject({
+    header: z.strictObject({ name: header, value: template }).optional(),
+    query: z.strictObject({ name: z.string().regex(/^[A-Za-z0-9_.~-]{1,64}$/), value: template }).optional(),
+    basic: z.strictObject({ user: z.string().max(256), password: template }).optional(),
+    body: z.strictObject({ placeholder: z.string().min(8).max(128), value: template }).optional(),
+    aws: z.strictObject({ regions: z.array(z.string().min(1)).min(1), services: z.array(z.string().min(1)).min(1) }).optional(),
+  })
+  .refine(one => Object.keys(one).length === 1, `wanted one of ${Object.keys(injections).join(', ')}`)
+export type DeclaredInjection = z.output<typeof inject>
+
+const schema = z
+  .strictObject({
+    kind: z.literal('http'),
+    name,
+    /** exactly these are served */
+    hosts: z.array(authority).min(1),
+    scheme: z.enum(['https', 'http']).default('https'),
+    /** what of the hosts is served, whatever tokens say */
+    allow: z.array(route).min(1).default(['/**']),
+    /** where the agent puts its sealed token */
+    match: z
+      .string()
+      .refine(text => parseMatch(text) !== undefined, "wanted bearer, basic, aws, 'header NAME' or 'query NAME'")
+      .default('bearer'),
+    /** where the real credential goes */
+    inject: z.array(inject).min(1).max(4),
+    /** routes whose answers hold credentials: they are not served */
+    token_routes: z.array(route).default([]),
+    /** guarded addresses that may be dialled all the same */
+    addresses: z.array(range).default([]),
+    http2: z.boolean().default(false),
+    websocket: z.boolean().default(false),
+    /** answers with a Content-Encoding cannot be looked through */
+    encoded_answers: z.enum(['refuse', 'pass']).default('refuse'),
+    /** whom the certificate of the server must lead to; the system's authorities when left out */
+    ca_file: file.optional(),
+    /** what the proxy shows the server, where that wants a client certificate */
+    client_cert_file: file.optional(),
+    client_key_file: file.optional(),
+    connections: z.int().min(1).max(1024).default(256),
+    connect_within_ms: z.int().min(50).max(60_000).default(5_000),
+    head_within_ms: z.int().min(50).max(3_600_000).default(60_000),
+    stall_ms: z.int().min(50).max(3_600_000).default(300_000),
+  })
+  .refine(service => !service.inject.some(one => one.aws) || service.inject.length === 1, {
+    path: ['inject'],
+    message: 'aws signs the whole request: wanted nothing beside it',
+  })
+  .refine(service => (service.client_cert_file === undefined) === (service.client_key_file === undefined), {
+    path: ['client_cert_file'],
+    message: 'wanted client_cert_file and client_key_file, or neither',
+  })
+type Declared = z.output<typeof schema>
+
+/** HTTP/1.1 and HTTP/2 services. */
+export const http: Connector<typeof schema> = {
+  summary: 'An HTTP service: header, query, basic, body placeholder or AWS signature.',
+  schema,
+  open: async (declared, ports) => {
+    const [ca, cert, key] = await Promise.all(
+      [declared.ca_file, declared.client_cert_file, declared.client_key_file].map(one => one && ports.read(one)),
+    )
+    const upstreams = openUpstreams({
+      resolve: ports.resolve,
+      listed: blockListOf(declared.addresses),
+      timeoutMs: declared.connect_within_ms,
+      http2: declared.http2,
+      ca,
+      cert,
+      key,
+      connections: declared.connections,
+      headWithinMs: declared.head_within_ms,
+      stallMs: declared.stall_ms,
+    })
+    return { http: serviceOf(declared, upstreams), close: upstreams.close }
+  },
+}
+
+function serviceOf(declared: Declared, upstreams: HttpService['upstreams']): HttpService {
+  const { name, scheme, hosts, websocket } = declared
+  const made = declared.inject.map(injectionOf)
+  const match = parseMatch(declared.match)
+  if (!match) throw new Error('the schema lets no other match through')
+  const allow = declared.allow.map(routeOf)
+  const tokenRoutes = declared.token_routes.map(routeOf)
+  return {
+    name,
+    scheme,
+    authorities: hosts.flatMap(text => parseAuthority(text, portOf(scheme)) ?? []),
+    serves: (method, path) => allow.some(one => one(method, path)),
+    issuesTokens: (method, path) => tokenRoutes.some(one => one(method, path)),
+    match,
+    injections: made,
+    slots: new Set([...match.slots, ...made.flatMap(one => one.slots)]),
+    upstreams,
+    websocket,
+    encodedAnswers: declared.encoded_answers,
+  }
+}
+
+function injectionOf(declared: DeclaredInjection): Injection {
+  const [kind, given] = Object.entries(declared)[0] ?? []
+  const make = injections[kind as keyof typeof injections] as ((given: unknown) => Injection) | undefined
+  if (!make) throw new Error('the schema lets no other injection through')
+  return make(given)
+}
+
+type Route = (method: string, path: string) => boolean
+
+function routeOf(text: string): Route {
+  const [, methods, template = ''] = ROUTE.exec(text) ?? []
+  const listed = methods?.split(',')
+  return (method, path) => (listed === undefined || listed.includes(method)) && fits(template, path)
+}

@@ -1,0 +1,51 @@
+import { LRUCache } from 'lru-cache'
+import { Pool } from 'undici'
+import { type DialOptions, openDial } from './dial.ts'
+
+/** Connections to upstream servers, kept apart by tenant: what one has opened carries nothing of another. */
+export type Upstreams = {
+  readonly of: (tenant: string, origin: string) => Pool
+  readonly close: () => Promise<void>
+}
+
+export type UpstreamOptions = DialOptions & {
+  readonly connections: number
+  /** from the last byte of a request to the head of its answer */
+  readonly headWithinMs: number
+  /** between two pieces of an answer */
+  readonly stallMs: number
+}
+
+const POOLS = 512
+const KEPT_MS = 30_000
+
+export function openUpstreams(options: UpstreamOptions): Upstreams {
+  const connect = openDial(options)
+  const pools = new LRUCache<string, Pool>({ max: POOLS, dispose: pool => void pool.close() })
+  const open = (origin: string) =>
+    new Pool(origin, {
+      connect,
+      connections: options.connections,
+      pipelining: 1,
+      allowH2: options.http2,
+      keepAliveTimeout: KEPT_MS,
+      headersTimeout: options.headWithinMs,
+      bodyTimeout: options.stallMs,
+      maxHeaderSize: 64 * 1024,
+    })
+  return {
+    of: (tenant, origin) => {
+      const name = `${origin} ${tenant}`
+      const kept = pools.get(name)
+      if (kept) return kept
+      const made = open(origin)
+      pools.set(name, made)
+      return made
+    },
+    close: async () => {
+      const open = [...pools.values()]
+      pools.clear()
+      await Promise.all(open.map(pool => pool.destroy()))
+    },
+  }
+}

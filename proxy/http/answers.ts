@@ -1,0 +1,90 @@
+import { type Destination, parseAuthority } from '#engine'
+import { portOf } from './head.ts'
+import type { Scrubber } from './scrub.ts'
+import type { Services } from './service.ts'
+
+/** What of an answer does not reach the agent: what belongs to this hop, what would log it in by itself, what would send its client elsewhere. */
+const DROPPED =
+  /^(?:connection|keep-alive|proxy-.*|te|trailer|transfer-encoding|upgrade|set-cookie2?|www-authenticate|authentication-info|authorization|alt-svc|alt-used|refresh|strict-transport-security|clear-site-data|x-vault-.*|assay-.*)$/
+const decided = new Map<string, boolean>()
+const REMEMBERED = 1000
+
+export type AnswerHead = {
+  /** name, value, name, value, ... */
+  readonly headers: string[]
+  /** `Content-Encoding`, when it is one */
+  readonly encoding: string | undefined
+}
+
+export type Filter = {
+  readonly destination: Destination
+  /** what stands before the path of a `Location` that leads back here */
+  readonly prefix: string
+  readonly services: Services
+  readonly scrubber: Scrubber | undefined
+}
+
+/** The head of an answer as it may go on. `raw` is name, value, name, value, ... as undici has them. */
+export function filterHead(raw: readonly Buffer[], filter: Filter): AnswerHead {
+  const headers: string[] = []
+  let encoding: string | undefined
+  let named: ReadonlySet<string> | undefined
+  for (let at = 0; at < raw.length; at += 2) {
+    const name = (raw[at] as Buffer).toString('latin1')
+    const lower = name.toLowerCase()
+    if (lower === 'connection')
+      named = new Set([
+        ...(named ?? []),
+        ...text(raw, at)
+          .toLowerCase()
+          .split(/\s*,\s*/),
+      ])
+    if (isDropped(lower)) continue
+    if (lower === 'content-encoding' && text(raw, at).toLowerCase() !== 'identity') encoding = text(raw, at)
+    const value = lower === 'location' || lower === 'content-location' ? relocated(text(raw, at), filter) : text(raw, at)
+    if (value !== undefined) headers.push(name, value)
+  }
+  return { headers: scrubbed(named ? headersWithout(headers, named) : headers, filter.scrubber), encoding }
+}
+
+function text(raw: readonly Buffer[], at: number): string {
+  return (raw[at + 1] as Buffer).toString('latin1')
+}
+
+function isDropped(name: string): boolean {
+  const known = decided.get(name)
+  if (known !== undefined) return known
+  const dropped = DROPPED.test(name)
+  if (decided.size < REMEMBERED) decided.set(name, dropped)
+  return dropped
+}
+
+function headersWithout(headers: readonly string[], names: ReadonlySet<string>): string[] {
+  return headers.filter((_, at) => {
+    const name = (headers[at - (at % 2)] ?? '').toLowerCase()
+    return !names.has(name) || name.startsWith('content-')
+  })
+}
+
+/** A redirect to where it came from leads back through the proxy; one to a declared service stays; any other is kept back. */
+function relocated(location: string, { destination: { scheme, host, port }, prefix, services }: Filter): string | undefined {
+  const here = `${scheme}://${host}:${port}`
+  const url = URL.parse(location, here)
+  if (!url || url.username !== '' || url.password !== '') return undefined
+  if (location.startsWith('/') && !location.startsWith('//')) return `${prefix}${location}`
+  const authority = parseAuthority(url.host, portOf(url.protocol.slice(0, -1)))
+  if (!authority || !/^https?:$/.test(url.protocol)) return undefined
+  if (url.protocol === `${scheme}:` && authority.host === host && authority.port === port)
+    return `${prefix}${url.pathname}${url.search}${url.hash}`
+  return services.find(authority)?.scheme === url.protocol.slice(0, -1) ? url.href : undefined
+}
+
+/** All at once, as a value is seldom there. */
+function scrubbed(headers: string[], scrubber: Scrubber | undefined): string[] {
+  if (!scrubber?.whole(Buffer.from(headers.join('\n'), 'latin1'))) return headers
+  return headers.map(one => {
+    const bytes = Buffer.from(one, 'latin1')
+    scrubber.whole(bytes)
+    return bytes.toString('latin1')
+  })
+}

@@ -1,0 +1,115 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Dispatcher } from 'undici'
+import { AddressRefused } from '../egress/dial.ts'
+import type { RefusalCode } from '../refusals.ts'
+import { filterHead } from './answers.ts'
+import type { Swap } from './gate.ts'
+import { hasBody, replyRefused } from './replies.ts'
+import type { ScrubStream } from './scrub.ts'
+import type { Services } from './service.ts'
+
+export type ExchangePorts = {
+  readonly services: () => Services
+  /** Called when the exchange fails on its way; the agent hears the code. */
+  readonly failed: (code: RefusalCode, detail: string) => void
+}
+
+/** Sends a request that was let through, and streams the answer back as fast as its reader takes it. Redirects are handed on, never followed. */
+export function exchange(
+  ports: ExchangePorts,
+  swap: Swap,
+  incoming: IncomingMessage,
+  outgoing: ServerResponse,
+  txn: string,
+): void {
+  const { destination } = swap.head
+  const origin = `${destination.scheme}://${destination.host}:${destination.port}`
+  const handler = new Answer(ports, swap, incoming, outgoing, txn)
+  if (incoming.headers.expect !== undefined && swap.outgoing.body === undefined) outgoing.writeContinue()
+  swap.service.upstreams.of(swap.known.binding.tenant, origin).dispatch(
+    {
+      path: `${destination.path}${swap.outgoing.query}`,
+      method: destination.method as Dispatcher.HttpMethod,
+      headers: swap.outgoing.headers,
+      body: swap.outgoing.body ?? (hasBody(incoming) ? incoming : null),
+    },
+    handler,
+  )
+}
+
+/** The callbacks of undici's dispatch: the answer goes from socket to socket without a stream in between. */
+class Answer implements Dispatcher.DispatchHandler {
+  readonly #ports: ExchangePorts
+  readonly #swap: Swap
+  readonly #incoming: IncomingMessage
+  readonly #outgoing: ServerResponse
+  readonly #txn: string
+  #scrub: ScrubStream | undefined
+  #abort: ((error?: Error) => void) | undefined
+  #ended = false
+
+  constructor(ports: ExchangePorts, swap: Swap, incoming: IncomingMessage, outgoing: ServerResponse, txn: string) {
+    this.#ports = ports
+    this.#swap = swap
+    this.#incoming = incoming
+    this.#outgoing = outgoing
+    this.#txn = txn
+    outgoing.once('close', () => {
+      if (!this.#ended) this.#abort?.(new Error('the agent has left'))
+    })
+  }
+
+  onConnect(abort: (error?: Error) => void): void {
+    if (this.#outgoing.destroyed) abort(new Error('the agent has left'))
+    else this.#abort = abort
+  }
+
+  onHeaders(status: number, raw: Buffer[], resume: () => void): boolean {
+    if (status < 200) return true
+    const { head, service, known } = this.#swap
+    const scrubber = known.scrubber(service.injections.flatMap(one => one.spelled?.(known.fields) ?? []))
+    const { headers, encoding } = filterHead(raw, {
+      destination: head.destination,
+      prefix: head.prefix,
+      services: this.#ports.services(),
+      scrubber,
+    })
+    if (encoding !== undefined && service.encodedAnswers === 'refuse') {
+      this.#fail('UPSTREAM_ENCODED', 'content-encoding')
+      return false
+    }
+    this.#scrub = scrubber?.stream()
+    this.#outgoing.writeHead(status, headers)
+    this.#outgoing.on('drain', resume)
+    return true
+  }
+
+  onData(chunk: Buffer): boolean {
+    const clean = this.#scrub ? this.#scrub.push(chunk) : chunk
+    return clean.length === 0 || this.#outgoing.write(clean)
+  }
+
+  onComplete(): void {
+    this.#ended = true
+    const rest = this.#scrub?.end()
+    if (rest && rest.length > 0) this.#outgoing.end(rest)
+    else this.#outgoing.end()
+  }
+
+  onError(error: Error & { code?: string }): void {
+    if (!this.#ended) this.#fail(codeOf(error), error.code ?? error.name)
+  }
+
+  #fail(code: RefusalCode, detail: string): void {
+    this.#ended = true
+    this.#ports.failed(code, detail)
+    // an answer that has begun can only be broken off, so that it is not taken for a whole one
+    replyRefused(this.#incoming, this.#outgoing, code, this.#txn)
+    this.#abort?.(new Error(detail))
+  }
+}
+
+function codeOf(error: Error & { code?: string }): RefusalCode {
+  if (error instanceof AddressRefused) return 'ADDRESS'
+  return error.code === 'UND_ERR_HEADERS_TIMEOUT' || error.code === 'UND_ERR_BODY_TIMEOUT' ? 'UPSTREAM_SLOW' : 'UPSTREAM'
+}

@@ -1,0 +1,76 @@
+import { accept, refuse, type Verdict } from '../refusals.ts'
+import { type Head, TOKEN_HEADER } from './head.ts'
+
+/** Where an agent puts its sealed token. */
+export type Match = {
+  /** headers that it stands in, in lower case */
+  readonly slots: readonly string[]
+  /** the token, or undefined when there is none */
+  readonly find: (head: Head) => string | undefined
+  /** name of the query parameter that it stands in */
+  readonly parameter?: string
+}
+
+/** Reads `bearer`, `basic`, `aws`, `header NAME` or `query NAME`; undefined for anything else. */
+export function parseMatch(text: string): Match | undefined {
+  const [kind = '', name = '', ...more] = text.split(' ')
+  if (more.length > 0 || Object.hasOwn(plain, kind) === (name !== '')) return undefined
+  if (kind === 'header' && /^[A-Za-z0-9-]{1,64}$/.test(name)) return inHeader(name.toLowerCase())
+  if (kind === 'query' && /^[A-Za-z0-9_.~-]{1,64}$/.test(name)) return inQuery(name)
+  return plain[kind]
+}
+
+const plain: Readonly<Record<string, Match>> = {
+  bearer: { slots: ['authorization'], find: ({ values }) => after(values.get('authorization'), /^(?:bearer|token) +/i) },
+  /** the password of basic authentication, as git and package managers send tokens */
+  basic: { slots: ['authorization'], find: ({ values }) => password(after(values.get('authorization'), /^basic +/i)) },
+  /** the session token of throw-away AWS keys: every SDK sends it along */
+  aws: {
+    slots: ['authorization', 'x-amz-security-token', 'x-amz-date'],
+    find: ({ values }) => values.get('x-amz-security-token'),
+  },
+}
+
+function inHeader(name: string): Match {
+  return { slots: [name], find: ({ values }) => values.get(name) }
+}
+
+function inQuery(parameter: string): Match {
+  return { slots: [], parameter, find: ({ query }) => new URLSearchParams(query).get(parameter) ?? undefined }
+}
+
+function after(value: string | undefined, scheme: RegExp): string | undefined {
+  if (value === undefined || !scheme.test(value)) return undefined
+  return value.replace(scheme, '')
+}
+
+function password(encoded: string | undefined): string | undefined {
+  if (encoded === undefined) return undefined
+  const text = Buffer.from(encoded, 'base64').toString('utf8')
+  const at = text.indexOf(':')
+  return at < 0 ? undefined : text.slice(at + 1)
+}
+
+/** The token of a request. It stands in one place: in `Assay-Token`, or where the service wants it; a copy anywhere else in the head is refused,
+ *  because an allowed server may keep what it gets. */
+export function findToken(head: Head, match: Match): Verdict<string> {
+  const own = head.values.get(TOKEN_HEADER)
+  const token = own ?? match.find(head)
+  if (token === undefined || token === '')
+    return refuse('NO_TOKEN', own === undefined ? 'not where the service wants it' : 'empty')
+  const times = count(head, token, match)
+  return times === 0 ? accept(token) : refuse('TOKEN_STRAY', 'in the head, beside its place')
+}
+
+/** How often it stands where it does not belong. A token that is short enough to stand anywhere is none. */
+function count(head: Head, token: string, match: Match): number {
+  let strays = match.parameter === undefined && head.query.includes(token) ? 1 : 0
+  if (head.destination.path.includes(token)) strays += 1
+  for (let at = 0; at < head.raw.length; at += 2) {
+    const value = head.raw[at + 1] ?? ''
+    if (value.length < token.length || !value.includes(token)) continue
+    const name = (head.raw[at] ?? '').toLowerCase()
+    if (name !== TOKEN_HEADER && !match.slots.includes(name)) strays += 1
+  }
+  return strays
+}

@@ -1,0 +1,49 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Duplex } from 'node:stream'
+import { REFUSED_TOKEN, type RefusalCode, rowOf } from '../refusals.ts'
+
+/** What a refusal says: Vault's shape of errors, the code beside it, nothing of what was sent. All tokens that open nothing get one answer. */
+export function refusalBody(code: RefusalCode, txn: string): { readonly status: number; readonly json: string } {
+  const { status, means, next, told } = rowOf(code)
+  const [shown, sentence] = told ? [code, `${means}: ${next}`] : ['TOKEN', REFUSED_TOKEN]
+  return { status, json: JSON.stringify({ code: shown, errors: [`${shown}: ${sentence}; correlation id ${txn}`] }) }
+}
+
+/** Ends the connection too when a body is still on its way that nobody will read. */
+export function replyRefused(incoming: IncomingMessage, outgoing: ServerResponse, code: RefusalCode, txn: string): void {
+  if (outgoing.headersSent || outgoing.destroyed) {
+    outgoing.destroy()
+    return
+  }
+  const { status, json } = refusalBody(code, txn)
+  const owed = !incoming.complete && hasBody(incoming)
+  outgoing.writeHead(status, {
+    'Content-Type': 'application/json',
+    'Content-Length': Buffer.byteLength(json),
+    'Cache-Control': 'no-store',
+    ...(owed ? { Connection: 'close' } : {}),
+    ...(status === 503 ? { 'Retry-After': '1' } : {}),
+  })
+  outgoing.end(json)
+  if (owed) outgoing.once('finish', () => incoming.socket.destroySoon())
+}
+
+/** For connections that are no longer, or not yet, in the hands of the HTTP server. */
+export function replyRefusedRaw(socket: Duplex, code: RefusalCode, txn: string): void {
+  if (!socket.writable) {
+    socket.destroy()
+    return
+  }
+  const { status, json } = refusalBody(code, txn)
+  const head = [
+    'Content-Type: application/json',
+    `Content-Length: ${Buffer.byteLength(json)}`,
+    'Cache-Control: no-store',
+    'Connection: close',
+  ]
+  socket.end(`HTTP/1.1 ${status} Refused\r\n${head.join('\r\n')}\r\n\r\n${json}`)
+}
+
+export function hasBody({ headers }: IncomingMessage): boolean {
+  return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0
+}

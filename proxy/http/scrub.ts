@@ -1,0 +1,160 @@
+/** Takes what must not come back out of what does. Every piece is replaced by as many asterisks, so that lengths and frames stay as they are.
+ *  A backstop: it finds a value whole, in the spellings below; it does not find what was split, reversed or encrypted. */
+export type Scrubber = {
+  /** Scrubs a whole text in place. */
+  readonly whole: (bytes: Buffer) => boolean
+  /** Scrubs what arrives in pieces. */
+  readonly stream: () => ScrubStream
+}
+export type ScrubStream = {
+  /** What may go on by now; what could be the beginning of something is held back. */
+  readonly push: (chunk: Buffer) => Buffer
+  /** What was held back to the end. */
+  readonly end: () => Buffer
+}
+
+/** Shorter ones would be found everywhere. */
+const SHORTEST = 8
+const MASK = 0x2a
+const EMPTY = Buffer.alloc(0)
+
+/** Undefined when no value is long enough to look for. */
+export function openScrubber(values: readonly string[]): Scrubber | undefined {
+  const patterns = [...new Set(values.filter(value => Buffer.byteLength(value) >= SHORTEST).flatMap(spellings))]
+    .filter(text => text.length >= SHORTEST)
+    .map(text => Buffer.from(text, 'latin1'))
+  if (patterns.length === 0) return undefined
+  const finder = new Finder(patterns)
+  return {
+    whole: bytes => finder.mask(bytes),
+    stream: () => {
+      let held = EMPTY
+      return {
+        push: chunk => {
+          const bytes = held.length > 0 ? Buffer.concat([held, chunk]) : chunk
+          finder.mask(bytes)
+          const hold = finder.unfinished(bytes)
+          held = hold > 0 ? Buffer.from(bytes.subarray(bytes.length - hold)) : EMPTY
+          return hold > 0 ? bytes.subarray(0, bytes.length - hold) : bytes
+        },
+        end: () => {
+          const rest = held
+          held = EMPTY
+          return rest
+        },
+      }
+    },
+  }
+}
+
+/** How a value may stand in an answer, as the bytes of latin-1 text. */
+function spellings(value: string): readonly string[] {
+  const bytes = Buffer.from(value)
+  const raw = bytes.toString('latin1')
+  const hex = bytes.toString('hex')
+  const json = JSON.stringify(value).slice(1, -1)
+  const escaped = [...value].map(one => `\\u${(one.codePointAt(0) ?? 0).toString(16).padStart(4, '0')}`).join('')
+  const percent = [...bytes].map(byte => `%${byte.toString(16).padStart(2, '0')}`).join('')
+  const url = encodeURIComponent(value)
+  const lower = url.replace(/%../g, one => one.toLowerCase())
+  const form = url.replaceAll('%20', '+')
+  const spelled = [
+    json,
+    json.replaceAll('/', '\\/'),
+    escaped,
+    escapedUpper(escaped),
+    url,
+    lower,
+    form,
+    percent,
+    percent.toUpperCase(),
+  ]
+  return [raw, hex, hex.toUpperCase(), ...base64s(bytes), ...spelled.map(text => Buffer.from(text).toString('latin1'))]
+}
+
+const escapedUpper = (escaped: string) => escaped.replace(/\\u..../g, one => `\\u${one.slice(2).toUpperCase()}`)
+
+/** As it stands in base64 of something longer: by where it begins in a group of three bytes, without the characters that its neighbours share. */
+function base64s(bytes: Buffer): readonly string[] {
+  return [0, 1, 2].flatMap(before => {
+    const text = Buffer.concat([Buffer.alloc(before), bytes]).toString('base64')
+    const shared = [0, 2, 3][before] ?? 0
+    const spare = (before + bytes.length) % 3
+    const inner = text.replace(/=+$/, '').slice(shared, spare === 0 ? undefined : -1)
+    return [inner, inner.replaceAll('+', '-').replaceAll('/', '_')]
+  })
+}
+
+const TABLE = 16_384
+const WINDOW = 64
+
+/** Finds many patterns in one pass, mostly in jumps of the length of the shortest (Wu and Manber, 1994, with blocks of two bytes). */
+class Finder {
+  readonly #patterns: readonly Buffer[]
+  readonly #window: number
+  readonly #longest: number
+  readonly #jumps: Uint8Array
+  readonly #ending = new Map<number, readonly Buffer[]>()
+  /** bytes that a pattern begins with */
+  readonly #first = new Uint8Array(256)
+
+  constructor(patterns: readonly Buffer[]) {
+    this.#patterns = patterns
+    this.#window = Math.min(WINDOW, ...patterns.map(pattern => pattern.length))
+    this.#longest = Math.max(...patterns.map(pattern => pattern.length))
+    this.#jumps = new Uint8Array(TABLE).fill(this.#window - 1)
+    for (const pattern of patterns) this.#learn(pattern)
+  }
+
+  #learn(pattern: Buffer): void {
+    const last = this.#window - 2
+    for (let at = 0; at <= last; at++) {
+      const block = blockAt(pattern, at)
+      this.#jumps[block] = Math.min(this.#jumps[block] ?? 0, last - at)
+    }
+    const end = blockAt(pattern, last)
+    this.#ending.set(end, [...(this.#ending.get(end) ?? []), pattern])
+    this.#first[pattern[0] ?? 0] = 1
+  }
+
+  /** Masks every pattern that is there; whether there was one. */
+  mask(bytes: Buffer): boolean {
+    const back = this.#window - 2
+    const end = bytes.length - 1
+    const jumps = this.#jumps
+    let found = false
+    for (let at = back; at < end; ) {
+      const block = (((bytes[at] as number) << 6) ^ (bytes[at + 1] as number)) & (TABLE - 1)
+      const jump = jumps[block] as number
+      if (jump > 0) {
+        at += jump
+        continue
+      }
+      for (const pattern of this.#ending.get(block) ?? []) {
+        if (!matches(bytes, at - back, pattern)) continue
+        bytes.fill(MASK, at - back, at - back + pattern.length)
+        found = true
+      }
+      at += 1
+    }
+    return found
+  }
+
+  /** How many bytes at the end could be the beginning of a pattern. */
+  unfinished(bytes: Buffer): number {
+    for (let at = Math.max(0, bytes.length - this.#longest + 1); at < bytes.length; at++) {
+      if (this.#first[bytes[at] as number] === 0) continue
+      const left = bytes.length - at
+      if (this.#patterns.some(pattern => pattern.length > left && matches(bytes, at, pattern, left))) return left
+    }
+    return 0
+  }
+}
+
+function blockAt(bytes: Buffer, at: number): number {
+  return (((bytes[at] ?? 0) << 6) ^ (bytes[at + 1] ?? 0)) & (TABLE - 1)
+}
+
+function matches(bytes: Buffer, at: number, pattern: Buffer, length = pattern.length): boolean {
+  return at + length <= bytes.length && bytes.compare(pattern, 0, length, at, at + length) === 0
+}

@@ -1,0 +1,248 @@
+import { constants } from 'node:crypto'
+import { createServer, type IncomingMessage, type Server, type ServerOptions, type ServerResponse } from 'node:http'
+import { createServer as createTlsServer, type Server as TlsServer } from 'node:https'
+import type { AddressInfo, Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
+import type { TLSSocket } from 'node:tls'
+import type { Holder } from '#engine'
+import type { RefusalCode, Verdict } from '../refusals.ts'
+import { holderOf } from '../tls/holder.ts'
+import type { Mint } from '../tls/mint.ts'
+import { readBody } from './body.ts'
+import { type ExchangePorts, exchange } from './exchange.ts'
+import type { Question, Session, Swap } from './gate.ts'
+import { hasBody, replyRefused, replyRefusedRaw } from './replies.ts'
+import { openTunnel } from './tunnel.ts'
+import { openWebSocket } from './websocket.ts'
+
+export type ServerPorts = ExchangePorts & {
+  readonly listen: { readonly host: string; readonly port: number }
+  readonly tls: { readonly cert: string; readonly key: string; readonly clientCa: string | undefined }
+  readonly limits: Limits
+  readonly gate: (question: Question) => Verdict<Swap> | Promise<Verdict<Swap>>
+  /** undefined when nothing is intercepted */
+  readonly mint: Mint | undefined
+  readonly now: () => number
+  readonly newId: () => string
+  /** Records a refusal; `holder` when it is known who asked. */
+  readonly refused: (code: RefusalCode, detail: string, txn: string, holder: Holder | undefined) => void
+  /** A mistake of ours. */
+  readonly broken: (error: unknown) => void
+}
+
+export type Limits = {
+  /** bytes of the request line and headers together */
+  readonly headBytes: number
+  /** bytes of a body that has to be held */
+  readonly heldBodyBytes: number
+  readonly headWithinMs: number
+  /** a client that owes us bytes, or does not take those that we have for it, may pause for so long */
+  readonly stallMs: number
+  readonly idleMs: number
+  readonly connections: number
+}
+
+export type ProxyServer = { readonly url: string; readonly close: (withinMs: number) => Promise<void> }
+
+/** Listens with mutual TLS 1.3, for agents that prove to hold the key of their certificate in every handshake: nothing is resumed.
+ *  @throws Error when it cannot listen there */
+export async function openServer(ports: ServerPorts): Promise<ProxyServer> {
+  const sessions = new WeakMap<Duplex, Session>()
+  const sockets = new Set<Duplex>()
+  const outer = createTlsServer({ ...httpOptions(ports.limits), ...tlsOptions(ports) })
+  const inner = createServer(httpOptions(ports.limits))
+  outer.maxConnections = ports.limits.connections
+  outer.on('secureConnection', (socket: TLSSocket) => {
+    const held = holderOf(socket)
+    if (held) sessions.set(socket, { ...held, pinned: undefined })
+  })
+  outer.on('connection', socket => {
+    sockets.add(socket)
+    socket.once('close', () => sockets.delete(socket))
+  })
+  for (const server of [outer, inner]) answerRequests(server, ports, sessions)
+  outer.on('connect', (incoming, socket, rest) => {
+    const txn = ports.newId()
+    quiet(socket as Socket)
+    const session = sessionOf(sessions, incoming, ports)
+    if (!session) return refuseRaw(ports, socket, 'NO_CERTIFICATE', txn)
+    const refused = (code: RefusalCode, detail: string) => ports.refused(code, detail, txn, session.holder)
+    const remember = (made: Duplex, of: Session) => void sessions.set(made, of)
+    const tunnel = { services: ports.services, mint: ports.mint, inner, remember, refused }
+    openTunnel(tunnel, incoming, socket, rest, session, txn).catch((error: unknown) => {
+      ports.broken(error)
+      socket.destroy()
+    })
+  })
+  // a tunnel in a tunnel would hide where it leads
+  inner.on('connect', (_, socket) => refuseRaw(ports, socket, 'DESTINATION_UNCLEAR', ports.newId()))
+  await listen(outer, ports.listen)
+  const { address, family, port } = outer.address() as AddressInfo
+  return {
+    url: `https://${family === 'IPv6' ? `[${address}]` : address}:${port}`,
+    close: withinMs => close(outer, inner, sockets, withinMs),
+  }
+}
+
+function httpOptions(limits: Limits): ServerOptions {
+  return {
+    maxHeaderSize: limits.headBytes,
+    headersTimeout: limits.headWithinMs,
+    requestTimeout: 0, // by stallMs: an upload may last
+    connectionsCheckingInterval: Math.min(1000, limits.headWithinMs),
+    keepAliveTimeout: limits.idleMs,
+    insecureHTTPParser: false,
+    requireHostHeader: false, // refused with the rest
+    shouldUpgradeCallback: ({ headers }) => headers.upgrade?.toLowerCase() === 'websocket',
+  }
+}
+
+function tlsOptions({ tls }: ServerPorts) {
+  return {
+    cert: tls.cert,
+    key: tls.key,
+    minVersion: 'TLSv1.3' as const,
+    ALPNProtocols: ['http/1.1'],
+    requestCert: true,
+    // without an authority every certificate is as good as its key: a token is sealed to the certificate itself (RFC 8705, 2.2)
+    ...(tls.clientCa === undefined ? { rejectUnauthorized: false } : { ca: tls.clientCa, rejectUnauthorized: true }),
+    secureOptions: constants.SSL_OP_NO_TICKET,
+    handshakeTimeout: 10_000,
+  }
+}
+
+/** What is being answered on a connection. */
+const due = new WeakMap<Duplex, ServerResponse>()
+
+function answerRequests(server: Server, ports: ServerPorts, sessions: WeakMap<Duplex, Session>): void {
+  server.maxHeadersCount = 0 // Node would drop what is more, unseen; readHead refuses
+  const answer = (incoming: IncomingMessage, outgoing: ServerResponse) => {
+    const txn = ports.newId()
+    due.set(incoming.socket, outgoing)
+    outgoing.on('error', () => {}).once('close', () => due.delete(incoming.socket))
+    const session = sessionOf(sessions, incoming, ports)
+    const refuse = (code: RefusalCode, detail: string) => {
+      ports.refused(code, detail, txn, session?.holder)
+      replyRefused(incoming, outgoing, code, txn)
+    }
+    if (!session) return refuse('NO_CERTIFICATE', 'none, or not in force')
+    const go = (verdict: Verdict<Swap>) => {
+      if (!verdict.ok) refuse(verdict.code, verdict.detail)
+      else if (outgoing.destroyed) return
+      else
+        exchange(
+          { ...ports, failed: (code, detail) => ports.refused(code, detail, txn, session.holder) },
+          verdict.value,
+          incoming,
+          outgoing,
+          txn,
+        )
+    }
+    const body = () => readBody(incoming, ports.limits.heldBodyBytes, () => outgoing.writeContinue())
+    attempt(ports, { head: headOf(incoming), session, txn, upgrade: false, body }, go, () => outgoing.destroy())
+  }
+  server.on('request', answer)
+  server.on('checkContinue', answer)
+  server.on('checkExpectation', (incoming, outgoing) => {
+    const txn = ports.newId()
+    ports.refused('REQUEST_FORM', 'another expectation than 100-continue', txn, sessions.get(incoming.socket)?.holder)
+    replyRefused(incoming, outgoing, 'REQUEST_FORM', txn)
+  })
+  server.on('upgrade', (incoming, socket, rest) => {
+    const txn = ports.newId()
+    quiet(socket as Socket)
+    const session = sessionOf(sessions, incoming, ports)
+    if (!session) return refuseRaw(ports, socket, 'NO_CERTIFICATE', txn)
+    const failed = (code: RefusalCode, detail: string) => ports.refused(code, detail, txn, session.holder)
+    const go = (verdict: Verdict<Swap>) => {
+      if (verdict.ok) return openWebSocket({ ...ports, failed }, verdict.value, socket, rest, txn)
+      failed(verdict.code, verdict.detail)
+      replyRefusedRaw(socket, verdict.code, txn)
+    }
+    const body: Question['body'] = async () => ({ ok: true, value: Buffer.alloc(0) })
+    attempt(ports, { head: headOf(incoming), session, txn, upgrade: true, body }, go, () => socket.destroy())
+  })
+  server.on('clientError', (error: NodeJS.ErrnoException, socket) => answerBroken(ports, error, socket as Socket))
+  server.setTimeout(ports.limits.stallMs, endStalled)
+}
+
+/** Whose certificate is in force now. */
+function sessionOf(sessions: WeakMap<Duplex, Session>, { socket }: IncomingMessage, { now }: ServerPorts): Session | undefined {
+  const session = sessions.get(socket)
+  return session && session.from <= now() && now() <= session.until ? session : undefined
+}
+
+/** A connection that is no longer in the hands of the HTTP server, whose deadlines are not for it. */
+function quiet(socket: Socket): void {
+  socket.on('error', () => socket.destroy())
+  socket.setTimeout(0)
+  socket.setKeepAlive(true, 60_000)
+}
+
+function attempt(
+  { gate, broken }: ServerPorts,
+  question: Question,
+  go: (verdict: Verdict<Swap>) => void,
+  drop: () => void,
+): void {
+  const failed = (error: unknown) => {
+    broken(error)
+    drop()
+  }
+  try {
+    const verdict = gate(question)
+    if (verdict instanceof Promise) verdict.then(go).catch(failed)
+    else go(verdict)
+  } catch (error) {
+    failed(error)
+  }
+}
+
+function headOf({ method = '', url = '', httpVersion, rawHeaders }: IncomingMessage) {
+  return { method, target: url, httpVersion, rawHeaders }
+}
+
+function refuseRaw(ports: ServerPorts, socket: Duplex, code: RefusalCode, txn: string): void {
+  ports.refused(code, '', txn, undefined)
+  replyRefusedRaw(socket, code, txn)
+}
+
+/** What the parser refuses, and what took too long. */
+function answerBroken(ports: ServerPorts, error: NodeJS.ErrnoException, socket: Socket): void {
+  const code = codeOf(error.code ?? '')
+  if (!code || !socket.writable || due.get(socket)?.headersSent) {
+    socket.destroy()
+    return
+  }
+  refuseRaw(ports, socket, code, ports.newId())
+}
+
+function codeOf(code: string): RefusalCode | undefined {
+  if (code === 'HPE_HEADER_OVERFLOW') return 'HEAD_TOO_LARGE'
+  if (code === 'ERR_HTTP_REQUEST_TIMEOUT') return 'REQUEST_SLOW'
+  return code.startsWith('HPE_') ? 'REQUEST_FORM' : undefined
+}
+
+/** Nothing moved. It is the client's fault when it owes us a body that we want, or does not take what we have for it; the upstream server has its own
+ *  deadlines. */
+function endStalled(socket: Socket): void {
+  const reply = due.get(socket)
+  const owes = reply && hasBody(reply.req) && !reply.req.complete && !reply.req.isPaused()
+  if (!reply || owes || reply.writableLength > 0 || socket.writableLength > 0) socket.destroy()
+}
+
+function listen(server: TlsServer, { host, port }: ServerPorts['listen']): Promise<void> {
+  return new Promise((resolve, reject) => server.once('error', reject).listen(port, host, resolve))
+}
+
+/** Takes no more requests, finishes those in flight, and after `withinMs` cuts off what is left. */
+async function close(outer: TlsServer, inner: Server, sockets: ReadonlySet<Duplex>, withinMs: number): Promise<void> {
+  const closed = new Promise(resolve => outer.close(resolve))
+  outer.closeIdleConnections()
+  inner.closeIdleConnections()
+  const cut = setTimeout(() => {
+    for (const socket of sockets) socket.destroy()
+  }, withinMs)
+  await closed
+  clearTimeout(cut)
+}

@@ -1,0 +1,79 @@
+import { type Duplex, pipeline, Transform } from 'node:stream'
+import type { Dispatcher } from 'undici'
+import { AddressRefused } from '../egress/dial.ts'
+import type { RefusalCode } from '../refusals.ts'
+import { filterHead } from './answers.ts'
+import type { ExchangePorts } from './exchange.ts'
+import type { Swap } from './gate.ts'
+import { replyRefusedRaw } from './replies.ts'
+import type { Scrubber } from './scrub.ts'
+
+/** Opens a WebSocket at the upstream server and passes frames both ways. Extensions are not offered: compressed frames could not be looked through. */
+export function openWebSocket(ports: ExchangePorts, swap: Swap, socket: Duplex, rest: Buffer, txn: string): void {
+  const { head, service, known, outgoing } = swap
+  const { scheme, host, port, path } = head.destination
+  const fail = (code: RefusalCode, detail: string) => {
+    ports.failed(code, detail)
+    replyRefusedRaw(socket, code, txn)
+  }
+  let done = false
+  const handler: Dispatcher.DispatchHandler = {
+    onConnect: abort => void socket.once('close', () => done || abort(new Error('the agent has left'))),
+    onUpgrade: (status, raw, upstream) => {
+      done = true
+      const scrubber = known.scrubber(service.injections.flatMap(one => one.spelled?.(known.fields) ?? []))
+      const filter = { destination: head.destination, prefix: head.prefix, services: ports.services(), scrubber }
+      const { headers } = filterHead((raw ?? []) as Buffer[], filter)
+      if (status !== 101 || offersExtensions(headers)) {
+        upstream.destroy()
+        fail('UPSTREAM', 'the upgrade was not taken as it was asked for')
+        return
+      }
+      socket.write(switching(headers))
+      if (rest.length > 0) upstream.write(rest)
+      pipeline(socket, upstream, () => {})
+      pipeline(upstream, scrubbing(scrubber), socket, () => {})
+    },
+    onHeaders: status => {
+      if (status < 200) return true
+      done = true
+      fail('UPSTREAM', `answered an upgrade with ${status}`)
+      return false
+    },
+    onData: () => true,
+    onComplete: () => {},
+    onError: error => {
+      if (!done) fail(error instanceof AddressRefused ? 'ADDRESS' : 'UPSTREAM', error.name)
+      done = true
+    },
+  }
+  const headers = withoutExtensions(outgoing.headers)
+  service.upstreams
+    .of(known.binding.tenant, `${scheme}://${host}:${port}`)
+    .dispatch({ path: `${path}${outgoing.query}`, method: 'GET', headers, upgrade: 'websocket' }, handler)
+}
+
+function withoutExtensions(headers: readonly string[]): string[] {
+  return headers.filter((_, at) => !isExtensions(headers[at - (at % 2)]))
+}
+
+function offersExtensions(headers: readonly string[]): boolean {
+  return headers.some((name, at) => at % 2 === 0 && isExtensions(name))
+}
+
+const isExtensions = (name: string | undefined) => name?.toLowerCase() === 'sec-websocket-extensions'
+
+function switching(headers: readonly string[]): string {
+  const lines = ['HTTP/1.1 101 Switching Protocols', 'Connection: Upgrade', 'Upgrade: websocket']
+  for (let at = 0; at < headers.length; at += 2) lines.push(`${headers[at]}: ${headers[at + 1]}`)
+  return `${lines.join('\r\n')}\r\n\r\n`
+}
+
+/** Frames keep their lengths, as every mask is as long as what it covers. */
+function scrubbing(scrubber: Scrubber | undefined): Transform {
+  const stream = scrubber?.stream()
+  return new Transform({
+    transform: (chunk: Buffer, _, done) => done(null, stream ? stream.push(chunk) : chunk),
+    flush: done => done(null, stream?.end()),
+  })
+}

@@ -1,0 +1,29 @@
+import { createHash, type X509Certificate } from 'node:crypto'
+import type { TLSSocket } from 'node:tls'
+import type { Holder } from '#engine'
+
+export type Held = {
+  readonly holder: Holder
+  /** when the certificate is in force, milliseconds since the epoch */
+  readonly from: number
+  readonly until: number
+}
+
+/** Who is at the other end: the certificate whose key the client proved to have in the handshake. Undefined without one. */
+export function holderOf(socket: TLSSocket): Held | undefined {
+  const certificate = socket.getPeerX509Certificate()
+  const jkt = certificate && thumbprintOf(certificate)
+  if (!certificate || jkt === undefined) return undefined
+  const [from, until] = [certificate.validFromDate.getTime(), certificate.validToDate.getTime()]
+  return { holder: { x5tS256: sha256(certificate.raw), jkt }, from, until }
+}
+
+/** RFC 7638: the members that make the key, in the order of their names. */
+function thumbprintOf({ publicKey }: X509Certificate): string | undefined {
+  const { kty, crv, x, y, n, e } = publicKey.export({ format: 'jwk' })
+  if (kty === 'EC') return sha256(JSON.stringify({ crv, kty, x, y }))
+  if (kty === 'RSA') return sha256(JSON.stringify({ e, kty, n }))
+  return kty === 'OKP' ? sha256(JSON.stringify({ crv, kty, x })) : undefined
+}
+
+const sha256 = (bytes: string | Buffer) => createHash('sha256').update(bytes).digest('base64url')

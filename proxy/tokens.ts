@@ -1,0 +1,93 @@
+import { hash } from 'node:crypto'
+import { LRUCache } from 'lru-cache'
+import {
+  admits,
+  BrokerError,
+  type Destination,
+  type Holder,
+  type Opened,
+  type Opener,
+  type RevocationWatch,
+  ruleText,
+} from '#engine'
+import { openScrubber, type Scrubber } from './http/scrub.ts'
+import { accept, refuse, type Verdict } from './refusals.ts'
+
+/** A token that was opened for whoever holds the connection. */
+export type Known = Opened & {
+  /** looks for what it holds in answers; made when the first answer comes */
+  readonly scrubber: (spelled: readonly string[]) => Scrubber | undefined
+}
+
+/** Sealed tokens, opened: what was opened once is remembered by the hash of the whole token and the certificate, while it lives. */
+export type Tokens = {
+  /** @throws BrokerError unavailable when Vault cannot be asked */
+  readonly open: (token: string, holder: Holder) => Promise<Verdict<Known>>
+  /** the same, when it is remembered: without waiting */
+  readonly remembered: (token: string, holder: Holder) => Known | undefined
+  /** Whether it may go there now; the rule that says so. */
+  readonly permits: (known: Known, to: Destination) => Verdict<string>
+}
+
+export type TokenPorts = {
+  readonly opener: Opener
+  readonly revocations: RevocationWatch
+  readonly now: () => number
+}
+
+const REMEMBERED = 2000
+/** A clock that is behind by more is wrong. */
+const SKEW_SECONDS = 60
+
+export function openTokens({ opener, revocations, now }: TokenPorts): Tokens {
+  const known = new LRUCache<string, Known>({ max: REMEMBERED })
+  const live = (found: Known) =>
+    now() / 1000 < found.expiresAt && revocations.standing({ ...found.binding, jti: found.jti }) === 'live'
+  const remembered = (token: string, holder: Holder) => {
+    const name = nameOf(token, holder)
+    const found = known.get(name)
+    if (found === undefined || live(found)) return found
+    known.delete(name)
+    return undefined
+  }
+  return {
+    remembered,
+    open: async (token, holder) => {
+      const opened = await opener(token, holder)
+      if (!opened.ok) return refuse(opened.code, opened.detail)
+      const made = knownOf(opened.value)
+      if (opened.value.mode === 'datakey' && live(made)) known.set(nameOf(token, holder), made)
+      return accept(made)
+    },
+    permits: (found, to) => {
+      const second = now() / 1000
+      if (second >= found.expiresAt || found.issuedAt > second + SKEW_SECONDS)
+        return refuse('TOKEN_EXPIRED', `ended at ${found.expiresAt}`)
+      const standing = revocations.standing({ ...found.binding, jti: found.jti })
+      if (standing !== 'live') return refuse(standing === 'stale' ? 'REVOCATIONS_STALE' : 'TOKEN_REVOKED', standing)
+      const rule = found.binding.destinations.find(one => admits(one, to))
+      return rule ? accept(ruleText(rule)) : refuse('TOKEN_DESTINATION', 'no rule of the token fits')
+    },
+  }
+}
+
+function nameOf(token: string, holder: Holder): string {
+  return `${hash('sha256', token, 'base64')} ${holder.x5tS256}`
+}
+
+function knownOf(opened: Opened): Known {
+  let made: { scrubber: Scrubber | undefined } | undefined
+  return {
+    ...opened,
+    scrubber: spelled => {
+      made ??= { scrubber: openScrubber([...Object.values(opened.fields).map(field => field.reveal()), ...spelled]) }
+      return made.scrubber
+    },
+  }
+}
+
+/** What Vault does not answer is no refusal of the token. */
+export function unavailable(error: unknown): Verdict<never> {
+  if (error instanceof BrokerError) return refuse('UNAVAILABLE', error.message)
+  throw error
+}
