@@ -14,7 +14,7 @@ import {
 } from '#engine'
 import manifest from '../package.json' with { type: 'json' }
 import { tpmQuote } from './auth/tables.ts'
-import { openDispatch } from './dispatch.ts'
+import { openDispatch, type Tables } from './dispatch.ts'
 import { openApp } from './hosts/app.ts'
 import { forwardBuffered } from './hosts/forward_buffered.ts'
 import { type FrontDoor, openFrontDoor } from './hosts/http.ts'
@@ -22,6 +22,7 @@ import { openUpstream, type Upstream } from './hosts/upstream.ts'
 import type { CanonicalPath } from './path.ts'
 import { brokerPaths } from './secrets/tables.ts'
 import { findSys } from './sys/mounts.ts'
+import { match, type Path } from './table.ts'
 
 export type Server = { readonly url: string; readonly broker: Broker; readonly close: () => Promise<void> }
 
@@ -49,7 +50,8 @@ export async function serve(config: Config, log: Log, secretId: SecretId): Promi
     connectWithinMs: config.vault.deadline_ms,
     ...(ca === undefined ? {} : { ca }),
   })
-  const dispatch = openDispatch(broker, { 'tpm-quote': tpmQuote(broker), broker: brokerPaths(broker) })
+  const tables: Tables = { 'tpm-quote': tpmQuote(broker), broker: brokerPaths(broker) }
+  const dispatch = openDispatch(broker, tables)
   const app = openApp({
     broker,
     dispatch,
@@ -66,6 +68,7 @@ export async function serve(config: Config, log: Log, secretId: SecretId): Promi
     listen: { host: config.listen.host, port: config.listen.port },
     ...(await tlsOf(config)),
     owns: (method, path) => owns(broker, method, path),
+    bodyBytes: path => rowOf(broker, tables, path)?.bodyBytes,
     own: app.fetch,
     log,
     onPassThrough: ({ status, failure }) =>
@@ -80,6 +83,11 @@ export async function serve(config: Config, log: Log, secretId: SecretId): Promi
 function owns(broker: Broker, method: string, path: CanonicalPath): boolean {
   if (!path.api) return ['metrics', 'healthz', 'readyz'].includes(path.path)
   return broker.mounts.find(path.path) !== undefined || findSys(method, path) !== undefined
+}
+
+function rowOf(broker: Broker, tables: Tables, { path }: CanonicalPath): Path | undefined {
+  const mount = broker.mounts.find(path)
+  return mount && match(tables[mount.type], path.slice(mount.path.length).split('/'))?.row
 }
 
 type Open = { readonly door: FrontDoor | undefined; readonly upstream: Upstream; readonly broker: Broker }

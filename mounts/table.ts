@@ -36,6 +36,8 @@ export type Path<F extends Fields = Fields> = {
   readonly unauthenticated?: true
   /** the row wants to know who asks, and awaits itself whether they may */
   readonly identify?: true
+  /** how large a body may be that is larger than others */
+  readonly bodyBytes?: number
   /** the operations of the row write their own audit records, in an order that matters */
   readonly audits?: 'itself'
   readonly fields: F

@@ -36,17 +36,20 @@ export const ca = ({ attest }: Broker): readonly Path[] =>
     { show: record => describeAnchors(record.certificate) },
   )
 
-export const reference = ({ attest }: Broker): readonly Path[] =>
-  collection('reference', attest.settings.reference, {
-    one: 'set of reference values',
-    many: 'sets of reference values',
-    description: 'PCR values that a machine may have. Roles name the sets that count for them.',
-  })
-
 export const tpm = ({ attest }: Broker): readonly Path[] =>
-  collection('tpm', attest.settings.tpm, {
-    one: 'TPM',
-    many: 'TPMs',
-    description:
-      'Enrolled and registered TPMs, by id: `sha256-` and the SHA-256 of the public endorsement key. Writing one registers it; `disabled=true` refuses it everywhere.',
-  })
+  collection(
+    'tpm',
+    attest.settings.tpm,
+    {
+      one: 'TPM',
+      many: 'TPMs',
+      description:
+        'Enrolled and registered TPMs, by id: `sha256-` and the SHA-256 of the public endorsement key, with what they showed last. Writing one registers it; `disabled=true` refuses it everywhere.',
+    },
+    {
+      show: async (record, mount, name) => ({ ...record, last_result: (await attest.results.last(mount.id, name)) ?? null }),
+      changed: async (mount, name) => {
+        if (!(await attest.settings.tpm.get(mount.id, name))) await attest.results.forget(mount.id, name)
+      },
+    },
+  )

@@ -1,11 +1,21 @@
 import { type Broker, bytes, hex, list, required, text } from '#engine'
 import { type Path, path } from '../table.ts'
 
+const EVENT_LOG = 2 ** 20
+/** some 50,000 entries */
+const IMA_LOG = 2 ** 23
+/** What a body with both logs has, in base64, and the rest of it. */
+export const EVIDENCE_BODY = Math.ceil((EVENT_LOG + IMA_LOG) / 3) * 4 + 2 ** 18
+
 /** Sizes of what a TPM returns; the verifier has limits of its own. */
 export const evidenceFields = {
   challenge: bytes('The challenge that this quote answers, base64.', { max: 256 }),
   attest: bytes('TPMS_ATTEST, base64.', { max: 4096 }),
   signature: bytes('TPMT_SIGNATURE, base64.', { max: 2048 }),
+  event_log: bytes('The event log of the boot, when the challenge asks for `tcg`: binary_bios_measurements, base64.', {
+    max: EVENT_LOG,
+  }),
+  ima_log: bytes('The list of IMA, when the challenge asks for `ima`: ascii_runtime_measurements, base64.', { max: IMA_LOG }),
   pcrs: text('Values of the quoted PCRs, as JSON: {"sha256": {"0": "<hex>"}}.', { max: 16_384 }),
 }
 
@@ -48,6 +58,7 @@ export const challenge = (broker: Broker): Path =>
               nonce: drawn.nonce.toString('base64'),
               expires_in: drawn.expiresInSeconds,
               pcrs: drawn.selection,
+              logs: drawn.logs,
             },
           }
         },
@@ -64,6 +75,7 @@ export const login = (broker: Broker): Path =>
     },
     unauthenticated: true,
     audits: 'itself',
+    bodyBytes: EVIDENCE_BODY,
     fields: {
       role,
       ak_name: akName,
@@ -71,6 +83,8 @@ export const login = (broker: Broker): Path =>
       attest: required(evidenceFields.attest),
       signature: required(evidenceFields.signature),
       pcrs: required(evidenceFields.pcrs),
+      event_log: evidenceFields.event_log,
+      ima_log: evidenceFields.ima_log,
       audience: text('Who will rely on what is issued.', { fallback: '', max: 2048 }),
       key_thumbprint: keyThumbprint,
     },

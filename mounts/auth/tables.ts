@@ -1,8 +1,9 @@
 import type { Broker } from '#engine'
 import type { Path } from '../table.ts'
-import { ca, config, reference, tpm } from './configure.ts'
+import { ca, config, tpm } from './configure.ts'
 import { activate, enroll } from './enroll.ts'
 import { challenge, login } from './login.ts'
+import { fromTpm, ima, reference } from './reference.ts'
 import { role } from './role.ts'
 
 /** Every path of an auth mount of type `tpm-quote`. */
@@ -10,6 +11,8 @@ export const tpmQuote = (broker: Broker): readonly Path[] => [
   config(broker),
   ...ca(broker),
   ...reference(broker),
+  fromTpm(broker),
+  ...ima(broker),
   ...role(broker),
   ...tpm(broker),
   enroll(broker),

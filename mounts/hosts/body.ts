@@ -3,6 +3,9 @@ import { hasBody } from './replies.ts'
 
 export type BodyLimits = { readonly bytes: number; readonly withinMs: number }
 
+/** What a large body costs is spread over several turns of the event loop. */
+export const othersTurn = () => new Promise<void>(resolve => setImmediate(resolve))
+
 /** How much may be held at the same time of bodies that are larger than others. */
 export type Room = { readonly take: (bytes: number) => boolean; readonly give: (bytes: number) => void }
 

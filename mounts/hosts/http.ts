@@ -11,7 +11,7 @@ import type { AddressInfo, Socket } from 'node:net'
 import { type TlsOptions as NodeTlsOptions, type SecureVersion, Server as TlsServer } from 'node:tls'
 import { getRequestListener } from '@hono/node-server'
 import { belongsToVault, type CanonicalPath, canonicalise } from '../path.ts'
-import { openRoom, readBody } from './body.ts'
+import { openRoom, othersTurn, readBody } from './body.ts'
 import { type Connections, closeAfter, keepConnections } from './connections.ts'
 import { faultInHead, isRootNamespace } from './headers.ts'
 import { type Passed, passThrough } from './pass_through.ts'
@@ -179,6 +179,7 @@ function answerRequests(server: Server, connections: Connections, options: Front
       const body = await readBody(incoming, bounds, () => outgoing.writeContinue())
       if (!body.ok) return replyError(outgoing, body.status, body.message)
       remember(incoming, path, body.bytes)
+      if (large > 0) await othersTurn()
       await own(incoming, outgoing)
     } finally {
       room.give(large)

@@ -1,0 +1,42 @@
+import { type Broker, fromTpmFields, required, text } from '#engine'
+import { collection } from '../records.ts'
+import { type Path, path } from '../table.ts'
+
+export const reference = ({ attest }: Broker): readonly Path[] =>
+  collection('reference', attest.settings.reference, {
+    one: 'set of reference values',
+    many: 'sets of reference values',
+    description:
+      'What a machine has to be: values of PCRs, what its event log and its list of IMA may say. Roles name the sets that count for them; every write counts the version on.',
+  })
+
+export const ima = ({ attest }: Broker): readonly Path[] =>
+  collection('ima', attest.settings.ima, {
+    one: 'list of files',
+    many: 'lists of files',
+    description: 'Digests of files that machines may use, as sets of reference values name them.',
+  })
+
+export const fromTpm = ({ attest }: Broker): Path =>
+  path({
+    pattern: 'reference/:name/from-tpm/:id',
+    help: {
+      synopsis: 'Make a set of reference values of what a machine showed.',
+      description:
+        'Takes the last evidence of an enrolled TPM, as `tpm/:id` shows it, and makes or replaces the set so that this machine would be let in. Read it before a role names it: what is measured is not therefore good.',
+    },
+    fields: {
+      name: required(text('Name of the set.', { max: 128 })),
+      id: required(text('Id of the TPM.', { max: 128 })),
+      ...fromTpmFields,
+    },
+    operations: {
+      update: {
+        summary: 'Make or replace the set; return it.',
+        run: async ({ mount, values: { name, id, ...given } }) => {
+          const { record } = await attest.referenceFromTpm(mount, name, id, given)
+          return { data: record }
+        },
+      },
+    },
+  })
