@@ -1,0 +1,69 @@
+import { type Bank, banks, type Database, type Hash, hashes, type ReferenceValues } from '#attestation'
+import { BrokerError } from '../errors.ts'
+
+// 16 and 23 can be reset by software, so they decide nothing
+const DECIDING = /^(1[0-57-9]|2[0-2]|[0-9])$/
+
+/** @param open whether digests may be left out, as where machines are only observed
+ *  @throws BrokerError bad_request, naming the bank and the PCR that makes no sense */
+export function referenceValues(pcrs: Readonly<Record<string, unknown>>, open = false): ReferenceValues {
+  const entries = Object.entries(pcrs).map(([bank, values]): [Bank, ReadonlyMap<number, readonly Buffer[]>] => [
+    bankOf(bank),
+    valuesOf(bank, values, open),
+  ])
+  return new Map(entries)
+}
+
+function bankOf(bank: string): Bank {
+  return banks.find(one => one === bank) ?? fail('pcrs', `wanted one of the banks ${banks.join(', ')}`)
+}
+
+function valuesOf(bank: string, values: unknown, open: boolean): ReadonlyMap<number, readonly Buffer[]> {
+  if (typeof values !== 'object' || values === null) return fail('pcrs', `wanted an object of PCRs under ${bank}`)
+  const entries = Object.entries(values).map(([pcr, digests]): [number, readonly Buffer[]] => [
+    pcrOf('pcrs', pcr),
+    digestsOf(bank, pcr, digests, open),
+  ])
+  if (entries.length === 0) fail('pcrs', `wanted at least one PCR under ${bank}`)
+  return new Map(entries.toSorted(([one], [other]) => one - other))
+}
+
+export function pcrOf(name: string, pcr: string): number {
+  return DECIDING.test(pcr) ? Number(pcr) : fail(name, 'wanted PCRs 0 to 22, not 16: software can reset 16 and 23')
+}
+
+function digestsOf(bank: string, pcr: string, digests: unknown, open: boolean): readonly Buffer[] {
+  const items: readonly unknown[] = Array.isArray(digests) ? digests : [digests]
+  const good = (open || items.length > 0) && items.every(item => isDigest(bank, item))
+  if (!good) fail('pcrs', `wanted digests of ${hashes[bank as Hash].size} bytes in hex for PCR ${pcr}`)
+  return items.map(item => Buffer.from(item as string, 'hex'))
+}
+
+function isDigest(bank: string, item: unknown): boolean {
+  return typeof item === 'string' && item.length === hashes[bank as Hash].size * 2 && /^[0-9a-f]+$/i.test(item)
+}
+
+export const PCR_FORM = {
+  digest: (name: string, bank: Bank, item: unknown): string =>
+    isDigest(bank, item) ? (item as string).toLowerCase() : fail(name, `wanted digests of ${hashes[bank].size} bytes in hex`),
+}
+
+const DATABASES: readonly Database[] = ['PK', 'KEK', 'db', 'dbx']
+
+/** @throws BrokerError bad_request, naming what makes no sense */
+export function databasesOf(
+  databases: Readonly<Record<string, unknown>>,
+  bank: Bank,
+): Partial<Record<Database, readonly string[]>> {
+  const entries = Object.entries(databases).map(([name, digests]) => {
+    const known = DATABASES.find(one => one === name) ?? fail('databases', `wanted ${DATABASES.join(', ')}`)
+    const items: readonly unknown[] = Array.isArray(digests) ? digests : [digests]
+    if (items.length === 0) fail('databases', `wanted at least one digest of ${known}`)
+    return [known, items.map(item => PCR_FORM.digest('databases', bank, item))] as const
+  })
+  return Object.fromEntries(entries)
+}
+
+function fail(name: string, sentence: string): never {
+  throw new BrokerError('bad_request', `${name}: ${sentence}`)
+}

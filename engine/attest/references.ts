@@ -1,0 +1,188 @@
+import { type Bank, banks } from '#attestation'
+import { type Collection, type Given, openCollection } from '../collection.ts'
+import { BrokerError } from '../errors.ts'
+import { flag, integer, list, map, text, type Values } from '../fields.ts'
+import type { Store } from '../vault/store.ts'
+import { databasesOf, PCR_FORM, pcrOf, referenceValues } from './reference_values.ts'
+
+/** What an operator writes of good machines. A field that is left out is not looked at. */
+export const referenceFields = {
+  pcrs: map(
+    'Pinned PCRs: {"sha256": {"0": "<hex>" or ["<hex>", ...]}}, any of several digests. PCRs that are not named are not looked at.',
+  ),
+  replay: list('PCRs that the event log of the boot has to explain, such as 0,2,4,7,8,9.'),
+  bank: text('Bank of the PCRs in `replay` and of the one of IMA.', { fallback: 'sha256', choices: banks }),
+  log_padding: flag('Accept bytes of 0xff after the last event, as logs of confidential machines have them.', {
+    fallback: false,
+  }),
+  secure_boot: text('Whether secure boot has to be on. PCR 7 has to be in `replay`.', {
+    fallback: 'any',
+    choices: ['any', 'required'],
+  }),
+  databases: map(
+    'Allowed measured digests of PK, KEK, db and dbx: {"dbx": "<hex>" or ["<hex>", ...]}. PCR 7 has to be in `replay`.',
+  ),
+  boot_images: list(
+    'Digests of boot loaders and kernels that may be measured into PCR 4, which has to be in `replay`: all that was measured has to be listed, and something has to be measured.',
+  ),
+  boot_drivers: list('Digests that may be measured into PCR 2, which has to be in `replay`.'),
+  boot_files: list('Digests of what the boot loader reads, such as kernels, into PCR 9, which has to be in `replay`.'),
+  command_lines: list(
+    'Command lines of kernels, whole, any of them; a JSON list when one has commas. PCR 8 or 12 has to be in `replay`.',
+  ),
+  command_line_required: list('Words that every command line of a kernel has; `*` at the end of a word stands for any rest.'),
+  command_line_forbidden: list('Words that no command line of a kernel has; `*` at the end of a word stands for any rest.'),
+  firmware_versions: list('Versions of the firmware of the TPM as quotes say them, 16 hex digits, any of them.'),
+  ima: text('Whether the list of IMA has to explain PCR 10.', { fallback: 'off', choices: ['off', 'required'] }),
+  ima_lists: list('Names of the lists of files: every file that was used has to be in one of them. Any file when empty.'),
+  ima_ignored: list('Paths of files that are not looked at; `*` at the end stands for any rest.'),
+  ima_reported: list('Paths of files of which the result tells the digests; `*` at the end stands for any rest.'),
+  ima_extends: text('What the kernel extends the bank with: its own template hash, or SHA-1 and zeros as before Linux 5.8.', {
+    fallback: 'bank',
+    choices: ['bank', 'padded-sha1'],
+  }),
+  ima_boot_aggregate: text('The PCRs that the first entry of the list is a digest of.', {
+    fallback: '0-9',
+    choices: ['0-7', '0-9', 'unchecked'],
+  }),
+  ima_templates: list('Templates that the list may have.', {
+    fallback: ['ima-ng', 'ima-sig'],
+    choices: ['ima-ng', 'ima-sig', 'ima-buf'],
+  }),
+  ima_violations: text('Whether files may be changed while they are in use.', {
+    fallback: 'refused',
+    choices: ['refused', 'allowed'],
+  }),
+  not_before: text('When the set begins to count, as in 2026-12-01T00:00:00Z. At once when empty.', { fallback: '' }),
+  not_after: text('When the set ends to count: machines that match no other one are refused from then on. Never when empty.', {
+    fallback: '',
+  }),
+  observe: flag('Record what machines show under tpm/:id, and let none of them in. Digests may be left out then.', {
+    fallback: false,
+  }),
+  disabled: flag('A disabled set lets no machine in, and what it let in gets nothing more.', { fallback: false }),
+  owner: text('Who answers for the set.', { fallback: '' }),
+  reason: text('Why it was written, such as the number of the change.', { fallback: '' }),
+  description: text('What the set describes.', { fallback: '' }),
+}
+
+const kept = { ...referenceFields, version: integer('How often the set was written.', { fallback: 0 }) }
+export type ReferenceRecord = Values<typeof kept>
+
+/** Sets of reference values. Every write counts the version on, also after the set was deleted: name and version are one content, for ever. */
+export type References = Omit<Collection<typeof referenceFields>, 'get' | 'fresh' | 'write'> & {
+  readonly get: (mountId: string, name: string) => Promise<ReferenceRecord | undefined>
+  readonly fresh: (mountId: string, name: string) => Promise<ReferenceRecord | undefined>
+  readonly write: (mountId: string, name: string, given: Given<typeof referenceFields>) => Promise<ReferenceRecord>
+}
+
+/** @param exists whether there is a list of files of this name */
+export function openReferences(store: Store, exists: (mountId: string, name: string) => Promise<boolean>): References {
+  const records = openCollection(store, 'reference', kept, {
+    check: (record, mountId) => checkReference(record, mountId, exists),
+  })
+  const lastPath = (mountId: string, name: string) => `${mountId}/reference-version/${name}`
+  const lastOf = async (mountId: string, name: string) =>
+    (await store.fresh<{ version: number }>(lastPath(mountId, name)))?.value.version ?? 0
+  return {
+    ...records,
+    fields: referenceFields,
+    write: async (mountId, name, given) => {
+      const last = (await records.fresh(mountId, name))?.version ?? (await lastOf(mountId, name))
+      return records.write(mountId, name, record => ({
+        ...(typeof given === 'function' ? given(record) : given),
+        version: (record?.version ?? last) + 1,
+      }))
+    },
+    delete: async (mountId, name) => {
+      const record = await records.fresh(mountId, name)
+      if (record) await store.put(lastPath(mountId, name), { version: record.version })
+      await records.delete(mountId, name)
+    },
+  }
+}
+
+/** What a set needs, by field: a rule on PCRs that are not replayed could never hold. */
+const needs = {
+  databases: [7],
+  boot_images: [4],
+  boot_drivers: [2],
+  boot_files: [9],
+  command_lines: [8, 12],
+  command_line_required: [8, 12],
+  command_line_forbidden: [8, 12],
+} as const satisfies Partial<Record<keyof typeof referenceFields, readonly number[]>>
+
+const DIGESTS = ['boot_images', 'boot_drivers', 'boot_files'] as const
+
+async function checkReference(
+  record: ReferenceRecord,
+  mountId: string,
+  exists: (mountId: string, name: string) => Promise<boolean>,
+): Promise<void> {
+  const pinned = referenceValues(record.pcrs, record.observe)
+  const replayed = record.replay.map(pcr => pcrOf('replay', pcr))
+  const empty = pinned.size === 0 && replayed.length === 0 && record.ima === 'off'
+  if (empty) fail('pcrs', `wanted values under one of the banks ${banks.join(', ')}, or PCRs in replay, or ima`)
+  checkBoot(record, replayed, pinned.get(record.bank as Bank)?.has(4) ?? false)
+  for (const name of DIGESTS) for (const digest of record[name]) PCR_FORM.digest(name, record.bank as Bank, digest)
+  for (const version of record.firmware_versions)
+    if (!/^[0-9a-f]{16}$/i.test(version)) fail('firmware_versions', 'wanted 16 hex digits each, as quotes say them')
+  checkWindow(record)
+  await checkIma(record, mountId, exists)
+}
+
+function checkBoot(record: ReferenceRecord, replayed: readonly number[], pinsImages: boolean): void {
+  databasesOf(record.databases, record.bank as Bank)
+  if (record.secure_boot === 'required' && !replayed.includes(7)) fail('secure_boot', 'wanted PCR 7 in replay')
+  for (const [name, pcrs] of Object.entries(needs)) {
+    const given = record[name as keyof typeof needs]
+    const used = Array.isArray(given) ? given.length > 0 : Object.keys(given).length > 0
+    if (used && !pcrs.some(pcr => replayed.includes(pcr))) fail(name, `wanted PCR ${pcrs.join(' or ')} in replay`)
+  }
+  // what a boot loader measures is as true as the boot loader is
+  const trusted = pinsImages || record.boot_images.length > 0 || record.secure_boot === 'required'
+  const measured = [
+    ...record.boot_files,
+    ...record.command_lines,
+    ...record.command_line_required,
+    ...record.command_line_forbidden,
+  ]
+  if (measured.length > 0 && !trusted)
+    fail(
+      'boot_images',
+      'wanted the boot loaders that measure files and command lines: list them, pin PCR 4, or require secure boot',
+    )
+}
+
+/** Milliseconds since the epoch; undefined for an empty text. */
+export function instantOf(name: string, date: string): number | undefined {
+  if (date === '') return undefined
+  const at = /^\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d)?(\.\d+)?(Z|[+-]\d\d:\d\d))?$/.test(date) ? Date.parse(date) : Number.NaN
+  return Number.isNaN(at) ? fail(name, 'wanted a date such as 2026-12-01 or 2026-12-01T12:00:00Z') : at
+}
+
+function checkWindow({ not_before, not_after }: ReferenceRecord): void {
+  const [from, until] = [instantOf('not_before', not_before), instantOf('not_after', not_after)]
+  if (from !== undefined && until !== undefined && from >= until) fail('not_after', 'wanted a date after not_before')
+}
+
+const MOST_LISTS = 16
+
+async function checkIma(
+  record: ReferenceRecord,
+  mountId: string,
+  exists: (mountId: string, name: string) => Promise<boolean>,
+): Promise<void> {
+  const { ima, ima_lists, ima_ignored, ima_reported, ima_templates } = record
+  if (ima === 'off' && [...ima_lists, ...ima_ignored, ...ima_reported].length > 0)
+    fail('ima', 'wanted `required` with rules on files')
+  if (ima_templates.length === 0) fail('ima_templates', 'wanted at least one')
+  if (ima_lists.length > MOST_LISTS) fail('ima_lists', `wanted at most ${MOST_LISTS}`)
+  for (const [index, name] of ima_lists.entries())
+    if (!(await exists(mountId, name))) fail('ima_lists', `there is no list of the name at place ${index + 1}: write it first`)
+}
+
+function fail(name: string, sentence: string): never {
+  throw new BrokerError('bad_request', `${name}: ${sentence}`)
+}
