@@ -17,6 +17,7 @@ import type { Signer } from '../vault/transit.ts'
 import type { World } from '../world.ts'
 import type { Keys } from './keys.ts'
 import type { Asker, Leased } from './leased.ts'
+import { within } from './life.ts'
 import { permissionsOf, textsOf } from './permissions.ts'
 import { openReuse } from './reuse.ts'
 import { CEILING_SECONDS, type RoleRecord } from './settings.ts'
@@ -80,7 +81,12 @@ export function openExchange(parts: ExchangeParts): Exchange {
   const fresh = (prepared: Prepared, grant: Grant, asker: Asker): Promise<Credential> => {
     const make = () => made(prepared, grant, asker.token)
     const { mount, issuer, record, source } = prepared
-    const from = { mount, issuer: record.issuer, integration: source?.integration.name ?? '', maxTtlSeconds: record.max_ttl }
+    const from = {
+      mount,
+      issuer: record.issuer,
+      integration: source?.integration.name ?? '',
+      maxTtlSeconds: within(mount, record).max_ttl,
+    }
     return issuer.revoke ? parts.leased(from, grant, asker, make) : make()
   }
   return {
@@ -118,7 +124,9 @@ function prepare(mount: Mount, record: RoleRecord, action: string, source: Sourc
     return reject('INTEGRATION', `the role names no integration of type ${record.issuer}`)
   if (issuer.delivery === 'sealed' && record.delivery !== 'sealed')
     return reject('DELIVERY', `what ${record.issuer} issues is only ever delivered sealed`)
-  const permissions = permissionsOf(issuer, record.permissions, action, ceilingOf(source))
+  // what should be sealed is not given out open
+  if (record.delivery === 'sealed') throw new BrokerError('unavailable', 'this service does not seal what it issues')
+  const permissions = permissionsOf(issuer, record, action, ceilingOf(source))
   return permissions.ok ? accept({ mount, record, issuer, source, permissions: permissions.value }) : permissions
 }
 

@@ -41,11 +41,13 @@ function exchangeFault(record: ExchangeRole, issuer: Issuer): string | undefined
   return record.reuse && !issuer.cacheable ? `reuse: what ${record.issuer} issues is never given twice` : undefined
 }
 
-function permissionsFault(record: ExchangeRole, { permissions: wanted }: Issuer): string | undefined {
+function permissionsFault(record: ExchangeRole, { permissions }: Issuer): string | undefined {
+  const own = record as unknown as Readonly<Record<string, unknown>>
+  const wanted = permissions?.wanted?.(own) === false ? undefined : permissions
   const listed = (action: string) => textsOf(record.permissions[action])
   if (!wanted) {
     const some = Object.keys(record.permissions).length > 0
-    return some ? `permissions: the issuer ${record.issuer} has no use for them` : undefined
+    return some ? `permissions: a role like this of the issuer ${record.issuer} has no use for them` : undefined
   }
   const bare = record.actions.find(action => listed(action).length === 0)
   if (bare !== undefined) return `permissions: wanted a list of texts for the action ${bare}`

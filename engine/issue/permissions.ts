@@ -7,12 +7,12 @@ import type { Verdict } from '../refusals.ts'
  *  @param ceiling what the integration allows at most; undefined when it does not say, and then the catalogue counts alone */
 export function permissionsOf(
   issuer: Pick<Issuer, 'permissions'>,
-  catalogue: Readonly<Record<string, unknown>>,
+  role: { readonly permissions: Readonly<Record<string, unknown>> },
   action: string,
   ceiling: readonly string[] | undefined,
 ): Verdict<readonly string[]> {
-  if (!issuer.permissions) return accept([])
-  const listed = Object.hasOwn(catalogue, action) ? textsOf(catalogue[action]) : []
+  if (!issuer.permissions || issuer.permissions.wanted?.(role) === false) return accept([])
+  const listed = Object.hasOwn(role.permissions, action) ? textsOf(role.permissions[action]) : []
   if (listed.length === 0) return reject('PERMISSIONS', `the role lists none for the action ${action}`)
   const { within = plainWithin } = issuer.permissions
   const left = ceiling ? listed.filter(one => ceiling.some(limit => within(one, limit))) : listed

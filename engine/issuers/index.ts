@@ -1,9 +1,25 @@
 import type { Fields } from '../fields.ts'
+import { awsSts } from './aws_sts.ts'
+import { azure } from './azure.ts'
+import { gcp } from './gcp.ts'
+import { githubApp } from './github_app.ts'
 import type { Issuer } from './issuer.ts'
 import { jwt } from './jwt.ts'
+import { oauth2 } from './oauth2.ts'
+import { staticKey } from './static.ts'
+import { vault } from './vault.ts'
 
 /** Every issuer, by the name that a role gives. */
-export const issuers: Readonly<Record<string, Issuer>> = { jwt }
+export const issuers: Readonly<Record<string, Issuer>> = {
+  jwt,
+  aws_sts: awsSts,
+  azure,
+  gcp,
+  github_app: githubApp,
+  oauth2,
+  static: staticKey,
+  vault,
+}
 
 /** The fields of a role that belong to its issuer, for all issuers: two that share a name share its meaning. */
 export const issuerRoleFields: Fields = Object.assign({}, ...Object.values(issuers).map(({ role }) => role))

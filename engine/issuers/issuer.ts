@@ -23,6 +23,8 @@ export type Grant = {
   readonly task: TaskContext | undefined
   /** RFC 7638 thumbprint; empty when no key is bound */
   readonly keyThumbprint: string
+  /** SHA-256 of a certificate for that key, base64url (RFC 8705); empty when the machine has shown none */
+  readonly x5tS256: string
   readonly ttlSeconds: number
   /** seconds since the epoch */
   readonly issuedAt: number
@@ -40,8 +42,8 @@ export type Credential = {
   readonly granted: Readonly<Record<string, string | number | readonly string[]>>
   /** how to revoke it, as `Issuer.revoke` reads it: text that may be kept, with nothing secret in it that is not encrypted */
   readonly handle?: Readonly<Record<string, string>>
-  /** a lease of Vault's own, where the provider is one of its engines */
-  readonly lease?: { readonly id: string; readonly durationSeconds: number }
+  /** what `vault lease` knows it by: a lease of Vault's own where the provider is one of its engines, else one of ours */
+  readonly lease?: { readonly id: string; readonly durationSeconds: number; readonly renewable: boolean }
 }
 
 /** What an issuer may use. `role`: its own fields of the role; `settings`: those of the integration. */
@@ -91,6 +93,8 @@ export type Issuer<R extends Fields = Fields, S extends Fields = Fields> = {
   readonly cacheable?: true
   /** a role of this issuer says what each action may do (`permissions`) */
   readonly permissions?: {
+    /** whether this role has them; without it every one does */
+    readonly wanted?: (role: Values<R>) => boolean
     /** `name: form`, for the error of who writes a role */
     readonly form: readonly [RegExp, string]
     /** whether a permission lies within one of a ceiling; without it they are compared as they are, a `*` at the end standing for any rest */

@@ -1,0 +1,31 @@
+import type { STSClientConfig } from '@aws-sdk/client-sts'
+import type { Outbound, Sent } from './outbound.ts'
+
+/** What a client of the AWS SDK hands to its HTTP handler. */
+type Request = {
+  readonly protocol: string
+  readonly hostname: string
+  readonly port?: number
+  readonly path: string
+  readonly method: string
+  readonly headers: Readonly<Record<string, string>>
+  readonly body?: unknown
+}
+
+/** The SDK over our own transport: its breaker, its deadline, no metadata address. */
+export function smithyHandler(http: Outbound): NonNullable<STSClientConfig['requestHandler']> {
+  return {
+    handle: async (request: Request) => {
+      const { protocol, hostname, port, path, method, headers, body } = request
+      const url = `${protocol}//${hostname}${port === undefined ? '' : `:${port}`}${path}`
+      const sent = { method: method as Sent['method'], url, headers: withoutHost(headers) }
+      const received = await http.send(typeof body === 'string' || body instanceof Uint8Array ? { ...sent, body } : sent)
+      return { response: { statusCode: received.status, headers: received.headers, body: new Uint8Array(received.body) } }
+    },
+  } as NonNullable<STSClientConfig['requestHandler']>
+}
+
+/** The transport says these itself. */
+function withoutHost(headers: Request['headers']): Record<string, string> {
+  return Object.fromEntries(Object.entries(headers).filter(([name]) => !['host', 'content-length'].includes(name.toLowerCase())))
+}

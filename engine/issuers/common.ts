@@ -1,0 +1,42 @@
+import { type Field, list, required, text } from '../fields.ts'
+
+/** Without TLS on the loopback only. */
+const URL_FORM = [
+  /^(?:https:\/\/[^\s/?#@]+|http:\/\/(?:127\.0\.0\.1|localhost|\[::1\])(?::\d+)?)(?:\/[^\s?#]*)?$/,
+  'an https URL without user, query and fragment',
+] as const
+
+/** An address of a provider that an operator has to give. */
+export function endpoint(description: string): Field<string> {
+  return required(text(description, { form: URL_FORM }))
+}
+
+/** An address of a provider that is known, and may be elsewhere. */
+export function endpointAt(fallback: string, description: string): Field<string> {
+  return text(description, { form: URL_FORM, fallback })
+}
+
+/** An address of a provider that may be left out. */
+export function optionalEndpoint(description: string): Field<string> {
+  return text(description, { form: [new RegExp(`^$|${URL_FORM[0].source}`), URL_FORM[1]], fallback: '' })
+}
+
+/** What every integration that is asked over HTTP may say. */
+export const outbound = {
+  ca: text('PEM bundle that the certificate of the provider must lead to; that of the system when empty.', {
+    fallback: '',
+    max: 65_536,
+  }),
+}
+
+/** What bounds the permissions of every role that uses the integration. */
+export const ceiling = list('Permissions that roles may use at most. Whatever the roles list when empty.')
+
+/** Who the broker says that it is, where it proves itself with a JWT of its own. */
+export const subject = text('Subject of the JWT that the broker signs for the provider; `integration:<name>` when empty.', {
+  fallback: '',
+  max: 255,
+})
+
+/** A name of a key in transit that the policy of the broker covers. */
+export const TRANSIT_KEY = [/^$|^assay-[A-Za-z0-9_-]{1,100}$/, 'the name of a transit key, which begins with assay-'] as const

@@ -1,0 +1,88 @@
+import * as oauth from 'oauth4webapi'
+import { BrokerError } from '../errors.ts'
+import type { Outbound } from './outbound.ts'
+import { ExchangeRefusal, refused, unusable } from './refusal.ts'
+
+/** A token request (RFC 6749, 3.2). `auth` proves who the client is; `proof` is a DPoP proof of the agent (RFC 9449, 5). */
+export type TokenRequest = {
+  readonly url: string
+  readonly clientId: string
+  readonly auth: oauth.ClientAuth
+  readonly grantType: string
+  readonly parameters: Readonly<Record<string, string>>
+  readonly proof: string | undefined
+  /** life of the token when the server may leave it out; without it that is unusable */
+  readonly fallbackSeconds?: number
+}
+export type TokenAnswer = {
+  readonly token: string
+  readonly type: 'Bearer' | 'DPoP'
+  /** whole seconds */
+  readonly expiresIn: number
+  /** undefined when the server did not say: then it is what was asked for (RFC 6749, 5.1) */
+  readonly scope: readonly string[] | undefined
+  readonly refreshToken: string | undefined
+  readonly issuedTokenType: string | undefined
+}
+
+/** Asks a token endpoint. What it answers counts only if it is a whole and unambiguous success.
+ *  @throws ExchangeRefusal EXCHANGE_REFUSED with the error code of the server, EXCHANGE_UNUSABLE for everything odd
+ *  @throws BrokerError unavailable when it does not answer */
+export async function askToken(http: Outbound, integration: string, request: TokenRequest): Promise<TokenAnswer> {
+  const server = { issuer: new URL(request.url).origin, token_endpoint: request.url }
+  const client = { client_id: request.clientId }
+  const options = {
+    [oauth.customFetch]: (url: string, init: oauth.CustomFetchOptions<'POST', URLSearchParams>) =>
+      http.fetch(url, init as RequestInit),
+    // endpoints without TLS are on the loopback: the settings of the integration were checked when they were written
+    [oauth.allowInsecureRequests]: true,
+    ...(request.proof === undefined ? {} : { headers: { DPoP: request.proof } }),
+  }
+  try {
+    const { auth, grantType, parameters } = request
+    const response = await oauth.genericTokenEndpointRequest(server, client, auth, grantType, { ...parameters }, options)
+    const raw: unknown = await response
+      .clone()
+      .json()
+      .catch(() => undefined)
+    return read(
+      integration,
+      { expires_in: request.fallbackSeconds, ...(raw as object) },
+      await oauth.processGenericTokenEndpointResponse(server, client, response),
+    )
+  } catch (error) {
+    throw http.failure() ?? told(integration, error)
+  }
+}
+
+/** What the library lets pass and we do not: a life that is missing, or that is no whole number of seconds. */
+function read(integration: string, { expires_in }: { expires_in?: unknown }, answer: oauth.TokenEndpointResponse): TokenAnswer {
+  if (!Number.isSafeInteger(expires_in) || Number(expires_in) <= 0)
+    throw unusable(integration, 'the token has no usable expires_in')
+  return {
+    token: answer.access_token,
+    type: answer.token_type === 'dpop' ? 'DPoP' : 'Bearer',
+    expiresIn: Number(expires_in),
+    scope: answer.scope?.split(' ').filter(one => one !== ''),
+    refreshToken: answer.refresh_token,
+    issuedTokenType: typeof answer['issued_token_type'] === 'string' ? answer['issued_token_type'] : undefined,
+  }
+}
+
+const NONCE = /^[\x21\x23-\x5b\x5d-\x7e]{1,256}$/
+
+/** The errors of the library hold the whole response: of them only the kind and the error code go on. */
+function told(integration: string, error: unknown): Error {
+  if (error instanceof ExchangeRefusal || error instanceof BrokerError) return error
+  if (error instanceof oauth.ResponseBodyError) {
+    const nonce = error.response.headers.get('dpop-nonce') ?? ''
+    if (error.error === 'use_dpop_nonce' && NONCE.test(nonce))
+      return new ExchangeRefusal('PARAMETERS', `${integration}: give a DPoP proof with the nonce ${nonce}`)
+    return refused(integration, error.error)
+  }
+  if (error instanceof oauth.WWWAuthenticateChallengeError) return refused(integration, error.cause[0]?.parameters.error)
+  if (error instanceof oauth.OperationProcessingError)
+    return unusable(integration, 'the answer of the token endpoint is no token response')
+  if (error instanceof oauth.UnsupportedOperationError) return unusable(integration, 'the token is of a type that is not known')
+  return error instanceof Error ? error : new Error('the token endpoint could not be asked')
+}

@@ -1,0 +1,125 @@
+import { BrokerError } from '../errors.ts'
+import { flag, list, map, required, text } from '../fields.ts'
+import { Secret } from '../secret.ts'
+import { VaultRefusal, type VaultReply } from '../vault/client.ts'
+import { type Credential, type Grant, type IssuerPorts, issuer, type Plan } from './issuer.ts'
+import { ExchangeRefusal, refused, unusable } from './refusal.ts'
+import { endOfCertificate } from './ssh_certificate.ts'
+
+const role = {
+  vault_path: required(
+    text('Path of the engine, such as `database/creds/app` or `ssh/sign/deploy`.', {
+      max: 512,
+      form: [/^[a-z0-9][A-Za-z0-9._/-]*[A-Za-z0-9]$/, 'a path without v1/'],
+    }),
+  ),
+  vault_write: flag('Whether the engine is written to (`ssh/sign`, `pki/issue`) rather than read (`database/creds`).', {
+    fallback: false,
+  }),
+  vault_parameters: map('Parameters that every request has; those of an agent cannot change them.'),
+  vault_accepts: list('Parameters that an agent may give, such as `public_key`.'),
+  vault_ttl: text(
+    'Parameter that tells the engine how long to issue for, such as `ttl`. None when empty: then the end of the token ends the lease.',
+    { fallback: '', max: 64 },
+  ),
+  vault_policies: list('Policies of the child token, of those that the token of the agent has; all of them when empty.'),
+}
+
+type Ports = IssuerPorts<typeof role>
+
+/** What an engine of Vault issues: under a child of the agent's own token that lives as long as the grant, so that Vault's ACL is the ceiling and the
+ *  lease, which is Vault's own, ends with the child, with the agent's token, or by `vault lease revoke`. */
+export const vault = issuer({
+  summary: 'What an engine of Vault issues (database, ssh, pki, kubernetes, ...), with a lease of Vault’s own.',
+  role,
+  check: ({ vault_parameters, vault_accepts, vault_ttl }) => {
+    const twice = vault_accepts.find(name => Object.hasOwn(vault_parameters, name) || name === vault_ttl)
+    if (twice !== undefined) throw new BrokerError('bad_request', 'vault_accepts: wanted no parameter that the role sets itself')
+  },
+  plan: (grant, ports) => ({
+    [ports.role.vault_write ? 'write' : 'read']: ports.role.vault_path,
+    parameters: parametersOf(grant, ports),
+  }),
+  issue: async (grant, ports) => {
+    const parameters = parametersOf(grant, ports)
+    const child = await childOf(grant, ports)
+    try {
+      return credentialOf(grant, ports, await asked(ports, child, parameters))
+    } catch (error) {
+      await ports.vault.write('auth/token/revoke-self', {}, { as: child }).catch(() => undefined)
+      throw error
+    }
+  },
+})
+
+function parametersOf(grant: Grant, { role: own }: Pick<Plan<typeof role>, 'role'>): Readonly<Record<string, unknown>> {
+  const stray = Object.keys(grant.parameters).find(name => !own.vault_accepts.includes(name))
+  if (stray !== undefined) throw new ExchangeRefusal('PARAMETERS', `the role accepts ${own.vault_accepts.join(', ') || 'none'}`)
+  const ttl = own.vault_ttl === '' ? {} : { [own.vault_ttl]: `${grant.ttlSeconds}s` }
+  return { ...grant.parameters, ...own.vault_parameters, ...ttl }
+}
+
+async function childOf(grant: Grant, { vault: client, caller, role: { vault_policies } }: Ports): Promise<Secret> {
+  const ttl = `${grant.ttlSeconds}s`
+  const body = {
+    ttl,
+    explicit_max_ttl: ttl,
+    renewable: false,
+    display_name: 'assay',
+    meta: { txn: grant.txn, jti: grant.jti },
+    ...(vault_policies.length > 0 ? { policies: vault_policies, no_default_policy: true } : {}),
+  }
+  const reply = await client.write('auth/token/create', body, { as: caller }).catch(told('auth/token/create'))
+  const token = reply?.auth?.['client_token']
+  if (typeof token !== 'string' || token === '') throw unusable('vault', 'a child token was not made')
+  return new Secret(token)
+}
+
+async function asked(
+  { vault: client, role: own }: Ports,
+  as: Secret,
+  parameters: Readonly<Record<string, unknown>>,
+): Promise<VaultReply> {
+  const call = own.vault_write ? client.write(own.vault_path, parameters, { as }) : client.read(own.vault_path, { as })
+  const reply = await call.catch(told(own.vault_path))
+  if (!reply?.data) throw unusable(own.vault_path, 'the engine answered without data')
+  return reply
+}
+
+/** What Vault says of a refusal may repeat parameters: of it only the status goes on. */
+const told =
+  (path: string) =>
+  (error: unknown): never => {
+    if (error instanceof VaultRefusal) throw refused(path, `status_${error.status}`)
+    throw error
+  }
+
+function credentialOf(
+  grant: Grant,
+  ports: Ports,
+  reply: VaultReply & { lease_id?: unknown; lease_duration?: unknown; renewable?: unknown },
+): Credential {
+  const { lease_id: id, lease_duration: durationSeconds } = reply
+  const data = reply.data ?? {}
+  const lease =
+    typeof id === 'string' && id !== '' && typeof durationSeconds === 'number'
+      ? { id, durationSeconds, renewable: reply.renewable === true }
+      : undefined
+  const expiresAt = lease ? grant.issuedAt + lease.durationSeconds : endOf(data)
+  if (expiresAt === undefined) throw unusable(ports.role.vault_path, 'what the engine gave has neither a lease nor an end')
+  const fields = Object.fromEntries(Object.entries(data).flatMap(([name, value]) => shown(name, value)))
+  return { fields, expiresAt, granted: lease ? { lease_duration: lease.durationSeconds } : {}, ...(lease ? { lease } : {}) }
+}
+
+/** Where an engine gives no lease, what it gives says itself when it ends: certificates do. */
+function endOf(data: Readonly<Record<string, unknown>>): number | undefined {
+  if (typeof data['expiration'] === 'number') return data['expiration']
+  return typeof data['signed_key'] === 'string' ? endOfCertificate(data['signed_key']) : undefined
+}
+
+/** Everything that an engine gives counts as secret, lists as JSON text. */
+function shown(name: string, value: unknown): readonly [string, Secret | number][] {
+  if (value === null || value === undefined || value === '') return []
+  if (typeof value === 'number') return [[name, value]]
+  return [[name, new Secret(typeof value === 'string' ? value : JSON.stringify(value))]]
+}
