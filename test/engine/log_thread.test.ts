@@ -1,0 +1,76 @@
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import type { Files, LogJob, Wanted } from '../../engine/attest/logs/log_job.ts'
+import { type LogThread, openLogThread } from '../../engine/attest/logs/log_thread.ts'
+import * as ima from '../attestation/ima_maker.ts'
+
+const PATHS = ['boot_aggregate', '/usr/bin/env', '/usr/bin/true']
+const LIST = ima.encodeList(PATHS.map(path => ima.entry(path)))
+const quoted = {
+  pcrs: new Map([['sha256', new Map([[10, ima.pcrOf(PATHS.map(path => ima.fieldsOf(path)))]])]] as const),
+  firmwareVersion: '0'.repeat(16),
+  obfuscated: false,
+}
+const filesOf = (key: string, ...paths: string[]): Files => ({
+  key,
+  text: paths.map(path => `${ima.digestOf(path)} ${path}\n`).join(''),
+})
+const all = filesOf('all', ...PATHS.slice(1))
+
+function jobOf(files: readonly Files[], changes: Partial<LogJob> = {}): LogJob {
+  const rules = { bank: 'sha256', extends: 'bank', bootAggregate: 'unchecked', files } as const
+  const references: readonly Wanted[] = [{ name: 'set', pcrs: new Map(), ima: rules }]
+  return { logs: { imaList: Buffer.from(LIST) }, quoted, references, listing: false, ...changes }
+}
+
+let thread: LogThread
+beforeEach(() => {
+  thread = openLogThread()
+})
+afterEach(() => thread.close())
+
+test('what was shown comes back whole', async () => {
+  const { verdict, ima: files, listing } = await thread.judge(jobOf([all], { listing: true }))
+  expect(verdict).toEqual({ ok: true, value: 'set' })
+  expect(files).toMatchObject({ entries: 3, unlisted: { count: 0 } })
+  expect(listing).toBe(all.text)
+})
+
+test('a refusal comes back as a value', async () => {
+  expect((await thread.judge(jobOf([filesOf('none', '/x')]))).verdict).toMatchObject({ ok: false, code: 'IMA_FILE' })
+  expect((await thread.judge(jobOf([all], { logs: {} }))).verdict).toMatchObject({ ok: false, code: 'LOG_MISSING' })
+})
+
+test('a list that was written anew under its name counts at once', async () => {
+  const judged = async (files: Files) => (await thread.judge(jobOf([files]))).verdict.ok
+  expect(await judged(filesOf('list', ...PATHS))).toBe(true)
+  expect(await judged(filesOf('list', '/usr/bin/env'))).toBe(false)
+  expect(await judged(filesOf('list', ...PATHS))).toBe(true)
+})
+
+test('many at a time are answered each with its own, and more than that are told to come again', async () => {
+  const jobs = Array.from({ length: 16 }, (_, at) => thread.judge(jobOf([at % 2 === 0 ? all : filesOf('none', '/x')])))
+  await expect(thread.judge(jobOf([all]))).rejects.toMatchObject({ code: 'rate_limited' })
+  const verdicts = (await Promise.all(jobs)).map(({ verdict }) => verdict.ok)
+  expect(verdicts).toEqual(Array.from({ length: 16 }, (_, at) => at % 2 === 0))
+  expect((await thread.judge(jobOf([all]))).verdict.ok).toBe(true)
+})
+
+describe('a thread that fails', () => {
+  test('by a mistake of ours says so, and goes on', async () => {
+    await expect(thread.judge(jobOf([{ key: 'unchecked', text: 'x' }]))).rejects.toThrow('the logs could not be judged')
+    expect((await thread.judge(jobOf([all]))).verdict.ok).toBe(true)
+  })
+
+  test('to end in time is ended, with all that waits for it, and the next begins anew', async () => {
+    await using hasty = Object.assign(openLogThread(1), { [Symbol.asyncDispose]: async () => hasty.close() })
+    const ends = await Promise.allSettled([hasty.judge(jobOf([all])), hasty.judge(jobOf([all]))])
+    for (const end of ends) expect(end).toMatchObject({ status: 'rejected', reason: { code: 'unavailable' } })
+  })
+
+  test('as it is closed leaves nobody waiting', async () => {
+    const left = thread.judge(jobOf([all]))
+    const refused = expect(left).rejects.toMatchObject({ code: 'unavailable' })
+    await thread.close()
+    await refused
+  })
+})
