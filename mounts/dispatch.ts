@@ -138,7 +138,7 @@ async function help(
   await recorded(broker.audit, refusalPlace(mount, found?.row, logical), () =>
     broker.authority.granted(logical.caller, logical.path),
   )
-  if (logical.path.length <= mount.path.length) return { help: mountHelp(TITLES[mount.type], rows) }
+  if (logical.path.length <= mount.path.length) return { help: mountHelp(TITLES[mount.type], rows, mount.type) }
   if (!found) throw new BrokerError('unsupported_path', 'unsupported path')
-  return { help: helpOf(found.row) }
+  return { help: helpOf(found.row, mount.type) }
 }

@@ -1,34 +1,8 @@
-import {
-  type Broker,
-  BrokerError,
-  type Caller,
-  duration,
-  MARK,
-  type Mount,
-  parseFields,
-  plain,
-  text,
-  type VaultReply,
-} from '#engine'
+import { BrokerError, duration, MARK, parseFields, plain, text, type VaultReply } from '#engine'
 import { enveloped, type HttpReply } from '../hosts/envelope.ts'
 import type { CanonicalPath } from '../path.ts'
-
-/** A request on one of Vault's own paths that also concerns our mounts. */
-export type SysRequest = {
-  readonly broker: Broker
-  /** what follows the row's prefix, without slashes at the ends */
-  readonly path: string
-  readonly caller: Caller
-  readonly txn: string
-  readonly body: Buffer
-  /** Vault's own answer to this very request */
-  readonly pass: () => Promise<HttpReply>
-}
-export type SysRow = {
-  readonly methods: readonly string[]
-  readonly prefix: string
-  readonly handle: (request: SysRequest) => Promise<HttpReply>
-}
+import { readOpenApi, readUiMounts } from './internal.ts'
+import { rowOf, type SysRequest, type SysRow } from './request.ts'
 
 /** Which of Vault's paths we answer, change on the way, or add to. Everything else of `sys/` passes through untouched. */
 const sysRows: readonly SysRow[] = [
@@ -40,6 +14,8 @@ const sysRows: readonly SysRow[] = [
   { methods: ['GET'], prefix: 'sys/auth', handle: readAuth },
   { methods: ['POST', 'PUT'], prefix: 'sys/auth', handle: enableAuth },
   { methods: ['DELETE'], prefix: 'sys/auth', handle: disableAuth },
+  { methods: ['GET'], prefix: 'sys/internal/ui/mounts', handle: readUiMounts },
+  { methods: ['GET'], prefix: 'sys/internal/specs/openapi', handle: readOpenApi },
 ]
 
 export function findSys(method: string, path: CanonicalPath): { row: SysRow; params: string } | undefined {
@@ -208,21 +184,4 @@ function bodyOf(body: Buffer): Record<string, unknown> | undefined {
 /** `sys/mounts` and `sys/auth` have their rows twice: in `data`, and at the top level for old clients. */
 function merged(reply: VaultReply | undefined, rows: Readonly<Record<string, unknown>>): HttpReply {
   return { status: 200, body: { ...reply, ...rows, data: { ...reply?.data, ...rows } } }
-}
-
-function rowOf(mount: Mount) {
-  return {
-    type: mount.type,
-    description: mount.description,
-    accessor: mount.accessor,
-    local: false,
-    seal_wrap: false,
-    external_entropy_access: false,
-    options: null,
-    uuid: mount.id,
-    plugin_version: '',
-    running_plugin_version: '',
-    running_sha256: '',
-    config: { default_lease_ttl: mount.defaultTtlSeconds, max_lease_ttl: mount.maxTtlSeconds, force_no_cache: false },
-  }
 }

@@ -68,7 +68,14 @@ export async function openTestBroker({ deadlineMs = 5000 } = {}): Promise<TestBr
       const found = findSys(method, { path } as CanonicalPath)
       if (!found) throw new Error(`no row for ${method} ${path}`)
       const caller = { token: new Secret(token) }
-      const request = { broker, path: found.params, caller, txn: randomUUID(), body: Buffer.from(JSON.stringify(body)) }
+      const request = {
+        broker,
+        path: found.params,
+        query: '',
+        caller,
+        txn: randomUUID(),
+        body: Buffer.from(JSON.stringify(body)),
+      }
       return found.row.handle({ ...request, pass: async () => ({ status: 599 }) })
     },
     records: async () => {

@@ -1,0 +1,91 @@
+import { BrokerError, type Mount } from '#engine'
+import { tpmQuote } from '../auth/tables.ts'
+import { enveloped, type HttpReply } from '../hosts/envelope.ts'
+import { anywhere, at, type OpenApi, openapiOf, type Place } from '../openapi.ts'
+import { brokerPaths } from '../secrets/tables.ts'
+import { rowOf, type SysRequest } from './request.ts'
+import { visibleTo } from './visible.ts'
+
+type Listed = Readonly<Record<string, object>>
+type UiMounts = { readonly data?: { readonly auth?: Listed; readonly secret?: Listed } }
+
+/** `sys/internal/ui/mounts`: which mounts a token may know of; the CLI's `kv`, templates of agents and the UI ask here. */
+export async function readUiMounts(request: SysRequest): Promise<HttpReply> {
+  const { broker, path } = request
+  const own = broker.mounts.ofType('broker')
+  if (path === '') return listed(request, await visibleTo(broker, request.caller, own))
+  const mount = own.find(one => `${path}/`.startsWith(one.path))
+  if (mount) return described(request, mount)
+  const auth = broker.mounts.ofType('tpm-quote').find(one => `${path}/`.startsWith(one.path))
+  return auth ? changed(await request.pass(), reply => relabelled(reply)) : request.pass()
+}
+
+async function listed(request: SysRequest, secrets: readonly Mount[]): Promise<HttpReply> {
+  const auths = new Set(request.broker.mounts.ofType('tpm-quote').map(one => one.path.slice('auth/'.length)))
+  return changed(await request.pass(), (reply: UiMounts) => {
+    const auth = Object.entries(reply.data?.auth ?? {}).map(([path, row]) => [path, auths.has(path) ? typed(row) : row])
+    const secret = secrets.map(mount => [mount.path, rowOf(mount)])
+    const data = { auth: Object.fromEntries(auth) as Listed, secret: { ...reply.data?.secret, ...Object.fromEntries(secret) } }
+    return { ...reply, data }
+  })
+}
+
+/** Who may do nothing there is told what is told of a path where nothing is. */
+async function described({ broker, caller, path, txn }: SysRequest, mount: Mount): Promise<HttpReply> {
+  const [visible] = await visibleTo(broker, caller, [mount])
+  if (!visible) {
+    const message = `preflight capability check returned 403, please ensure client's policies grant access to path "${path}/"`
+    throw new BrokerError('permission_denied', message)
+  }
+  return { status: 200, body: enveloped(txn, '', { ...rowOf(mount), path: mount.path }, []) }
+}
+
+function relabelled(reply: { data?: object }): object {
+  return { ...reply, data: typed(reply.data ?? {}) }
+}
+
+const typed = (row: object) => ({ ...row, type: 'tpm-quote' })
+
+/** `sys/internal/specs/openapi`: Vault's document with the paths of our mounts in it, of those that the caller may know of. */
+export async function readOpenApi(request: SysRequest): Promise<HttpReply> {
+  const { broker, caller } = request
+  const visible = await visibleTo(broker, caller, [...broker.mounts.ofType('tpm-quote'), ...broker.mounts.ofType('broker')])
+  const generic = new URLSearchParams(request.query).get('generic_mount_paths') === 'true'
+  const places = generic ? new Set(visible.map(mount => mount.type)).values().map(anywhere) : visible.values().map(at)
+  const hidden = broker.mounts.ofType('tpm-quote').map(mount => `/${mount.path}`)
+  return changed(await request.pass(), (vaults: OpenApi) =>
+    merged(
+      without(vaults, hidden),
+      places.map(place => document(request, place)),
+    ),
+  )
+}
+
+function document({ broker }: SysRequest, place: Place): OpenApi {
+  return openapiOf(place.type === 'broker' ? brokerPaths(broker) : tpmQuote(broker), place)
+}
+
+/** The `jwt` mount behind one of ours is not what is served there. */
+function without(document: OpenApi, prefixes: readonly string[]): OpenApi {
+  const kept = Object.entries(document.paths).filter(([path]) => !prefixes.some(prefix => path.startsWith(prefix)))
+  return { ...document, paths: Object.fromEntries(kept) }
+}
+
+function merged(document: OpenApi, own: Iterable<OpenApi>): OpenApi {
+  const all = [document, ...own]
+  return {
+    ...document,
+    paths: Object.assign({}, ...all.map(one => one.paths)) as OpenApi['paths'],
+    components: {
+      ...document.components,
+      schemas: Object.assign({}, ...all.map(one => one.components.schemas)) as OpenApi['components']['schemas'],
+    },
+  }
+}
+
+/** Vault's own reply with its JSON changed; what is no success stays as it is. */
+function changed<T extends object>(reply: HttpReply, change: (body: T) => object): HttpReply {
+  if (reply.status !== 200 || reply.raw === undefined) return reply
+  const body = change(JSON.parse(Buffer.from(reply.raw).toString('utf8')) as T)
+  return { ...reply, raw: Buffer.from(`${JSON.stringify(body)}\n`) }
+}

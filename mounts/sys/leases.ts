@@ -1,0 +1,191 @@
+import { BrokerError, duration, type Lease, parseBool, parseFields } from '#engine'
+import { enveloped, type HttpReply } from '../hosts/envelope.ts'
+import { admit } from './admit.ts'
+import { jsonOf } from './json.ts'
+import type { SysRequest, SysRow } from './request.ts'
+
+/** `sys/leases`: ours are answered here, the rest is Vault's; what speaks of a prefix above ours concerns both. Paths without `leases` are Vault's
+ *  old ones, which clients still use. */
+export const leaseRows: readonly SysRow[] = [
+  { methods: ['LIST', 'GET'], prefix: 'sys/leases/lookup', handle: list },
+  { methods: ['POST', 'PUT'], prefix: 'sys/leases/lookup', handle: lookup },
+  ...['sys/leases/renew', 'sys/renew'].map(prefix => ({ methods: ['POST', 'PUT'], prefix, handle: renewAt(prefix) })),
+  ...['sys/leases/revoke', 'sys/revoke'].map(prefix => ({ methods: ['POST', 'PUT'], prefix, handle: revokeAt(prefix) })),
+  ...['sys/leases/revoke-prefix', 'sys/revoke-prefix'].map(prefix => ({
+    methods: ['POST', 'PUT'],
+    prefix,
+    handle: revokePrefixAt(prefix, false),
+  })),
+  ...['sys/leases/revoke-force', 'sys/revoke-force'].map(prefix => ({
+    methods: ['POST', 'PUT'],
+    prefix,
+    handle: revokePrefixAt(prefix, true),
+  })),
+  { methods: ['POST', 'PUT'], prefix: 'sys/leases/tidy', handle: tidy },
+  { methods: ['GET'], prefix: 'sys/leases/count', handle: count },
+  { methods: ['GET'], prefix: 'sys/leases', handle: irrevocable },
+]
+
+const isOurs = ({ broker }: SysRequest, leaseId: string) =>
+  broker.mounts.ofType('broker').some(mount => leaseId.startsWith(mount.path))
+
+/** In the body, or, as old clients have it, in the path. */
+function leaseIdOf(request: SysRequest): string {
+  const id = jsonOf(request.body)?.['lease_id']
+  return typeof id === 'string' && id !== '' ? id : request.path
+}
+
+async function lookup(request: SysRequest): Promise<HttpReply> {
+  const leaseId = leaseIdOf(request)
+  if (!isOurs(request, leaseId)) return request.pass()
+  await admit(request, { operation: 'read', path: at('sys/leases/lookup', request), anyOf: ['update'] })
+  const lease = await request.broker.leases.lookup(leaseId)
+  if (!lease || lease.state === 'pending') throw new BrokerError('bad_request', 'invalid lease')
+  return { status: 200, body: enveloped(request.txn, 'system', shown(lease, request.broker.leases.now()), []) }
+}
+
+const at = (prefix: string, { path }: SysRequest) => (path === '' ? prefix : `${prefix}/${path}`)
+const time = (seconds: number) => new Date(seconds * 1000).toISOString()
+
+function shown(lease: Lease, now: number): object {
+  const { leaseId, issuedAt, renewedAt, expiresAt, maxExpiresAt, state } = lease
+  return {
+    id: leaseId,
+    issue_time: time(issuedAt),
+    expire_time: time(state === 'revoking' ? Math.min(now, expiresAt) : expiresAt),
+    last_renewal: renewedAt === 0 ? null : time(renewedAt),
+    renewable: state === 'active' && maxExpiresAt > now,
+    ttl: state === 'revoking' ? 0 : Math.max(0, expiresAt - now),
+  }
+}
+
+const renewFields = { increment: duration('Wanted life from now on.', { fallback: 0 }) }
+
+function renewAt(prefix: string) {
+  return async (request: SysRequest): Promise<HttpReply> => {
+    const leaseId = leaseIdOf(request)
+    if (!isOurs(request, leaseId)) return request.pass()
+    await admit(request, { operation: 'update', path: at(prefix, request), anyOf: ['update'] })
+    const { increment } = parseFields(renewFields, jsonOf(request.body) ?? {}).values
+    const { leases } = request.broker
+    const { lease, capped } = await leases.renew(leaseId, increment)
+    const left = lease.expiresAt - leases.now()
+    const warning = `TTL of "${increment || lease.ttlSeconds}s" exceeded the effective max_ttl of "${left}s"; TTL value is capped accordingly`
+    const reply = enveloped(request.txn, 'system', {}, capped ? [warning] : [])
+    const renewable = lease.maxExpiresAt > lease.expiresAt
+    return { status: 200, body: { ...reply, data: null, lease_id: leaseId, renewable, lease_duration: left } }
+  }
+}
+
+function revokeAt(prefix: string) {
+  return async (request: SysRequest): Promise<HttpReply> => {
+    const leaseId = leaseIdOf(request)
+    if (!isOurs(request, leaseId)) return passedAndLooked(request)
+    await admit(request, { operation: 'update', path: at(prefix, request), anyOf: ['update'] })
+    const left = await request.broker.leases.revoke(leaseId, { sync: isSync(request) })
+    if (isSync(request) && left > 0) throw notYet(left)
+    return { status: 204 }
+  }
+}
+
+const isSync = ({ body }: SysRequest) => parseBool(String(jsonOf(body)?.['sync'])) === true
+
+function notYet(left: number): BrokerError {
+  return new BrokerError('bad_request', `failed to revoke ${left} of the leases yet: they are tried again until it is done`)
+}
+
+/** Vault is asked first where it is concerned: it says who may, and when it fails nothing is done here. */
+function revokePrefixAt(prefix: string, force: boolean) {
+  return async (request: SysRequest): Promise<HttpReply> => {
+    const { broker, path } = request
+    if (!concernsOurs(request)) return passedAndLooked(request)
+    const alone = isOurs(request, `${path}/`)
+    const reply = alone ? { status: 204 } : await passedAndLooked(request)
+    if (reply.status >= 300) return reply
+    if (alone) await admit(request, { operation: 'update', path: `${prefix}/${path}`, anyOf: ['update'], sudo: true })
+    const { left } = await broker.leases.revokeWhere({ prefix: path }, { force, sync: isSync(request) })
+    if (isSync(request) && left > 0) throw notYet(left)
+    return reply
+  }
+}
+
+/** The prefix lies in one of our mounts, or one of our mounts lies below it. */
+function concernsOurs(request: SysRequest): boolean {
+  const { path, broker } = request
+  return isOurs(request, `${path}/`) || broker.mounts.ofType('broker').some(mount => mount.path.startsWith(path))
+}
+
+/** What ends tokens ends their leases: at once when it went through here. */
+export async function passedAndLooked({ broker, pass }: SysRequest): Promise<HttpReply> {
+  const reply = await pass()
+  if (reply.status < 300) await broker.leases.lookAtTokens()
+  return reply
+}
+
+async function list(request: SysRequest): Promise<HttpReply> {
+  const { broker, path, query, isList } = request
+  if (!isList && parseBool(new URLSearchParams(query).get('list') ?? '') !== true) return request.pass()
+  if (!concernsOurs(request)) return request.pass()
+  if (isOurs(request, `${path}/`)) {
+    await admit(request, { operation: 'list', path: `sys/leases/lookup/${path}/`, anyOf: ['list'], sudo: true })
+    return listed(request, await broker.leases.list(path))
+  }
+  const reply = await request.pass()
+  if (reply.status !== 200 && reply.status !== 404) return reply
+  const vaults = (jsonOf(Buffer.from(reply.raw ?? '')) as { data?: { keys?: string[] } } | undefined)?.data?.keys ?? []
+  return listed(request, [...new Set([...vaults, ...(await broker.leases.list(path))])].toSorted())
+}
+
+function listed({ txn }: SysRequest, keys: readonly string[]): HttpReply {
+  return keys.length === 0 ? { status: 404, body: { errors: [] } } : { status: 200, body: enveloped(txn, 'system', { keys }, []) }
+}
+
+/** Vault answers at once and tidies by itself; so do we. */
+async function tidy({ broker, pass, txn }: SysRequest): Promise<HttpReply> {
+  const reply = await pass()
+  if (reply.status >= 300) return reply
+  const done = broker.leases.tidy().then(
+    tidied => broker.audit.appendLazy({ type: 'outcome', txn, operation: 'update', mount: 'sys/', path: 'leases/tidy', fields: tidied }),
+    () => undefined,
+  )
+  void done
+  return reply
+}
+
+type Counted = { data?: { lease_count?: number; counts?: Record<string, number> } }
+
+/** Ours are never irrevocable: those count that Vault would have given up by now. */
+async function count(request: SysRequest): Promise<HttpReply> {
+  const [reply, vaults] = await vaultsOf<Counted>(request)
+  const stuck = request.broker.leases.stuck()
+  if (!vaults?.data || stuck.length === 0) return reply
+  const counts: Record<string, number> = { ...vaults.data.counts }
+  for (const { path } of stuck) {
+    const accessor = request.broker.mounts.ofType('broker').find(mount => path.startsWith(mount.path))?.accessor ?? path
+    counts[accessor] = (counts[accessor] ?? 0) + 1
+  }
+  const data = { ...vaults.data, counts, lease_count: (vaults.data.lease_count ?? 0) + stuck.length }
+  return { status: 200, body: { ...vaults, data } }
+}
+
+type Irrevocable = { data?: { lease_count?: number; leases?: object[] } }
+
+async function irrevocable(request: SysRequest): Promise<HttpReply> {
+  if (request.path !== '') return request.pass()
+  const [reply, vaults] = await vaultsOf<Irrevocable>(request)
+  const stuck = request.broker.leases.stuck()
+  if (!vaults?.data || stuck.length === 0) return reply
+  const error = 'its provider did not answer with success: it is tried again until it is done'
+  const ours = stuck.map(({ path, id }) => ({ lease_id: `${path}/${id}`, error }))
+  const data = {
+    ...vaults.data,
+    lease_count: (vaults.data.lease_count ?? 0) + stuck.length,
+    leases: [...(vaults.data.leases ?? []), ...ours],
+  }
+  return { status: 200, body: { ...vaults, data } }
+}
+
+async function vaultsOf<T>({ pass }: SysRequest): Promise<readonly [HttpReply, T | undefined]> {
+  const reply = await pass()
+  return [reply, reply.status === 200 ? (jsonOf(Buffer.from(reply.raw ?? '')) as T | undefined) : undefined]
+}

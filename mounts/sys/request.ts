@@ -1,0 +1,39 @@
+import type { Broker, Caller, Mount } from '#engine'
+import type { HttpReply } from '../hosts/envelope.ts'
+
+/** A request on one of Vault's own paths that also concerns our mounts. */
+export type SysRequest = {
+  readonly broker: Broker
+  /** what follows the row's prefix, without slashes at the ends */
+  readonly path: string
+  /** what follows the `?` */
+  readonly query: string
+  readonly caller: Caller
+  readonly txn: string
+  readonly body: Buffer
+  /** Vault's own answer to this very request */
+  readonly pass: () => Promise<HttpReply>
+}
+export type SysRow = {
+  readonly methods: readonly string[]
+  readonly prefix: string
+  readonly handle: (request: SysRequest) => Promise<HttpReply>
+}
+
+/** A mount as `sys/mounts` has it: one of Vault's rows. */
+export function rowOf(mount: Mount) {
+  return {
+    type: mount.type,
+    description: mount.description,
+    accessor: mount.accessor,
+    local: false,
+    seal_wrap: false,
+    external_entropy_access: false,
+    options: null,
+    uuid: mount.id,
+    plugin_version: '',
+    running_plugin_version: '',
+    running_sha256: '',
+    config: { default_lease_ttl: mount.defaultTtlSeconds, max_lease_ttl: mount.maxTtlSeconds, force_no_cache: false },
+  }
+}
