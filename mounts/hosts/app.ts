@@ -4,7 +4,8 @@ import { type Context, Hono } from 'hono'
 import { type Broker, BrokerError, outcomeOf, parseBool, Secret, type World } from '#engine'
 import type { Dispatch, Logical, Outcome } from '../dispatch.ts'
 import type { CanonicalPath } from '../path.ts'
-import { findSys, type SysRow } from '../sys/mounts.ts'
+import { findSys } from '../sys/mounts.ts'
+import type { SysRow } from '../sys/request.ts'
 import { enveloped, type HttpReply, replyOf, replyOfError } from './envelope.ts'
 import { bodyOf, canonicalPathOf } from './request_facts.ts'
 
@@ -90,7 +91,7 @@ async function handleSys(
 ): Promise<HttpReply> {
   const body = bodyOf(c.env.incoming)
   const pass = () => parts.forward(c.env.incoming, path.target, body)
-  return row.handle({ broker: parts.broker, path: params, caller: { token: tokenOf(c) }, txn, body, pass })
+  return row.handle({ broker: parts.broker, path: params, query: path.query, caller: { token: tokenOf(c) }, txn, body, pass })
 }
 
 async function logicalOf(c: Ctx, path: CanonicalPath, txn: string): Promise<Logical> {
