@@ -5,7 +5,7 @@ import { resolve as absolute, dirname, join } from 'node:path'
 import { Command } from 'commander'
 import type { Log } from '#engine'
 import type { ProxyConfig } from './config.ts'
-import type { Proxy } from './serve.ts'
+import type { RunningProxy } from './serve.ts'
 
 /** `assay proxy` and `assay proxy check`. What they need is loaded when they run. */
 export function proxyCommand(): Command {
@@ -86,7 +86,7 @@ async function operatorToken(): Promise<string> {
 
 const WATCH_MS = 1000
 
-function heed(proxy: Proxy, file: string, log: Log): void {
+function heed(proxy: RunningProxy, file: string, log: Log): void {
   const stop = () => {
     unwatchFile(file)
     void proxy.close().then(

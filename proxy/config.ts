@@ -1,4 +1,4 @@
-import { isMap, LineCounter, type Node, parseDocument, type YamlDocument } from 'yaml'
+import { isMap, LineCounter, type Node, parseDocument } from 'yaml'
 import { z } from 'zod'
 import { connectors } from './connectors/index.ts'
 
@@ -62,6 +62,7 @@ export type Read =
   | { readonly ok: false; readonly problems: readonly Problem[] }
 
 type Path = readonly PropertyKey[]
+type YamlDocument = ReturnType<typeof parseDocument>
 
 /** Reads a configuration in YAML. A member that is not known is an error, as it may be a misspelt one. */
 export function readConfig(text: string): Read {

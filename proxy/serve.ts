@@ -6,7 +6,6 @@ import {
   type Audit,
   absent,
   BrokerError,
-  hashed,
   type Log,
   type OwnVault,
   openAudit,
@@ -14,28 +13,16 @@ import {
   openOwn,
   openSession,
   openVault,
-  plain,
   Secret,
   VaultRefusal,
   watchRevocations,
 } from '#engine'
-import type { DeclaredService, ProxyConfig } from './config.ts'
-import type { ConnectorPorts, OpenService } from './connectors/connector.ts'
-import { connectors } from './connectors/index.ts'
+import type { ProxyConfig } from './config.ts'
 import type { Resolve } from './egress/dial.ts'
-import { openGate } from './http/gate.ts'
-import { openServer, type ServerPorts } from './http/server.ts'
-import { openServices, type Services } from './http/service.ts'
+import { openProxy, type ServedProxy } from './proxy.ts'
 import { openMint } from './tls/mint.ts'
-import { openTokens } from './tokens.ts'
 
-export type Proxy = {
-  readonly url: string
-  /** Serves these services from now on; what is under way ends as it began. @throws BrokerError when one cannot be opened: then all stays as it is */
-  readonly reload: (services: readonly DeclaredService[]) => Promise<void>
-  readonly reopenAudit: () => Promise<void>
-  readonly close: () => Promise<void>
-}
+export type RunningProxy = ServedProxy & { readonly reopenAudit: () => Promise<void> }
 
 export type ServeOptions = {
   readonly config: ProxyConfig
@@ -49,7 +36,7 @@ export type ServeOptions = {
 
 /** Wires the world and listens.
  *  @throws BrokerError unavailable when Vault, the audit log or a file cannot be used: nothing listens then */
-export async function serveProxy(options: ServeOptions): Promise<Proxy> {
+export async function serveProxy(options: ServeOptions): Promise<RunningProxy> {
   const { config, log, folder } = options
   const read = (file: string) => textOf(folder, file)
   const world = { now: Date.now, monotonic: () => performance.now(), random: randomBytes, log }
@@ -75,115 +62,21 @@ export async function serveProxy(options: ServeOptions): Promise<Proxy> {
   })
   opening.defer(() => revocations.stop())
   const opener = openOpener({ vault: own, transit: config.places.transit, monotonic: world.monotonic })
-  const tokens = openTokens({ opener, revocations, now: world.now })
-  const connectorPorts: ConnectorPorts = { resolve: options.resolve ?? systemResolve, read }
-  let current = await openAll(config.services, connectorPorts)
-  opening.defer(() => closeAll(current.open))
-  const services = () => current.services
-  const gate = openGate({
-    tokens,
-    services,
-    now: world.now,
-    record: (swap, { holder }, txn) => recordSwap(audit, swap, holder.x5tS256, txn),
-  })
-  const server = await openServer({
-    ...(await listenerOf(config, read)),
-    services,
-    gate,
+  const served = await openProxy({
+    config,
+    opener,
+    revocations,
+    audit,
+    log,
+    read,
+    resolve: options.resolve ?? systemResolve,
     mint: config.intercept ? openMint(own, config.places.pki, world.monotonic) : undefined,
     now: world.now,
     newId: randomUUID,
-    refused: recorderOf(audit, log),
-    failed: () => {},
-    broken: error => log.error({ error }, 'a request failed unexpectedly'),
   })
-  opening.defer(() => server.close(config.shutdown_seconds * 1000))
+  opening.defer(() => served.close())
   const parts = opening.move()
-  return {
-    url: server.url,
-    reopenAudit: () => audit.reopen(),
-    close: () => parts.disposeAsync(),
-    reload: async declared => {
-      const next = await openAll(declared, connectorPorts)
-      const before = current
-      current = next
-      // requests that are under way hold their connections
-      setTimeout(() => void closeAll(before.open), config.shutdown_seconds * 1000).unref()
-    },
-  }
-}
-
-type Open = { readonly services: Services; readonly open: readonly OpenService[] }
-
-async function openAll(declared: readonly DeclaredService[], ports: ConnectorPorts): Promise<Open> {
-  const open = await Promise.all(declared.map(one => connectors[one.kind].open(one, ports)))
-  return { open, services: openServices(open.map(one => one.http)) }
-}
-
-async function closeAll(open: readonly OpenService[]): Promise<void> {
-  await Promise.all(open.map(one => one.close()))
-}
-
-async function listenerOf(
-  { listen, limits }: ProxyConfig,
-  read: (file: string) => Promise<string>,
-): Promise<Pick<ServerPorts, 'listen' | 'tls' | 'limits'>> {
-  const { host, port, cert_file, key_file, client_ca_file } = listen
-  const [cert, key, clientCa] = await Promise.all([read(cert_file), read(key_file), client_ca_file && read(client_ca_file)])
-  return {
-    listen: { host, port },
-    tls: { cert, key, clientCa },
-    limits: {
-      headBytes: limits.head_bytes,
-      heldBodyBytes: limits.held_body_bytes,
-      headWithinMs: limits.head_within_ms,
-      stallMs: limits.stall_ms,
-      idleMs: limits.idle_ms,
-      connections: limits.connections,
-    },
-  }
-}
-
-/** Who swapped what for where; of the token only its id, of the path only its keyed hash and the rule that it fits. */
-function recordSwap(
-  audit: Audit,
-  { head, service, known, rule }: Parameters<Parameters<typeof openGate>[0]['record']>[0],
-  x5t: string,
-  txn: string,
-): void {
-  const { scheme, host, port, method, path } = head.destination
-  const { agent, plugin, tenant } = known.binding
-  audit.appendLazy({
-    type: 'request',
-    txn,
-    operation: 'swap',
-    mount: 'proxy',
-    path: hashed(path),
-    fields: {
-      agent: plain(agent),
-      plugin: plain(plugin),
-      tenant: plain(tenant),
-      jti: plain(known.jti),
-      issue_txn: plain(known.txn),
-      certificate: plain(x5t),
-      service: plain(service.name),
-      destination: plain(`${scheme}://${host}:${port}`),
-      method: plain(method),
-      rule: plain(rule),
-    },
-  })
-}
-
-/** A refusal that cannot be recorded is a refusal all the same. */
-function recorderOf(audit: Audit, log: Log): ServerPorts['refused'] {
-  return (code, detail, txn, holder) => {
-    const fields = { code: plain(code), detail: plain(detail), certificate: plain(holder?.x5tS256 ?? '') }
-    try {
-      audit.appendLazy({ type: 'refusal', txn, operation: 'swap', mount: 'proxy', path: '', fields })
-    } catch (error) {
-      log.error({ error, code, txn }, 'a refusal could not be recorded')
-    }
-  }
+  return { url: served.url, reload: served.reload, reopenAudit: () => audit.reopen(), close: () => parts.disposeAsync() }
 }
 
 const AUDIT_KEY = 'proxy/audit-key'

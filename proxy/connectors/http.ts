@@ -86,9 +86,8 @@ export const http: Connector<typeof schema> = {
   summary: 'An HTTP service: header, query, basic, body placeholder or AWS signature.',
   schema,
   open: async (declared, ports) => {
-    const [ca, cert, key] = await Promise.all(
-      [declared.ca_file, declared.client_cert_file, declared.client_key_file].map(one => one && ports.read(one)),
-    )
+    const read = async (file: string | undefined) => (file === undefined ? undefined : ports.read(file))
+    const [ca, cert, key] = await Promise.all([declared.ca_file, declared.client_cert_file, declared.client_key_file].map(read))
     const upstreams = openUpstreams({
       resolve: ports.resolve,
       listed: blockListOf(declared.addresses),

@@ -36,11 +36,11 @@ export function openDial(options: DialOptions): buildConnector.connector {
     ...(options.ca === undefined ? {} : { ca: options.ca }),
     ...(options.cert === undefined ? {} : { cert: options.cert, key: options.key }),
   })
-  return (target, done) => {
+  return (target, hand) => {
     // what undici is told after its deadline for connecting it has forgotten
     void dial(options, connect, target).then(
-      socket => done(null, socket),
-      (error: Error) => done(error, null),
+      socket => hand(null, socket),
+      (error: Error) => hand(error, null),
     )
   }
 }

@@ -70,7 +70,7 @@ function headersWithout(headers: readonly string[], names: ReadonlySet<string>):
 function relocated(location: string, { destination: { scheme, host, port }, prefix, services }: Filter): string | undefined {
   const here = `${scheme}://${host}:${port}`
   const url = URL.parse(location, here)
-  if (!url || url.username !== '' || url.password !== '') return undefined
+  if (url?.username !== '' || url.password !== '') return undefined
   if (location.startsWith('/') && !location.startsWith('//')) return `${prefix}${location}`
   const authority = parseAuthority(url.host, portOf(url.protocol.slice(0, -1)))
   if (!authority || !/^https?:$/.test(url.protocol)) return undefined

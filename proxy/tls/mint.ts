@@ -37,6 +37,6 @@ async function issue(vault: OwnVault, pki: string, host: string): Promise<Secure
   const { certificate, ca_chain: chain, issuing_ca: ca, private_key: key } = reply?.data ?? {}
   if (typeof certificate !== 'string' || typeof key !== 'string')
     throw new BrokerError('unavailable', 'vault did not issue a certificate for the intercepted host')
-  const above = Array.isArray(chain) ? chain.map(String) : [String(ca ?? '')]
+  const above = Array.isArray(chain) ? chain.map(String) : typeof ca === 'string' ? [ca] : []
   return createSecureContext({ cert: [certificate, ...above].join('\n'), key, minVersion: 'TLSv1.2' })
 }

@@ -1,0 +1,130 @@
+import { type Audit, hashed, type Log, type Opener, plain, type RevocationWatch } from '#engine'
+import type { DeclaredService, ProxyConfig } from './config.ts'
+import type { ConnectorPorts, OpenService } from './connectors/connector.ts'
+import { connectors } from './connectors/index.ts'
+import { openGate, type Session, type Swap } from './http/gate.ts'
+import { openServer, type ServerPorts } from './http/server.ts'
+import { openServices, type Services } from './http/service.ts'
+import type { Mint } from './tls/mint.ts'
+import { openTokens } from './tokens.ts'
+
+export type ServedProxy = {
+  readonly url: string
+  /** Serves these services from now on; what is under way ends as it began. @throws BrokerError when one cannot be opened: then all stays as it is */
+  readonly reload: (services: readonly DeclaredService[]) => Promise<void>
+  readonly close: () => Promise<void>
+}
+
+export type ProxyPorts = ConnectorPorts & {
+  readonly config: ProxyConfig
+  readonly opener: Opener
+  readonly revocations: RevocationWatch
+  readonly audit: Audit
+  readonly log: Log
+  /** undefined when nothing is intercepted */
+  readonly mint: Mint | undefined
+  readonly now: () => number
+  readonly newId: () => string
+}
+
+/** Puts the parts together and listens.
+ *  @throws BrokerError when a file that the configuration names cannot be used: nothing listens then */
+export async function openProxy(ports: ProxyPorts): Promise<ServedProxy> {
+  const { config, audit, log, now } = ports
+  let current = await openAll(config.services, ports)
+  const services = () => current.services
+  const tokens = openTokens({ opener: ports.opener, revocations: ports.revocations, now })
+  const record = (swap: Swap, session: Session, txn: string) => recordSwap(audit, swap, session, txn)
+  const server = await openServer({
+    ...(await listenerOf(config, ports.read)),
+    services,
+    gate: openGate({ tokens, services, now, record }),
+    mint: ports.mint,
+    now,
+    newId: ports.newId,
+    refused: recorderOf(audit, log),
+    broken: error => log.error({ error }, 'a request failed unexpectedly'),
+  })
+  const graceMs = config.shutdown_seconds * 1000
+  return {
+    url: server.url,
+    reload: async declared => {
+      const [before, next] = [current, await openAll(declared, ports)]
+      current = next
+      // requests that are under way hold their connections
+      setTimeout(() => void closeAll(before), graceMs).unref()
+    },
+    close: async () => {
+      await server.close(graceMs)
+      await closeAll(current)
+    },
+  }
+}
+
+type Open = { readonly services: Services; readonly open: readonly OpenService[] }
+
+async function openAll(declared: readonly DeclaredService[], ports: ConnectorPorts): Promise<Open> {
+  const open = await Promise.all(declared.map(one => connectors[one.kind].open(one, ports)))
+  return { open, services: openServices(open.map(one => one.http)) }
+}
+
+async function closeAll({ open }: Open): Promise<void> {
+  await Promise.all(open.map(one => one.close()))
+}
+
+async function listenerOf(
+  { listen, limits }: ProxyConfig,
+  read: (file: string) => Promise<string>,
+): Promise<Pick<ServerPorts, 'listen' | 'tls' | 'limits'>> {
+  const { host, port, cert_file, key_file, client_ca_file } = listen
+  const [cert, key, clientCa] = await Promise.all([read(cert_file), read(key_file), client_ca_file && read(client_ca_file)])
+  return {
+    listen: { host, port },
+    tls: { cert, key, clientCa },
+    limits: {
+      headBytes: limits.head_bytes,
+      heldBodyBytes: limits.held_body_bytes,
+      headWithinMs: limits.head_within_ms,
+      stallMs: limits.stall_ms,
+      idleMs: limits.idle_ms,
+      connections: limits.connections,
+    },
+  }
+}
+
+/** Who swapped what for where; of the token only its id, of the path only its keyed hash and the rule that it fits. */
+function recordSwap(audit: Audit, { head, service, known, rule }: Swap, { holder }: Session, txn: string): void {
+  const { scheme, host, port, method, path } = head.destination
+  const { agent, plugin, tenant } = known.binding
+  audit.appendLazy({
+    type: 'request',
+    txn,
+    operation: 'swap',
+    mount: 'proxy',
+    path: hashed(path),
+    fields: {
+      agent: plain(agent),
+      plugin: plain(plugin),
+      tenant: plain(tenant),
+      jti: plain(known.jti),
+      issue_txn: plain(known.txn),
+      certificate: plain(holder.x5tS256),
+      service: plain(service.name),
+      destination: plain(`${scheme}://${host}:${port}`),
+      method: plain(method),
+      rule: plain(rule),
+    },
+  })
+}
+
+/** A refusal that cannot be recorded is a refusal all the same. */
+function recorderOf(audit: Audit, log: Log): ServerPorts['refused'] {
+  return (code, detail, txn, holder) => {
+    const fields = { code: plain(code), detail: plain(detail), certificate: plain(holder?.x5tS256 ?? '') }
+    try {
+      audit.appendLazy({ type: 'refusal', txn, operation: 'swap', mount: 'proxy', path: '', fields })
+    } catch (error) {
+      log.error({ error, code, txn }, 'a refusal could not be recorded')
+    }
+  }
+}
