@@ -1,7 +1,7 @@
 /** The door of the engine: challenge, verify, decide, issue, record. It knows Vault, and neither HTTP nor Vault's paths of ours. */
 
 export type { Evidence } from './attest/appraise.ts'
-export { describeAnchors } from './attest/settings.ts'
+export { countAnchors, describeAnchors, describeLists, repeatedIn } from './attest/bundles.ts'
 export { type Audit, type AuditVerdict, faults, hashed, openAudit, plain, verifyAudit } from './audit/index.ts'
 export { type Broker, type BrokerOptions, openBroker } from './broker.ts'
 export type { Collection } from './collection.ts'

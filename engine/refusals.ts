@@ -19,6 +19,7 @@ export const ownRefusals = {
     'activate the credential with the key that was offered',
   ),
   NOT_LISTED: row('enrolment', 'the TPM is not registered', 'have the operator register the id of the TPM'),
+  ENROLMENT_DENIED: row('enrolment', 'an operator denied the enrolment of this TPM', 'ask the operator'),
   HIERARCHY: row(
     'enrolment',
     'attestation keys of this hierarchy are not accepted here',

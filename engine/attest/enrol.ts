@@ -1,22 +1,19 @@
 import { createHmac, timingSafeEqual } from 'node:crypto'
-import { accept, admitAk, admitEk, type Hierarchy, makeCredential, reject, type VerifiedEk, verifyEk } from '#attestation'
+import { accept, admitAk, admitEk, type Hierarchy, makeCredential, reject, type VerifiedEk } from '#attestation'
 import { isConflict } from '../errors.ts'
 import type { Mount } from '../mount_table.ts'
 import type { Verdict } from '../refusals.ts'
 import type { Store } from '../vault/store.ts'
 import type { World } from '../world.ts'
+import { type Approval, factsOf, type TpmFacts } from './approval.ts'
 import { openUsed } from './challenges.ts'
+import type { Endorse, Endorsement } from './endorsements.ts'
+import type { Moduli } from './moduli.ts'
 import { type AkRecord, akPath, bootPath, hex } from './records.ts'
-import { type AttestConfig, type AttestSettings, anchorsOf, configOf } from './settings.ts'
+import { type AttestSettings, configOf } from './settings.ts'
 
 /** What an attester offers: byte fields are the structures that the contract names. */
-export type Offer = {
-  readonly ekCertificate: Buffer
-  readonly ekPublic: Buffer
-  readonly akPublic: Buffer
-  readonly intermediates: readonly Buffer[]
-  readonly hierarchy: string
-}
+export type Offer = Endorsement & { readonly akPublic: Buffer; readonly hierarchy: string }
 export type Offered = {
   readonly tpmId: string
   readonly akName: Buffer
@@ -25,7 +22,8 @@ export type Offered = {
   readonly enrollment: Buffer
   readonly expiresInSeconds: number
 }
-export type Enrolled = { readonly tpmId: string; readonly akName: Buffer }
+/** `pending`: the TPM has shown that it is one, and an operator has to approve of it before it comes again. */
+export type Enrolled = { readonly status: 'enrolled' | 'pending'; readonly tpmId: string; readonly akName: Buffer }
 
 export type Enrolment = {
   /** Checks both public areas and the EK chain; answers with a credential that only that TPM can open (TPM 2.0 Library Part 1, Credential Protection). */
@@ -45,10 +43,20 @@ type Pending = {
   readonly expiresAt: number
   readonly akName: string
   readonly record: AkRecord
-  readonly tpm: { maker: string; model: string; version: string; ek_type: string; ek_certificate_sha256: string }
+  readonly tpm: TpmFacts
 }
 
-export function openEnrolment(settings: AttestSettings, store: Store, world: World): Enrolment {
+export type EnrolmentParts = {
+  readonly settings: AttestSettings
+  readonly store: Store
+  readonly world: World
+  readonly endorse: Endorse
+  readonly moduli: Moduli
+  readonly approval: Approval
+}
+
+export function openEnrolment(parts: EnrolmentParts): Enrolment {
+  const { settings, world, endorse } = parts
   const key = world.random(32)
   const used = openUsed(world.monotonic)
   const tagOf = (label: string, body: Uint8Array) => createHmac('sha256', key).update(label).update(body).digest()
@@ -75,10 +83,10 @@ export function openEnrolment(settings: AttestSettings, store: Store, world: Wor
       const ak = admitAk(offer.akPublic)
       if (!ak.ok) return ak
       if (!config.hierarchies.includes(offer.hierarchy)) return reject('HIERARCHY', 'the hierarchy is not configured')
-      const ek = await endorse(settings, mount, offer, config, world)
+      const ek = await endorse(mount, offer, config)
       if (!ek.ok) return ek
-      const refused = await unwelcome(settings, mount, ek.value.id)
-      if (refused) return refused
+      const standing = await standingOf(parts, mount, ek.value.id)
+      if (!standing.ok) return standing
       const pending = pendingOf(mount, offer, ek.value, ak.value.name, world)
       const enrollment = seal(pending)
       const { credentialBlob, encryptedSecret } = makeCredential({
@@ -103,42 +111,28 @@ export function openEnrolment(settings: AttestSettings, store: Store, world: Wor
       if (secret.length !== expected.length || !timingSafeEqual(secret, expected))
         return reject('ACTIVATION', 'the secret is not the one in the credential')
       // an operator may have changed their mind since the offer
-      const refused = await unwelcome(settings, mount, pending.value.record.tpm_id)
-      if (refused) return refused
-      return record(settings, store, mount, pending.value)
+      const { tpm_id: tpmId } = pending.value.record
+      const standing = await standingOf(parts, mount, tpmId)
+      if (!standing.ok) return standing
+      if (standing.value === 'enrols') return record(parts, mount, pending.value)
+      const { akName, tpm } = pending.value
+      await parts.approval.wait(mount, tpmId, { ...tpm, ak_name: akName })
+      return accept({ status: 'pending', tpmId, akName: Buffer.from(akName, 'hex') })
     },
   }
 }
 
-async function endorse(
-  settings: AttestSettings,
+/** Whether a TPM that shows what it is may enrol, has to wait for an operator, or neither. */
+async function standingOf(
+  { settings, approval }: EnrolmentParts,
   mount: Mount,
-  offer: Offer,
-  config: AttestConfig,
-  world: World,
-): Promise<Verdict<VerifiedEk>> {
-  const ek = admitEk(offer.ekPublic)
-  if (!ek.ok) return ek
-  if (!config.ek_types.includes(ek.value.kind)) return reject('EK_TYPE', ek.value.kind)
-  const anchors = await anchorsIn(settings, mount)
-  if (anchors.length === 0) return reject('NO_ANCHORS', 'the mount has no trust anchor')
-  return verifyEk(
-    { certificate: offer.ekCertificate, public: offer.ekPublic, intermediates: offer.intermediates },
-    { anchors, at: new Date(world.now()), allowedMakers: config.allowed_makers, allowTestTpms: config.allow_software_tpms },
-  )
-}
-
-async function unwelcome(settings: AttestSettings, mount: Mount, tpmId: string): Promise<Verdict<never> | undefined> {
+  tpmId: string,
+): Promise<Verdict<'enrols' | 'waits'>> {
   const [known, { enrollment }] = await Promise.all([settings.tpm.get(mount.id, tpmId), configOf(settings, mount)])
   if (known?.disabled) return reject('TPM_DISABLED', tpmId)
-  if (!known && enrollment === 'listed') return reject('NOT_LISTED', tpmId)
-  return undefined
-}
-
-async function anchorsIn(settings: AttestSettings, mount: Mount): Promise<readonly Buffer[]> {
-  const names = await settings.ca.list(mount.id)
-  const records = await Promise.all(names.map(name => settings.ca.get(mount.id, name)))
-  return records.flatMap(record => (record ? anchorsOf(record.certificate) : []))
+  if (known || (enrollment !== 'listed' && enrollment !== 'approved')) return accept('enrols')
+  if (enrollment === 'listed') return reject('NOT_LISTED', tpmId)
+  return (await approval.unwelcome(mount, tpmId)) ?? accept('waits')
 }
 
 function pendingOf(mount: Mount, offer: Offer, ek: VerifiedEk, akName: Buffer, world: World): Pending {
@@ -154,18 +148,13 @@ function pendingOf(mount: Mount, offer: Offer, ek: VerifiedEk, akName: Buffer, w
       hierarchy: offer.hierarchy as Hierarchy,
       enrolled_at: new Date(world.now()).toISOString(),
     },
-    tpm: {
-      maker: ek.manufacturer,
-      model: ek.model,
-      version: ek.version,
-      ek_type: ek.kind,
-      ek_certificate_sha256: ek.certificateSha256,
-    },
+    tpm: factsOf(ek),
   }
 }
 
 /** Create-only: a key that is there for this TPM already starts its clock anew, for another TPM it is refused. */
-async function record(settings: AttestSettings, store: Store, mount: Mount, pending: Pending): Promise<Verdict<Enrolled>> {
+async function record(parts: EnrolmentParts, mount: Mount, pending: Pending): Promise<Verdict<Enrolled>> {
+  const { settings, store, moduli } = parts
   const akName = Buffer.from(pending.akName, 'hex')
   const path = akPath(mount.id, akName)
   try {
@@ -178,8 +167,10 @@ async function record(settings: AttestSettings, store: Store, mount: Mount, pend
     await store.delete(bootPath(mount.id, akName))
   }
   const tpmId = pending.record.tpm_id
+  const ek = admitEk(Buffer.from(pending.record.ek_public, 'base64'))
+  if (ek.ok && ek.value.public.kind === 'rsa') await moduli.add(mount, ek.value.public.modulus)
   await noted(settings, mount, pending)
-  return accept({ tpmId, akName })
+  return accept({ status: 'enrolled', tpmId, akName })
 }
 
 /** Other keys of the same TPM may be enrolled at this moment: all of them end up in its record. */

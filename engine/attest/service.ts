@@ -13,12 +13,16 @@ import type { Store } from '../vault/store.ts'
 import type { Signer } from '../vault/transit.ts'
 import type { World } from '../world.ts'
 import { type Appraiser, openAppraiser } from './appraise.ts'
+import { type Approval, openApproval } from './approval.ts'
 import { type Challenge, type Challenges, openChallenges } from './challenges.ts'
 import { openClocks } from './clocks.ts'
+import { openEndorse } from './endorsements.ts'
 import { type Enrolled, type Offered, openEnrolment } from './enrol.ts'
 import { nativeRole, openTokenDoor } from './login.ts'
+import { openModuli } from './moduli.ts'
 import { hex, openAkRecords } from './records.ts'
 import { type AttestConfig, type AttestSettings, configOf, openAttestSettings } from './settings.ts'
+import { openTrust, type Trust } from './trust.ts'
 
 export type OfferFields = {
   readonly ek_certificate: Buffer
@@ -58,6 +62,8 @@ export type Attest = {
   readonly settings: AttestSettings
   readonly appraiser: Appraiser
   readonly challenges: Challenges
+  readonly trust: Trust
+  readonly approval: Approval
   readonly configOf: (mount: Mount) => Promise<AttestConfig>
   readonly offer: (mount: Mount, fields: OfferFields) => Promise<Offered>
   readonly activate: (mount: Mount, enrollment: Buffer, secret: Buffer, txn: string) => Promise<Enrolled>
@@ -90,7 +96,10 @@ export function openAttest(ports: AttestPorts): Attest {
   const challenges = openChallenges(world)
   const records = openAkRecords(store, settings.tpm)
   const appraiser = openAppraiser(settings, records, challenges, openClocks(store, world))
-  const enrolment = openEnrolment(settings, store, world)
+  const trust = openTrust(settings, world)
+  const moduli = openModuli(store)
+  const approval = openApproval(settings, store, world)
+  const enrolment = openEnrolment({ settings, store, world, endorse: openEndorse(trust, moduli, world), moduli, approval })
   const limit = openLimiter(world.monotonic)
   const bounded: Limiter = (rate, key) => {
     try {
@@ -107,6 +116,8 @@ export function openAttest(ports: AttestPorts): Attest {
     settings,
     appraiser,
     challenges,
+    trust,
+    approval,
     configOf: mount => configOf(settings, mount),
     offer: async (mount, { ek_certificate, ek_public, ak_public, hierarchy, intermediates, caller, txn }) => {
       const place = placeOf(mount, 'enroll', txn)
@@ -125,7 +136,7 @@ export function openAttest(ports: AttestPorts): Attest {
       audit.appendLazy({
         type: 'outcome',
         ...place,
-        fields: { tpm_id: plain(enrolled.tpmId), ak_name: plain(hex(enrolled.akName)) },
+        fields: { tpm_id: plain(enrolled.tpmId), ak_name: plain(hex(enrolled.akName)), result: plain(enrolled.status) },
       })
       return enrolled
     },

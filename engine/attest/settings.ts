@@ -1,18 +1,28 @@
-import { X509Certificate } from 'node:crypto'
-import { type Bank, banks, type Hash, hashes, type ReferenceSet, type ReferenceValues, type Selection } from '#attestation'
+import {
+  type Bank,
+  banks,
+  type Hash,
+  hashes,
+  type ReferenceSet,
+  type ReferenceValues,
+  revocationPolicies,
+  type Selection,
+} from '#attestation'
 import { type Collection, openCollection } from '../collection.ts'
 import { BrokerError } from '../errors.ts'
 import { duration, flag, list, map, parseFields, required, text, type Values } from '../fields.ts'
 import type { Mount } from '../mount_table.ts'
+import { openLargeStore } from '../vault/large.ts'
 import type { Store } from '../vault/store.ts'
+import { BUNDLE_LIMIT, checkAnchors, checkLists } from './bundles.ts'
 
 /** What an operator configures on a `tpm-quote` mount. */
 export const configFields = {
   enrollment: text(
-    'Who may enrol: any TPM whose certificate leads to a trust anchor, only registered TPMs, or only with an operator token that may write `enroll`.',
+    'Who may enrol: any TPM whose certificate leads to a trust anchor, only registered TPMs, only with an operator token that may write `enroll`, or what an operator approves of under `pending`.',
     {
       fallback: 'listed',
-      choices: ['any', 'listed', 'token'],
+      choices: ['any', 'listed', 'token', 'approved'],
     },
   ),
   ek_types: list(
@@ -30,12 +40,28 @@ export const configFields = {
     fallback: ['endorsement', 'ek'],
     choices: ['endorsement', 'ek', 'owner'],
   }),
+  crl: text(
+    'Whether revocation lists of the makers count: not at all, where a current one is under `crl/`, or one is wanted of every CA.',
+    { fallback: 'soft', choices: revocationPolicies },
+  ),
+  crl_hosts: list('Hosts that revocation lists may be fetched from, `host` or `host:port`. Nothing else is ever fetched.'),
+  sha1_makers: list('Makers whose certificates may be signed over SHA-1 digests, as in the certificate (`id:53544D20`).'),
+  allow_expired_ek: flag('Accept endorsement certificates whose time is over: a TPM may outlive its own.', { fallback: false }),
   challenge_ttl: duration('How long a challenge may be answered, at most 60 seconds.', { fallback: 60 }),
 }
 
 export const anchorFields = {
-  certificate: required(text('Trust anchors: one or more certificates in PEM.', { max: 4 * 1024 * 1024 })),
+  certificate: required(text('Trust anchors: one or more certificates in PEM.', { max: BUNDLE_LIMIT })),
 }
+
+export const listFields = {
+  crl: text('Revocation lists: one or more in PEM, or the base64 of one in DER.', { fallback: '', max: BUNDLE_LIMIT }),
+  url: text('Where the lists are fetched from, now and every hour; its host has to be in `crl_hosts` of the config.', {
+    fallback: '',
+  }),
+  fetched_at: text('When they were fetched last. Written by the broker.', { fallback: '' }),
+}
+export type ListRecord = Values<typeof listFields>
 
 export const referenceFields = {
   pcrs: map('Allowed values: {"sha256": {"0": "<hex>" or ["<hex>", ...]}}. PCRs that are not named are not looked at.'),
@@ -59,6 +85,11 @@ export const tpmFields = {
   version: text('Firmware version as in the certificate.', { fallback: '' }),
   ek_type: text('Kind of the endorsement key.', { fallback: '' }),
   ek_certificate_sha256: text('Fingerprint of the endorsement certificate.', { fallback: '' }),
+  revocation: text('Whether its makers had current revocation lists when it enrolled: `checked`, `unknown` or `unchecked`.', {
+    fallback: '',
+  }),
+  approved_at: text('When an operator approved of it.', { fallback: '' }),
+  approval_reason: text('Why, in the words of the operator.', { fallback: '' }),
   ak_names: list('Names of the enrolled attestation keys, hex.'),
   enrolled_at: text('When a key of this TPM was enrolled first.', { fallback: '' }),
 }
@@ -66,6 +97,7 @@ export const tpmFields = {
 export type AttestSettings = {
   readonly config: Collection<typeof configFields>
   readonly ca: Collection<typeof anchorFields>
+  readonly crl: Collection<typeof listFields>
   readonly reference: Collection<typeof referenceFields>
   readonly role: Collection<typeof roleFields>
   readonly tpm: Collection<typeof tpmFields>
@@ -84,7 +116,8 @@ export function openAttestSettings(store: Store): AttestSettings {
   const reference = openCollection(store, 'reference', referenceFields, { check: record => void referenceValues(record.pcrs) })
   return {
     config: openCollection(store, CONFIG, configFields, { check: checkConfig }),
-    ca: openCollection(store, 'ca', anchorFields, { check: record => void anchorsOf(record.certificate) }),
+    ca: openCollection(openLargeStore(store), 'ca', anchorFields, { check: record => checkAnchors(record.certificate) }),
+    crl: openCollection(openLargeStore(store), 'crl', listFields, { check: record => checkLists(record.crl) }),
     reference,
     role: openCollection(store, 'role', roleFields, {
       check: (record, mountId) => checkReferences(reference, mountId, record.references),
@@ -109,24 +142,6 @@ async function checkReferences(
   for (const [index, name] of names.entries()) {
     if (!(await reference.get(mountId, name)))
       throw new BrokerError('bad_request', `references: there is no set of the name at place ${index + 1}: write it first`)
-  }
-}
-
-const PEM = /-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----/g
-
-/** DER of every certificate of a PEM bundle.
- *  @throws BrokerError bad_request when there is none or one cannot be read */
-export function anchorsOf(pem: string): readonly Buffer[] {
-  const found = pem.match(PEM) ?? []
-  if (found.length === 0) throw new BrokerError('bad_request', 'certificate: wanted at least one certificate in PEM')
-  return found.map((one, index) => readCertificate(one, index + 1).raw)
-}
-
-function readCertificate(pem: string, place: number): X509Certificate {
-  try {
-    return new X509Certificate(pem)
-  } catch (error) {
-    throw new BrokerError('bad_request', `certificate: number ${place} of the bundle cannot be read`, { cause: error })
   }
 }
 
@@ -182,17 +197,4 @@ export function selectionOf(sets: readonly ReferenceSet[]): Selection {
       selection[bank] = [...new Set([...(selection[bank] ?? []), ...values.keys()])].sort((one, other) => one - other)
   }
   return selection
-}
-
-/** What an operator sees of trust anchors: the bundle and what is in it. */
-export function describeAnchors(pem: string): object {
-  const certificates = anchorsOf(pem).map(der => new X509Certificate(der))
-  return {
-    certificate: pem,
-    anchors: certificates.map(one => ({
-      subject: one.subject.replaceAll('\n', ', '),
-      fingerprint_sha256: one.fingerprint256,
-      not_after: one.validTo,
-    })),
-  }
 }

@@ -1,4 +1,4 @@
-import { type Broker, describeAnchors } from '#engine'
+import type { Broker } from '#engine'
 import { collection, single } from '../records.ts'
 import type { Path } from '../table.ts'
 
@@ -22,19 +22,6 @@ export const config = ({ attest }: Broker): Path => {
   }
   return { ...row, operations: { ...row.operations, update: { ...update, run } } }
 }
-
-export const ca = ({ attest }: Broker): readonly Path[] =>
-  collection(
-    'ca',
-    attest.settings.ca,
-    {
-      one: 'set of trust anchors',
-      many: 'sets of trust anchors',
-      description:
-        'Certificates of TPM makers. An endorsement certificate has to lead to one of them; without any, no TPM can enrol.',
-    },
-    { show: record => describeAnchors(record.certificate) },
-  )
 
 export const tpm = ({ attest }: Broker): readonly Path[] =>
   collection(

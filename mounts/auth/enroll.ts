@@ -54,7 +54,8 @@ export const activate = (broker: Broker): Path =>
     pattern: 'enroll/activate',
     help: {
       synopsis: 'Finish an enrolment.',
-      description: 'Takes the secret that the TPM found in the credential, and writes the record of the attestation key.',
+      description:
+        'Takes the secret that the TPM found in the credential, and writes the record of the attestation key. Where an operator has to approve of TPMs, `status` is `pending` until one did: enrol again then.',
     },
     unauthenticated: true,
     audits: 'itself',
@@ -66,8 +67,8 @@ export const activate = (broker: Broker): Path =>
       update: {
         summary: 'Compare the secret; enrol the attestation key.',
         run: async ({ mount, values, txn }) => {
-          const { tpmId, akName } = await broker.attest.activate(mount, values.enrollment, values.secret, txn)
-          return { data: { tpm_id: tpmId, ak_name: akName.toString('hex') } }
+          const { status, tpmId, akName } = await broker.attest.activate(mount, values.enrollment, values.secret, txn)
+          return { data: { status, tpm_id: tpmId, ak_name: akName.toString('hex') } }
         },
       },
     },

@@ -1,20 +1,23 @@
 import type { Broker } from '#engine'
 import type { Path } from '../table.ts'
-import { ca, config, tpm } from './configure.ts'
+import { config, tpm } from './configure.ts'
 import { activate, enroll } from './enroll.ts'
 import { challenge, login } from './login.ts'
 import { fromTpm, ima, reference } from './reference.ts'
 import { role } from './role.ts'
+import { ca, crl, pending } from './trust.ts'
 
 /** Every path of an auth mount of type `tpm-quote`. */
 export const tpmQuote = (broker: Broker): readonly Path[] => [
   config(broker),
   ...ca(broker),
+  ...crl(broker),
   ...reference(broker),
   fromTpm(broker),
   ...ima(broker),
   ...role(broker),
   ...tpm(broker),
+  ...pending(broker),
   enroll(broker),
   activate(broker),
   challenge(broker),

@@ -74,6 +74,12 @@ export const provocations: Readonly<Record<Exclude<OwnRefusal, (typeof exchangeR
     await configure(test, { enrollment: 'listed' })
     return enrol(test, stranger)
   },
+  ENROLMENT_DENIED: async test => {
+    await configure(test, { enrollment: 'approved' })
+    await enrol(test, stranger)
+    await test.ask('update', `auth/tpm-quote/pending/${stranger.tpmId}`, { decision: 'deny' })
+    return enrol(test, stranger)
+  },
   HIERARCHY: test => enrol(test, stranger, { hierarchy: 'owner' }),
   NO_ANCHORS: async test => {
     await test.ask('delete', 'auth/tpm-quote/ca/makers')

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { BrokerError } from '../../engine/errors.ts'
+import { makeCa, named } from '../attestation/certificates.ts'
 import { configure, openTestBroker, type TestBroker } from '../fakes/broker.ts'
 import { anchorPem } from '../fakes/machine.ts'
 
@@ -110,7 +111,7 @@ test.each(refused)('%s %j is refused: %s', async (path, data, sentence) => {
 const taken: readonly (readonly [string, object])[] = [
   ['auth/tpm-quote/config', { challenge_ttl: 1 }],
   ['auth/tpm-quote/config', { challenge_ttl: '1m' }],
-  ['auth/tpm-quote/ca/y', { certificate: `# a root\n${anchorPem()}\n\n${anchorPem()}` }],
+  ['auth/tpm-quote/ca/y', { certificate: `# a root\n${anchorPem()}\n\n${anchorPem(makeCa(named('Other')))}` }],
   [
     'auth/tpm-quote/reference/y',
     { pcrs: { sha256: { 0: digest, 22: [digest, digest.toUpperCase()] }, sha384: { 7: 'ab'.repeat(48) } } },

@@ -1,0 +1,100 @@
+import { reject, type VerifiedEk } from '#attestation'
+import { type Collection, openCollection } from '../collection.ts'
+import { BrokerError, isConflict } from '../errors.ts'
+import { text, type Values } from '../fields.ts'
+import type { Mount } from '../mount_table.ts'
+import type { Verdict } from '../refusals.ts'
+import type { Store } from '../vault/store.ts'
+import type { World } from '../world.ts'
+import type { AttestSettings } from './settings.ts'
+
+/** A TPM that has shown its certificate and opened its credential, and that an operator has not decided on, or has denied. */
+export const pendingFields = {
+  state: text('`waiting` or `denied`.', { fallback: 'waiting', choices: ['waiting', 'denied'] }),
+  maker: text('Manufacturer as in the certificate.', { fallback: '' }),
+  model: text('Model as in the certificate.', { fallback: '' }),
+  version: text('Firmware version as in the certificate.', { fallback: '' }),
+  ek_type: text('Kind of the endorsement key.', { fallback: '' }),
+  ek_certificate_sha256: text('Fingerprint of the endorsement certificate.', { fallback: '' }),
+  revocation: text('Whether its makers had current revocation lists.', { fallback: '' }),
+  ak_name: text('Name of the attestation key that it came with first, hex.', { fallback: '' }),
+  requested_at: text('When it came first.', { fallback: '' }),
+  decided_at: text('When it was denied.', { fallback: '' }),
+  reason: text('Why, in the words of the operator.', { fallback: '' }),
+}
+export type Pendings = Collection<typeof pendingFields>
+
+/** What is known of a TPM from its certificate. */
+export type TpmFacts = {
+  readonly maker: string
+  readonly model: string
+  readonly version: string
+  readonly ek_type: string
+  readonly ek_certificate_sha256: string
+  readonly revocation: string
+}
+
+export const factsOf = (ek: VerifiedEk): TpmFacts => ({
+  maker: ek.manufacturer,
+  model: ek.model,
+  version: ek.version,
+  ek_type: ek.kind,
+  ek_certificate_sha256: ek.certificateSha256,
+  revocation: ek.revocation,
+})
+
+export type Approval = {
+  readonly pending: Pendings
+  /** Whether this TPM, which nobody registered, may go on to be enrolled or to wait. */
+  readonly unwelcome: (mount: Mount, tpmId: string) => Promise<Verdict<never> | undefined>
+  /** Lets it wait; coming again changes nothing. @throws BrokerError rate_limited when too many wait */
+  readonly wait: (mount: Mount, tpmId: string, facts: TpmFacts & { readonly ak_name: string }) => Promise<void>
+  /** @throws BrokerError not_found */
+  readonly read: (mount: Mount, tpmId: string) => Promise<Values<typeof pendingFields>>
+  /** Registers the TPM, which then enrols like any other that is registered, or remembers that it may not.
+   *  @throws BrokerError not_found; bad_request without a decision */
+  readonly decide: (mount: Mount, tpmId: string, decision: string | undefined, reason: string) => Promise<void>
+}
+
+/** Each is a TPM of a trusted maker, so there are no more of them than somebody bought. */
+const MAX_WAITING = 1000
+
+export function openApproval(settings: Pick<AttestSettings, 'tpm'>, store: Store, world: World): Approval {
+  const pending = openCollection(store, 'pending', pendingFields)
+  const now = () => new Date(world.now()).toISOString()
+  return {
+    pending,
+    unwelcome: async (mount, tpmId) => {
+      const kept = await pending.get(mount.id, tpmId)
+      return kept?.state === 'denied' ? reject('ENROLMENT_DENIED', tpmId) : undefined
+    },
+    wait: async (mount, tpmId, facts) => {
+      if (await pending.get(mount.id, tpmId)) return
+      if ((await pending.list(mount.id)).length >= MAX_WAITING)
+        throw new BrokerError('rate_limited', 'too many TPMs wait for approval: have the operator decide on some')
+      await pending
+        .write(mount.id, tpmId, kept => (kept ? {} : { ...facts, requested_at: now() }))
+        .catch((error: unknown) => {
+          if (!isConflict(error)) throw error
+        })
+    },
+    read: async (mount, tpmId) => {
+      const kept = await pending.get(mount.id, tpmId)
+      if (!kept) throw new BrokerError('not_found', '')
+      return kept
+    },
+    decide: async (mount, tpmId, decision, reason) => {
+      if (decision === undefined) throw new BrokerError('bad_request', 'decision: wanted approve or deny')
+      const kept = await pending.fresh(mount.id, tpmId)
+      if (!kept) throw new BrokerError('not_found', '')
+      if (decision === 'deny') {
+        await pending.write(mount.id, tpmId, { state: 'denied', reason, decided_at: now() })
+        return
+      }
+      const { maker, model, version, ek_type, ek_certificate_sha256, revocation } = kept
+      const facts = { maker, model, version, ek_type, ek_certificate_sha256, revocation }
+      await settings.tpm.write(mount.id, tpmId, { ...facts, approved_at: now(), approval_reason: reason })
+      await pending.delete(mount.id, tpmId)
+    },
+  }
+}

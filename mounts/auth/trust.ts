@@ -1,0 +1,114 @@
+import { type Broker, countAnchors, describeAnchors, describeLists, type Fields, repeatedIn, required, text } from '#engine'
+import { collection } from '../records.ts'
+import { type Path, path, type Reply, type Request, type Run } from '../table.ts'
+
+/** All makers together have some thousand certificates: what may write such a bundle may send so many bytes. */
+const LARGE_BODY = 16 * 1024 * 1024
+
+/** Trust anchors: the rows of a collection, which say of a bundle what is in it twice. */
+export const ca = ({ attest }: Broker): readonly Path[] => {
+  const rows = collection(
+    'ca',
+    attest.settings.ca,
+    {
+      one: 'set of trust anchors',
+      many: 'sets of trust anchors',
+      description:
+        'Certificates of TPM makers, one or a whole bundle. An endorsement certificate has to lead to one of them; without any, no TPM can enrol.',
+    },
+    { show: record => describeAnchors(record.certificate) },
+  )
+  return rows.map(row =>
+    writing(row, async (request, write) => {
+      await write(request)
+      const { certificate = '' } = request.given as { certificate?: string }
+      const warnings = repeatedIn(certificate)
+      return warnings.length > 0 ? { data: { certificates: countAnchors(certificate) }, warnings } : undefined
+    }),
+  )
+}
+
+/** Revocation lists: the rows of a collection, but what is written may be fetched first. */
+export const crl = ({ attest }: Broker): readonly Path[] => {
+  const rows = collection(
+    'crl',
+    attest.settings.crl,
+    {
+      one: 'set of revocation lists',
+      many: 'sets of revocation lists',
+      description:
+        'What the CAs of TPM makers have revoked, given as text or fetched from a host in `crl_hosts`. `crl` of the config says what follows from a list that is missing or outdated.',
+    },
+    { show: ({ url, fetched_at, crl: lists }) => ({ url, fetched_at, lists: describeLists(lists) }) },
+  )
+  return rows.map(row =>
+    writing(row, async ({ mount, values, given }) => {
+      const { name } = values as unknown as { name: string }
+      const lists = await attest.trust.listsFrom(await attest.configOf(mount), given as { crl?: string; url?: string })
+      await attest.settings.crl.write(mount.id, name, lists)
+      return undefined
+    }),
+  )
+}
+
+type Any = Request<Fields>
+type Write = Run<Fields>
+
+/** The row with another way to write, and room for a bundle; the row that lists has none. */
+function writing(row: Path, run: (request: Any, write: Write) => Promise<Reply>): Path {
+  const { update } = row.operations
+  if (!update) return row
+  const written: Write = request => run(request, update.run)
+  return { ...row, bodyBytes: LARGE_BODY, operations: { ...row.operations, update: { ...update, run: written } } }
+}
+
+/** TPMs that wait for an operator. */
+export const pending = ({ attest }: Broker): readonly Path[] => [
+  path({
+    pattern: 'pending',
+    help: {
+      synopsis: 'List the TPMs that wait for approval.',
+      description: 'Where `enrollment=approved`, a TPM under a trust anchor that nobody registered waits here for an operator.',
+    },
+    fields: {},
+    operations: {
+      list: {
+        summary: 'List the ids of the TPMs that wait, or were denied.',
+        run: async ({ mount }) => ({ data: { keys: await attest.approval.pending.list(mount.id) } }),
+      },
+    },
+  }),
+  path({
+    pattern: 'pending/:id',
+    help: {
+      synopsis: 'Decide on a TPM that waits for approval.',
+      description:
+        'Read what its certificate says, then write `decision=approve` or `decision=deny`. What is approved is registered under `tpm/` and enrols when it comes again; what was denied stays denied until it is approved or deleted here.',
+    },
+    fields: {
+      id: required(text('Id of the TPM.', { max: 128 })),
+      decision: text('What is decided.', { choices: ['approve', 'deny'] }),
+      reason: text('Why, for those who come later.', { fallback: '' }),
+    },
+    operations: {
+      read: {
+        summary: 'Read what is known of the TPM.',
+        run: async ({ mount, values }) => ({ data: await attest.approval.read(mount, values.id) }),
+      },
+      update: {
+        summary: 'Approve of the TPM, or deny it.',
+        run: async ({ mount, values }) => {
+          await attest.approval.decide(mount, values.id, values.decision, values.reason)
+          return undefined
+        },
+      },
+      delete: {
+        summary: 'Forget the TPM: it may come and wait again.',
+        run: async ({ mount, values }) => {
+          await attest.approval.pending.delete(mount.id, values.id)
+          return undefined
+        },
+      },
+    },
+  }),
+]
