@@ -107,9 +107,11 @@ async function verified(token: Secret, by: Orchestrator, keys: JWTVerifyGetKey, 
   }
 }
 
+const KEYS_FAILED = new Set(['ERR_JWKS_TIMEOUT', 'ERR_JWKS_INVALID', 'ERR_JOSE_GENERIC'])
+
 /** What jose says of a token names claims, never their values; a key set that cannot be had is no fault of the token. */
 function unverified(error: unknown): Verdict<JWTPayload> {
-  if (error instanceof errors.JWKSTimeout || !(error instanceof errors.JOSEError) || error.code === 'ERR_JOSE_GENERIC')
+  if (!(error instanceof errors.JOSEError) || KEYS_FAILED.has(error.code))
     throw new BrokerError('unavailable', 'the keys of the orchestrator cannot be had', { cause: error })
   if (error instanceof errors.JWTExpired) return reject('TASK_TOKEN', 'it has expired')
   if (error instanceof errors.JWTClaimValidationFailed)

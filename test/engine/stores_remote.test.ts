@@ -1,0 +1,295 @@
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { parseFields } from '../../engine/fields.ts'
+import { Secret } from '../../engine/secret.ts'
+import { stores } from '../../engine/stores/index.ts'
+import { openReader, type Reader } from '../../engine/stores/reader.ts'
+import type { SecretStore, StoreWorld } from '../../engine/stores/store.ts'
+import { type Connect, startConnect } from '../fakes/connect.ts'
+import type { JsonServer, Trouble } from '../fakes/json_server.ts'
+import { type KeyVault, startKeyVault } from '../fakes/key_vault.ts'
+import { testWorld } from '../fakes/world.ts'
+
+const CANARY = 'canary-of-the-root-credential'
+const DEADLINE_MS = 300
+const world = testWorld()
+const unused = () => {
+  throw new Error('a foreign store does not use the state of the broker')
+}
+const storeWorld: StoreWorld = {
+  state: { get: unused, fresh: unused, put: unused, list: unused, delete: unused, deleteAll: unused },
+  cipher: { create: unused, seal: unused, open: unused },
+  now: world.now,
+  deadlineMs: DEADLINE_MS,
+}
+
+function opened(kind: string, settings: object, secrets: Record<string, string>): Reader {
+  const store = stores[kind] as SecretStore
+  const { values } = parseFields(store.settings, settings as Record<string, unknown>)
+  const credentials = Object.fromEntries(Object.entries(secrets).map(([name, value]) => [name, new Secret(value)]))
+  return openReader(store.open(values, credentials, storeWorld), { monotonic: world.monotonic, deadlineMs: DEADLINE_MS })
+}
+
+const revealed = (fields: Readonly<Record<string, Secret>>) =>
+  Object.fromEntries(Object.entries(fields).map(([name, one]) => [name, one.reveal()]))
+
+/** The fault, of which nothing may hold a secret. */
+async function fault(asked: Promise<unknown>): Promise<{ kind: string; reason: string }> {
+  const error = await asked.then(
+    () => new Error('it was answered'),
+    (thrown: unknown) => thrown,
+  )
+  const { kind, reason } = error as { kind: string; reason: string }
+  expect(JSON.stringify([error, String(error), (error as Error).stack])).not.toMatch(/canary|token-/)
+  return { kind, reason }
+}
+
+/** What no store may be taken at its word for. */
+const troubles: readonly (readonly [string, Trouble, string])[] = [
+  ['never answers', 'hang', 'down'],
+  ['closes the connection', 'reset', 'down'],
+  ['does not come to an end', 'endless', 'down'],
+  ['fails', { status: 500, body: { message: CANARY } }, 'down'],
+  ['is busy', { status: 429, headers: { 'Retry-After': '30' } }, 'down'],
+  ['says no', { status: 403, body: { message: CANARY } }, 'denied'],
+  ['leads elsewhere', { status: 302, headers: { Location: 'http://169.254.169.254/' } }, 'malformed'],
+  ['says created', { status: 201, body: { value: CANARY } }, 'malformed'],
+  ['says nothing', { status: 200, text: '' }, 'malformed'],
+  ['says no JSON', { status: 200, text: `<html>${CANARY}` }, 'malformed'],
+  ['says half of it', { status: 200, text: `{"value":"${CANARY}"` }, 'malformed'],
+  ['says null', { status: 200, body: null }, 'malformed'],
+  ['says a list', { status: 200, body: [CANARY] }, 'malformed'],
+]
+
+describe('Azure Key Vault', () => {
+  let vault: KeyVault
+  let reads: Reader
+  const open = (more: object = {}) =>
+    opened(
+      'azure_key_vault',
+      { vault_url: vault.url, authority: vault.url, tenant_id: vault.tenant, client_id: vault.client.id, ...more },
+      { client_secret: vault.client.secret },
+    )
+  const keep = (value: string, attributes: object = {}) =>
+    vault.secrets.set('root', { version: 'v1', value, attributes: { enabled: true, ...attributes } })
+  beforeEach(async () => {
+    vault = await startKeyVault()
+    keep(JSON.stringify({ api_key: CANARY }))
+    reads = open()
+  })
+  afterEach(async () => {
+    await reads.close()
+    await vault[Symbol.asyncDispose]()
+  })
+
+  test('is read after its challenge was answered at the configured authority; the token serves again', async () => {
+    expect(revealed((await reads.fresh('root')).fields)).toEqual({ api_key: CANARY })
+    await reads.fresh('root')
+    expect(vault.arrived.map(({ method, path }) => `${method} ${path.replace(vault.tenant, 'tenant')}`)).toEqual([
+      'GET /secrets/root',
+      'POST /tenant/oauth2/v2.0/token',
+      'GET /secrets/root',
+      'GET /secrets/root',
+    ])
+    // asked without a token, it learns nothing
+    expect(vault.arrived[0]?.headers.authorization).toBeUndefined()
+  })
+
+  test('a text that is no object is the field value; version and expiry come with it', async () => {
+    const exp = Math.floor(world.now() / 1000) + 3600
+    keep(CANARY, { exp })
+    const { fields, version, expiresAt } = await reads.fresh('root')
+    expect([revealed(fields), version, expiresAt]).toEqual([{ value: CANARY }, 'v1', exp])
+  })
+
+  test('a token that it does not take any more is replaced', async () => {
+    await reads.fresh('root')
+    vault.tokens.clear()
+    expect(revealed((await reads.fresh('root')).fields)).toEqual({ api_key: CANARY })
+  })
+
+  test.each([
+    [
+      'the domain of somebody else',
+      () => {
+        vault.resource = 'https://vault.evil.example'
+      },
+      'the challenge of the store is for another domain than its own',
+    ],
+    [
+      'another tenant',
+      () => {
+        vault.challengeTenant = '00000000-0000-0000-0000-000000000000'
+      },
+      'the store belongs to another tenant than the configured one',
+    ],
+  ] as const)('a challenge for %s gets no token', async (_, change, reason) => {
+    change()
+    expect(await fault(reads.fresh('root'))).toEqual({ kind: 'denied', reason })
+    expect(vault.arrived.filter(({ method }) => method === 'POST')).toEqual([])
+  })
+
+  test('one that answers without a challenge is no key vault', async () => {
+    vault.trouble = () => ({
+      status: 200,
+      body: { value: CANARY, id: `${vault.url}/secrets/root/v1`, attributes: { enabled: true } },
+    })
+    expect(await fault(reads.fresh('root'))).toEqual({
+      kind: 'malformed',
+      reason: 'the store answered without asking for a token',
+    })
+  })
+
+  test.each([
+    ['disabled', { enabled: false }, 'denied'],
+    ['expired', { exp: 1 }, 'denied'],
+    ['of an unreadable expiry', { exp: 'soon' }, 'malformed'],
+  ])('a secret that is %s is none', async (_, attributes, kind) => {
+    keep(CANARY, attributes)
+    expect((await fault(reads.fresh('root'))).kind).toBe(kind)
+  })
+
+  test('wrong credentials of the broker are told without them', async () => {
+    vault.client.secret = 'another'
+    expect((await fault(reads.fresh('root'))).kind).toBe('denied')
+  })
+
+  test('is written when nobody changed it, and not when somebody did', async () => {
+    await reads.replace('root', { fields: { api_key: new Secret('next') } }, 'v1')
+    expect(vault.secrets.get('root')?.value).toBe('{"api_key":"next"}')
+    expect((await fault(reads.replace('root', { fields: { api_key: new Secret('late') } }, 'v1'))).kind).toBe('conflict')
+    expect(vault.secrets.get('root')?.value).toBe('{"api_key":"next"}')
+  })
+
+  test('the answer about another secret is not taken', async () => {
+    await reads.fresh('root')
+    vault.trouble = () => ({
+      status: 200,
+      body: { value: CANARY, id: `${vault.url}/secrets/other/v1`, attributes: { enabled: true } },
+    })
+    expect((await fault(reads.fresh('root'))).reason).toBe('the answer is about another secret')
+  })
+
+  describe('nothing is taken from one that, asked with a token,', () => {
+    test.each(troubles)('%s', (_, trouble, kind) => troubled(vault, reads, 'root', trouble, kind))
+  })
+})
+
+describe('1Password Connect', () => {
+  let connect: Connect
+  let reads: Reader
+  const id = 'i'.repeat(26)
+  const ref = `${'v'.repeat(26)}/${id}`
+  const open = (token: string) => opened('onepassword_connect', { url: connect.url }, { token })
+  beforeEach(async () => {
+    connect = await startConnect()
+    const fields = [
+      { id: 'username', label: 'username', type: 'STRING', purpose: 'USERNAME', value: 'broker' },
+      { id: 'f1', label: 'api_key', type: 'CONCEALED', value: CANARY },
+      { id: 'notesPlain', label: 'notesPlain', type: 'STRING', purpose: 'NOTES' },
+      { id: 'f2', label: 'a label for people', type: 'STRING', value: 'text' },
+    ]
+    connect.items.set(id, { version: 3, fields })
+    reads = open(connect.token)
+  })
+  afterEach(async () => {
+    await reads.close()
+    await connect[Symbol.asyncDispose]()
+  })
+
+  test('gives the fields with a name and a value', async () => {
+    const { fields, version } = await reads.fresh(ref)
+    expect([revealed(fields), version]).toEqual([{ username: 'broker', api_key: CANARY }, '3'])
+  })
+
+  test('is patched field by field, when nobody changed the item', async () => {
+    await reads.replace(
+      ref,
+      { fields: { username: new Secret('broker'), api_key: new Secret('next'), extra: new Secret('new') } },
+      '3',
+    )
+    const { fields, version } = await reads.fresh(ref)
+    expect([revealed(fields), version]).toEqual([{ username: 'broker', api_key: 'next', extra: 'new' }, '4'])
+    expect((await fault(reads.replace(ref, { fields: { api_key: new Secret('late') } }, '3'))).kind).toBe('conflict')
+  })
+
+  test('two fields of one label are none', async () => {
+    connect.items.get(id)?.fields.push({ id: 'f9', label: 'api_key', type: 'STRING', value: 'other' })
+    expect((await fault(reads.fresh(ref))).reason).toBe('two fields of the item have the same label')
+  })
+
+  test('an item that is not there is told from one that may not be read', async () => {
+    expect((await fault(reads.fresh(`${'v'.repeat(26)}/${'x'.repeat(26)}`))).kind).toBe('absent')
+    const stranger = open('canary-of-somebody-else')
+    expect((await fault(stranger.fresh(ref))).kind).toBe('denied')
+    await stranger.close()
+  })
+
+  test('the answer about another item is not taken', async () => {
+    connect.trouble = () => ({ status: 200, body: { id: 'o'.repeat(26), vault: { id: connect.vault }, version: 1, fields: [] } })
+    expect((await fault(reads.fresh(ref))).reason).toBe('the answer is about another item')
+  })
+
+  test.each([
+    ['no version', { version: 'three' }],
+    ['no fields', { fields: undefined }],
+    ['a field that is none', { fields: [null] }],
+    ['a value that is no text', { fields: [{ id: 'f1', label: 'api_key', value: { canary: CANARY } }] }],
+    ['nothing with a value', { fields: [{ id: 'f1', label: 'api_key' }] }],
+  ])('an item with %s is malformed', async (_, more) => {
+    const item = {
+      id,
+      vault: { id: connect.vault },
+      version: 3,
+      fields: [{ id: 'f1', label: 'api_key', value: CANARY }],
+      ...more,
+    }
+    connect.trouble = () => ({ status: 200, body: item })
+    expect((await fault(reads.fresh(ref))).kind).toBe('malformed')
+  })
+
+  describe('nothing is taken from one that', () => {
+    test.each(troubles)('%s', (_, trouble, kind) => troubled(connect, reads, ref, trouble, kind))
+  })
+})
+
+async function troubled(server: JsonServer, reads: Reader, ref: string, trouble: Trouble, kind: string): Promise<void> {
+  await reads.fresh(ref)
+  server.trouble = ({ path }) => (path.endsWith('/token') ? undefined : trouble)
+  expect((await fault(reads.fresh(ref))).kind).toBe(kind)
+}
+
+test('a server that is not there is down', async () => {
+  const gone = await startConnect()
+  await gone[Symbol.asyncDispose]()
+  const reads = opened('onepassword_connect', { url: gone.url }, { token: 'canary' })
+  expect(await fault(reads.fresh(`${'v'.repeat(26)}/${'i'.repeat(26)}`))).toEqual({ kind: 'down', reason: 'ECONNREFUSED' })
+  await reads.close()
+})
+
+describe('where a store may be', () => {
+  const url = (value: string) => parseFields((stores['onepassword_connect'] as SecretStore).settings, { url: value })
+  test.each([
+    ...['http://connect.example', 'http://169.254.169.254', 'http://10.0.0.1', 'ftp://connect.example', 'connect.example'],
+    ...[
+      'https://user:password@connect.example',
+      'https://connect.example/?x=1',
+      'https://connect.example/#x',
+      'http://127.0.0.1.evil.example',
+    ],
+  ])('not %s', value => expect(() => url(value)).toThrow('wanted an https URL'))
+  test.each([
+    'https://connect.example',
+    'https://connect.example:8443/base',
+    'http://127.0.0.1:8080',
+    'http://localhost',
+    'http://[::1]:8080',
+  ])('%s', value => expect(url(value).values).toMatchObject({ url: value }))
+  test('nor at an address where clouds tell machines their credentials, also over TLS', async () => {
+    const reads = opened('onepassword_connect', { url: 'https://169.254.169.254' }, { token: 'canary' })
+    expect(await fault(reads.fresh(`${'v'.repeat(26)}/${'i'.repeat(26)}`))).toEqual({
+      kind: 'down',
+      reason: 'its address is one of a metadata service',
+    })
+    await reads.close()
+  })
+})
