@@ -15,20 +15,39 @@ export type Mount = {
   readonly id: string
   readonly accessor: string
   readonly description: string
+  /** 0: what holds where a mount says nothing */
   readonly defaultTtlSeconds: number
   readonly maxTtlSeconds: number
+  readonly options?: Readonly<Record<string, string>>
+  readonly listingVisibility?: Visibility
+  /** it is being disabled: nothing is asked of it any more */
+  readonly tainted?: boolean
+  /** the last move, for who asks how it went */
+  readonly moved?: { readonly id: string; readonly from: string }
 }
+
+export const visibilities = ['', 'hidden', 'unauth'] as const
+export type Visibility = (typeof visibilities)[number]
+
+/** What an operator says of a mount when it is enabled, and tunes later. */
+export type Tuned = Pick<Mount, 'description' | 'defaultTtlSeconds' | 'maxTtlSeconds' | 'options' | 'listingVisibility'>
 
 export type MountTable = {
   /** the mount that a canonical path lies in: synchronous, from the last look */
   readonly find: (path: string) => Mount | undefined
   readonly ofType: (type: MountType) => readonly Mount[]
   readonly refresh: () => Promise<void>
+  /** past what was seen last: it is there, at this path, and not on its way out */
+  readonly still: (mount: Mount) => Promise<boolean>
+  /** @throws BrokerError bad_request when the path is taken by another than this one */
+  readonly free: (path: string, mount: Mount) => Promise<void>
   /** @throws BrokerError bad_request when the path is taken */
-  readonly addBroker: (
-    path: string,
-    given: { description: string; defaultTtlSeconds: number; maxTtlSeconds: number },
-  ) => Promise<Mount>
+  readonly addBroker: (path: string, given: Tuned) => Promise<Mount>
+  readonly tuneBroker: (mount: Mount, given: Partial<Tuned>) => Promise<void>
+  /** No request finds it while it is tainted; who had found it before is told by `still`. */
+  readonly taintBroker: (mount: Mount, tainted: boolean) => Promise<void>
+  /** Ends a taint too. @throws BrokerError bad_request when the path is taken */
+  readonly moveBroker: (mount: Mount, to: string) => Promise<{ readonly id: string }>
   readonly dropBroker: (mount: Mount) => Promise<void>
   readonly stop: () => void
 }
@@ -60,7 +79,7 @@ export async function openMountTable(vault: OwnVault, store: Store, onError: (er
   const timer = setInterval(() => void refresh().catch(onError), LOOK_MS).unref()
   await refresh()
   return {
-    find: path => mounts.find(mount => `${path}/`.startsWith(mount.path)),
+    find: path => mounts.find(mount => `${path}/`.startsWith(mount.path) && !mount.tainted),
     ofType: type => mounts.filter(mount => mount.type === type),
     refresh,
     addBroker: async (path, given) => {
@@ -69,6 +88,29 @@ export async function openMountTable(vault: OwnVault, store: Store, onError: (er
       const mount: Mount = { type: 'broker', path, id, accessor: `broker_${id.slice(0, 8)}`, ...given }
       await change(rows => [...refuseTaken(rows, path), mount])
       return mount
+    },
+    still: async ({ id, path }) => {
+      const rows = (await store.fresh<readonly Mount[]>(TABLE))?.value ?? []
+      return rows.some(row => row.id === id && row.path === path && !row.tainted)
+    },
+    tuneBroker: (mount, given) => change(rows => rows.map(row => (row.id === mount.id ? { ...row, ...given } : row))),
+    taintBroker: (mount, tainted) => change(rows => rows.map(row => (row.id === mount.id ? { ...row, tainted } : row))),
+    free: (path, mount) =>
+      free(
+        vault,
+        path,
+        mounts.filter(row => row.id !== mount.id),
+      ),
+    moveBroker: async (mount, to) => {
+      const moved = { id: randomUUID(), from: mount.path }
+      await change(rows => {
+        refuseTaken(
+          rows.filter(row => row.id !== mount.id),
+          to,
+        )
+        return rows.map(row => (row.id === mount.id ? { ...row, tainted: false, path: to, moved } : row))
+      })
+      return moved
     },
     dropBroker: mount => change(rows => rows.filter(row => row.id !== mount.id)),
     stop: () => clearInterval(timer),

@@ -3,7 +3,7 @@ import { BrokerError } from '../errors.ts'
 import type { Credential, Grant } from '../issuers/index.ts'
 import { ExchangeRefusal } from '../issuers/refusal.ts'
 import type { Leases } from '../leases/service.ts'
-import type { Mount } from '../mount_table.ts'
+import type { Mount, MountTable } from '../mount_table.ts'
 import type { Secret } from '../secret.ts'
 import type { TokenFacts } from '../vault/authority.ts'
 import type { World } from '../world.ts'
@@ -30,7 +30,7 @@ export type Leased = (from: From, grant: Grant, asker: Asker, make: () => Promis
 /** Vault's own words. */
 const LAST_USE = 'Secret cannot be returned; token had one use left, so leased credentials were immediately revoked.'
 
-export function openLeased(leases: Leases, world: World): Leased {
+export function openLeased(leases: Leases, mounts: Pick<MountTable, 'still'>, world: World): Leased {
   const lives = async ({ lease }: Credential) => {
     const known = lease && (await leases.lookup(lease.id))
     return known?.state === 'active' && known.expiresAt > world.now() / 1000
@@ -38,12 +38,13 @@ export function openLeased(leases: Leases, world: World): Leased {
   const recent = openRecent<Credential>(world.monotonic, lives)
   return async (from, grant, asker, make) => {
     if (asker.lastUse) throw new BrokerError('bad_request', LAST_USE)
-    return recent.once(asker.request, () => underLease(leases, from, grant, asker, make))
+    return recent.once(asker.request, () => underLease(leases, mounts, from, grant, asker, make))
   }
 }
 
 async function underLease(
   leases: Leases,
+  mounts: Pick<MountTable, 'still'>,
   from: From,
   grant: Grant,
   { accessor, role, request }: Asker,
@@ -51,6 +52,11 @@ async function underLease(
 ): Promise<Credential> {
   const { tpmId, txn, ttlSeconds } = grant
   const begun = await leases.begin({ ...from, accessor, request, path: `creds/${role}`, role, tpmId, txn, ttlSeconds })
+  // whoever disables or moves the mount ends what has a lease by then: what has one only now is not made
+  if (!(await mounts.still(from.mount))) {
+    await begun.abandon(true)
+    throw new BrokerError('unavailable', 'the mount is being disabled or moved')
+  }
   const credential = await make().catch(async (error: unknown) => {
     // what a provider refused it did not make; what did not answer may have made it
     await begun.abandon(error instanceof ExchangeRefusal)

@@ -59,6 +59,8 @@ export type Leases = {
   readonly tidy: () => Promise<{ readonly named: number; readonly dropped: number }>
   /** One round of what happens by itself every second. */
   readonly sweep: () => Promise<void>
+  /** seconds since the epoch, by the clock of the leases */
+  readonly now: () => number
   readonly stop: () => Promise<void>
 }
 /** `sync`: waits for the provider, for a while. */
@@ -138,6 +140,7 @@ export async function openLeases(options: LeasesOptions): Promise<Leases> {
       sweepDue(parts)
       await revoker.idle()
     },
+    now: clock,
     stop,
   }
 }

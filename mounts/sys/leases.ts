@@ -7,7 +7,8 @@ import type { SysRequest, SysRow } from './request.ts'
 /** `sys/leases`: ours are answered here, the rest is Vault's; what speaks of a prefix above ours concerns both. Paths without `leases` are Vault's
  *  old ones, which clients still use. */
 export const leaseRows: readonly SysRow[] = [
-  { methods: ['LIST', 'GET'], prefix: 'sys/leases/lookup', handle: list },
+  { methods: ['LIST'], prefix: 'sys/leases/lookup', handle: list },
+  { methods: ['GET'], prefix: 'sys/leases/lookup', handle: request => (asksForList(request) ? list(request) : request.pass()) },
   { methods: ['POST', 'PUT'], prefix: 'sys/leases/lookup', handle: lookup },
   ...['sys/leases/renew', 'sys/renew'].map(prefix => ({ methods: ['POST', 'PUT'], prefix, handle: renewAt(prefix) })),
   ...['sys/leases/revoke', 'sys/revoke'].map(prefix => ({ methods: ['POST', 'PUT'], prefix, handle: revokeAt(prefix) })),
@@ -122,9 +123,10 @@ export async function passedAndLooked({ broker, pass }: SysRequest): Promise<Htt
   return reply
 }
 
+const asksForList = ({ query }: SysRequest) => parseBool(new URLSearchParams(query).get('list') ?? '') === true
+
 async function list(request: SysRequest): Promise<HttpReply> {
-  const { broker, path, query, isList } = request
-  if (!isList && parseBool(new URLSearchParams(query).get('list') ?? '') !== true) return request.pass()
+  const { broker, path } = request
   if (!concernsOurs(request)) return request.pass()
   if (isOurs(request, `${path}/`)) {
     await admit(request, { operation: 'list', path: `sys/leases/lookup/${path}/`, anyOf: ['list'], sudo: true })
@@ -145,7 +147,8 @@ async function tidy({ broker, pass, txn }: SysRequest): Promise<HttpReply> {
   const reply = await pass()
   if (reply.status >= 300) return reply
   const done = broker.leases.tidy().then(
-    tidied => broker.audit.appendLazy({ type: 'outcome', txn, operation: 'update', mount: 'sys/', path: 'leases/tidy', fields: tidied }),
+    tidied =>
+      broker.audit.appendLazy({ type: 'outcome', txn, operation: 'update', mount: 'sys/', path: 'leases/tidy', fields: tidied }),
     () => undefined,
   )
   void done

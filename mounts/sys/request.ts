@@ -29,11 +29,16 @@ export function rowOf(mount: Mount) {
     local: false,
     seal_wrap: false,
     external_entropy_access: false,
-    options: null,
+    options: mount.options ?? null,
     uuid: mount.id,
     plugin_version: '',
     running_plugin_version: '',
     running_sha256: '',
-    config: { default_lease_ttl: mount.defaultTtlSeconds, max_lease_ttl: mount.maxTtlSeconds, force_no_cache: false },
+    config: {
+      default_lease_ttl: mount.defaultTtlSeconds,
+      max_lease_ttl: mount.maxTtlSeconds,
+      force_no_cache: false,
+      ...(mount.listingVisibility ? { listing_visibility: mount.listingVisibility } : {}),
+    },
   }
 }
