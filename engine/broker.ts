@@ -3,6 +3,8 @@ import { type Audit, type AuditOptions, openAudit } from './audit/index.ts'
 import { isConflict } from './errors.ts'
 import { type Integrations, openIntegrations } from './integrations/service.ts'
 import { type Issue, openIssue } from './issue/service.ts'
+import { openBrokerLeases } from './leases/broker.ts'
+import type { Leases } from './leases/service.ts'
 import type { Metrics } from './metrics.ts'
 import { type MountTable, openMountTable } from './mount_table.ts'
 import { openSettle } from './refuse.ts'
@@ -28,6 +30,7 @@ export type Broker = {
   readonly audit: Audit
   readonly attest: Attest
   readonly issue: Issue
+  readonly leases: Leases
   readonly integrations: Integrations
   readonly tasks: Tasks
   readonly metrics: Metrics
@@ -60,22 +63,35 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
   const cipher = openCipher(own, places.transit)
   const authority = openAuthority(vault, own, world.monotonic)
   const settle = openSettle(audit, metrics)
-  const attest = openAttest({ world, vault, store, signer, audit, authority, settle, metrics })
+  const { ownUrl } = options
+  const attest: Attest = openAttest({
+    ...{ world, vault, own, store, signer, audit, authority, settle, metrics, mounts, ownUrl },
+    endLeases: (_mount, tpmId, accessors) => endLeases(leases, tpmId, accessors),
+  })
   const tasks = openTasks(store, world)
   const { bindings } = tasks
   const integrations = openIntegrations({ world, state: store, cipher, signer, audit, mounts, metrics, bindings })
-  const issue = openIssue({
-    ...{ world, vault, store, signer, rsaSigner, cipher, audit, mounts, metrics, settle, attest, integrations, tasks },
-    ownUrl: options.ownUrl,
+  const leases = await openBrokerLeases({ ...{ world, own, audit, metrics, kv: places.kv }, provider: () => issue.provider })
+  const issue: Issue = openIssue({
+    ...{ world, vault, store, signer, rsaSigner, cipher, audit, mounts, metrics, settle, attest, integrations, tasks, leases },
+    ownUrl,
   })
   const close = async () => {
     mounts.stop()
+    await leases.stop()
     await integrations.close()
+    await attest.stop()
     await audit.close()
     await session.stop()
     await vault.close()
   }
-  return { vault, session, authority, mounts, audit, attest, issue, integrations, tasks, metrics, close }
+  return { vault, session, authority, mounts, audit, attest, issue, leases, integrations, tasks, metrics, close }
+}
+
+/** Leases of a machine: all of them, or those that were asked for with these tokens. */
+async function endLeases(leases: Leases, tpmId: string, accessors: readonly string[] | 'all'): Promise<void> {
+  if (accessors === 'all') await leases.revokeWhere({ tpmId })
+  else for (const accessor of accessors) await leases.revokeWhere({ accessor })
 }
 
 function onTableError(world: World): (error: unknown) => void {

@@ -4,6 +4,8 @@ import type { Sync } from './audit/writer.ts'
 import { codes } from './errors.ts'
 import { expiryStates } from './integrations/expiry.ts'
 import { issuers } from './issuers/index.ts'
+import { endings } from './leases/revoker.ts'
+import { reasons } from './lifecycle/machine.ts'
 import { mountTypes } from './mount_table.ts'
 import { refusals } from './refusals.ts'
 import { stores } from './stores/index.ts'
@@ -12,9 +14,11 @@ import { stores } from './stores/index.ts'
 const words = {
   mount_type: [...Object.keys(mountTypes), 'sys'],
   operation: ['create', 'read', 'update', 'delete', 'list', 'help'],
-  outcome: ['ok', 'refused', 'failed', 'unreachable'],
+  outcome: ['ok', 'refused', 'failed', 'unreachable', 'given up'],
+  reason: Object.keys(reasons),
   code: [...Object.keys(refusals), ...Object.keys(codes)],
   issuer: Object.keys(issuers),
+  ending: endings,
   store: Object.keys(stores),
   state: expiryStates,
   kind: ['torn', 'broken', 'sealed', 'stalled', 'unwritable'],
@@ -25,6 +29,7 @@ const words = {
 type Label = keyof typeof words
 
 const seconds = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5]
+const waits = [0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300]
 const sizes = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]
 
 /** Every metric, once. Names get the prefix `assay_`. */
@@ -37,6 +42,14 @@ export const rows = {
   passed: counter('passed_requests_total', 'Requests that were passed through to Vault', ['outcome']),
   refusals: counter('refusals_total', 'Refusals by code', ['code']),
   issues: counter('issues_total', 'Credentials that were issued', ['issuer']),
+  leasesHeld: gauge('leases_held', 'Leases of this broker that are not ended, of all replicas', []),
+  leasesOverdue: gauge('leases_overdue', 'Leases that are due and that this replica has not ended yet', []),
+  leaseEndings: counter('lease_endings_total', 'Leases that ended here, by how', ['ending']),
+  leaseFailures: counter(
+    'lease_revocation_failures_total',
+    'Tries to end a credential that its provider did not answer with success',
+    ['issuer'],
+  ),
   upstreamCalls: counter('upstream_calls_total', 'Calls to Vault', ['outcome']),
   upstreamSeconds: histogram('upstream_call_seconds', 'Time that Vault took to answer', ['outcome'], seconds),
   storeCalls: counter('store_calls_total', 'Calls to stores of root credentials', ['store', 'outcome']),
@@ -49,6 +62,13 @@ export const rows = {
   challengesDrawn: counter('challenges_drawn_total', 'Challenges that were drawn', []),
   challengesRedeemed: counter('challenges_redeemed_total', 'Challenges that were answered', ['outcome']),
   challengesHeld: gauge('challenges_held', 'Challenges that are kept in memory now', []),
+  revocationSeconds: histogram(
+    'revocation_seconds',
+    'Time from the quote or the order that ended what a machine had until its last token was revoked',
+    ['reason'],
+    waits,
+  ),
+  webhookPushes: counter('webhook_pushes_total', 'Security events that were pushed to webhooks', ['outcome']),
   eventLoopLag: gauge('event_loop_lag_seconds', 'Lag of the event loop since the last scrape', ['quantile']),
   buildInfo: gauge('build_info', 'Always 1; the labels say what is running', ['version', 'node']),
 } as const

@@ -27,10 +27,17 @@ export const METADATA = [
   'key_thumbprint',
   'maker',
   'reference',
+  'reference_version',
+  'secure_boot',
+  'boot_log',
+  'ima',
   'reset_count',
   'restart_count',
   'firmware_version',
   'attested_at',
+  'epoch',
+  'key_certified',
+  'x5t#S256',
 ] as const
 export type Metadata = Readonly<Record<(typeof METADATA)[number], string>>
 
@@ -92,6 +99,11 @@ export function openTokenDoor(vault: Vault, signer: Signer, store: Store, world:
   }
 }
 
+/** Empty when no log was asked for, or none says it. */
+function secureBootOf({ boot }: Attested): string {
+  return boot?.secureBoot === undefined ? '' : String(boot.secureBoot)
+}
+
 function claimsOf(mount: Mount, attested: Attested, request: BoundRequest, world: World): Record<string, unknown> {
   const start = Math.floor(world.now() / 1000)
   const { claims } = attested
@@ -102,13 +114,20 @@ function claimsOf(mount: Mount, attested: Attested, request: BoundRequest, world
     key_thumbprint: request.keyThumbprint,
     maker: attested.maker,
     reference: claims.reference,
+    reference_version: String(attested.referenceVersion),
+    secure_boot: secureBootOf(attested),
+    boot_log: String(attested.boot !== undefined),
+    ima: String(attested.ima !== undefined),
     reset_count: String(claims.resetCount),
     restart_count: String(claims.restartCount),
     firmware_version: String(claims.firmwareVersion),
     attested_at: String(start),
+    epoch: String(attested.epoch),
+    key_certified: String(attested.key.certified),
+    'x5t#S256': attested.key.x5tS256,
   }
   const times = { iat: start - SKEW_SECONDS, nbf: start - SKEW_SECONDS, exp: start - SKEW_SECONDS + LIFE_SECONDS }
-  return { iss: ISSUER, aud: audienceOf(mount), sub: attested.tpmId, ...times, ...metadata }
+  return { iss: ISSUER, aud: audienceOf(mount), sub: attested.tpmId, ...times, ...attested.eat, ...metadata }
 }
 
 /** The native role behind one of ours: who may log in by JWT is decided here, everything about the token is the operator's. */

@@ -2,6 +2,8 @@ import { createHash } from 'node:crypto'
 import type { BoundRequest, Selection } from '#attestation'
 import { type Audit, type AuditFields, hashed, plain } from '../audit/index.ts'
 import { BrokerError } from '../errors.ts'
+import { type LifecyclePorts, type LifecycleService, openLifecycleService } from '../lifecycle/service.ts'
+import { openSessions, type Sessions } from '../lifecycle/sessions.ts'
 import type { Metrics } from '../metrics.ts'
 import type { Mount } from '../mount_table.ts'
 import { type Limiter, openLimiter } from '../rate.ts'
@@ -12,17 +14,24 @@ import { absent, type Vault, type VaultReply } from '../vault/client.ts'
 import type { Store } from '../vault/store.ts'
 import type { Signer } from '../vault/transit.ts'
 import type { World } from '../world.ts'
-import { type Appraiser, openAppraiser } from './appraise.ts'
+import { type Appraiser, type Evidence, openAppraiser } from './appraise.ts'
+import type { KeyOffer } from './bound_key.ts'
 import { type Approval, openApproval } from './approval.ts'
 import { type Challenge, type Challenges, openChallenges } from './challenges.ts'
-import { openClocks } from './clocks.ts'
 import { openEndorse } from './endorsements.ts'
-import { type Enrolled, type Offered, openEnrolment } from './enrol.ts'
-import { nativeRole, openTokenDoor } from './login.ts'
 import { openModuli } from './moduli.ts'
-import { hex, openAkRecords } from './records.ts'
-import { type AttestConfig, type AttestSettings, configOf, openAttestSettings } from './settings.ts'
 import { openTrust, type Trust } from './trust.ts'
+import { openClocks } from './clocks.ts'
+import { type Enrolled, type Offered, openEnrolment } from './enrol.ts'
+import { referenceFromTpm } from './from_tpm.ts'
+import { handOut } from './hand_out.ts'
+import { nativeRole, openTokenDoor } from './login.ts'
+import { openLogThread } from './logs/log_thread.ts'
+import { openMeasurements } from './measurements.ts'
+import { hex, openAkRecords } from './records.ts'
+import { openResults, type Results } from './results.ts'
+import type { LogKind } from './rules.ts'
+import { type AttestConfig, type AttestSettings, configOf, openAttestSettings } from './settings.ts'
 
 export type OfferFields = {
   readonly ek_certificate: Buffer
@@ -52,18 +61,31 @@ export type LoginFields = {
   readonly attest: Buffer
   readonly signature: Buffer
   readonly pcrs: string
+  readonly event_log: Buffer | undefined
+  readonly ima_log: Buffer | undefined
+  readonly key: KeyOffer
   readonly audience: string
   readonly key_thumbprint: string
 }
-type Drawn = Challenge & { readonly selection: Selection }
+type Drawn = Challenge & { readonly selection: Selection; readonly logs: readonly LogKind[] }
 
 /** What a `tpm-quote` mount does. Every refusal is thrown as BrokerError permission_denied, and is in the audit log with its reason. */
 export type Attest = {
   readonly settings: AttestSettings
+  readonly lifecycle: LifecycleService
+  readonly sessions: Sessions
   readonly appraiser: Appraiser
   readonly challenges: Challenges
   readonly trust: Trust
   readonly approval: Approval
+  /** what TPMs showed last */
+  readonly results: Results
+  readonly referenceFromTpm: (
+    mount: Mount,
+    name: string,
+    tpmId: string,
+    given: Parameters<typeof referenceFromTpm>[5],
+  ) => ReturnType<typeof referenceFromTpm>
   readonly configOf: (mount: Mount) => Promise<AttestConfig>
   readonly offer: (mount: Mount, fields: OfferFields) => Promise<Offered>
   readonly activate: (mount: Mount, enrollment: Buffer, secret: Buffer, txn: string) => Promise<Enrolled>
@@ -77,6 +99,8 @@ export type Attest = {
   /** Makes a new `jwt` mount ours, with the operator's own token; undoes what `close` can. */
   readonly open: (mount: Mount, caller: Caller) => Promise<void>
   readonly close: (mount: Mount) => Promise<void>
+  /** Ends what runs beside. */
+  readonly stop: () => Promise<void>
 }
 
 export type AttestPorts = {
@@ -88,14 +112,19 @@ export type AttestPorts = {
   readonly authority: Authority
   readonly settle: Settle
   readonly metrics: Metrics
-}
+} & Pick<LifecyclePorts, 'own' | 'mounts' | 'ownUrl' | 'endLeases'>
 
 export function openAttest(ports: AttestPorts): Attest {
   const { world, vault, store, signer, audit, settle, metrics } = ports
   const settings = openAttestSettings(store)
+  const lifecycle = openLifecycleService({ ...ports, settings })
   const challenges = openChallenges(world)
   const records = openAkRecords(store, settings.tpm)
-  const appraiser = openAppraiser(settings, records, challenges, openClocks(store, world))
+  const thread = openLogThread()
+  const results = openResults(store, world)
+  const measurements = openMeasurements(thread, results)
+  const clocks = openClocks(store, world)
+  const appraiser = openAppraiser({ settings, records, challenges, clocks, measurements, lifecycle, world })
   const trust = openTrust(settings, world)
   const moduli = openModuli(store)
   const approval = openApproval(settings, store, world)
@@ -114,10 +143,14 @@ export function openAttest(ports: AttestPorts): Attest {
   const door = openTokenDoor(vault, signer, store, world)
   return {
     settings,
+    lifecycle,
+    sessions: openSessions({ lifecycle, settings, world }),
     appraiser,
     challenges,
     trust,
     approval,
+    results,
+    referenceFromTpm: (...given) => referenceFromTpm(settings, results, ...given),
     configOf: mount => configOf(settings, mount),
     offer: async (mount, { ek_certificate, ek_public, ak_public, hierarchy, intermediates, caller, txn }) => {
       const place = placeOf(mount, 'enroll', txn)
@@ -133,6 +166,7 @@ export function openAttest(ports: AttestPorts): Attest {
       const place = placeOf(mount, 'enroll/activate', txn)
       await audit.append({ type: 'request', ...place, fields: { enrollment: hashed(enrollment) } })
       const enrolled = settle(await enrolment.activate(mount, enrollment, secret), place, 'nothing')
+      await lifecycle.enrolled(mount, enrolled.tpmId)
       audit.appendLazy({
         type: 'outcome',
         ...place,
@@ -145,28 +179,35 @@ export function openAttest(ports: AttestPorts): Attest {
       const place = akPlaceOf(mount, 'challenge', fields, txn)
       const request = fields.operation === 'creds' ? credsRequest(fields) : loginRequest(mount, fields)
       settle(await records.find(mount.id, request.akName), place, 'nothing')
-      const selection = settle(await appraiser.selection(mount, fields.role), place, 'nothing')
+      const { selection, logs } = settle(await appraiser.wanted(mount, fields.role), place, 'nothing')
       const { challenge_ttl } = await configOf(settings, mount)
       metrics.challengesDrawn.inc({})
-      return { ...challenges.draw(request, challenge_ttl), selection }
+      return { ...challenges.draw(request, challenge_ttl), selection, logs }
     },
     login: async (mount, fields, { txn, wrapTtl }) => {
       bounded('loginsOfAk', keyOf(mount, fields))
       const request = loginRequest(mount, fields)
       const place = akPlaceOf(mount, 'login', fields, txn)
-      const attested = settle(counted(metrics, await appraiser.appraise(mount, fields.role, request, fields)), place, 'nothing')
+      const attested = settle(
+        counted(metrics, await appraiser.appraise(mount, fields.role, request, evidenceOf(fields))),
+        place,
+        'nothing',
+      )
       const facts = {
         tpm_id: plain(attested.tpmId),
         role: plain(fields.role),
         reference: plain(attested.claims.reference),
+        reference_version: attested.referenceVersion,
         session: plain(attested.claims.session),
       }
+      settle(await lifecycle.room(mount, attested.tpmId), place, 'nothing')
       await audit.append({ type: 'intent', ...place, fields: facts })
       const ended = (fields: AuditFields) => audit.appendLazy({ type: 'outcome', ...place, fields: { ...facts, ...fields } })
       const reply = await door.login(mount, attested, request, wrapTtl).catch((error: unknown) => {
         ended({ result: plain('failed') })
         throw error
       })
+      settle(await handOut(lifecycle, world, mount, attested, fields.role, reply), place, 'nothing')
       const accessor = reply.auth?.['accessor'] ?? reply.wrap_info?.['accessor']
       ended({ result: plain('issued'), accessor: hashed(String(accessor)) })
       return reply
@@ -178,10 +219,19 @@ export function openAttest(ports: AttestPorts): Attest {
     deleteNativeRole: (mount, name, { token }) => vault.delete(rolePath(mount, name), { as: token }),
     open: (mount, { token }) => door.open(mount, { as: token }),
     close: async mount => {
+      await lifecycle.close(mount)
       await door.close(mount)
       await store.deleteAll(`${mount.id}/`)
     },
+    stop: async () => {
+      await lifecycle.stop()
+      await thread.close()
+    },
   }
+}
+
+function evidenceOf({ challenge, attest, signature, pcrs, event_log: eventLog, ima_log: imaList, key }: LoginFields): Evidence {
+  return { challenge, attest, signature, pcrs, eventLog, imaList, key }
 }
 
 function counted<T>(metrics: Metrics, verdict: Verdict<T>): Verdict<T> {

@@ -1,20 +1,14 @@
-import {
-  type Bank,
-  banks,
-  type Hash,
-  hashes,
-  type ReferenceSet,
-  type ReferenceValues,
-  revocationPolicies,
-  type Selection,
-} from '#attestation'
+import { revocationPolicies } from '#attestation'
 import { type Collection, openCollection } from '../collection.ts'
 import { BrokerError } from '../errors.ts'
-import { duration, flag, list, map, parseFields, required, text, type Values } from '../fields.ts'
+import { duration, flag, list, parseFields, required, text, type Values } from '../fields.ts'
+import { openEgress } from '../lifecycle/egress.ts'
 import type { Mount } from '../mount_table.ts'
 import { openLargeStore } from '../vault/large.ts'
 import type { Store } from '../vault/store.ts'
 import { BUNDLE_LIMIT, checkAnchors, checkLists } from './bundles.ts'
+import { openFileLists } from './file_lists.ts'
+import { openReferences, type References } from './references.ts'
 
 /** What an operator configures on a `tpm-quote` mount. */
 export const configFields = {
@@ -48,6 +42,10 @@ export const configFields = {
   sha1_makers: list('Makers whose certificates may be signed over SHA-1 digests, as in the certificate (`id:53544D20`).'),
   allow_expired_ek: flag('Accept endorsement certificates whose time is over: a TPM may outlive its own.', { fallback: false }),
   challenge_ttl: duration('How long a challenge may be answered, at most 60 seconds.', { fallback: 60 }),
+  latch: flag('A machine that failed its attestation gets nothing until it is cleared, and what it had is revoked.', {
+    fallback: true,
+  }),
+  webhook_networks: list('Networks or addresses that webhooks may be in although they are not public, such as `10.1.0.0/16`.'),
 }
 
 export const anchorFields = {
@@ -63,18 +61,18 @@ export const listFields = {
 }
 export type ListRecord = Values<typeof listFields>
 
-export const referenceFields = {
-  pcrs: map('Allowed values: {"sha256": {"0": "<hex>" or ["<hex>", ...]}}. PCRs that are not named are not looked at.'),
-  description: text('What this set describes and who answers for it.', { fallback: '' }),
-}
-
 export const roleFields = {
   references: required(list('Names of the reference value sets; the machine has to match one of them, whole.')),
   tpm_ids: list('TPM ids that may log in. Any enrolled TPM when empty.'),
-  bind_key: text('Whether a login has to bind a key of the machine.', {
+  bind_key: text('Whether a login has to bind a key of the machine: any, or one that the TPM certified as its own.', {
     fallback: 'optional',
-    choices: ['optional', 'required'],
+    choices: ['optional', 'required', 'certified'],
   }),
+  max_attestation_age: duration(
+    'How old the quote of a login may be when a credential is asked for; no token lives longer. Without limit when 0.',
+    { fallback: 0 },
+  ),
+  disabled: flag('Nobody logs in with a disabled role, and what it gave is revoked.', { fallback: false }),
 }
 
 export const tpmFields = {
@@ -98,7 +96,9 @@ export type AttestSettings = {
   readonly config: Collection<typeof configFields>
   readonly ca: Collection<typeof anchorFields>
   readonly crl: Collection<typeof listFields>
-  readonly reference: Collection<typeof referenceFields>
+  readonly reference: References
+  /** lists of files, which sets of reference values name */
+  readonly ima: ReturnType<typeof openFileLists>
   readonly role: Collection<typeof roleFields>
   readonly tpm: Collection<typeof tpmFields>
 }
@@ -113,12 +113,14 @@ export async function configOf(settings: AttestSettings, mount: Mount): Promise<
 }
 
 export function openAttestSettings(store: Store): AttestSettings {
-  const reference = openCollection(store, 'reference', referenceFields, { check: record => void referenceValues(record.pcrs) })
+  const ima = openFileLists(store)
+  const reference = openReferences(store, async (mountId, name) => (await ima.get(mountId, name)) !== undefined)
   return {
     config: openCollection(store, CONFIG, configFields, { check: checkConfig }),
     ca: openCollection(openLargeStore(store), 'ca', anchorFields, { check: record => checkAnchors(record.certificate) }),
     crl: openCollection(openLargeStore(store), 'crl', listFields, { check: record => checkLists(record.crl) }),
     reference,
+    ima,
     role: openCollection(store, 'role', roleFields, {
       check: (record, mountId) => checkReferences(reference, mountId, record.references),
     }),
@@ -126,75 +128,18 @@ export function openAttestSettings(store: Store): AttestSettings {
   }
 }
 
-function checkConfig(record: { challenge_ttl: number; ek_types: readonly string[]; hierarchies: readonly string[] }): void {
+function checkConfig(record: AttestConfig): void {
   if (record.challenge_ttl < 1 || record.challenge_ttl > 60)
     throw new BrokerError('bad_request', 'challenge_ttl: wanted 1 to 60 seconds')
+  openEgress(record.webhook_networks)
   if (record.ek_types.length === 0) throw new BrokerError('bad_request', 'ek_types: wanted at least one kind')
   if (record.hierarchies.length === 0) throw new BrokerError('bad_request', 'hierarchies: wanted at least one')
 }
 
-async function checkReferences(
-  reference: Collection<typeof referenceFields>,
-  mountId: string,
-  names: readonly string[],
-): Promise<void> {
+async function checkReferences(reference: References, mountId: string, names: readonly string[]): Promise<void> {
   if (names.length === 0) throw new BrokerError('bad_request', 'references: wanted at least one set of reference values')
   for (const [index, name] of names.entries()) {
     if (!(await reference.get(mountId, name)))
       throw new BrokerError('bad_request', `references: there is no set of the name at place ${index + 1}: write it first`)
   }
-}
-
-// 16 and 23 can be reset by software, so they decide nothing
-const DECIDING = /^(1[0-57-9]|2[0-2]|[0-9])$/
-
-/** @throws BrokerError bad_request, naming the bank and the PCR that makes no sense */
-export function referenceValues(pcrs: Readonly<Record<string, unknown>>): ReferenceValues {
-  const entries = Object.entries(pcrs).map(([bank, values]): [Bank, ReadonlyMap<number, readonly Buffer[]>] => [
-    bankOf(bank),
-    valuesOf(bank, values),
-  ])
-  if (entries.length === 0) throw new BrokerError('bad_request', `pcrs: wanted values under one of the banks ${banks.join(', ')}`)
-  return new Map(entries)
-}
-
-function bankOf(bank: string): Bank {
-  const known = banks.find(one => one === bank)
-  if (!known) throw new BrokerError('bad_request', `pcrs: wanted one of the banks ${banks.join(', ')}`)
-  return known
-}
-
-function valuesOf(bank: string, values: unknown): ReadonlyMap<number, readonly Buffer[]> {
-  if (typeof values !== 'object' || values === null)
-    throw new BrokerError('bad_request', `pcrs: wanted an object of PCRs under ${bank}`)
-  const entries = Object.entries(values).map(([pcr, digests]): [number, readonly Buffer[]] => [
-    pcrOf(pcr),
-    digestsOf(bank, pcr, digests),
-  ])
-  if (entries.length === 0) throw new BrokerError('bad_request', `pcrs: wanted at least one PCR under ${bank}`)
-  return new Map(entries.toSorted(([one], [other]) => one - other))
-}
-
-function pcrOf(pcr: string): number {
-  if (!DECIDING.test(pcr)) throw new BrokerError('bad_request', 'pcrs: wanted PCRs 0 to 22, not 16: software can reset 16 and 23')
-  return Number(pcr)
-}
-
-function digestsOf(bank: string, pcr: string, digests: unknown): readonly Buffer[] {
-  const items: readonly unknown[] = Array.isArray(digests) ? digests : [digests]
-  const size = hashes[bank as Hash].size
-  const good =
-    items.length > 0 && items.every(item => typeof item === 'string' && item.length === size * 2 && /^[0-9a-f]+$/i.test(item))
-  if (!good) throw new BrokerError('bad_request', `pcrs: wanted digests of ${size} bytes in hex for PCR ${pcr}`)
-  return items.map(item => Buffer.from(item as string, 'hex'))
-}
-
-/** What a challenge asks for: every PCR that one of the sets looks at. */
-export function selectionOf(sets: readonly ReferenceSet[]): Selection {
-  const selection: { [bank in Bank]?: number[] } = {}
-  for (const { pcrs } of sets) {
-    for (const [bank, values] of pcrs)
-      selection[bank] = [...new Set([...(selection[bank] ?? []), ...values.keys()])].sort((one, other) => one - other)
-  }
-  return selection
 }

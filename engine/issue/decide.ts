@@ -21,7 +21,12 @@ export type Agent = {
   readonly entityId: string
   readonly maker: string
   readonly firmwareVersion: string
+  /** the key that is bound to the token, or by the quote of the request: empty when none is */
   readonly keyThumbprint: string
+  /** of a certificate for that key; empty when none was shown */
+  readonly x5tS256: string
+  /** its TPM certified the key as its own */
+  readonly keyCertified: boolean
   /** whole seconds left of the token; Infinity when it does not expire */
   readonly tokenTtlSeconds: number
   /** whole seconds since the quote that counts */
@@ -40,6 +45,7 @@ export type Decision = {
   readonly audience: string
   readonly ttlSeconds: number
   readonly keyThumbprint: string
+  readonly x5tS256: string
   /** the policies that permit it */
   readonly reasons: readonly string[]
 }
@@ -73,11 +79,15 @@ function ceiling(role: RoleRecord, agent: Agent, ask: Ask): Verdict<Within> {
   const above = scope.filter(one => !role.scopes.includes(one))
   if (above.length > 0 || (scope.length === 0 && role.scopes.length > 0))
     return reject('SCOPE', `the ceiling of the role is ${role.scopes.join(', ') || 'no scope'}`)
-  if (role.bind_key === 'required' && agent.keyThumbprint === '') return reject('KEY_NOT_BOUND', 'the login bound no key')
+  if (role.bind_key !== 'optional' && agent.keyThumbprint === '') return reject('KEY_NOT_BOUND', 'the login bound no key')
+  if (role.bind_key === 'certified' && !agent.keyCertified)
+    return reject('KEY_NOT_CERTIFIED', 'the login bound a key by its thumbprint alone')
   if (role.attestation === 'request' && !agent.fresh) return reject('QUOTE_REQUIRED', 'no quote came with the request')
+  if (role.max_attestation_age > 0 && agent.attestationAgeSeconds > role.max_attestation_age)
+    return reject('ATTESTATION_STALE', `${agent.attestationAgeSeconds} s old, the role allows ${role.max_attestation_age} s`)
   const ttlSeconds = Math.floor(Math.min(ask.ttlSeconds ?? role.ttl, role.max_ttl, CEILING_SECONDS, agent.tokenTtlSeconds))
   if (!(ttlSeconds >= 1)) return reject('TTL', 'the token or the request leaves less than a second')
-  return accept({ plugin, action, scope, audience, ttlSeconds, keyThumbprint: agent.keyThumbprint })
+  return accept({ plugin, action, scope, audience, ttlSeconds, keyThumbprint: agent.keyThumbprint, x5tS256: agent.x5tS256 })
 }
 
 function only(items: readonly string[]): string | undefined {

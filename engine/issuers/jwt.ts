@@ -45,6 +45,11 @@ function claimsOf(grant: Grant, issuerUrl: IssuerPorts['issuerUrl']): object {
     jti: grant.jti,
     txn: grant.txn,
     ...actedFor(grant),
-    ...(grant.keyThumbprint ? { cnf: { jkt: grant.keyThumbprint } } : {}),
+    ...(grant.keyThumbprint ? { cnf: confirmationOf(grant) } : {}),
   }
+}
+
+/** One key, and two ways to show that it is there: by a proof (RFC 9449), or at mutual TLS with the certificate that was shown (RFC 8705). */
+function confirmationOf({ keyThumbprint: jkt, x5tS256 }: Grant): object {
+  return x5tS256 ? { jkt, 'x5t#S256': x5tS256 } : { jkt }
 }

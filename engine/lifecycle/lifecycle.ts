@@ -28,8 +28,8 @@ export type Lifecycle = {
   readonly reattest: (mount: Mount, tpmId: string, why: string, revoke: boolean) => Promise<void>
   /** The machine was disabled or deleted. */
   readonly end: (mount: Mount, tpmId: string, reason: 'disabled' | 'deleted') => Promise<void>
-  /** the keys of the TPM were shown again by an enrolment: its counters may have been cleared */
-  readonly forgetBoots: (mount: Mount, tpmId: string) => Promise<void>
+  /** A key of the TPM was enrolled, perhaps anew, as after TPM2_Clear: its counters may begin again. */
+  readonly enrolled: (mount: Mount, tpmId: string) => Promise<void>
 }
 
 export type Failure = {
@@ -80,7 +80,12 @@ export function openLifecycle({ world, machines, logins, worker }: LifecyclePart
     },
     booted: async (mount, tpmId, counters, boot) => {
       const id = idOf(mount, tpmId)
-      const next = (kept: MachineRecord) => ({ ...kept, boots: { ...kept.boots, [counters]: { ...boot } } })
+      const { resetCount, restartCount } = boot
+      const next = (kept: MachineRecord) => ({
+        ...kept,
+        recount: false,
+        boots: { ...kept.boots, [counters]: { resetCount, restartCount } },
+      })
       const kept = await machines.get(id)
       const order = bootOf(kept, counters, boot)
       if (order === 'same') return accept(kept.epoch)
@@ -128,8 +133,9 @@ export function openLifecycle({ world, machines, logins, worker }: LifecyclePart
       const what = happened(reason, '')
       await change(mount, tpmId, kept => moved(kept, what, true))
     },
-    forgetBoots: async (mount, tpmId) => {
-      await machines.change(idOf(mount, tpmId), kept => ({ ...kept, boots: {} }))
+    enrolled: async (mount, tpmId) => {
+      const known = (kept: MachineRecord) => Object.keys(kept.boots).length > 0 && !kept.recount
+      await machines.change(idOf(mount, tpmId), kept => (known(kept) ? { ...kept, recount: true } : undefined))
     },
   }
 }

@@ -1,8 +1,7 @@
 import { createHash } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
 import { inParallel } from '../leases/parallel.ts'
-import { VaultRefusal } from '../vault/client.ts'
-import type { OwnVault } from '../vault/own.ts'
+import { isInvalidAccessor, type OwnVault } from '../vault/own.ts'
 import type { Store } from '../vault/store.ts'
 import type { World } from '../world.ts'
 import type { MachineId } from './machines.ts'
@@ -105,7 +104,7 @@ async function lifeOf(own: OwnVault, accessor: string): Promise<number> {
     const { ttl } = (await own.write('auth/token/lookup-accessor', { accessor }))?.data ?? {}
     return typeof ttl === 'number' && ttl > 0 ? ttl : LONG
   } catch (error) {
-    if (error instanceof VaultRefusal) return 0
+    if (isInvalidAccessor(error)) return 0
     throw error
   }
 }

@@ -6,6 +6,8 @@ export type MachineRecord = {
   readonly since: number
   /** the boot that counts, by whose counters they are: `machine` for all keys that tell the true ones, else the Name of the key */
   readonly boots: Readonly<Record<string, Boot>>
+  /** its keys were enrolled anew: the counters may have been cleared, and begin below what they were */
+  readonly recount?: boolean
   /** it failed, and no operator has cleared it */
   readonly latch?: Latch
   /** what others have yet to be told of or rid of, oldest first */

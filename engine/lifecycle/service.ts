@@ -18,6 +18,8 @@ export type LifecycleService = Lifecycle & {
   readonly courier: Courier
   /** Revokes what a disabled role or set of reference values gave, and drops what has ended, in the background: after a change, and now and then. */
   readonly tidy: (mount: Mount) => void
+  /** The mount was disabled: what its machines hold is revoked by Vault itself. */
+  readonly close: (mount: Mount) => Promise<void>
   readonly stop: () => Promise<void>
 }
 
@@ -49,7 +51,12 @@ export function openLifecycleService(ports: LifecyclePorts): LifecycleService {
   const worker = openWorker({ world, store, machines, logins, courier, mounts: ours, endLeases, measured })
   const chores = openChores(ports, machines, logins, worker)
   const lifecycle = openLifecycle({ world, machines, logins, worker })
-  return { ...lifecycle, webhooks, courier, tidy: chores.tidy, stop: chores.stop }
+  const close = async (mount: Mount) => {
+    await courier.close(mount).catch((error: unknown) => {
+      world.log.warn({ error, mount: mount.path }, 'the key for security events of a disabled mount could not be destroyed')
+    })
+  }
+  return { ...lifecycle, webhooks, courier, tidy: chores.tidy, close, stop: chores.stop }
 }
 
 /** What is done on the clock. It ends with what is under way. */

@@ -39,5 +39,6 @@ export function bootOf(machine: MachineRecord, counters: string, now: { resetCou
   const kept = machine.boots[counters]
   if (!kept) return 'first'
   const order = compareBoots(now, kept)
-  return counters === 'machine' || order === 'same' ? order : 'newer'
+  const ordered = counters === 'machine' && !machine.recount
+  return ordered || order === 'same' ? order : 'newer'
 }

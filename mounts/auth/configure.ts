@@ -1,6 +1,7 @@
 import type { Broker } from '#engine'
 import { collection, single } from '../records.ts'
 import type { Path } from '../table.ts'
+import { standingOf, tpmChanged } from './lifecycle.ts'
 
 export const config = ({ attest }: Broker): Path => {
   const row = single(
@@ -23,19 +24,25 @@ export const config = ({ attest }: Broker): Path => {
   return { ...row, operations: { ...row.operations, update: { ...update, run } } }
 }
 
-export const tpm = ({ attest }: Broker): readonly Path[] =>
+export const tpm = (broker: Broker): readonly Path[] =>
   collection(
     'tpm',
-    attest.settings.tpm,
+    broker.attest.settings.tpm,
     {
       one: 'TPM',
       many: 'TPMs',
       description:
-        'Enrolled and registered TPMs, by id: `sha256-` and the SHA-256 of the public endorsement key, with what they showed last. Writing one registers it; `disabled=true` refuses it everywhere.',
+        'Enrolled and registered TPMs, by id: `sha256-` and the SHA-256 of the public endorsement key, with what they showed last. Writing one registers it; `disabled=true` refuses it everywhere and revokes what it has. `state` is `failed` from a failed attestation on until `tpm/:id/clear`.',
     },
     {
-      show: async (record, mount, name) => ({ ...record, last_result: (await attest.results.last(mount.id, name)) ?? null }),
+      show: async (record, mount, name) => ({
+        ...record,
+        ...(await standingOf(broker, mount, name)),
+        last_result: (await broker.attest.results.last(mount.id, name)) ?? null,
+      }),
       changed: async (mount, name) => {
+        const { attest } = broker
+        await tpmChanged(broker, mount, name)
         if (!(await attest.settings.tpm.get(mount.id, name))) await attest.results.forget(mount.id, name)
       },
     },

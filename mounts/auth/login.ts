@@ -1,9 +1,10 @@
 import { type Broker, bytes, hex, list, required, text } from '#engine'
 import { type Path, path } from '../table.ts'
+import { keyFields, keyOf } from './key_fields.ts'
 
 const EVENT_LOG = 2 ** 20
-/** some 50,000 entries */
-const IMA_LOG = 2 ** 23
+/** 50,000 entries and more, when none is signed */
+const IMA_LOG = 12 * 2 ** 20
 /** What a body with both logs has, in base64, and the rest of it. */
 export const EVIDENCE_BODY = Math.ceil((EVENT_LOG + IMA_LOG) / 3) * 4 + 2 ** 18
 
@@ -87,11 +88,15 @@ export const login = (broker: Broker): Path =>
       ima_log: evidenceFields.ima_log,
       audience: text('Who will rely on what is issued.', { fallback: '', max: 2048 }),
       key_thumbprint: keyThumbprint,
+      ...keyFields,
     },
     operations: {
       update: {
         summary: 'Verify the quote; return a token.',
-        run: async ({ mount, values, txn, wrapTtl }) => ({ vault: await broker.attest.login(mount, values, { txn, wrapTtl }) }),
+        run: async ({ mount, values, txn, wrapTtl }) => {
+          const fields = { ...values, key: keyOf(values) }
+          return { vault: await broker.attest.login(mount, fields, { txn, wrapTtl }) }
+        },
       },
     },
   })

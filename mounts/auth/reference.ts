@@ -3,12 +3,17 @@ import { collection } from '../records.ts'
 import { type Path, path } from '../table.ts'
 
 export const reference = ({ attest }: Broker): readonly Path[] =>
-  collection('reference', attest.settings.reference, {
-    one: 'set of reference values',
-    many: 'sets of reference values',
-    description:
-      'What a machine has to be: values of PCRs, what its event log and its list of IMA may say. Roles name the sets that count for them; every write counts the version on.',
-  })
+  collection(
+    'reference',
+    attest.settings.reference,
+    {
+      one: 'set of reference values',
+      many: 'sets of reference values',
+      description:
+        'What a machine has to be: values of PCRs, what its event log and its list of IMA may say. Roles name the sets that count for them; every write counts the version on. What a disabled or deleted set let in is revoked.',
+    },
+    { changed: mount => attest.lifecycle.tidy(mount) },
+  )
 
 export const ima = ({ attest }: Broker): readonly Path[] =>
   collection('ima', attest.settings.ima, {

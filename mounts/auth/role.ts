@@ -1,4 +1,4 @@
-import { type Broker, type Fields, flag, integer, list, text } from '#engine'
+import { type Broker, BrokerError, duration, type Fields, flag, integer, list, parseFields, text } from '#engine'
 import { collection } from '../records.ts'
 import { type Path, path, type Request } from '../table.ts'
 
@@ -14,16 +14,21 @@ const tokenFields = {
   token_no_default_policy: flag('Leave out the default policy. Such tokens need a policy that allows sys/capabilities-self.', {
     fallback: false,
   }),
-  token_type: text('Kind of the tokens.', { choices: ['default', 'service', 'batch', 'default-service', 'default-batch'] }),
+  token_type: text('Kind of the tokens: service tokens, as batch tokens cannot be revoked when a machine reboots or fails.', {
+    choices: ['default', 'service', 'default-service'],
+  }),
 } satisfies Fields
 
 /** Rows of the collection, with the native role kept in step by the operator's own token, so that Vault's word on it counts. A login needs both. */
 export const role = (broker: Broker): readonly Path[] => {
-  const rows = collection('role', broker.attest.settings.role, {
+  const words = {
     one: 'role',
     many: 'roles',
-    description: 'Which machines may log in, what they have to look like, and what their tokens may do.',
-  })
+    description:
+      'Which machines may log in, what they have to look like, and what their tokens may do. What a disabled or deleted role gave is revoked.',
+  }
+  const { lifecycle } = broker.attest
+  const rows = collection('role', broker.attest.settings.role, words, { changed: mount => lifecycle.tidy(mount) })
   return rows.map(row => (row.pattern === 'role/:name' ? withNative(broker, row) : row))
 }
 
@@ -44,9 +49,11 @@ function withNative(broker: Broker, row: Path): Path {
           const { mount, given, caller } = request
           const { role: roles } = broker.attest.settings
           const kept = await roles.get(mount.id, nameOf(request))
+          const age = { max_attestation_age: 0, ...kept, ...without(given) }.max_attestation_age
+          const token = age > 0 ? limited(only(given), await lifeNow(broker, request), age) : only(given)
           const reply = await update.run({ ...request, given: without(given) } as never)
           try {
-            await broker.attest.writeNativeRole(mount, nameOf(request), only(given), caller)
+            await broker.attest.writeNativeRole(mount, nameOf(request), token, caller)
             return reply
           } catch (error) {
             await (kept ? roles.write(mount.id, nameOf(request), kept) : roles.delete(mount.id, nameOf(request)))
@@ -66,6 +73,24 @@ function withNative(broker: Broker, row: Path): Path {
 }
 
 type Any = Request<Fields>
+
+async function lifeNow(broker: Broker, request: Any): Promise<number> {
+  const { token_explicit_max_ttl: seconds } = (await native(broker, request)) as { token_explicit_max_ttl?: unknown }
+  return typeof seconds === 'number' ? seconds : 0
+}
+
+/** No token outlives the attestation that it stands on: what it may do at Vault itself is not asked here. */
+function limited(given: object, now: number, maxAgeSeconds: number): object {
+  const fallback = now > 0 ? Math.min(now, maxAgeSeconds) : maxAgeSeconds
+  const life = { token_explicit_max_ttl: duration('', { fallback }) }
+  const { token_explicit_max_ttl: seconds } = parseFields(life, { ...given }).values
+  if (seconds === 0 || seconds > maxAgeSeconds)
+    throw new BrokerError(
+      'bad_request',
+      `token_explicit_max_ttl: wanted at most max_attestation_age, which is ${maxAgeSeconds} seconds`,
+    )
+  return { ...given, token_explicit_max_ttl: `${seconds}s` }
+}
 
 async function ours(request: Any, read: (request: never) => Promise<unknown>): Promise<object> {
   const reply = (await read(request as never)) as { data: object }

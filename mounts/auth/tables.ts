@@ -2,6 +2,7 @@ import type { Broker } from '#engine'
 import type { Path } from '../table.ts'
 import { config, tpm } from './configure.ts'
 import { activate, enroll } from './enroll.ts'
+import { clear, jwks, reattest, webhook } from './lifecycle.ts'
 import { challenge, login } from './login.ts'
 import { fromTpm, ima, reference } from './reference.ts'
 import { role } from './role.ts'
@@ -18,6 +19,10 @@ export const tpmQuote = (broker: Broker): readonly Path[] => [
   ...role(broker),
   ...tpm(broker),
   ...pending(broker),
+  clear(broker),
+  reattest(broker),
+  ...webhook(broker),
+  jwks(broker),
   enroll(broker),
   activate(broker),
   challenge(broker),
