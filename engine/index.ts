@@ -1,11 +1,14 @@
 /** The door of the engine: challenge, verify, decide, issue, record. It knows Vault, and neither HTTP nor Vault's paths of ours. */
 
 export type { Evidence } from './attest/appraise.ts'
+export type { KeyOffer } from './attest/bound_key.ts'
 export { countAnchors, describeAnchors, describeLists, repeatedIn } from './attest/bundles.ts'
+export { fromTpmFields } from './attest/from_tpm.ts'
 export { type Audit, type AuditVerdict, faults, hashed, openAudit, plain, verifyAudit } from './audit/index.ts'
 export { type Broker, type BrokerOptions, openBroker } from './broker.ts'
 export type { Collection } from './collection.ts'
 export { type Config, readConfig } from './config.ts'
+export { CALLBACK_PATH, type ConsentView, PAGE_PATH } from './consent/index.ts'
 export { BrokerError, type Code, codes } from './errors.ts'
 export {
   bytes,
@@ -25,11 +28,14 @@ export {
   type Values,
 } from './fields.ts'
 export { grantFields, integrationFields, secrets as secretsField, storeFields } from './integrations/settings.ts'
+export type { Issued } from './issue/creds.ts'
+export { lifeOf } from './issue/life.ts'
 export type { DescribedAgent, Issue } from './issue/service.ts'
 export { type Issuer, issuers } from './issuers/index.ts'
+export type { Lease } from './leases/lease.ts'
 export { type Log, openLog } from './log.ts'
 export { type Metrics, openMetrics, outcomeOf } from './metrics.ts'
-export { MARK, type Mount, type MountType, mountTypes } from './mount_table.ts'
+export { MARK, type Mount, type MountType, mountTypes, type Tuned, visibilities } from './mount_table.ts'
 export { warm } from './policy/index.ts'
 export { type RefusalCode, refusals } from './refusals.ts'
 export type { Place as RefusalPlace } from './refuse.ts'

@@ -8,6 +8,7 @@ import {
   openBroker,
   openMetrics,
   outcomeOf,
+  PAGE_PATH,
   Secret,
   type World,
   warm,
@@ -81,7 +82,7 @@ export async function serve(config: Config, log: Log, secretId: SecretId): Promi
 
 /** Our mounts, our own root paths, and those of Vault's paths that concern our mounts; everything else is Vault's alone. */
 function owns(broker: Broker, method: string, path: CanonicalPath): boolean {
-  if (!path.api) return ['metrics', 'healthz', 'readyz'].includes(path.path)
+  if (!path.api) return ['metrics', 'healthz', 'readyz'].includes(path.path) || `/${path.path}`.startsWith(PAGE_PATH)
   return broker.mounts.find(path.path) !== undefined || findSys(method, path) !== undefined
 }
 

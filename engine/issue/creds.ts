@@ -1,9 +1,11 @@
 import { accept, type BoundRequest, reject } from '#attestation'
 import type { Appraiser, Evidence } from '../attest/appraise.ts'
+import type { BoundKey } from '../attest/bound_key.ts'
 import type { Metadata } from '../attest/login.ts'
 import type { AttestSettings } from '../attest/settings.ts'
 import { type Audit, type AuditFields, hashed, plain } from '../audit/index.ts'
 import type { Credential, Grant } from '../issuers/index.ts'
+import type { Session, Sessions } from '../lifecycle/sessions.ts'
 import type { Mount, MountTable } from '../mount_table.ts'
 import type { RefusalCode, Verdict } from '../refusals.ts'
 import type { Secret } from '../secret.ts'
@@ -13,6 +15,8 @@ import type { Identified, TokenFacts } from '../vault/authority.ts'
 import type { World } from '../world.ts'
 import { type Agent, type Ask, type Decision, decide } from './decide.ts'
 import type { Exchange, Prepared, Source } from './exchange.ts'
+import { type Asker, askerOf } from './leased.ts'
+import { within } from './life.ts'
 import type { Policies } from './policies.ts'
 import type { IssueSettings, RoleRecord } from './settings.ts'
 
@@ -47,6 +51,7 @@ export type CredsPorts = {
   readonly mounts: MountTable
   readonly attestSettings: AttestSettings
   readonly appraiser: Appraiser
+  readonly sessions: Sessions
   readonly settings: IssueSettings
   readonly policies: Policies
   readonly sources: Sources
@@ -59,6 +64,13 @@ export type CredsPorts = {
 export type Creds = {
   /** Decides and issues. The intent is durable before anything secret is made. */
   readonly issue: (mount: Mount, who: Identified, request: CredsRequest, txn: string) => Promise<Verdict<Issued>>
+  /** Decides for who asks, and issues nothing. */
+  readonly decided: (
+    mount: Mount,
+    who: Identified,
+    request: CredsRequest,
+    txn: string,
+  ) => Promise<Verdict<{ readonly grant: Grant; readonly prepared: Prepared }>>
   /** What would be decided for this agent, and why, and what the provider would be asked. Nothing is issued. */
   readonly simulate: (mount: Mount, role: string, agent: Agent, ask: Ask) => Promise<Verdict<Decided & { readonly plan: object }>>
 }
@@ -67,11 +79,30 @@ export function openCreds(ports: CredsPorts): Creds {
   const decideFor = async (mount: Mount, name: string, agent: Agent, ask: Ask, txn: string): Promise<Verdict<Decided>> => {
     const [record, policies] = await Promise.all([ports.settings.role.get(mount.id, name), ports.policies.of(mount)])
     if (!record) return reject('ROLE', 'no role has this name')
-    const decision = decide(name, record, policies, agent, ask)
+    const decision = decide(name, within(mount, record), policies, agent, ask)
     if (!decision.ok) return decision
     const asked = { action: decision.value.action, role: name, txn }
     const prepared = await prepare(ports, mount, record, agent, asked)
     return prepared.ok ? accept({ ...decision.value, prepared: prepared.value, policyVersion: policies.version }) : prepared
+  }
+  const ask = async (
+    mount: Mount,
+    { facts, permitted }: Identified,
+    request: CredsRequest,
+    txn: string,
+  ): Promise<Verdict<Asking>> => {
+    // a quote uses up its challenge and moves the clock of its key: not for who may not ask
+    if (request.evidence) await permitted
+    const known = await identify(ports, mount, facts, request)
+    const agent = await forTask(ports, mount, known, request)
+    const decided = agent.ok ? await decideFor(mount, request.role, agent.value, request, txn) : agent
+    // who may not ask does not learn what would have been decided
+    if (!known.ok || !agent.ok || !decided.ok) await permitted
+    if (!known.ok) return known
+    if (!agent.ok) return agent
+    if (!decided.ok) return decided
+    const grant = grantOf(decided.value, agent.value, request.parameters, txn, ports.world)
+    return accept({ session: known.value.session, agent: agent.value, decided: decided.value, grant })
   }
   return {
     simulate: async (mount, name, agent, ask) => {
@@ -80,22 +111,28 @@ export function openCreds(ports: CredsPorts): Creds {
       const plan = await ports.exchange.plan(decided.value.prepared, grantOf(decided.value, agent, {}, '', ports.world))
       return accept({ ...decided.value, plan })
     },
-    issue: async (mount, { facts, permitted }, request, txn) => {
-      // a quote uses up its challenge and moves the clock of its key: not for who may not ask
-      if (request.evidence) await permitted
-      const agent = await forTask(ports, mount, await identify(ports, mount, facts, request), request)
-      const decision = agent.ok ? await decideFor(mount, request.role, agent.value, request, txn) : agent
-      // who may not ask does not learn what would have been decided
-      if (!agent.ok || !decision.ok) await permitted
-      if (!agent.ok) return agent
-      if (!decision.ok) return decision
-      const grant = grantOf(decision.value, agent.value, request.parameters, txn, ports.world)
-      await intended(ports, mount, request, grant, permitted, grantFields(grant, facts, decision.value))
-      return make(ports, request, decision.value, agent.value, grant)
+    decided: async (mount, who, request, txn) => {
+      await who.permitted
+      const asked = await ask(mount, who, request, txn)
+      return asked.ok ? accept({ grant: asked.value.grant, prepared: asked.value.decided.prepared }) : asked
+    },
+    issue: async (mount, who, request, txn) => {
+      const { facts, permitted } = who
+      const asked = await ask(mount, who, request, txn)
+      if (!asked.ok) return asked
+      const { session, agent, decided, grant } = asked.value
+      const still = unchanged(ports, mount, session, decided.policyVersion)
+      // awaited behind the intent, which may fail first
+      still.catch(() => undefined)
+      await intended(ports, mount, request, grant, permitted, grantFields(grant, facts, decided))
+      const same = await still
+      if (!same.ok) return same
+      return make(ports, request, decided, agent, grant, askerOf(mount, facts, request))
     },
   }
 }
 
+type Asking = { readonly session: Session; readonly agent: Agent; readonly decided: Decided; readonly grant: Grant }
 type Decided = Decision & { readonly prepared: Prepared; readonly policyVersion: string }
 
 async function prepare(
@@ -131,7 +168,7 @@ async function intended(
 }
 
 /** Who the token belongs to: only what an attested login of one of our mounts wrote into it counts. */
-async function identify(ports: CredsPorts, mount: Mount, facts: TokenFacts, request: CredsRequest): Promise<Verdict<Agent>> {
+async function identify(ports: CredsPorts, mount: Mount, facts: TokenFacts, request: CredsRequest): Promise<Verdict<Known>> {
   const login = ports.mounts.find(facts.path)
   if (login?.type !== 'tpm-quote' || facts.path !== `${login.path}login`)
     return reject('NOT_ATTESTED', 'the token came from elsewhere')
@@ -139,15 +176,28 @@ async function identify(ports: CredsPorts, mount: Mount, facts: TokenFacts, requ
   const tpm = await ports.attestSettings.tpm.get(login.id, meta.tpm_id)
   if (!tpm) return reject('AK_NOT_ENROLLED', 'the record of the TPM was deleted')
   if (tpm.disabled) return reject('TPM_DISABLED', meta.tpm_id)
-  const agent = agentOf(login, facts, meta, tpm.labels, ports.world)
-  return request.evidence ? quoted(ports, mount, login, agent, meta, request, request.evidence) : accept(agent)
+  const told = agentOf(login, facts, meta, tpm.labels, ports.world)
+  const agent = request.evidence ? await quoted(ports, mount, login, told, meta, request, request.evidence) : accept(told)
+  if (!agent.ok) return agent
+  const session = await ports.sessions.appraise(login, meta, agent.value.fresh)
+  return session.ok ? accept({ agent: agent.value, session: session.value }) : session
+}
+
+type Known = { readonly agent: Agent; readonly session: Session }
+
+/** What the decision was made on is looked at once more before anything is made. */
+async function unchanged(ports: CredsPorts, mount: Mount, session: Session, policyVersion: string): Promise<Verdict<undefined>> {
+  const [still, policies] = await Promise.all([ports.sessions.still(session), ports.policies.of(mount)])
+  if (!still.ok) return still
+  return policies.version === policyVersion ? accept(undefined) : reject('STALE_EPOCH', 'the policy is another one now')
 }
 
 /** What the agent does this for: signed by an orchestrator for this very agent, or what an operator bound its entity to. */
-async function forTask(ports: CredsPorts, mount: Mount, agent: Verdict<Agent>, request: CredsRequest): Promise<Verdict<Agent>> {
-  if (!agent.ok) return agent
-  const task = await ports.tasks.contextOf(mount, agent.value, request.taskToken)
-  return task.ok ? accept({ ...agent.value, task: task.value }) : task
+async function forTask(ports: CredsPorts, mount: Mount, known: Verdict<Known>, request: CredsRequest): Promise<Verdict<Agent>> {
+  if (!known.ok) return known
+  const { agent } = known.value
+  const task = await ports.tasks.contextOf(mount, agent, request.taskToken)
+  return task.ok ? accept({ ...agent, task: task.value }) : task
 }
 
 function agentOf(login: Mount, facts: TokenFacts, meta: Metadata, labels: readonly string[], world: World): Agent {
@@ -161,6 +211,8 @@ function agentOf(login: Mount, facts: TokenFacts, meta: Metadata, labels: readon
     labels,
     task: NO_CONTEXT,
     keyThumbprint: meta.key_thumbprint,
+    x5tS256: meta['x5t#S256'] ?? '',
+    keyCertified: meta.key_certified === 'true',
     tokenTtlSeconds: facts.ttlSeconds,
     attestationAgeSeconds: Math.max(0, Math.floor(world.now() / 1000) - Number(meta.attested_at)),
     fresh: false,
@@ -190,14 +242,27 @@ async function quoted(
   }
   const attested = await ports.appraiser.appraise(login, meta.login_role, bound, evidence)
   if (!attested.ok) return attested
-  const keyThumbprint = request.keyThumbprint || agent.keyThumbprint
   return accept({
     ...agent,
-    keyThumbprint,
+    ...keyBetween(agent, attested.value.key),
     firmwareVersion: String(attested.value.claims.firmwareVersion),
     attestationAgeSeconds: 0,
     fresh: true,
   })
+}
+
+/** The key of the request's own quote comes in place of the one of the login; what the login knows of the same key stays true. */
+function keyBetween(
+  login: Agent,
+  { thumbprint, x5tS256, certified }: BoundKey,
+): Pick<Agent, 'keyThumbprint' | 'x5tS256' | 'keyCertified'> {
+  if (thumbprint === '') return login
+  const same = thumbprint === login.keyThumbprint
+  return {
+    keyThumbprint: thumbprint,
+    x5tS256: x5tS256 || (same ? login.x5tS256 : ''),
+    keyCertified: certified || (same && login.keyCertified),
+  }
 }
 
 function grantOf(decision: Decided, agent: Agent, parameters: Grant['parameters'], txn: string, world: World): Grant {
@@ -213,6 +278,7 @@ function grantOf(decision: Decided, agent: Agent, parameters: Grant['parameters'
     parameters,
     task: agent.task.org === '' ? undefined : agent.task,
     keyThumbprint: decision.keyThumbprint,
+    x5tS256: decision.x5tS256,
     ttlSeconds: decision.ttlSeconds,
     issuedAt: Math.floor(world.now() / 1000),
   }
@@ -225,6 +291,7 @@ async function make(
   { prepared, reasons, policyVersion }: Decided,
   agent: Agent,
   grant: Grant,
+  asker: Asker,
 ): Promise<Verdict<Issued>> {
   const outcome = (result: string, fields: AuditFields) =>
     ports.audit.appendLazy({
@@ -233,7 +300,7 @@ async function make(
     })
   try {
     const decidedBy = { policyVersion, reasons, login: agent.mount, role: agent.role, entityId: agent.entityId }
-    const exchanged = await ports.exchange.issue(prepared, grant, request.token, decidedBy)
+    const exchanged = await ports.exchange.issue(prepared, grant, asker, decidedBy)
     if (!exchanged.ok) {
       outcome('failed', { code: plain(exchanged.code satisfies RefusalCode) })
       return exchanged
@@ -250,8 +317,9 @@ async function make(
   }
 }
 
-function issuedFields({ kid, expiresAt, granted }: Credential): AuditFields {
+function issuedFields({ kid, expiresAt, granted, lease }: Credential): AuditFields {
   return {
+    ...(lease === undefined ? {} : { lease_id: plain(lease.id) }),
     ...(kid === undefined ? {} : { kid: plain(kid) }),
     expires_at: expiresAt,
     ...(Object.keys(granted).length > 0 ? { granted: plain(JSON.stringify(granted)) } : {}),

@@ -1,4 +1,5 @@
 import { accept, reject } from '#attestation'
+import type { Grants } from '../consent/index.ts'
 import { BrokerError } from '../errors.ts'
 import { parseFields } from '../fields.ts'
 import type { Integration, Root, RootCredential } from '../integrations/port.ts'
@@ -67,6 +68,7 @@ export type ExchangeParts = {
   readonly vault: Vault
   readonly upstreams: Upstreams
   readonly leased: Leased
+  readonly grants: Pick<Grants, 'rootOf'>
 }
 
 export function openExchange(parts: ExchangeParts): Exchange {
@@ -153,6 +155,7 @@ async function portsOf(parts: ExchangeParts, prepared: Prepared, caller: Secret)
   return {
     ...plain,
     root: rootOf(prepared.source, parts.world),
+    consented: grant => hiding(parts.grants.rootOf(mount.id, plain.integration, grant), parts.world.log),
     issuerUrl: await keys.issuerUrl(mount),
     key: () => keys.read(mount),
     sign: (key, typ, claims) => signJwt(signer, key, key.latest, typ, claims),
@@ -169,13 +172,17 @@ async function portsOf(parts: ExchangeParts, prepared: Prepared, caller: Secret)
 /** transit key; what it encrypts is bound to the mount */
 const HANDLES = 'assay-handles'
 
-/** The root credential; what is read from it is in no log line from then on. */
+/** The root credential. */
 function rootOf(source: Source | undefined, { log }: World): Root {
   const absent = async () => {
     throw new BrokerError('unavailable', 'the role names no integration')
   }
   if (!source) return { read: absent, fresh: absent, replace: absent, alone: absent }
-  const { root } = source
+  return hiding(source.root, log)
+}
+
+/** What is read from it is in no log line from then on. */
+function hiding(root: Root, log: World['log']): Root {
   const hidden = (read: RootCredential): RootCredential => {
     for (const secret of Object.values(read.fields)) log.hide(secret)
     return read

@@ -1,9 +1,13 @@
 import type { Appraiser } from '../attest/appraise.ts'
 import type { AttestSettings } from '../attest/settings.ts'
 import { type Audit, hashed, plain } from '../audit/index.ts'
+import { type Consent, openConsent, openGrants, openRequests } from '../consent/index.ts'
 import { parseFields, type Values } from '../fields.ts'
 import type { Integrations } from '../integrations/service.ts'
 import { openUpstreams } from '../issuers/outbound.ts'
+import type { Provider } from '../leases/revoker.ts'
+import type { Leases } from '../leases/service.ts'
+import type { Sessions } from '../lifecycle/sessions.ts'
 import type { Metrics } from '../metrics.ts'
 import type { Mount, MountTable } from '../mount_table.ts'
 import { refusals } from '../refusals.ts'
@@ -18,11 +22,14 @@ import type { RsaSigner } from '../vault/rsa_signer.ts'
 import type { Store } from '../vault/store.ts'
 import type { Signer } from '../vault/transit.ts'
 import type { World } from '../world.ts'
+import { type Consenting, openConsenting } from './consenting.ts'
 import { type CredsRequest, type Issued, openCreds, type Sources } from './creds.ts'
 import type { Agent, Ask } from './decide.ts'
 import { openExchange } from './exchange.ts'
 import { type Keys, openKeys } from './keys.ts'
+import { openLeased } from './leased.ts'
 import { openPolicies, type Policies } from './policies.ts'
+import { providerOf } from './provider.ts'
 import { CONFIG, configFields, type IssueSettings, openIssueSettings } from './settings.ts'
 
 /** An agent as an operator describes it to `simulate`. */
@@ -45,6 +52,12 @@ export type Issue = {
   readonly simulate: (mount: Mount, role: string, agent: DescribedAgent, ask: Ask) => Promise<object>
   readonly open: (mount: Mount) => Promise<void>
   readonly close: (mount: Mount) => Promise<void>
+  /** what ends credentials that have a lease */
+  readonly provider: Provider
+  /** for people: pages, and what they consented to */
+  readonly consent: Consent
+  /** for agents that need a person */
+  readonly consenting: Consenting
 }
 
 export type IssueParts = {
@@ -60,7 +73,8 @@ export type IssueParts = {
   readonly mounts: MountTable
   readonly metrics: Metrics
   readonly settle: Settle
-  readonly attest: { readonly settings: AttestSettings; readonly appraiser: Appraiser }
+  readonly leases: Leases
+  readonly attest: { readonly settings: AttestSettings; readonly appraiser: Appraiser; readonly sessions: Sessions }
   readonly ownUrl: () => string
 }
 
@@ -69,10 +83,14 @@ export function openIssue(parts: IssueParts): Issue {
   const settings = openIssueSettings(store)
   const policies = openPolicies(settings, world.monotonic)
   const keys = openKeys(signer, settings, parts.ownUrl)
-  const { appraiser, settings: attestSettings } = attest
+  const { appraiser, sessions, settings: attestSettings } = attest
   const upstreams = openUpstreams({ monotonic: world.monotonic })
-  const exchange = openExchange({ world, keys, signer, rsaSigner, cipher, vault: parts.vault, upstreams })
-  const { integrations, tasks } = parts
+  const leased = openLeased(parts.leases, mounts, world)
+  const grants = openGrants(store, cipher, world)
+  const exchange = openExchange({ world, keys, signer, rsaSigner, cipher, vault: parts.vault, upstreams, leased, grants })
+  const { integrations, tasks, ownUrl } = parts
+  const requests = openRequests(store, world)
+  const consent = openConsent({ world, requests, grants, integrations, upstreams, mounts, audit, ownUrl })
   const sources: Sources = (mount, name, agent, { action, role, txn }) =>
     integrations.admit(mount, name, { entityId: agent.entityId, context: agent.task }, action, { txn, path: `creds/${role}` })
   const creds = openCreds({
@@ -81,6 +99,7 @@ export function openIssue(parts: IssueParts): Issue {
     mounts,
     attestSettings,
     appraiser,
+    sessions,
     settings,
     policies,
     sources,
@@ -88,24 +107,25 @@ export function openIssue(parts: IssueParts): Issue {
     exchange,
     onStale: () => metrics.staleReads.inc({}),
   })
+  const issue: Issue['issue'] = async (mount, who, request, txn) => {
+    const fields = {
+      pattern: plain('creds/:role'),
+      accessor: hashed(who.facts.accessor),
+      tpm_id: plain(who.facts.meta['tpm_id'] ?? ''),
+      plugin: hashed(request.plugin ?? ''),
+      action: hashed(request.action ?? ''),
+    }
+    const place = { txn, operation: 'update', mount: mount.path, path: hashed(`creds/${request.role}`), fields }
+    const issued = settle(await creds.issue(mount, who, request, txn), place, 'reason')
+    metrics.issues.inc({ issuer: issued.issuer })
+    return issued
+  }
   return {
     settings,
     policies,
     keys,
     configOf: async mount => (await settings.config.get(mount.id, CONFIG)) ?? parseFields(configFields, {}).values,
-    issue: async (mount, who, request, txn) => {
-      const fields = {
-        pattern: plain('creds/:role'),
-        accessor: hashed(who.facts.accessor),
-        tpm_id: plain(who.facts.meta['tpm_id'] ?? ''),
-        plugin: hashed(request.plugin ?? ''),
-        action: hashed(request.action ?? ''),
-      }
-      const place = { txn, operation: 'update', mount: mount.path, path: hashed(`creds/${request.role}`), fields }
-      const issued = settle(await creds.issue(mount, who, request, txn), place, 'reason')
-      metrics.issues.inc({ issuer: issued.issuer })
-      return issued
-    },
+    issue,
     simulate: async (mount, role, described, ask) =>
       explain(await creds.simulate(mount, role, await complete(attestSettings, mounts, described), ask)),
     open: mount => keys.create(mount),
@@ -117,6 +137,9 @@ export function openIssue(parts: IssueParts): Issue {
       await integrations.drop(mount)
       await store.deleteAll(`${mount.id}/`)
     },
+    provider: providerOf(exchange, mounts, integrations),
+    consent,
+    consenting: openConsenting({ creds, consent, settle, issue }),
   }
 }
 
@@ -135,6 +158,8 @@ async function complete(settings: AttestSettings, mounts: MountTable, described:
     labels: tpm?.labels ?? [],
     task: { ...NO_CONTEXT, ...described.task },
     keyThumbprint: described.keyBound ? 'the key of the agent' : '',
+    x5tS256: '',
+    keyCertified: described.keyBound,
     tokenTtlSeconds: Number.POSITIVE_INFINITY,
     attestationAgeSeconds: 0,
     fresh: described.fresh,

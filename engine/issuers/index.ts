@@ -6,6 +6,7 @@ import { githubApp } from './github_app.ts'
 import type { Issuer } from './issuer.ts'
 import { jwt } from './jwt.ts'
 import { oauth2 } from './oauth2.ts'
+import { oauth2Consent } from './oauth2_consent.ts'
 import { staticKey } from './static.ts'
 import { vault } from './vault.ts'
 
@@ -17,10 +18,13 @@ export const issuers: Readonly<Record<string, Issuer>> = {
   gcp,
   github_app: githubApp,
   oauth2,
+  oauth2_consent: oauth2Consent,
   static: staticKey,
   vault,
 }
 
-/** The fields of a role that belong to its issuer, for all issuers: two that share a name share its meaning. */
-export const issuerRoleFields: Fields = Object.assign({}, ...Object.values(issuers).map(({ role }) => role))
+/** The fields of a role that belong to its issuer, for all issuers: two that share a name share its meaning. None is required of every role. */
+export const issuerRoleFields: Fields = Object.fromEntries(
+  Object.values(issuers).flatMap(({ role }) => Object.entries(role).map(([name, one]) => [name, { ...one, required: false }])),
+)
 export type { Credential, Grant, Issuer } from './issuer.ts'

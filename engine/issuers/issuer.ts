@@ -54,6 +54,8 @@ export type IssuerPorts<R extends Fields = Fields, S extends Fields = Fields> = 
   readonly integration: string
   /** the root credential of the integration. @throws BrokerError unavailable without an integration */
   readonly root: Root
+  /** what a person consented to for this machine, plugin, action and scope: a `refresh_token`. @throws ExchangeRefusal CONSENT_REQUIRED */
+  readonly consented: (grant: Grant) => Root
   /** `iss` of what this mount signs */
   readonly issuerUrl: string
   readonly key: () => Promise<SigningKey>

@@ -2,11 +2,14 @@ import type { IncomingMessage } from 'node:http'
 import type { HttpBindings } from '@hono/node-server'
 import { type Context, Hono } from 'hono'
 import { type Broker, BrokerError, outcomeOf, parseBool, Secret, type World } from '#engine'
+import { consentRoutes } from '../consent/routes.ts'
 import type { Dispatch, Logical, Outcome } from '../dispatch.ts'
 import type { CanonicalPath } from '../path.ts'
 import { findSys } from '../sys/mounts.ts'
 import type { SysRow } from '../sys/request.ts'
+import { othersTurn } from './body.ts'
 import { enveloped, type HttpReply, replyOf, replyOfError } from './envelope.ts'
+import { parseLargeJson } from './large_json.ts'
 import { bodyOf, canonicalPathOf } from './request_facts.ts'
 
 export type App = Hono<{ Bindings: HttpBindings }>
@@ -29,6 +32,7 @@ export function openApp(parts: AppParts): App {
   app.get('/metrics', async c => c.body(await broker.metrics.text(), 200, { 'Content-Type': broker.metrics.contentType }))
   app.get('/healthz', c => c.json({ live: true }))
   app.get('/readyz', async c => ready(c, broker))
+  app.route('/', consentRoutes(parts))
   app.all('/*', async c => send(await answer(parts, c)))
   return app
 }
@@ -98,7 +102,9 @@ async function logicalOf(c: Ctx, path: CanonicalPath, txn: string): Promise<Logi
   const query = new URLSearchParams(path.query)
   const operation = operationOf(c.env.incoming.method ?? '', query)
   if (operation === 'update' && path.trailingSlash) throw new BrokerError('bad_request', "cannot write to a path ending in '/'")
-  const data = operation === 'update' ? parseBody(c, bodyOf(c.env.incoming)) : Object.fromEntries(query)
+  const body = bodyOf(c.env.incoming)
+  const data = operation === 'update' ? parseBody(c, body) : Object.fromEntries(query)
+  if (body.length > LARGE) await othersTurn()
   delete data['list']
   delete data['help']
   return { operation, path: path.path, data, caller: { token: tokenOf(c) }, txn, wrapTtl: wrapTtlOf(c) }
@@ -118,19 +124,23 @@ function operationOf(method: string, query: URLSearchParams): Logical['operation
   return asked ? 'list' : 'read'
 }
 
+/** Only logs of measurements make a body as large as this. */
+const LARGE = 2 ** 20
+
 /** JSON, whatever the client calls it; a form only when it says so and the body does not look like JSON. */
 function parseBody(c: Ctx, body: Buffer): Record<string, unknown> {
+  if (body.length > LARGE) return jsonObject(body, parseLargeJson)
   const sent = body.toString('utf8')
   if (sent.trim() === '') return {}
   const isForm = (c.req.header('content-type') ?? '').startsWith('application/x-www-form-urlencoded') && !/^\s*[{[]/.test(sent)
   if (isForm) return Object.fromEntries(new URLSearchParams(sent))
-  return jsonObject(sent)
+  return jsonObject(sent, JSON.parse)
 }
 
-function jsonObject(sent: string): Record<string, unknown> {
+function jsonObject<T>(sent: T, parse: (sent: T) => unknown): Record<string, unknown> {
   let value: unknown
   try {
-    value = JSON.parse(sent)
+    value = parse(sent)
   } catch (error) {
     throw new BrokerError('bad_request', 'the body is no valid JSON', { cause: error })
   }

@@ -3,6 +3,7 @@ import {
   BrokerError,
   duration,
   type Evidence,
+  type Issued,
   list,
   map,
   required,
@@ -11,10 +12,11 @@ import {
   text,
   type Values,
 } from '#engine'
-import { evidenceFields, thumbprintForm } from '../auth/login.ts'
+import { keyFields, keyOf } from '../auth/key_fields.ts'
+import { EVIDENCE_BODY, evidenceFields, thumbprintForm } from '../auth/login.ts'
 import { type Path, path, type Request } from '../table.ts'
 
-const askFields = {
+export const askFields = {
   role: required(text('Role.', { max: 128 })),
   plugin: text('Plugin to act through; may be left out when the role serves one.', { max: 256 }),
   action: text('What to do; may be left out when the role serves one.', { max: 256 }),
@@ -26,6 +28,7 @@ const askFields = {
 const credsFields = {
   ...askFields,
   ...evidenceFields,
+  ...keyFields,
   task_token: sensitive(text('What an orchestrator signed of the task, for this agent.', { max: 8192 })),
   parameters: map('What the provider has to know of the request, such as a public key to sign; the role says what counts.'),
   key_thumbprint: text('Key that the quote of this request binds, instead of the one bound at login.', { form: thumbprintForm }),
@@ -45,6 +48,7 @@ export const creds = (broker: Broker): Path => {
     },
     identify: true,
     audits: 'itself',
+    bodyBytes: EVIDENCE_BODY,
     fields: credsFields,
     operations: { read: issue, update: issue },
   })
@@ -56,7 +60,11 @@ async function issued(broker: Broker, { mount, values, identified, caller, txn }
   const { key_thumbprint: keyThumbprint, task_token: taskToken, parameters } = values
   const token = present(caller.token)
   const request = { ...asked(values), evidence: evidenceOf(values), keyThumbprint, taskToken, parameters, token }
-  const { credential, grant, warnings } = await broker.issue.issue(mount, present(identified), request, txn)
+  return answerOf(await broker.issue.issue(mount, present(identified), request, txn))
+}
+
+/** What the agent hears of a credential. */
+export function answerOf({ credential, grant, warnings }: Issued): Answer {
   const data = {
     ...Object.fromEntries(Object.entries(credential.fields).map(([name, value]) => [name, shown(value)])),
     ...(credential.tokenType === undefined ? {} : { token_type: credential.tokenType }),
@@ -78,20 +86,30 @@ function shown(value: Secret | string | number): string | number {
   return value instanceof Secret ? value.reveal() : value
 }
 
-function asked({ role, plugin, action, scope, audience, ttl }: Values<typeof askFields>) {
+export function asked({ role, plugin, action, scope, audience, ttl }: Values<typeof askFields>) {
   return { role, plugin, action, scope, audience, ttlSeconds: ttl }
 }
 
-/** All of the quote or none of it. */
-function evidenceOf({ challenge, attest, signature, pcrs }: Values<typeof evidenceFields>): Evidence | undefined {
-  if (challenge && attest && signature && pcrs !== undefined) return { challenge, attest, signature, pcrs }
-  if (challenge || attest || signature || pcrs !== undefined) {
+/** All of the quote or none of it; logs and keys come with a quote only. */
+function evidenceOf({
+  challenge,
+  attest,
+  signature,
+  pcrs,
+  event_log: eventLog,
+  ima_log: imaList,
+  ...rest
+}: Values<typeof evidenceFields & typeof keyFields>): Evidence | undefined {
+  const key = keyOf(rest)
+  if (challenge && attest && signature && pcrs !== undefined)
+    return { challenge, attest, signature, pcrs, eventLog, imaList, key }
+  if (challenge || attest || signature || pcrs !== undefined || eventLog || imaList || key.certified || key.certificate) {
     throw new BrokerError('bad_request', 'a quote is challenge, attest, signature and pcrs: wanted all of them or none')
   }
   return undefined
 }
 
-function present<T>(asker: T | undefined): T {
+export function present<T>(asker: T | undefined): T {
   if (asker === undefined) throw new Error('the row asks who the token belongs to')
   return asker
 }

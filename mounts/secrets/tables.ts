@@ -1,6 +1,7 @@
 import type { Broker } from '#engine'
 import type { Path } from '../table.ts'
 import { config, policy, role } from './configure.ts'
+import { consent } from './consent.ts'
 import { creds, simulate } from './creds.ts'
 import { grant, integration, store } from './integrations.ts'
 import { discovery, jwks, keys, rotate } from './keys.ts'
@@ -17,6 +18,7 @@ export const brokerPaths = (broker: Broker): readonly Path[] => [
   ...orchestrator(broker),
   ...binding(broker),
   creds(broker),
+  ...consent(broker),
   simulate(broker),
   keys(broker),
   rotate(broker),

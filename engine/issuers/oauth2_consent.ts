@@ -1,0 +1,61 @@
+import { clientAuth, openProvider, type ProviderSettings, providerFields } from '../consent/provider.ts'
+import type { RootCredential } from '../integrations/port.ts'
+import { Secret } from '../secret.ts'
+import { type Credential, type Grant, type IssuerPorts, issuer } from './issuer.ts'
+import { unusable, wider } from './refusal.ts'
+import { askToken, type TokenAnswer } from './token_endpoint.ts'
+
+type Ports = IssuerPorts<Record<never, never>, typeof providerFields>
+
+/** An access token in the name of a person who consented: refreshed with what the person's consent left here. */
+export const oauth2Consent = issuer({
+  summary: 'An access token in the name of a person, who consents in a browser once; the agent gets it sealed.',
+  role: {},
+  delivery: 'sealed',
+  integration: {
+    settings: providerFields,
+    secrets: { client_secret: { description: 'Secret of the client.', required: false } },
+  },
+  plan: (grant, { settings }) => ({ issuer: settings.issuer, grant_type: 'refresh_token', scope: grant.scope.join(' ') }),
+  issue: async (grant, ports) => credentialOf(grant, ports, await refreshed(grant, ports)),
+})
+
+/** One at a time, here and at other replicas: a server that rotates refresh tokens takes a second use of one for theft. */
+function refreshed(grant: Grant, ports: Ports): Promise<TokenAnswer> {
+  const consent = ports.consented(grant)
+  return consent.alone(async root => {
+    const answer = await ask(grant, ports, root)
+    const next = answer.refreshToken
+    if (next !== undefined && next !== root.fields['refresh_token']?.reveal())
+      await consent.replace({ fields: { refresh_token: new Secret(next) } }, root.version)
+    return answer
+  })
+}
+
+async function ask(grant: Grant, ports: Ports, root: RootCredential): Promise<TokenAnswer> {
+  const settings: ProviderSettings = ports.settings
+  const { token: url } = await openProvider(ports.integration, settings, ports.http).endpoints()
+  const secret = settings.client_auth === 'none' ? undefined : (await ports.root.read()).fields['client_secret']
+  const token = root.fields['refresh_token']?.reveal() ?? ''
+  return askToken(ports.http, ports.integration, {
+    url,
+    clientId: settings.client_id,
+    auth: clientAuth(ports.integration, settings, secret),
+    grantType: 'refresh_token',
+    parameters: { refresh_token: token, ...(grant.scope.length > 0 ? { scope: grant.scope.join(' ') } : {}) },
+    proof: undefined,
+  })
+}
+
+function credentialOf(grant: Grant, { integration, settings }: Ports, answer: TokenAnswer): Credential {
+  const free = [...grant.scope, ...settings.also_scope]
+  const above = (answer.scope ?? grant.scope).filter(one => !free.includes(one))
+  if (above.length > 0) throw wider(integration, `the scope has ${above.length} values that were not asked for`)
+  if (answer.type !== 'Bearer') throw unusable(integration, 'the token is bound to a key that nobody has')
+  return {
+    fields: { token: new Secret(answer.token) },
+    tokenType: 'Bearer',
+    expiresAt: grant.issuedAt + answer.expiresIn,
+    granted: { scope: answer.scope ?? grant.scope, expires_in: answer.expiresIn },
+  }
+}

@@ -1,0 +1,80 @@
+import { createHash, timingSafeEqual } from 'node:crypto'
+import type { HttpBindings } from '@hono/node-server'
+import { type Context, Hono } from 'hono'
+import { getCookie, setCookie } from 'hono/cookie'
+import { type Broker, BrokerError, CALLBACK_PATH, PAGE_PATH, type World } from '#engine'
+import { askPage, type End, endPage, pagePolicy } from './pages.ts'
+
+type Bindings = { Bindings: HttpBindings }
+type Ctx = Context<Bindings>
+export type ConsentParts = { readonly broker: Broker; readonly world: World; readonly newId: () => string }
+
+const COOKIE = 'assay-consent'
+const MAX_FORM = 4096
+
+/** The pages where a person decides. Nobody is asked for a token here: the address is what one has to know, and it is good for one decision. */
+export function consentRoutes(parts: ConsentParts): Hono<Bindings> {
+  const { broker } = parts
+  const app = new Hono<Bindings>()
+  app.get(CALLBACK_PATH, async c => {
+    const url = new URL(c.req.url)
+    const end = await failing(parts, () => broker.issue.consent.callback(url, getCookie(c, COOKIE) ?? '', parts.newId()))
+    return ended(c, end)
+  })
+  app.get(`${PAGE_PATH}:id`, c => show(parts, c))
+  app.post(`${PAGE_PATH}:id`, c => decide(parts, c))
+  return app
+}
+
+async function show({ broker, world }: ConsentParts, c: Ctx): Promise<Response> {
+  const view = await broker.issue.consent.view(c.req.param('id') ?? '')
+  if (view?.state !== 'asked') return ended(c, view?.state === 'granted' || view?.state === 'denied' ? view.state : 'gone')
+  const cookie = getCookie(c, COOKIE) ?? world.random(24).toString('base64url')
+  const secure = new URL(c.req.url).protocol === 'https:'
+  setCookie(c, COOKIE, cookie, { httpOnly: true, sameSite: 'Lax', secure, path: PAGE_PATH, maxAge: 900 })
+  return c.html(askPage(view, proofOf(cookie)), 200, pagePolicy([view.providerOrigin]))
+}
+
+/** A form that another site sent in the person's name comes without the cookie, as that is for our own pages. */
+async function decide(parts: ConsentParts, c: Ctx): Promise<Response> {
+  const cookie = getCookie(c, COOKIE) ?? ''
+  const form = await formOf(c)
+  const decision = form.get('decision')
+  const genuine = cookie !== '' && same(form.get('proof') ?? '', proofOf(cookie)) && fromHere(c)
+  if (!genuine || (decision !== 'allow' && decision !== 'deny')) return ended(c, 'failed')
+  const id = c.req.param('id') ?? ''
+  const next = await failing(parts, () => parts.broker.issue.consent.decide(id, decision === 'allow', cookie, parts.newId()))
+  if (next instanceof URL) return c.body(null, 303, { ...pagePolicy([next.origin]), Location: next.href })
+  return ended(c, next ?? 'denied')
+}
+
+/** What a person sees when something is wrong is one sentence; what it was is in the log. */
+async function failing<T>({ world }: ConsentParts, work: () => Promise<T>): Promise<T | 'failed' | 'gone'> {
+  try {
+    return await work()
+  } catch (error) {
+    if (error instanceof BrokerError && error.code === 'conflict') return 'gone'
+    world.log.warn({ error }, 'a consent went wrong')
+    return 'failed'
+  }
+}
+
+const STATUS: Readonly<Record<End, 200 | 400 | 404>> = { granted: 200, denied: 200, failed: 400, gone: 404 }
+
+function ended(c: Ctx, end: End): Response | Promise<Response> {
+  return c.html(endPage(end), STATUS[end], pagePolicy([]))
+}
+
+async function formOf(c: Ctx): Promise<URLSearchParams> {
+  const body = await c.req.text()
+  return new URLSearchParams(body.length > MAX_FORM ? '' : body)
+}
+
+/** Browsers say where a form comes from; one that says nothing is believed by its cookie. */
+function fromHere(c: Ctx): boolean {
+  return ['same-origin', undefined].includes(c.req.header('sec-fetch-site'))
+}
+
+const sha256 = (text: string) => createHash('sha256').update(text).digest()
+const proofOf = (cookie: string) => createHash('sha256').update(`consent form ${cookie}`).digest('base64url')
+const same = (a: string, b: string) => timingSafeEqual(sha256(a), sha256(b))
