@@ -39,11 +39,14 @@ export function median(values: readonly number[]): number {
 }
 
 /** Measures two sides in turn, A B B A, so that a machine whose speed drifts wrongs neither. Gives the medians. */
-export async function inTurn<T>(rounds: number, a: () => Promise<T>, b: () => Promise<T>): Promise<{ a: T[]; b: T[] }> {
-  const measured: { a: T[]; b: T[] } = { a: [], b: [] }
+export async function inTurn<A, B>(rounds: number, a: () => Promise<A>, b: () => Promise<B>): Promise<{ a: A[]; b: B[] }> {
+  const measured: { a: A[]; b: B[] } = { a: [], b: [] }
   for (let round = 0; round < rounds; round++) {
     const order = round % 2 === 0 ? (['a', 'b'] as const) : (['b', 'a'] as const)
-    for (const side of order) measured[side].push(await (side === 'a' ? a() : b()))
+    for (const side of order) {
+      if (side === 'a') measured.a.push(await a())
+      else measured.b.push(await b())
+    }
   }
   return measured
 }
