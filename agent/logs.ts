@@ -5,7 +5,7 @@ import { AgentError } from './exits.ts'
 /** What a service may want beside a quote, and how it is called in a request. */
 export const logKinds = {
   tcg: { field: 'event_log', option: '--event-log', what: 'the event log of the boot', limit: 2 ** 20 },
-  ima: { field: 'ima_log', option: '--ima-log', what: 'the list of IMA', limit: 2 ** 23 },
+  ima: { field: 'ima_log', option: '--ima-log', what: 'the list of IMA', limit: 12 * 2 ** 20 },
 } as const
 export type LogKind = keyof typeof logKinds
 

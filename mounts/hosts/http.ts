@@ -27,7 +27,7 @@ const DEFAULTS = {
   /** bytes of the body of a request for a path of our own; what goes on to Vault has Vault's limit */
   bodyBytes: 2 ** 20,
   /** bytes of bodies above that, where a path has them, that are held at the same time */
-  largeBytes: 2 ** 26,
+  largeBytes: 2 ** 27,
   /** from the first byte of a request to the end of its headers */
   headWithinMs: 10_000,
   /** from there to the end of its body, for a path of our own; what goes on to Vault has Vault's limit (`http_read_timeout`, 30 s) */
