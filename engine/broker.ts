@@ -34,6 +34,8 @@ export type Broker = {
   readonly integrations: Integrations
   readonly tasks: Tasks
   readonly metrics: Metrics
+  /** Puts it into a token that gives it once: Vault's `wrap_info`. */
+  readonly wrap: (content: Readonly<Record<string, unknown>>, ttl: string) => Promise<object>
   /** Stops in order: nothing is issued any more, the audit log is durable, the own token is revoked. */
   readonly close: () => Promise<void>
 }
@@ -76,6 +78,7 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     ...{ world, vault, store, signer, rsaSigner, cipher, audit, mounts, metrics, settle, attest, integrations, tasks, leases },
     ownUrl,
   })
+  const wrap: Broker['wrap'] = async (content, ttl) => (await own.write('sys/wrapping/wrap', content, ttl))?.wrap_info ?? {}
   const close = async () => {
     mounts.stop()
     await leases.stop()
@@ -85,7 +88,7 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     await session.stop()
     await vault.close()
   }
-  return { vault, session, authority, mounts, audit, attest, issue, leases, integrations, tasks, metrics, close }
+  return { vault, session, authority, mounts, audit, attest, issue, leases, integrations, tasks, metrics, close, wrap }
 }
 
 /** Leases of a machine: all of them, or those that were asked for with these tokens. */

@@ -73,11 +73,22 @@ async function answered(
   const operation = row.operations[logical.operation]
   if (!operation) throw new BrokerError('unsupported_operation', 'unsupported operation')
   const { values, given, unknown } = parseFields(row.fields, { ...logical.data, ...params })
+  const replaced = Object.keys(params).filter(
+    name => ![undefined, params[name]].includes(logical.data[name] as string | undefined),
+  )
   await record(broker.audit, row, placeOf(mount, logical), logical.operation)
   const { caller, txn, wrapTtl } = logical
   const reply = await operation.run({ mount, values, given, caller, identified, txn, wrapTtl } as Request<never>)
-  const warnings = unknown.map(name => `the parameter ${JSON.stringify(name.slice(0, 64))} is not known here and was ignored`)
-  return { reply, warnings }
+  return { reply, warnings: [...warningOf(IGNORED, unknown), ...warningOf(REPLACED, replaced)] }
+}
+
+/** Vault's own sentences: scripts look for them. */
+const IGNORED = 'Endpoint ignored these unrecognized parameters'
+const REPLACED = "Endpoint replaced the value of these parameters with the values captured from the endpoint's path"
+
+function warningOf(sentence: string, names: readonly string[]): readonly string[] {
+  const short = names.map(name => name.slice(0, 64)).toSorted()
+  return names.length > 0 ? [`${sentence}: [${short.join(' ')}]`] : []
 }
 
 /** The token is looked at before anything else is. */

@@ -20,10 +20,13 @@ export type Request<F extends Fields> = {
 
 /** A logical reply: `data` goes into Vault's envelope, `vault` is Vault's own reply, `bare` goes out as it is. Undefined is "done, nothing to say". */
 export type Reply =
-  | { readonly data: object; readonly warnings?: readonly string[] }
+  | { readonly data: object; readonly warnings?: readonly string[]; readonly lease?: ReplyLease | undefined }
   | { readonly vault: VaultReply }
   | { readonly bare: object }
   | undefined
+
+/** What `vault lease` knows the data by. */
+export type ReplyLease = { readonly id: string; readonly durationSeconds: number; readonly renewable: boolean }
 
 export type Run<F extends Fields> = (request: Request<F>) => Promise<Reply>
 

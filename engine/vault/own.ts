@@ -10,7 +10,7 @@ import type { CallOptions } from './transport.ts'
 export type OwnVault = {
   readonly read: (path: string) => Promise<VaultReply | undefined>
   readonly list: (path: string) => Promise<readonly string[]>
-  readonly write: (path: string, body: Readonly<Record<string, unknown>>) => Promise<VaultReply | undefined>
+  readonly write: (path: string, body: Readonly<Record<string, unknown>>, wrapTtl?: string) => Promise<VaultReply | undefined>
   readonly delete: (path: string) => Promise<void>
 }
 
@@ -30,7 +30,7 @@ export function openOwn(vault: Vault, session: Session, log: Log): OwnVault {
   return {
     read: path => own(how => vault.read(path, how)),
     list: path => own(how => vault.list(path, how)),
-    write: (path, body) => own(how => vault.write(path, body, how)),
+    write: (path, body, wrapTtl) => own(how => vault.write(path, body, { ...how, wrapTtl })),
     delete: path => own(how => vault.delete(path, how)),
   }
 }

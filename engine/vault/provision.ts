@@ -40,9 +40,11 @@ const rules = (places: Places): readonly Rule[] => [
   },
   { path: `${places.transit}/decrypt/assay-root-*`, capabilities: ['update'], why: 'root credentials, when one is needed' },
   { path: 'auth/token/lookup', capabilities: ['update'], why: 'what the token of a caller says, without costing it a use' },
-  { path: 'auth/token/lookup-accessor', capabilities: ['update'], why: 'whether the token of a lease lives' },
+  { path: 'auth/token/lookup-accessor', capabilities: ['update'], why: 'whether the token of a machine or a lease lives' },
+  { path: 'auth/token/revoke-accessor', capabilities: ['update'], why: 'tokens of a machine that rebooted or failed' },
   { path: 'auth/token/renew-self', capabilities: ['update'], why: 'the own token' },
   { path: 'auth/token/revoke-self', capabilities: ['update'], why: 'the own token, at shutdown' },
+  { path: 'sys/wrapping/wrap', capabilities: ['update'], why: 'replies of our own that shall be wrapped' },
   { path: 'sys/mounts', capabilities: ['read'], why: 'which paths are taken' },
   { path: 'sys/auth', capabilities: ['read'], why: 'which auth mounts are of type tpm-quote' },
 ]

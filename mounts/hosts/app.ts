@@ -3,14 +3,15 @@ import type { HttpBindings } from '@hono/node-server'
 import { type Context, Hono } from 'hono'
 import { type Broker, BrokerError, outcomeOf, parseBool, Secret, type World } from '#engine'
 import { consentRoutes } from '../consent/routes.ts'
-import type { Dispatch, Logical, Outcome } from '../dispatch.ts'
+import type { Dispatch, Logical } from '../dispatch.ts'
 import type { CanonicalPath } from '../path.ts'
 import { findSys } from '../sys/mounts.ts'
 import type { SysRow } from '../sys/request.ts'
 import { othersTurn } from './body.ts'
-import { enveloped, type HttpReply, replyOf, replyOfError } from './envelope.ts'
+import { type HttpReply, replyOf, replyOfError } from './envelope.ts'
 import { parseLargeJson } from './large_json.ts'
 import { bodyOf, canonicalPathOf } from './request_facts.ts'
+import { wrapped, wrapTtlOf } from './wrapping.ts'
 
 export type App = Hono<{ Bindings: HttpBindings }>
 type Ctx = Context<{ Bindings: HttpBindings }>
@@ -52,7 +53,8 @@ async function answer(parts: AppParts, c: Ctx): Promise<HttpReply> {
   const path = canonicalPathOf(c.env.incoming)
   const labels = { mount_type: 'sys', operation: 'other' }
   try {
-    const reply = await handle(parts, c, path, txn, labels)
+    const wrapTtl = wrapTtlOf(c.req.header('x-vault-wrap-ttl'))
+    const reply = await wrapped(parts.broker, await handle(parts, c, path, { txn, wrapTtl }, labels), wrapTtl)
     parts.broker.metrics.requests.inc({ ...labels, outcome: outcomeOf(reply.status) })
     return named(reply, txn)
   } catch (error) {
@@ -72,18 +74,17 @@ async function handle(
   parts: AppParts,
   c: Ctx,
   path: CanonicalPath,
-  txn: string,
+  { txn, wrapTtl }: { txn: string; wrapTtl: string | undefined },
   labels: { mount_type: string; operation: string },
 ): Promise<HttpReply> {
   const sys = findSys(c.env.incoming.method ?? '', path)
   if (sys) return handleSys(parts, c, sys, path, txn)
   const mount = parts.broker.mounts.find(path.path)
   if (!mount) throw new BrokerError('unsupported_path', 'unsupported path')
-  const logical = await logicalOf(c, path, txn)
+  const logical = { ...(await logicalOf(c, path, txn)), wrapTtl }
   labels.mount_type = mount.type
   labels.operation = logical.operation
-  const outcome = await parts.dispatch(mount, logical)
-  return wrapped(parts, logical, outcome, mount.type)
+  return replyOf(await parts.dispatch(mount, logical), txn, mount.type)
 }
 
 async function handleSys(
@@ -98,7 +99,7 @@ async function handleSys(
   return row.handle({ broker: parts.broker, path: params, query: path.query, caller: { token: tokenOf(c) }, txn, body, pass })
 }
 
-async function logicalOf(c: Ctx, path: CanonicalPath, txn: string): Promise<Logical> {
+async function logicalOf(c: Ctx, path: CanonicalPath, txn: string): Promise<Omit<Logical, 'wrapTtl'>> {
   const query = new URLSearchParams(path.query)
   const operation = operationOf(c.env.incoming.method ?? '', query)
   if (operation === 'update' && path.trailingSlash) throw new BrokerError('bad_request', "cannot write to a path ending in '/'")
@@ -107,7 +108,7 @@ async function logicalOf(c: Ctx, path: CanonicalPath, txn: string): Promise<Logi
   if (body.length > LARGE) await othersTurn()
   delete data['list']
   delete data['help']
-  return { operation, path: path.path, data, caller: { token: tokenOf(c) }, txn, wrapTtl: wrapTtlOf(c) }
+  return { operation, path: path.path, data, caller: { token: tokenOf(c) }, txn }
 }
 
 /** `GET ?list=` as Go's ParseBool has it; `?help=` with anything in it. */
@@ -156,25 +157,6 @@ function tokenOf(c: Ctx): Secret | undefined {
   const bearer = c.req.header('authorization')?.match(/^Bearer (.+)$/)?.[1]
   const token = header ?? bearer?.trim()
   return token ? new Secret(token) : undefined
-}
-
-/** A duration as Go writes it, such as `5m0s`; none at all is no wrapping, as at Vault. */
-function wrapTtlOf(c: Ctx): string | undefined {
-  const header = c.req.header('x-vault-wrap-ttl')
-  if (header === undefined) return undefined
-  if (header.length > 64 || !/^(\d+|(\d+(\.\d+)?(ns|us|ms|s|m|h|d))+)$/.test(header))
-    throw new BrokerError('bad_request', 'error parsing X-Vault-Wrap-TTL header')
-  return /[1-9]/.test(header) ? header : undefined
-}
-
-/** Our own replies are wrapped by Vault, in the name of the caller; a login was wrapped by Vault already. */
-async function wrapped({ broker }: AppParts, logical: Logical, outcome: Outcome, mountType: string): Promise<HttpReply> {
-  const plain = replyOf(outcome, logical.txn, mountType)
-  const data = !('help' in outcome) && outcome.reply && 'data' in outcome.reply ? outcome.reply.data : undefined
-  if (logical.wrapTtl === undefined || data === undefined) return plain
-  const reply = await broker.vault.write('sys/wrapping/wrap', { ...data }, { as: logical.caller.token, wrapTtl: logical.wrapTtl })
-  const envelope = { ...enveloped(logical.txn, mountType, {}, []), data: null, wrap_info: reply?.wrap_info ?? null }
-  return { status: 200, body: envelope }
 }
 
 function send({ status, body, raw, headers }: HttpReply): Response {

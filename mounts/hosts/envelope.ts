@@ -1,5 +1,6 @@
 import { BrokerError, codes, VaultRefusal } from '#engine'
 import type { Outcome } from '../dispatch.ts'
+import type { ReplyLease } from '../table.ts'
 
 /** A reply in the shape of Vault's HTTP API; `raw` is one of Vault's own, byte for byte. */
 export type HttpReply = {
@@ -34,7 +35,14 @@ export function replyOf(outcome: Outcome, txn: string, mountType: string): HttpR
   if ('bare' in reply) return { status: 200, body: reply.bare }
   if ('vault' in reply) return { status: 200, body: reply.vault }
   if (isEmptyList(reply.data)) return { status: 404, body: { errors: [] } }
-  return { status: 200, body: enveloped(txn, mountType, reply.data, [...(reply.warnings ?? []), ...warnings]) }
+  return {
+    status: 200,
+    body: { ...enveloped(txn, mountType, reply.data, [...(reply.warnings ?? []), ...warnings]), ...leaseOf(reply.lease) },
+  }
+}
+
+function leaseOf(lease: ReplyLease | undefined): object {
+  return lease ? { lease_id: lease.id, renewable: lease.renewable, lease_duration: lease.durationSeconds } : {}
 }
 
 /** Vault answers a list of nothing as absent. */

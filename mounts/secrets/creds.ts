@@ -14,7 +14,7 @@ import {
 } from '#engine'
 import { keyFields, keyOf } from '../auth/key_fields.ts'
 import { EVIDENCE_BODY, evidenceFields, thumbprintForm } from '../auth/login.ts'
-import { type Path, path, type Request } from '../table.ts'
+import { type Path, path, type ReplyLease, type Request } from '../table.ts'
 
 export const askFields = {
   role: required(text('Role.', { max: 128 })),
@@ -54,7 +54,7 @@ export const creds = (broker: Broker): Path => {
   })
 }
 
-type Answer = { readonly data: object; readonly warnings: readonly string[] }
+type Answer = { readonly data: object; readonly warnings: readonly string[]; readonly lease: ReplyLease | undefined }
 
 async function issued(broker: Broker, { mount, values, identified, caller, txn }: Request<typeof credsFields>): Promise<Answer> {
   const { key_thumbprint: keyThumbprint, task_token: taskToken, parameters } = values
@@ -78,7 +78,8 @@ export function answerOf({ credential, grant, warnings }: Issued): Answer {
     jti: grant.jti,
     txn: grant.txn,
   }
-  return { data, warnings }
+  const lease = credential.lease && { ...credential.lease, durationSeconds: credential.expiresAt - grant.issuedAt }
+  return { data, warnings, lease }
 }
 
 /** The one place where a secret leaves towards the agent. */

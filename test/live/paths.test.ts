@@ -166,7 +166,7 @@ test('what Vault refuses of a role changes nothing of it', async () => {
 test('an unknown parameter is named in a warning', async () => {
   const ran = await world.door.vault(['write', 'broker/config', 'actions=deploy,delete', 'colour=red'])
   expect(ran.code).toBe(0)
-  expect(ran.stdout + ran.stderr).toContain('the parameter "colour" is not known here and was ignored')
+  expect(ran.stdout + ran.stderr).toContain('Endpoint ignored these unrecognized parameters: [colour]')
 })
 
 const words = (text: string) => text.split(' ')

@@ -1,0 +1,49 @@
+import { type Broker, BrokerError } from '#engine'
+import type { HttpReply } from './envelope.ts'
+
+type Envelope = {
+  readonly data?: object | null
+  readonly wrap_info?: object | null
+  readonly lease_id?: string
+  readonly lease_duration?: number
+  readonly renewable?: boolean
+}
+
+/** `X-Vault-Wrap-TTL`: seconds, or a duration as Go writes it, such as `5m0s`; none at all is no wrapping, as at Vault.
+ *  @throws BrokerError bad_request for what is no duration: before anything is done */
+export function wrapTtlOf(header: string | undefined): string | undefined {
+  if (header === undefined) return undefined
+  const wrong = 'error parsing X-Vault-Wrap-TTL header'
+  if (header.startsWith('-')) throw new BrokerError('bad_request', `${wrong}: requested wrap ttl cannot be negative`)
+  if (header.length > 64 || !/^(\d+|(\d+(\.\d+)?(ns|us|ms|s|m|h|d))+)$/.test(header)) throw new BrokerError('bad_request', wrong)
+  return /[1-9]/.test(header) ? header : undefined
+}
+
+/** Our own reply in a token of Vault's that gives it once. Vault wraps its own replies without asking for a right or a use of the caller's token, and
+ *  so is this: in the name of the broker. What cannot be wrapped reaches nobody, so a lease that is in it ends. */
+export async function wrapped(broker: Broker, reply: HttpReply, ttl: string | undefined): Promise<HttpReply> {
+  const envelope = reply.body as Envelope | undefined
+  if (ttl === undefined || reply.status !== 200 || !envelope?.data || envelope.wrap_info) return reply
+  const { data, lease_id, lease_duration, renewable } = envelope
+  const content = lease_id ? { ...data, lease_id, lease_duration, renewable } : { ...data }
+  try {
+    const { status } = reply
+    return { status, body: { ...EMPTY, wrap_info: await broker.wrap(content, ttl) } }
+  } catch (error) {
+    if (lease_id) await broker.leases.revoke(lease_id)
+    throw error
+  }
+}
+
+/** What Vault's wrapped replies have beside `wrap_info`. */
+const EMPTY = {
+  request_id: '',
+  lease_id: '',
+  renewable: false,
+  lease_duration: 0,
+  data: null,
+  wrap_info: null,
+  warnings: null,
+  auth: null,
+  mount_type: '',
+}
