@@ -33,7 +33,7 @@ export type Outbound = {
   readonly failure: () => BrokerError | undefined
 }
 
-/** All providers. The breaker and what a 429 asked for are kept for each integration, by `key`. */
+/** All providers. The breaker and what a 429 asked for are kept for each integration, by `key`, and each host that it asks. */
 export type Upstreams = {
   readonly of: (key: string, name: string, ca?: string) => Outbound
   readonly close: () => Promise<void>
@@ -58,9 +58,10 @@ const INTEGRATIONS = 10_000
 export function openUpstreams({ monotonic, deadlineMs = DEADLINE_MS }: UpstreamsOptions): Upstreams {
   const gates = new LRUCache<string, Gate>({ max: INTEGRATIONS })
   const agents = new Map<string, Agent>()
-  const gateOf = (key: string): Gate => {
-    const gate = gates.get(key) ?? openGate(monotonic)
-    gates.set(key, gate)
+  const gateOf = (key: string, url: string): Gate => {
+    const place = `${key} ${new URL(url).origin}`
+    const gate = gates.get(place) ?? openGate(monotonic)
+    gates.set(place, gate)
     return gate
   }
   const agentOf = (ca: string): Agent => {
@@ -69,7 +70,7 @@ export function openUpstreams({ monotonic, deadlineMs = DEADLINE_MS }: Upstreams
     return agent
   }
   return {
-    of: (key, name, ca = '') => outboundOf(name, gateOf(key), sent => attempt(agentOf(ca), sent, deadlineMs)),
+    of: (key, name, ca = '') => outboundOf(name, sent => gateOf(key, sent.url)(() => attempt(agentOf(ca), sent, deadlineMs))),
     close: async () => void (await Promise.all([...agents.values()].map(agent => agent.close()))),
   }
 }
@@ -79,11 +80,11 @@ function newAgent(ca: string, deadlineMs: number): Agent {
   return new Agent({ connections: CONNECTIONS, pipelining: 1, keepAliveTimeout: 30_000, connect })
 }
 
-function outboundOf(name: string, gate: Gate, once: (sent: Sent) => Promise<Received>): Outbound {
+function outboundOf(name: string, once: (sent: Sent) => Promise<Received>): Outbound {
   let failure: BrokerError | undefined
   const send = async (sent: Sent): Promise<Received> => {
     try {
-      return await gate(() => once(sent))
+      return await once(sent)
     } catch (error) {
       failure = new BrokerError('unavailable', `the provider of the integration ${name} ${reasonOf(error)}`)
       throw failure

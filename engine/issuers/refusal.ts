@@ -27,9 +27,15 @@ export function wider(integration: string, what: string): ExchangeRefusal {
   return new ExchangeRefusal('EXCHANGE_WIDER', `${integration}: ${what}`)
 }
 
-const CODE = /^[A-Za-z][A-Za-z0-9_.-]{0,63}$/
+/** Words as Google, AWS and Entra have them, a status, and what OAuth has registered (RFC 6749, 5.2; RFC 7009, 7521, 8693, 8707, 9449). */
+const CODE = /^(?:[A-Z]{2,20}(?:_[A-Z]{2,20})*|[A-Z][A-Za-z]{2,63}|AADSTS\d{1,9}|status_\d{3})$/
+const OAUTH = new Set(
+  'invalid_request invalid_client invalid_grant unauthorized_client unsupported_grant_type invalid_scope invalid_target invalid_token invalid_dpop_proof use_dpop_nonce unsupported_token_type insufficient_scope access_denied interaction_required consent_required login_required temporarily_unavailable server_error'.split(
+    ' ',
+  ),
+)
 
-/** Error codes are words; whatever else stands in their place is not passed on. */
+/** Whatever else stands in the place of a code is not passed on: it may be what was sent. */
 function codeIn(reason: unknown): string {
-  return typeof reason === 'string' && CODE.test(reason) ? reason : 'an error without a code'
+  return typeof reason === 'string' && (OAUTH.has(reason) || CODE.test(reason)) ? reason : 'an error without a known code'
 }

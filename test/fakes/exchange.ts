@@ -1,0 +1,176 @@
+import { createPublicKey, generateKeyPairSync, type KeyObject, randomBytes, randomUUID, sign } from 'node:crypto'
+import { BrokerError } from '../../engine/errors.ts'
+import { parseFields } from '../../engine/fields.ts'
+import type { Root, RootCredential } from '../../engine/integrations/port.ts'
+import { type Exchange, openExchange, type Source } from '../../engine/issue/exchange.ts'
+import { type RoleRecord, roleFields } from '../../engine/issue/settings.ts'
+import { type Credential, type Grant, issuerRoleFields, issuers } from '../../engine/issuers/index.ts'
+import { openUpstreams } from '../../engine/issuers/outbound.ts'
+import type { Mount } from '../../engine/mount_table.ts'
+import type { Verdict } from '../../engine/refusals.ts'
+import { Secret } from '../../engine/secret.ts'
+import type { PublicJwk, SigningKey } from '../../engine/vault/transit.ts'
+import { testWorld } from './world.ts'
+
+/** Exchanges of one integration in this process: keys, encryption and root credential are here, the provider is whatever a test points the settings at. */
+export type TestExchange = AsyncDisposable & {
+  readonly exchange: Exchange
+  readonly root: Root & { readonly replaced: readonly RootCredential[] }
+  /** public key of the mount, as its JWKS has it */
+  readonly jwk: PublicJwk & { readonly kid: string; readonly alg: 'ES256'; readonly use: 'sig' }
+  /** public half of the RSA key `assay-rsa` in transit */
+  readonly rsaPublic: KeyObject
+  readonly logged: readonly string[]
+  /** Prepares and issues; `grant` and `role` are what differs from a plain request. */
+  readonly issue: (asked?: Asked) => Promise<Verdict<{ credential: Credential; reused: boolean }>>
+  /** The credential. Throws what refused it. */
+  readonly credential: (asked?: Asked) => Promise<Credential>
+  /** `OK`, the code of the refusal, or that of the BrokerError. */
+  readonly outcome: (asked?: Asked) => Promise<string>
+  readonly revoke: (credential: Credential) => Promise<void>
+  /** moves the clocks of the broker, not those of providers */
+  readonly pass: (ms: number) => void
+}
+
+export type Asked = { readonly grant?: Partial<Grant>; readonly role?: object; readonly decidedBy?: object }
+
+export const MOUNT = { id: 'mount-1', path: 'broker/', type: 'broker' } as Mount
+export const ISSUER_URL = 'https://assay.example/v1/broker'
+export const TPM_ID = `sha256-${'ab'.repeat(32)}`
+
+type Options = {
+  readonly type: string
+  readonly settings?: object
+  readonly secrets?: Readonly<Record<string, string>>
+  readonly role?: object
+  readonly deadlineMs?: number
+}
+
+export function openTestExchange({ type, settings = {}, secrets = {}, role = {}, deadlineMs = 2000 }: Options): TestExchange {
+  const world = testWorld({ start: Date.now() })
+  const ec = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  const rsa = generateKeyPairSync('rsa', { modulusLength: 2048 })
+  const key = signingKeyOf(ec.publicKey)
+  const sealed = new Map<string, Secret>()
+  const upstreams = openUpstreams({ monotonic: () => performance.now(), deadlineMs })
+  const exchange = openExchange({
+    world,
+    upstreams,
+    keys: { read: async () => key, issuerUrl: async () => ISSUER_URL },
+    signer: { sign: async (_key: string, _version: number, input: Buffer) => signEc(ec.privateKey, input) },
+    rsaSigner: { sign: async (_key: string, input: Buffer) => sign('sha256', input, rsa.privateKey) },
+    cipher: {
+      seal: async (_key: string, secret: Secret) => {
+        const name = `vault:v1:${randomBytes(12).toString('base64')}`
+        sealed.set(name, secret)
+        return name
+      },
+      open: async (_key: string, name: string) => sealed.get(name) ?? new Secret(''),
+    },
+    leased: async (_from: unknown, _grant: unknown, _asker: unknown, make: () => Promise<Credential>) => make(),
+  } as unknown as Parameters<typeof openExchange>[0])
+  const root = memoryRoot(secrets)
+  const shape = issuers[type]?.integration
+  const source: Source | undefined = shape && {
+    integration: {
+      name: 'acme',
+      type,
+      settings: parseFields(shape.settings, { ...settings }).values,
+      org: '',
+      tasks: [],
+      store: { kind: 'vault', ref: '' },
+    },
+    root,
+  }
+  const issue: TestExchange['issue'] = async (asked = {}) => {
+    const record = recordOf(type, { ...role, ...asked.role })
+    const prepared = exchange.prepare(MOUNT, record, asked.grant?.action ?? 'read', source)
+    if (!prepared.ok) return prepared
+    const grant = { ...grantOf(world.now()), permissions: prepared.value.permissions, ...asked.grant }
+    const asker = { token: new Secret('hvs.caller'), accessor: 'a', role: 'r', lastUse: false, request: randomUUID() }
+    return exchange.issue(prepared.value, grant, asker, asked.decidedBy ?? {})
+  }
+  return {
+    exchange,
+    root,
+    jwk: { ...key.latest.jwk, kid: key.latest.kid, alg: 'ES256', use: 'sig' },
+    rsaPublic: rsa.publicKey,
+    logged: world.lines,
+    issue,
+    credential: async asked => {
+      const verdict = await issue(asked)
+      if (!verdict.ok) throw new Error(`${verdict.code}: ${verdict.detail}`)
+      return verdict.value.credential
+    },
+    outcome: async asked =>
+      issue(asked).then(
+        verdict => (verdict.ok ? 'OK' : verdict.code),
+        (error: unknown) => (error instanceof BrokerError ? error.code : String(error)),
+      ),
+    revoke: credential => exchange.revoke(MOUNT, type, credential.handle ?? {}, source),
+    pass: world.pass,
+    [Symbol.asyncDispose]: () => upstreams.close(),
+  }
+}
+
+export function grantOf(now: number): Grant {
+  return {
+    txn: randomUUID(),
+    jti: randomBytes(16).toString('base64url'),
+    tpmId: TPM_ID,
+    plugin: 'reader',
+    action: 'read',
+    scope: [],
+    audience: 'https://api.example.com',
+    permissions: [],
+    parameters: {},
+    task: undefined,
+    keyThumbprint: '',
+    x5tS256: '',
+    ttlSeconds: 900,
+    issuedAt: Math.floor(now / 1000),
+  }
+}
+
+function recordOf(issuer: string, role: object): RoleRecord {
+  const fixed = { plugins: 'reader', actions: 'read', audiences: 'https://api.example.com', issuer, integration: 'acme' }
+  return parseFields({ ...issuerRoleFields, ...roleFields }, { ...fixed, ...role }).values as RoleRecord
+}
+
+/** A root credential in memory, with the check-and-set and the one-at-a-time of a real one. */
+function memoryRoot(secrets: Readonly<Record<string, string>>): TestExchange['root'] {
+  const fields = Object.fromEntries(Object.entries(secrets).map(([name, value]) => [name, new Secret(value)]))
+  let now: RootCredential = { fields, version: '1', stale: false }
+  const replaced: RootCredential[] = []
+  let last: Promise<unknown> = Promise.resolve()
+  return {
+    replaced,
+    read: async () => now,
+    fresh: async () => now,
+    replace: async (next, version) => {
+      if (version !== now.version) throw new BrokerError('conflict', 'somebody else replaced it')
+      now = { ...next, version: String(Number(version) + 1), stale: false }
+      replaced.push(now)
+    },
+    alone: async work => {
+      const turn = last.then(() => work(now))
+      last = turn.catch(() => undefined)
+      return turn
+    },
+  }
+}
+
+function signingKeyOf(publicKey: KeyObject): SigningKey {
+  const publicPem = publicKey.export({ type: 'spki', format: 'pem' }).toString()
+  const { x = '', y = '' } = createPublicKey(publicPem).export({ format: 'jwk' })
+  const latest = {
+    version: 1,
+    kid: 'assay-issue-1-v1',
+    createdAt: '',
+    publicPem,
+    jwk: { kty: 'EC', crv: 'P-256', x, y },
+  } as const
+  return { name: 'assay-issue-1', latest, versions: [latest] }
+}
+
+const signEc = (key: KeyObject, input: Buffer) => sign('sha256', input, { key, dsaEncoding: 'ieee-p1363' })

@@ -1,0 +1,61 @@
+import { createServer, type IncomingHttpHeaders, type RequestListener } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
+import type { AddressInfo } from 'node:net'
+
+/** What a provider answers: `hang` takes the request and says nothing, `reset` closes the connection. */
+export type Answer =
+  | 'hang'
+  | 'reset'
+  | {
+      readonly status: number
+      readonly headers?: Readonly<Record<string, string>>
+      readonly body?: unknown
+      readonly text?: string
+    }
+export type ProviderAsked = {
+  readonly method: string
+  readonly url: string
+  readonly headers: IncomingHttpHeaders
+  readonly body: string
+}
+
+/** A provider that answers what a test says. Disposing of it ends it. */
+export type Provider = AsyncDisposable & {
+  readonly url: string
+  readonly asked: readonly ProviderAsked[]
+  answer: (asked: ProviderAsked) => Answer | Promise<Answer>
+}
+
+export type Tls = { readonly cert: string; readonly key: string }
+
+export async function startProvider(tls?: Tls): Promise<Provider> {
+  const asked: ProviderAsked[] = []
+  const listener: RequestListener = async (incoming, outgoing) => {
+    const chunks: Buffer[] = []
+    for await (const chunk of incoming) chunks.push(chunk as Buffer)
+    const one = {
+      method: incoming.method ?? '',
+      url: incoming.url ?? '',
+      headers: incoming.headers,
+      body: Buffer.concat(chunks).toString(),
+    }
+    asked.push(one)
+    const said = await provider.answer(one)
+    if (said === 'hang') return
+    if (said === 'reset') return void incoming.socket.destroy()
+    const text = said.text ?? (said.body === undefined ? '' : JSON.stringify(said.body))
+    outgoing.writeHead(said.status, { 'content-type': 'application/json', ...said.headers }).end(text)
+  }
+  const server = tls ? createTlsServer(tls, listener) : createServer(listener)
+  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+  const provider: Provider = {
+    url: `${tls ? 'https' : 'http'}://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    asked,
+    answer: () => ({ status: 404 }),
+    [Symbol.asyncDispose]: async () => {
+      server.closeAllConnections()
+      await new Promise(resolve => server.close(resolve))
+    },
+  }
+  return provider
+}
