@@ -5,7 +5,7 @@ import type { Metrics } from '../metrics.ts'
 import type { Mount } from '../mount_table.ts'
 import type { Secret } from '../secret.ts'
 import { stores } from '../stores/index.ts'
-import { openReader, type Reader } from '../stores/reader.ts'
+import { type Answer, openReader, type Reader } from '../stores/reader.ts'
 import { type Next, StoreFault } from '../stores/store.ts'
 import { vaultKv } from '../stores/vault_kv.ts'
 import type { Cipher } from '../vault/cipher.ts'
@@ -90,7 +90,8 @@ export function openRoots({ world, state, cipher, settings, metrics, deadlineMs 
       const what = `the root credential of the integration ${name}`
       const reading = async (how: 'read' | 'fresh'): Promise<RootCredential> => {
         const { reader, ref, kind } = await placeOf(mount, name, record)
-        const held = await (how === 'read' ? reader.read(ref, maxStaleSeconds) : reader.fresh(ref)).catch(faulty(what, kind))
+        const asked = how === 'read' ? reader.read(ref, maxStaleSeconds) : reader.fresh(ref)
+        const held = await asked.catch(keyless(record)).catch(faulty(what, kind))
         const read = checked(what, record, held, world.now())
         noted?.(read)
         return read
@@ -156,7 +157,7 @@ const isEmpty = (secret: Secret | undefined) => secret === undefined || secret.r
 function checked(
   what: string,
   record: IntegrationRecord,
-  { fields, version, expiresAt, stale }: { fields: Next['fields']; version: string; expiresAt?: number; stale: boolean },
+  { fields, version, expiresAt, stale }: Answer,
   now: number,
 ): RootCredential {
   const wanted = wantedOf(record.type)
@@ -164,8 +165,16 @@ function checked(
   if (gone !== undefined) throw new BrokerError('unavailable', `${what} lacks ${gone}`)
   const end = expiresAt ?? endOf(record)
   if (end !== undefined && end * 1000 <= now) throw new BrokerError('unavailable', `${what} has expired: replace it`)
-  const known = Object.fromEntries(Object.entries(fields).filter(([name]) => Object.hasOwn(wanted, name)))
-  return { fields: known, version, stale, ...(end === undefined ? {} : { expiresAt: end }) }
+  return { fields, version, stale, ...(end === undefined ? {} : { expiresAt: end }) }
+}
+
+/** Where the issuer needs no secret, as with a key in transit, nothing has to be there. */
+function keyless(record: IntegrationRecord): (error: unknown) => Answer {
+  return error => {
+    const needed = Object.values(wantedOf(record.type)).some(({ required }) => required)
+    if (needed || !(error instanceof StoreFault) || error.kind !== 'absent') throw error
+    return { fields: {}, version: '', stale: false }
+  }
 }
 
 function endOf({ expires_at }: IntegrationRecord): number | undefined {

@@ -24,7 +24,7 @@ afterEach(() => broker[Symbol.asyncDispose]())
 const trust = (more: object = {}) => broker.ask('update', 'broker/orchestrator/planner', { ...orchestrator.record, ...more })
 const creds = (data: object = {}) =>
   broker.ask('update', 'broker/creds/deploy', { plugin: 'kubernetes', scope: 'apps:read', ...data }, { token })
-const withTask = async (claims: jose.JWTPayload = {}, header: object = {}) =>
+const withTask = async (claims: Readonly<Record<string, unknown>> = {}, header: object = {}) =>
   creds({ task_token: await orchestrator.sign(machine.tpmId, claims, header) })
 const claimsOf = async (asked: Promise<unknown>) => jose.decodeJwt(String(dataOf((await asked) as never)['token']))
 const refused = async (asked: Promise<unknown>) =>
@@ -93,7 +93,7 @@ describe('what is no such token', () => {
     'of no organisation': () => withTask({ tctx: { task: 'x' } }),
     'for nobody': () => withTask({ act: undefined }),
     'for a list of integrations that is none': () => withTask({ tctx: { org: TASK.org, integrations: 'all' } }),
-    'with a user that is no text': () => withTask({ sub: ['ada'] as never }),
+    'with a user that is no text': () => withTask({ sub: ['ada'] }),
     'of an unknown key': () => withTask({}, { kid: 'key-2' }),
     'that is no JWT': () => creds({ task_token: 'a.b.c' }),
     'that is empty': () => creds({ task_token: '' }),

@@ -15,7 +15,7 @@ export type Orchestrator = {
   readonly record: Readonly<Record<string, unknown>>
   readonly jwks: { readonly keys: readonly object[] }
   /** a token for the agent; `claims` replace, undefined takes away */
-  readonly sign: (agent: string, claims?: JWTPayload, header?: object) => Promise<string>
+  readonly sign: (agent: string, claims?: Readonly<Record<string, unknown>>, header?: object) => Promise<string>
 }
 
 export type OrchestratorOptions = {

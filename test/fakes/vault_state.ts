@@ -21,6 +21,9 @@ export type TokenOptions = {
   /** where it was logged in */
   readonly path?: string
   readonly meta?: Readonly<Record<string, string>>
+  /** id of its identity entity; empty for none */
+  readonly entity?: string
+  readonly policies?: readonly string[]
 }
 type Token = Required<Omit<TokenOptions, 'uses'>> & { uses: number; readonly limited: boolean; readonly accessor: string }
 type TransitKey = { type: string; exportable: boolean; min: number; versions: { private: KeyObject; pem: string }[] }
@@ -43,11 +46,20 @@ export type FakeState = {
   readonly token: (options?: TokenOptions) => string
 }
 
+const PLAIN = {
+  allow: () => ['root'],
+  ttl: 3600,
+  path: 'auth/token/create',
+  meta: {},
+  entity: 'entity',
+  policies: ['default'],
+} as const satisfies TokenOptions
+
 export function newState(): FakeState {
   const tokens: FakeState['tokens'] = new Map()
-  const token = ({ allow = () => ['root'], uses = 0, ttl = 3600, path = 'auth/token/create', meta = {} }: TokenOptions = {}) => {
+  const token = ({ uses = 0, ...options }: TokenOptions = {}) => {
     const value = `hvs.${randomBytes(24).toString('base64url')}`
-    tokens.set(value, { allow, uses, ttl, path, meta, limited: uses > 0, accessor: randomUUID() })
+    tokens.set(value, { ...PLAIN, ...options, uses, limited: uses > 0, accessor: randomUUID() })
     return value
   }
   return { tokens, kv: new Map(), transit: new Map(), jwt: new Map(), life: 3600, approle: true, token }
@@ -127,9 +139,9 @@ function approle(state: FakeState): Reply {
 function lookup({ tokens }: FakeState, { body }: Asked): Reply {
   const token = tokens.get(String(body['token']))
   if (!token) return refuse(403, 'bad token')
-  const { accessor, path, meta, ttl, uses } = token
+  const { accessor, path, meta, ttl, uses, entity, policies } = token
   const expire_time = ttl === 0 ? null : '2030-01-01T00:00:00Z'
-  return data({ accessor, path, meta, ttl, num_uses: uses, expire_time, entity_id: 'entity', policies: ['default'] })
+  return data({ accessor, path, meta, ttl, num_uses: uses, expire_time, entity_id: entity, policies })
 }
 
 function capabilities(state: FakeState, { token, body }: Asked): Reply {

@@ -1,0 +1,305 @@
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { AUDIENCE, configure, dataOf, enrol, logIn, openTestBroker, type TestBroker } from '../fakes/broker.ts'
+import { type JsonServer, startJsonServer } from '../fakes/json_server.ts'
+import { fakeMachine } from '../fakes/machine.ts'
+import { fakeOrchestrator, TASK } from '../fakes/orchestrator.ts'
+
+const CANARY = 'canary-of-the-client-secret'
+const machine = fakeMachine({ label: 'worker' })
+let broker: TestBroker
+let provider: JsonServer
+/** of the machine; its entity is `worker` */
+let token: string
+beforeEach(async () => {
+  provider = await startJsonServer(() => ({
+    status: 200,
+    body: { access_token: 'upstream', token_type: 'Bearer', expires_in: 300, scope: 'apps:read' },
+  }))
+  broker = await openTestBroker()
+  await configure(broker, { role: { issuer: 'oauth2', integration: 'ci', provider_ttl: '15m' } })
+  await enrol(broker, machine)
+  token = agentToken('worker', await logIn(broker, machine))
+})
+afterEach(async () => {
+  await broker[Symbol.asyncDispose]()
+  await provider[Symbol.asyncDispose]()
+})
+
+/** A token of this entity, logged in by a machine. */
+function agentToken(entity: string, like: string): string {
+  const { meta, path } = broker.vault.state.tokens.get(like) ?? {}
+  return broker.vault.token({
+    ...(meta ? { meta } : {}),
+    ...(path ? { path } : {}),
+    entity,
+    allow: () => ['read', 'update', 'list', 'delete'],
+  })
+}
+const operator = (entity: string) => broker.vault.token({ entity, policies: ['operators'] })
+const root = () => broker.vault.token({ entity: '', policies: ['root'] })
+
+/** RFC 6749, 2.3.1: both halves are form-encoded first. */
+const basic = (secret: string) => `Basic ${Buffer.from(`broker:${secret.replaceAll('-', '%2D')}`).toString('base64')}`
+
+const RECORD = () => ({
+  type: 'oauth2',
+  settings: { token_url: `${provider.url}/token`, grant: 'client_credentials', client_id: 'broker' },
+  secrets: { client_secret: CANARY },
+})
+const write = (more: object = {}, as?: string, name = 'ci') =>
+  broker.ask('update', `broker/integration/${name}`, { ...RECORD(), ...more }, as === undefined ? {} : { token: as })
+const read = async (as?: string, name = 'ci') =>
+  dataOf(await broker.ask('read', `broker/integration/${name}`, {}, as === undefined ? {} : { token: as }))
+const creds = (data: object = {}, as = token) =>
+  broker.ask(
+    'update',
+    'broker/creds/deploy',
+    { plugin: 'kubernetes', scope: 'apps:read', audience: AUDIENCE, ...data },
+    { token: as },
+  )
+const issued = async (data: object = {}, as = token) =>
+  dataOf(await creds(data, as))['access_token'] ?? dataOf(await creds(data, as))['token']
+const outcome = async (asked: Promise<unknown>): Promise<string> =>
+  asked.then(
+    () => 'done',
+    (error: unknown) => (error instanceof Error ? error.message.replace(/[0-9a-f-]{36}/, 'ID') : 'unknown'),
+  )
+const warningsOf = (answer: Awaited<ReturnType<TestBroker['ask']>>) =>
+  'reply' in answer && answer.reply && 'warnings' in answer.reply ? answer.reply.warnings : []
+
+describe('an integration', () => {
+  test('is read without its secrets, of which it tells the names', async () => {
+    await write({ org: 'acme', tasks: 'release-42' })
+    const data = await read()
+    expect(data).toMatchObject({
+      name: 'ci',
+      type: 'oauth2',
+      org: 'acme',
+      tasks: ['release-42'],
+      secrets: ['client_secret'],
+      root_state: 'ok',
+    })
+    expect(JSON.stringify(data)).not.toMatch(CANARY)
+  })
+
+  test('is used to issue', async () => {
+    await write()
+    expect(await issued()).toBe('upstream')
+    expect(provider.arrived[0]?.headers.authorization).toBe(basic(CANARY))
+  })
+
+  test('keeps its root credential in Vault as ciphertext that is good for its own place only', async () => {
+    await write()
+    await write({ secrets: { client_secret: 'canary-of-another' } }, undefined, 'other')
+    const { kv } = broker.vault.state
+    const places = [...kv.keys()].filter(path => path.includes('/root/'))
+    expect(places).toHaveLength(2)
+    expect(JSON.stringify([...kv.values()])).not.toMatch('canary')
+    const [one, two] = places.map(path => kv.get(path))
+    if (one && two) two.value = one.value
+    broker.world.pass(60_000)
+    expect(await outcome(broker.ask('read', 'broker/integration/other'))).toBe('done')
+    expect(await read(undefined, 'other')).toMatchObject({ root_state: 'unreadable' })
+  })
+
+  test.each([
+    [
+      'settings that are not known',
+      { settings: { token_url: 'https://as.example', grant: 'client_credentials', tokenurl: 'x' } },
+      /^settings: wanted token_url/,
+    ],
+    ['settings that lack something', { settings: { grant: 'client_credentials' } }, /^missing token_url/],
+    [
+      'secrets that are not known',
+      { secrets: { password: CANARY } },
+      /^secrets: wanted client_secret, refresh_token, and nothing else$/,
+    ],
+    ['a type that needs none', { type: 'jwt' }, /^type: wanted one of/],
+    ['a store that is not there', { store: 'attic', ref: 'x' }, /no store of this name/],
+    ['a reference in the own store', { ref: 'x/y' }, /^ref: wanted none/],
+    ['stale reads of any action', { max_stale: '1h' }, /read_actions/],
+    ['an end that is none', { expires_at: '2027-02-30x' }, /^expires_at: wanted/],
+  ])('is not written with %s, and nothing is left of it', async (_, more, wanted) => {
+    const said = await outcome(write(more))
+    expect(said).toMatch(wanted)
+    expect(said).not.toMatch(CANARY)
+    expect(await outcome(read())).not.toBe('done')
+    expect([...broker.vault.state.kv.keys()].filter(path => path.includes('/root/'))).toEqual([])
+  })
+
+  test('whose name was somebody elses holds nothing of theirs', async () => {
+    await write()
+    await broker.ask('delete', 'broker/integration/ci')
+    await write({ secrets: undefined })
+    expect(await read()).toMatchObject({ secrets: [] })
+  })
+
+  test('uses at once what was written anew', async () => {
+    await write()
+    await issued()
+    await write({ secrets: { client_secret: 'canary-next' } })
+    await issued()
+    expect(provider.arrived.at(-1)?.headers.authorization).toBe(basic('canary-next'))
+  })
+})
+
+describe('who may use it: a foreign one answers exactly like one that is not there', () => {
+  const task = async (claims: object = {}) => {
+    const orchestrator = await fakeOrchestrator({ now: broker.world.now })
+    await broker.ask('update', 'broker/orchestrator/planner', { ...orchestrator.record, orgs: 'acme,umbrella' })
+    return orchestrator.sign('worker', { tctx: { org: TASK.org, task: TASK.task, ...claims } })
+  }
+  const absent = async () => {
+    await broker.ask('update', 'broker/role/deploy', { integration: 'nowhere' })
+    const said = await outcome(creds())
+    await broker.ask('update', 'broker/role/deploy', { integration: 'ci' })
+    return said
+  }
+
+  test.each([
+    ['of another organisation', { org: 'acme' }, { org: 'umbrella' }, 'it belongs to another organisation'],
+    ['for another task', { org: 'acme', tasks: 'payroll' }, {}, 'it is not for this task'],
+    ['that the task is not authorised for', { org: 'acme' }, { integrations: ['mail'] }, 'the task is not authorised for it'],
+  ])('one %s', async (_, record, claims, why) => {
+    await write(record)
+    const said = await outcome(creds({ task_token: await task(claims) }))
+    expect(said).toBe(await absent())
+    expect(said).toMatch(/^INTEGRATION: /)
+    expect((await broker.records()).find(one => one['integration'] && one['why'])).toMatchObject({
+      code: 'INTEGRATION',
+      integration: 'ci',
+      why,
+    })
+    expect(provider.arrived).toEqual([])
+  })
+
+  test('one of an organisation, without any task', async () => {
+    await write({ org: 'acme' })
+    expect(await outcome(creds())).toBe(await absent())
+  })
+
+  test('its own organisation and task may', async () => {
+    await write({ org: 'acme', tasks: TASK.task })
+    expect(await issued({ task_token: await task({ integrations: ['ci'] }) })).toBe('upstream')
+  })
+
+  test('so may an agent that an operator bound to it, within what it was bound to', async () => {
+    await write({ org: 'acme' })
+    await broker.ask('update', 'broker/binding/worker', { org: 'acme' })
+    expect(await issued()).toBe('upstream')
+    await broker.ask('update', 'broker/binding/worker', { integrations: 'mail' })
+    expect(await outcome(creds())).toBe(await absent())
+    expect(await outcome(creds({ task_token: await task({ integrations: ['ci'] }) }))).toBe(await absent())
+  })
+
+  test('what an agent made is for it alone, until it grants it, and again when the grant has ended', async () => {
+    await write({}, token)
+    const other = agentToken('other', token)
+    expect(await issued()).toBe('upstream')
+    expect(await outcome(creds({}, other))).toBe(await absent())
+    const expires_at = new Date(broker.world.now() + 60_000).toISOString()
+    await broker.ask('update', 'broker/integration/ci/grant/other', { expires_at }, { token })
+    expect(await issued({}, other)).toBe('upstream')
+    broker.world.pass(60_001)
+    expect(await outcome(creds({}, other))).toBe(await absent())
+  })
+
+  test('a grant that was taken back is none', async () => {
+    await write({}, token)
+    const other = agentToken('other', token)
+    await broker.ask('update', 'broker/integration/ci/grant/other', {}, { token })
+    expect(await issued({}, other)).toBe('upstream')
+    await broker.ask('delete', 'broker/integration/ci/grant/other', {}, { token })
+    expect(await outcome(creds({}, other))).toBe(await absent())
+  })
+
+  test('an agent neither reads nor lists nor grants what is not its business', async () => {
+    const other = agentToken('other', token)
+    await write({}, token)
+    await write({ org: 'acme' }, undefined, 'acme-mail')
+    for (const name of ['ci', 'acme-mail', 'nowhere']) {
+      expect(await outcome(read(other, name))).toBe('')
+      expect(await outcome(broker.ask('update', `broker/integration/${name}/grant/other`, {}, { token: other }))).toBe('')
+      expect(await outcome(broker.ask('delete', `broker/integration/${name}`, {}, { token: other }))).toBe('')
+    }
+    expect(dataOf(await broker.ask('list', 'broker/integration', {}, { token: other }))).toEqual({ keys: [] })
+    expect(dataOf(await broker.ask('list', 'broker/integration', {}, { token }))).toEqual({ keys: ['ci'] })
+  })
+})
+
+describe('who may change it', () => {
+  test('its creator and root, nobody else: who could change the address would have the secret sent to it', async () => {
+    await write({}, operator('alice'))
+    const evil = {
+      settings: { token_url: 'https://evil.example/token', grant: 'client_credentials', client_id: 'broker' },
+      secrets: undefined,
+    }
+    expect(await outcome(write(evil, operator('bob')))).toBe('permission denied')
+    expect(await outcome(write(evil, token))).toBe('permission denied')
+    expect(await outcome(write({ description: undefined }, operator('alice')))).toBe('done')
+    expect(await outcome(write({}, root()))).toBe('done')
+    expect((await read())['creator']).toBe('entity:alice')
+  })
+
+  test('only its creator grants it, and sees whom', async () => {
+    await write({}, operator('alice'))
+    const grant = (as: string) => outcome(broker.ask('update', 'broker/integration/ci/grant/worker', {}, { token: as }))
+    expect(await grant(operator('bob'))).toBe('only who made the integration may do this')
+    expect(await grant(operator('alice'))).toBe('done')
+    expect(dataOf(await broker.ask('list', 'broker/integration/ci/grant', {}, { token: operator('alice') }))).toEqual({
+      keys: ['worker'],
+    })
+    expect(await outcome(broker.ask('list', 'broker/integration/ci/grant', {}, { token: operator('bob') }))).toBe(
+      'only who made the integration may do this',
+    )
+    expect(
+      dataOf(await broker.ask('read', 'broker/integration/ci/grant/worker', {}, { token: operator('alice') })),
+    ).toMatchObject({ granted_by: 'entity:alice' })
+  })
+
+  test('it keeps its type', async () => {
+    await write()
+    expect(await outcome(write({ type: 'static', settings: {}, secrets: { api_key: CANARY } }))).toMatch(
+      /^type: an integration keeps its type/,
+    )
+  })
+})
+
+describe('its end', () => {
+  const at = (seconds: number) => new Date(broker.world.now() + seconds * 1000).toISOString()
+
+  test('is told before it comes: in replies and when it is read', async () => {
+    await write({ expires_at: at(3 * 86_400) })
+    const warning = /^the root credential of the integration ci ends in 3 days, at .+: rotate it$/
+    expect(warningsOf(await broker.ask('read', 'broker/integration/ci'))?.[0]).toMatch(warning)
+    expect(warningsOf(await creds())?.[0]).toMatch(warning)
+    await write({ expires_at: at(30 * 86_400) })
+    expect(warningsOf(await creds())).toEqual([])
+  })
+
+  test('is the end: nothing is issued from it', async () => {
+    await write({ expires_at: at(10) })
+    broker.world.pass(10_000)
+    expect(await outcome(creds())).toBe('the root credential of the integration ci has expired: replace it')
+    expect(provider.arrived).toEqual([])
+  })
+})
+
+test('what Vault does not answer is not answered', async () => {
+  await write()
+  broker.vault.fault = ({ path }) =>
+    path.startsWith('transit/decrypt/') ? { status: 500, body: { errors: [CANARY] } } : undefined
+  broker.world.pass(60_000)
+  const said = await outcome(creds())
+  expect(said).toMatch(/^the root credential of the integration ci cannot be had from vault: /)
+  expect(said).not.toMatch(CANARY)
+})
+
+test('no secret is in a log, in the audit log or in a metric', async () => {
+  await write()
+  await issued()
+  provider.trouble = () => ({ status: 401, body: { error: 'invalid_client', error_description: CANARY } })
+  await outcome(creds())
+  const told = [...broker.world.lines, JSON.stringify(await broker.records()), await broker.broker.metrics.text()].join('\n')
+  expect(told).not.toMatch(/canary|upstream"/)
+})
