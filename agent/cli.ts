@@ -54,6 +54,9 @@ function enrollCommand(world: World): Command {
     .option('--ek-certificate <file>', "certificate of the endorsement key, PEM or DER, in place of the TPM's own")
     .option('--intermediate <file>', 'certificate between it and a trust anchor, PEM or DER; repeatable', collect, [])
     .option('--token-file <file>', "file with an operator's token, where the mount wants one (else env VAULT_TOKEN)")
+    .addOption(
+      new Option('--wait <seconds>', 'for an operator to approve of this machine, where the mount wants that').argParser(seconds),
+    )
   return withPrint(command).action((options: EnrollOptions) => act(world, actions => actions.runEnroll(world, options)))
 }
 

@@ -10,6 +10,7 @@ export const exits = {
   tpm: row(4, 'the TPM could not be reached, did not answer in time, or refused a command'),
   child: row(5, 'exec could not start the command'),
   file: row(6, 'a file could not be read or written, or others may read it'),
+  pending: row(7, 'an operator has to approve of this machine; enrol again then, or let `enroll --wait` do so'),
   internal: row(70, 'a mistake of ours; please report it'),
 } as const
 export type Exit = keyof typeof exits

@@ -21,7 +21,8 @@ export type CredsRequest = {
   readonly ttl?: string
 }
 
-export type Enrolled = { readonly tpm_id: string; readonly ak_name: string }
+/** `pending`: an operator has to approve of the machine, which enrols again then. */
+export type Enrolled = { readonly status: 'enrolled' | 'pending'; readonly tpm_id: string; readonly ak_name: string }
 export type LoggedIn = {
   readonly token: string
   /** of Vault's reply */
@@ -57,7 +58,8 @@ export async function enroll({ client, mounts }: Service, attester: Attester, gi
   const secret = await attester.activate(bytes(offered, 'credential_blob'), bytes(offered, 'encrypted_secret'))
   const answer = { enrollment: text(offered, 'enrollment'), secret: base64(secret) }
   const done = dataOf(await client.post(`${path}/enroll/activate`, answer))
-  return { tpm_id: text(done, 'tpm_id'), ak_name: text(done, 'ak_name') }
+  const status = text(done, 'status') === 'pending' ? 'pending' : 'enrolled'
+  return { status, tpm_id: text(done, 'tpm_id'), ak_name: text(done, 'ak_name') }
 }
 
 export type LoginRequest = {

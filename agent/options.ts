@@ -21,7 +21,12 @@ export type PrintOptions = { readonly json?: true; readonly field?: string }
 
 export type EnrollOptions = CommonOptions &
   TpmOptions &
-  PrintOptions & { readonly ekCertificate?: string; readonly intermediate: readonly string[]; readonly tokenFile?: string }
+  PrintOptions & {
+    readonly ekCertificate?: string
+    readonly intermediate: readonly string[]
+    readonly tokenFile?: string
+    readonly wait?: number
+  }
 
 export type LoginOptions = CommonOptions &
   TpmOptions &

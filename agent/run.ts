@@ -19,6 +19,7 @@ import type {
 import { cellOf, loginRows, tableOf } from './print.ts'
 import { readSecret, writeSecret } from './secret_file.ts'
 import { TpmError } from './tpm/errors.ts'
+import { approved } from './wait.ts'
 import type { World } from './world.ts'
 
 /** Runs an action and says what went wrong, in a sentence that holds no secret. @returns the exit code */
@@ -36,10 +37,15 @@ export async function runEnroll(world: World, options: EnrollOptions): Promise<n
   const intermediates = (await Promise.all(options.intermediate.map(certificatesIn))).flat()
   const [certificate] = options.ekCertificate === undefined ? [] : await certificatesIn(options.ekCertificate)
   const token = await tokenAtHand(world, options)
-  await using tpm = lazyTpm(world, options)
   const given = { intermediates, ...(certificate ? { certificate } : {}), ...present({ token }) }
-  const enrolled = await enroll(service, await tpm.attester(), given)
-  return print(world, options, { json: enrolled, rows: Object.entries(enrolled) })
+  const enrolled = await approved(world, options.wait ?? 0, async () => {
+    await using tpm = lazyTpm(world, options)
+    return enroll(service, await tpm.attester(), given)
+  })
+  const { status, ...names } = enrolled
+  const shown = status === 'pending' ? enrolled : names
+  const printed = print(world, options, { json: shown, rows: Object.entries(shown) })
+  return status === 'pending' ? exits.pending.code : printed
 }
 
 export async function runLogin(world: World, options: LoginOptions): Promise<number> {

@@ -1,0 +1,24 @@
+import { setTimeout } from 'node:timers/promises'
+import type { Enrolled } from './flow.ts'
+import type { World } from './world.ts'
+
+const BETWEEN_MS = 5000
+
+/**
+ * Enrols again and again until an operator has approved of the machine, or so many seconds are over. In between the TPM is free
+ * for others.
+ */
+export async function approved(
+  { now, err }: Pick<World, 'now' | 'err'>,
+  waitSeconds: number,
+  enrol: () => Promise<Enrolled>,
+): Promise<Enrolled> {
+  const until = now() + waitSeconds * 1000
+  let enrolled = await enrol()
+  if (enrolled.status === 'pending') err(`assay agent: ${enrolled.tpm_id} waits for the approval of an operator\n`)
+  while (enrolled.status === 'pending' && now() < until) {
+    await setTimeout(Math.min(BETWEEN_MS, until - now()))
+    enrolled = await enrol()
+  }
+  return enrolled
+}

@@ -1,0 +1,28 @@
+import { describe, expect, test } from 'vitest'
+import type { Enrolled } from '../../agent/flow.ts'
+import { approved } from '../../agent/wait.ts'
+
+const names = { tpm_id: 'sha256-ab', ak_name: '000b' }
+
+/** A machine that an operator approves of at its `turn`th enrolment, in a world where a millisecond passes with each look at the clock. */
+async function waiting(turn: number, seconds: number) {
+  let [now, enrolments] = [0, 0]
+  const said: string[] = []
+  const world = { now: () => (now += 1), err: (text: string) => void said.push(text) }
+  const enrol = async (): Promise<Enrolled> => ({ status: ++enrolments < turn ? 'pending' : 'enrolled', ...names })
+  return { ...(await approved(world, seconds, enrol)), enrolments, said }
+}
+
+describe('a machine that an operator has to approve of', () => {
+  test('enrols once where nobody has to, and says nothing', async () => {
+    expect(await waiting(1, 60)).toMatchObject({ status: 'enrolled', enrolments: 1, said: [] })
+  })
+  test('does not wait unless it was told to, and says that it would have to', async () => {
+    const { status, enrolments, said } = await waiting(2, 0)
+    expect([status, enrolments, said]).toEqual(['pending', 1, ['assay agent: sha256-ab waits for the approval of an operator\n']])
+  })
+  test('waits for so long', async () => {
+    expect(await waiting(9, 0.004)).toMatchObject({ status: 'pending', enrolments: 3 })
+    expect(await waiting(3, 0.004)).toMatchObject({ status: 'enrolled', enrolments: 3 })
+  })
+})
