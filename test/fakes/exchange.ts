@@ -28,6 +28,8 @@ export type TestExchange = AsyncDisposable & {
   /** `OK`, the code of the refusal, or that of the BrokerError. */
   readonly outcome: (asked?: Asked) => Promise<string>
   readonly revoke: (credential: Credential) => Promise<void>
+  /** what `simulate` would show of the request */
+  readonly plan: () => Promise<object>
   /** moves the clocks of the broker, not those of providers */
   readonly pass: (ms: number) => void
 }
@@ -107,6 +109,11 @@ export function openTestExchange({ type, settings = {}, secrets = {}, role = {},
         verdict => (verdict.ok ? 'OK' : verdict.code),
         (error: unknown) => (error instanceof BrokerError ? error.code : String(error)),
       ),
+    plan: async () => {
+      const prepared = exchange.prepare(MOUNT, recordOf(type, role), 'read', source)
+      if (!prepared.ok) throw new Error(prepared.code)
+      return exchange.plan(prepared.value, { ...grantOf(world.now()), permissions: prepared.value.permissions })
+    },
     revoke: credential => exchange.revoke(MOUNT, type, credential.handle ?? {}, source),
     pass: world.pass,
     [Symbol.asyncDispose]: () => upstreams.close(),

@@ -1,0 +1,178 @@
+import fc from 'fast-check'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { permissionsOf } from '../../engine/issue/permissions.ts'
+import { MOUNT, openTestExchange, type TestExchange } from '../fakes/exchange.ts'
+import { type Provider, startProvider } from '../fakes/provider.ts'
+import { exchangeRefusals } from './provocations.ts'
+
+let provider: Provider
+let open: TestExchange[] = []
+beforeEach(async () => {
+  provider = await startProvider()
+  provider.answer = () => ({ status: 200, body: TOKEN })
+})
+afterEach(async () => {
+  for (const one of open) await one[Symbol.asyncDispose]()
+  open = []
+  await provider[Symbol.asyncDispose]()
+})
+
+const TOKEN = { access_token: 'upstream', token_type: 'Bearer', expires_in: 600 }
+const SCOPED = { grant: { scope: ['a'] } }
+
+function opened(options: Partial<Parameters<typeof openTestExchange>[0]> = {}): TestExchange {
+  const settings = { token_url: `${provider.url}/token`, grant: 'client_credentials', client_id: 'assay' }
+  const one = openTestExchange({ type: 'oauth2', settings, secrets: { client_secret: 'secret' }, ...options })
+  open.push(one)
+  return one
+}
+const github = (role: object = {}) =>
+  opened({
+    type: 'github_app',
+    settings: { api_url: provider.url, app_id: '1', installation_id: '2', key: 'assay-rsa', ceiling: 'contents:read' },
+    role: { repositories: 'app', permissions: { read: ['contents:read'] }, ...role },
+  })
+
+describe('every refusal of exchanges is provoked', () => {
+  const provocations: Readonly<Record<(typeof exchangeRefusals)[number], () => Promise<string>>> = {
+    PERMISSIONS: async () => github({ permissions: { read: ['contents:write', 'issues:read'] } }).outcome(),
+    INTEGRATION: async () => outcomeOf(opened().exchange.prepare(MOUNT, recordOf('oauth2'), 'read', undefined)),
+    DELIVERY: async () => opened({ type: 'static', settings: {}, secrets: { api_key: 'k' } }).outcome(),
+    PARAMETERS: async () => opened({ role: { dpop: 'required' } }).outcome(SCOPED),
+    EXCHANGE_REFUSED: async () => {
+      provider.answer = () => ({ status: 400, body: { error: 'invalid_client' } })
+      return opened().outcome(SCOPED)
+    },
+    EXCHANGE_UNUSABLE: async () => {
+      provider.answer = () => ({ status: 201, body: TOKEN })
+      return opened().outcome(SCOPED)
+    },
+    EXCHANGE_WIDER: async () => {
+      provider.answer = () => ({ status: 200, body: { ...TOKEN, scope: 'a b' } })
+      return opened().outcome(SCOPED)
+    },
+  }
+  test.each(Object.entries(provocations))('%s', async (code, provoke) => expect(await provoke()).toBe(code))
+  test('each once', () => expect(Object.keys(provocations).toSorted()).toEqual([...exchangeRefusals].toSorted()))
+})
+
+const outcomeOf = (verdict: { ok: true } | { ok: false; code: string }) => (verdict.ok ? 'OK' : verdict.code)
+const recordOf = (issuer: string) => ({ issuer, permissions: {}, delivery: 'direct', integration: 'acme' }) as never
+
+describe('a credential that may be given again', () => {
+  const shared = { role: { reuse: true } }
+
+  test('is asked for once by 64 who ask at once', async () => {
+    const one = opened(shared)
+    const all = await Promise.all(Array.from({ length: 64 }, () => one.issue(SCOPED)))
+    expect(all.filter(verdict => verdict.ok)).toHaveLength(64)
+    expect(all.filter(verdict => verdict.ok && !verdict.value.reused)).toHaveLength(1)
+    expect(provider.asked).toHaveLength(1)
+  })
+
+  test('is not, where the role does not say so', async () => {
+    const one = opened()
+    await Promise.all(Array.from({ length: 8 }, () => one.issue(SCOPED)))
+    expect(provider.asked).toHaveLength(8)
+  })
+
+  const others: readonly (readonly [string, Parameters<TestExchange['issue']>[0]])[] = [
+    ['another scope', { grant: { scope: ['b'] } }],
+    ['another machine', { grant: { scope: ['a'], tpmId: 'sha256-other' } }],
+    ['another plugin', { grant: { scope: ['a'], plugin: 'other' } }],
+    ['another action', { grant: { scope: ['a'], action: 'write' } }],
+    ['another audience', { grant: { scope: ['a'], audience: 'https://other.example' } }],
+    ['another key', { grant: { scope: ['a'], keyThumbprint: 'other' } }],
+    ['another life', { grant: { scope: ['a'], ttlSeconds: 899 } }],
+    ['other permissions', { grant: { scope: ['a'], permissions: ['x'] } }],
+    ['other parameters', { grant: { scope: ['a'], parameters: { x: '1' } } }],
+    ['another task', { grant: { scope: ['a'], task: { org: 'o' } as never } }],
+    ['another version of the policies', { grant: { scope: ['a'] }, decidedBy: { policyVersion: '2' } }],
+    ['another role', { grant: { scope: ['a'] }, role: { ttl: 60 } }],
+  ]
+  test.each(others)('is not given for %s', async (_, asked) => {
+    const one = opened(shared)
+    await one.credential(SCOPED)
+    await one.credential(SCOPED)
+    expect(provider.asked).toHaveLength(1)
+    await one.credential(asked)
+    expect(provider.asked).toHaveLength(2)
+  })
+
+  test('is not given after the root credential was replaced', async () => {
+    const one = opened(shared)
+    await one.credential(SCOPED)
+    await one.root.replace({ fields: (await one.root.read()).fields }, '1')
+    await one.credential(SCOPED)
+    expect(provider.asked).toHaveLength(2)
+  })
+
+  test('is given until half of its life is over', async () => {
+    const one = opened(shared)
+    await one.credential(SCOPED)
+    one.pass(299_000)
+    await one.credential(SCOPED)
+    expect(provider.asked).toHaveLength(1)
+    one.pass(2_000)
+    await one.credential(SCOPED)
+    expect(provider.asked).toHaveLength(2)
+  })
+
+  test('is forgotten when it was not made: the next asks again', async () => {
+    const one = opened(shared)
+    provider.answer = () => ({ status: 400, body: { error: 'invalid_client' } })
+    expect(await Promise.all([one.outcome(SCOPED), one.outcome(SCOPED)])).toEqual(['EXCHANGE_REFUSED', 'EXCHANGE_REFUSED'])
+    provider.answer = () => ({ status: 200, body: TOKEN })
+    expect(await one.outcome(SCOPED)).toBe('OK')
+  })
+})
+
+describe('permissions', () => {
+  const names = fc.constantFrom('a:x', 'a:y', 'b:x', 'b:y', 'c')
+  const issuer = { permissions: { form: [/./, ''] as const } }
+
+  test('are those of the action, within the ceiling, and never empty', () => {
+    const lists = fc.dictionary(fc.constantFrom('read', 'write'), fc.array(names, { maxLength: 4 }))
+    const ceilings = fc.option(fc.array(fc.oneof(names, fc.constantFrom('a:*', '*')), { minLength: 1 }), { nil: undefined })
+    fc.assert(
+      fc.property(lists, ceilings, (permissions, ceiling) => {
+        const verdict = permissionsOf(issuer, { permissions }, 'read', ceiling)
+        const wanted = (permissions['read'] ?? []).filter(
+          one => !ceiling || ceiling.some(limit => limit === one || (limit.endsWith('*') && one.startsWith(limit.slice(0, -1)))),
+        )
+        expect(verdict.ok ? verdict.value : []).toEqual(wanted.toSorted())
+        expect(verdict.ok).toBe(wanted.length > 0)
+      }),
+    )
+  })
+
+  test('of one action are never those of another', () => {
+    expect(permissionsOf(issuer, { permissions: { write: ['a:x'] } }, 'read', undefined).ok).toBe(false)
+    expect(permissionsOf(issuer, { permissions: {} }, 'constructor', undefined).ok).toBe(false)
+  })
+})
+
+const plans: readonly (readonly [string, object, object, string])[] = [
+  ['jwt', {}, {}, '"sub":"reader"'],
+  [
+    'aws_sts',
+    { region: 'eu-central-1' },
+    { role_arn: 'arn:aws:iam::123456789012:role/agents', permissions: { read: ['s3:GetObject arn:aws:s3:::b/*'] } },
+    's3:GetObject',
+  ],
+  ['azure', { tenant_id: 't', client_id: 'c', auth: 'secret' }, {}, 'https://login.microsoftonline.com/t/oauth2/v2.0/token'],
+  ['gcp', {}, { service_account: 'sa@p.iam.gserviceaccount.com' }, 'sa@p.iam.gserviceaccount.com:generateAccessToken'],
+  [
+    'github_app',
+    { app_id: '1', installation_id: '2', key: 'assay-rsa' },
+    { repositories: 'app', permissions: { read: ['contents:read'] } },
+    '"contents":"read"',
+  ],
+  ['oauth2', { token_url: 'https://as.example/token', grant: 'client_credentials' }, {}, 'client_credentials'],
+  ['vault', {}, { vault_path: 'database/creds/app' }, 'database/creds/app'],
+]
+test.each(plans)('the plan of %s holds what would be sent, and nothing secret', async (type, settings, role, holds) => {
+  const plan = JSON.stringify(await opened({ type, settings, role, secrets: { client_secret: 'CanaRy', key: 'CanaRy' } }).plan())
+  expect(plan).toContain(holds)
+  expect(plan).not.toContain('CanaRy')
+})
