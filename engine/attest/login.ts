@@ -8,6 +8,7 @@ import type { Signer } from '../vault/transit.ts'
 import type { CallOptions } from '../vault/transport.ts'
 import type { World } from '../world.ts'
 import type { Attested } from './appraise.ts'
+import { metadataOfState } from './machine_state.ts'
 import { hex } from './records.ts'
 
 /** The way from an attestation result to a real Vault token: a 30-second JWT, signed inside transit, for the `jwt` mount behind ours. */
@@ -99,11 +100,6 @@ export function openTokenDoor(vault: Vault, signer: Signer, store: Store, world:
   }
 }
 
-/** Empty when no log was asked for, or none says it. */
-function secureBootOf({ boot }: Attested): string {
-  return boot?.secureBoot === undefined ? '' : String(boot.secureBoot)
-}
-
 function claimsOf(mount: Mount, attested: Attested, request: BoundRequest, world: World): Record<string, unknown> {
   const start = Math.floor(world.now() / 1000)
   const { claims } = attested
@@ -113,11 +109,7 @@ function claimsOf(mount: Mount, attested: Attested, request: BoundRequest, world
     ak_name: hex(attested.akName),
     key_thumbprint: request.keyThumbprint,
     maker: attested.maker,
-    reference: claims.reference,
-    reference_version: String(attested.referenceVersion),
-    secure_boot: secureBootOf(attested),
-    boot_log: String(attested.boot !== undefined),
-    ima: String(attested.ima !== undefined),
+    ...metadataOfState(attested),
     reset_count: String(claims.resetCount),
     restart_count: String(claims.restartCount),
     firmware_version: String(claims.firmwareVersion),

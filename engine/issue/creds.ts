@@ -2,6 +2,7 @@ import { accept, type BoundRequest, reject } from '#attestation'
 import type { Appraiser, Evidence } from '../attest/appraise.ts'
 import type { BoundKey } from '../attest/bound_key.ts'
 import type { Metadata } from '../attest/login.ts'
+import { stateOf, stateOfMetadata } from '../attest/machine_state.ts'
 import type { AttestSettings } from '../attest/settings.ts'
 import { type Audit, type AuditFields, hashed, plain } from '../audit/index.ts'
 import type { Credential, Grant } from '../issuers/index.ts'
@@ -208,6 +209,7 @@ function agentOf(login: Mount, facts: TokenFacts, meta: Metadata, labels: readon
     entityId: facts.entityId,
     maker: meta.maker,
     firmwareVersion: meta.firmware_version,
+    state: stateOfMetadata(meta),
     labels,
     task: NO_CONTEXT,
     keyThumbprint: meta.key_thumbprint,
@@ -246,6 +248,7 @@ async function quoted(
     ...agent,
     ...keyBetween(agent, attested.value.key),
     firmwareVersion: String(attested.value.claims.firmwareVersion),
+    state: stateOf(attested.value),
     attestationAgeSeconds: 0,
     fresh: true,
   })

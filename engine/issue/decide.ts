@@ -1,4 +1,5 @@
 import { accept, reject } from '#attestation'
+import type { MachineState } from '../attest/machine_state.ts'
 import { type Compiled, decide as decideByPolicy, type PolicyRequest } from '../policy/index.ts'
 import type { Verdict } from '../refusals.ts'
 import type { TaskContext } from '../tasks/context.ts'
@@ -21,6 +22,7 @@ export type Agent = {
   readonly entityId: string
   readonly maker: string
   readonly firmwareVersion: string
+  readonly state: MachineState
   /** the key that is bound to the token, or by the quote of the request: empty when none is */
   readonly keyThumbprint: string
   /** of a certificate for that key; empty when none was shown */
@@ -103,6 +105,11 @@ function policyRequest(name: string, role: RoleRecord, agent: Agent, within: Wit
       entity_id: agent.entityId,
       manufacturer: agent.maker,
       firmware_version: agent.firmwareVersion,
+      reference: agent.state.reference,
+      reference_version: agent.state.referenceVersion,
+      secure_boot: agent.state.secureBoot,
+      boot_log: agent.state.bootLog,
+      ima: agent.state.ima,
       labels: agent.labels,
     },
     action: within.action,

@@ -1,4 +1,5 @@
 import type { Appraiser } from '../attest/appraise.ts'
+import { UNKNOWN_STATE } from '../attest/machine_state.ts'
 import type { AttestSettings } from '../attest/settings.ts'
 import { type Audit, hashed, plain } from '../audit/index.ts'
 import { type Consent, openConsent, openGrants, openRequests } from '../consent/index.ts'
@@ -155,6 +156,7 @@ async function complete(settings: AttestSettings, mounts: MountTable, described:
     entityId: '',
     maker: tpm?.maker ?? '',
     firmwareVersion: '',
+    state: UNKNOWN_STATE,
     labels: tpm?.labels ?? [],
     task: { ...NO_CONTEXT, ...described.task },
     keyThumbprint: described.keyBound ? 'the key of the agent' : '',

@@ -62,7 +62,17 @@ export async function warm(): Promise<void> {
   const attestation = { fresh: true, age_seconds: 0 }
   const task = { integration: '', org: '', task: '', session: '', user: '' }
   const context = { role: '', issuer: '', scope: [''], audience: '', ...task, ttl_seconds: 0, key_bound: true, attestation }
-  const principal = { tpm_id: '', mount: '', role: '', entity_id: '', manufacturer: '', firmware_version: '', labels: [] }
+  const state = { reference: '', reference_version: 0, secure_boot: true, boot_log: true, ima: true }
+  const principal = {
+    tpm_id: '',
+    mount: '',
+    role: '',
+    entity_id: '',
+    manufacturer: '',
+    firmware_version: '',
+    ...state,
+    labels: [],
+  }
   decide(compiled, { principal, action: 'warm', plugin: '', context })
 }
 

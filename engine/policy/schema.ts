@@ -16,6 +16,11 @@ export const model = {
     entity_id: { type: 'String', means: "id of the caller's identity entity in Vault" },
     manufacturer: { type: 'String', means: "maker of the TPM, as the endorsement key's certificate names it" },
     firmware_version: { type: 'String', means: 'firmware version of the TPM; compare it as text' },
+    reference: { type: 'String', means: 'the set of reference values that the machine matched' },
+    reference_version: { type: 'Long', means: 'the version of that set' },
+    secure_boot: { type: 'Bool', means: 'the event log of the boot says that secure boot was on; false when none was asked for' },
+    boot_log: { type: 'Bool', means: 'an event log explained what was measured at boot' },
+    ima: { type: 'Bool', means: 'a list of IMA explained which files were used' },
     labels: { type: 'Set<String>', means: 'labels the operator gave the TPM; may be empty' },
   },
   Attestation: {

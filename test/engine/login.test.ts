@@ -44,10 +44,17 @@ describe('an attestation result', () => {
       key_thumbprint: THUMBPRINT,
       maker: 'id:49465800',
       reference: 'good',
+      reference_version: '1',
+      secure_boot: '',
+      boot_log: 'false',
+      ima: 'false',
       reset_count: '7',
       restart_count: '2',
       firmware_version: '2024012500120000',
       attested_at: String(broker.world.now() / 1000),
+      epoch: '0',
+      key_certified: 'false',
+      'x5t#S256': '',
     })
   })
 

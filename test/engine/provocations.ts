@@ -3,6 +3,7 @@ import type { OwnRefusal } from '../../engine/refusals.ts'
 import { AUDIENCE, credsEvidence, dataOf, enrol, evidence, logIn, POLICY, type TestBroker } from '../fakes/broker.ts'
 import { fakeMachine } from '../fakes/machine.ts'
 import { fakeOrchestrator, TASK } from '../fakes/orchestrator.ts'
+import { ofLifecycle, unrevoked, withTokenOfLifecycle } from './lifecycle_provocations.ts'
 
 /** The two machines of these tests; only the first is enrolled. */
 export const machine = fakeMachine({ label: 'enrolled' })
@@ -90,6 +91,14 @@ export const provocations: Readonly<Record<Exclude<OwnRefusal, (typeof exchangeR
     return evidence(test, machine)
   },
   ROLE: test => evidence(test, machine, { role: 'nobody' }),
+  REFERENCE_WINDOW: async test => {
+    await test.ask('update', 'auth/tpm-quote/reference/good', { not_after: '2026-05-31' })
+    return evidence(test, machine)
+  },
+  OBSERVED: async test => {
+    await test.ask('update', 'auth/tpm-quote/reference/good', { observe: true })
+    return login(test, await evidence(test, machine))
+  },
   NOT_ATTESTED: test => test.ask('update', 'broker/creds/deploy', { plugin: 'kubernetes', scope: 'apps:read' }),
   QUOTE_REQUIRED: test => creds(test, {}, { role: { attestation: 'request' } }),
   KEY_NOT_BOUND: async test => {
@@ -111,6 +120,7 @@ export const provocations: Readonly<Record<Exclude<OwnRefusal, (typeof exchangeR
     return creds(test, { task_token })
   },
   TASK_REQUIRED: test => creds(test, {}, { role: { task: 'required' } }),
+  ...ofLifecycle,
   NO_POLICY: async test => {
     const token = await logIn(test, machine)
     await test.ask('delete', 'broker/policy/base')
@@ -133,17 +143,20 @@ export const provocations: Readonly<Record<Exclude<OwnRefusal, (typeof exchangeR
 
 /** The same refusals met by a quote that comes with a request for a credential: who asks is known there, so the reason is told. */
 export const withRequest: Readonly<Partial<Record<OwnRefusal, Provocation>>> = {
+  ...withTokenOfLifecycle,
   SESSION_BINDING: async test => {
     const quoted = await credsEvidence(test, machine, { plugin: 'kubernetes', scope: ['apps:read'] })
     return creds(test, { ...quoted, scope: 'apps:write' })
   },
   TPM_DISABLED: async test => {
     const token = await logIn(test, machine)
+    unrevoked(test)
     await test.ask('update', `auth/tpm-quote/tpm/${machine.tpmId}`, { disabled: true })
     return test.ask('update', 'broker/creds/deploy', { plugin: 'kubernetes', scope: 'apps:read' }, { token })
   },
   AK_NOT_ENROLLED: async test => {
     const token = await logIn(test, machine)
+    unrevoked(test)
     await test.ask('delete', `auth/tpm-quote/tpm/${machine.tpmId}`)
     return test.ask('update', 'broker/creds/deploy', { plugin: 'kubernetes', scope: 'apps:read' }, { token })
   },
