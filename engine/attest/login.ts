@@ -38,7 +38,8 @@ export const METADATA = [
   'attested_at',
   'epoch',
   'key_certified',
-  'x5t#S256',
+  // Vault's metadata keys have no `#`
+  'x5t_s256',
 ] as const
 export type Metadata = Readonly<Record<(typeof METADATA)[number], string>>
 
@@ -116,7 +117,7 @@ function claimsOf(mount: Mount, attested: Attested, request: BoundRequest, world
     attested_at: String(start),
     epoch: String(attested.epoch),
     key_certified: String(attested.key.certified),
-    'x5t#S256': attested.key.x5tS256,
+    x5t_s256: attested.key.x5tS256,
   }
   const times = { iat: start - SKEW_SECONDS, nbf: start - SKEW_SECONDS, exp: start - SKEW_SECONDS + LIFE_SECONDS }
   return { iss: ISSUER, aud: audienceOf(mount), sub: attested.tpmId, ...times, ...attested.eat, ...metadata }

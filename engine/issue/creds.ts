@@ -213,7 +213,7 @@ function agentOf(login: Mount, facts: TokenFacts, meta: Metadata, labels: readon
     labels,
     task: NO_CONTEXT,
     keyThumbprint: meta.key_thumbprint,
-    x5tS256: meta['x5t#S256'] ?? '',
+    x5tS256: meta.x5t_s256 ?? '',
     keyCertified: meta.key_certified === 'true',
     tokenTtlSeconds: facts.ttlSeconds,
     attestationAgeSeconds: Math.max(0, Math.floor(world.now() / 1000) - Number(meta.attested_at)),
