@@ -24,14 +24,14 @@ export async function benchLogin(): Promise<readonly Row[]> {
 
 type Kind = 'service' | 'batch'
 
-async function compare(parts: Parts, theirs: Buffer, connections: number, kind: Kind, goal: string): Promise<Row> {
+async function compare(parts: Parts, theirs: Buffer, connections: number, theirKind: Kind, goal: string): Promise<Row> {
   const { a, b } = await inTurn(
     ROUNDS,
-    () => logins(parts.machines.slice(0, connections), parts.door.address, kind),
+    () => logins(parts.machines.slice(0, connections), parts.door.address),
     async () => (await measure({ address: parts.vault.address, connections, seconds: SECONDS, request: () => theirs })).perSecond,
   )
   const quote = median(a.map(one => one.quoteMs)).toFixed(1)
-  const what = `attested login (challenge + login), ${kind} token, against AppRole login, ${connections} at a time, per second (a quote took ${quote} ms besides)`
+  const what = `attested login (challenge + login), service token, against AppRole login, ${theirKind} token, ${connections} at a time, per second (a quote took ${quote} ms besides)`
   return row({ id: 'B2', what, ours: median(a.map(one => one.perSecond)), theirs: median(b), goal })
 }
 
@@ -39,15 +39,16 @@ type Rate = { readonly perSecond: number; readonly quoteMs: number }
 type Run = { readonly count: number; readonly requestMs: number; readonly quoteMs: number }
 
 /** Each machine logs in again and again with its own TPM. */
-async function logins(machines: readonly Machine[], address: string, role: Kind): Promise<Rate> {
+async function logins(machines: readonly Machine[], address: string): Promise<Rate> {
   const until = performance.now() + SECONDS * 1000
-  const runs = await Promise.all(machines.map(machine => loginUntil(machine, address, role, until)))
+  const runs = await Promise.all(machines.map(machine => loginUntil(machine, address, until)))
   const sum = (of: (run: Run) => number) => runs.reduce((total, run) => total + of(run), 0)
   const count = sum(run => run.count)
   return { perSecond: (machines.length * count * 1000) / sum(run => run.requestMs), quoteMs: sum(run => run.quoteMs) / count }
 }
 
-async function loginUntil({ attester }: Machine, address: string, role: Kind, until: number): Promise<Run> {
+async function loginUntil({ attester }: Machine, address: string, until: number): Promise<Run> {
+  const role = 'service'
   const { name } = await attester.attestationKey()
   const connection = await open(address)
   const challenge = post(address, 'auth/tpm-quote/challenge', { role, ak_name: name.toString('hex') })

@@ -42,7 +42,6 @@ async function configure(door: Assay, tpm: Swtpm | undefined): Promise<void> {
     [['write', 'auth/tpm-quote/ca/makers', 'certificate=-'], tpm?.rootCaPem],
     [['write', 'auth/tpm-quote/reference/base', '-'], values],
     [['write', 'auth/tpm-quote/role/service', 'references=base', 'token_policies=bench', 'token_ttl=1h']],
-    [['write', 'auth/tpm-quote/role/batch', 'references=base', 'token_policies=bench', 'token_ttl=1h', 'token_type=batch']],
     [['policy', 'write', 'bench', '-'], rights],
     [['write', 'broker/config', 'actions=deploy']],
     [['write', 'broker/policy/all', 'policy=-'], policy],
