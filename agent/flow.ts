@@ -58,7 +58,7 @@ export async function enroll({ client, mounts }: Service, attester: Attester, gi
   const secret = await attester.activate(bytes(offered, 'credential_blob'), bytes(offered, 'encrypted_secret'))
   const answer = { enrollment: text(offered, 'enrollment'), secret: base64(secret) }
   const done = dataOf(await client.post(`${path}/enroll/activate`, answer))
-  const status = text(done, 'status') === 'pending' ? 'pending' : 'enrolled'
+  const status = member(done, 'status') === 'pending' ? 'pending' : 'enrolled'
   return { status, tpm_id: text(done, 'tpm_id'), ak_name: text(done, 'ak_name') }
 }
 

@@ -40,7 +40,7 @@ export async function runEnroll(world: World, options: EnrollOptions): Promise<n
   const given = { intermediates, ...(certificate ? { certificate } : {}), ...present({ token }) }
   const enrolled = await approved(world, options.wait ?? 0, async () => {
     await using tpm = lazyTpm(world, options)
-    return enroll(service, await tpm.attester(), given)
+    return await enroll(service, await tpm.attester(), given)
   })
   const { status, ...names } = enrolled
   const shown = status === 'pending' ? enrolled : names
