@@ -2,9 +2,10 @@ import { readFileList } from '#attestation'
 import { openCollection } from '../collection.ts'
 import { BrokerError } from '../errors.ts'
 import { required, text } from '../fields.ts'
+import { openLargeStore } from '../vault/large.ts'
 import type { Store } from '../vault/store.ts'
 
-/** What fits into a request, and into a record of a store with Raft. */
+/** Characters that fit into a request. */
 export const LIST_LIMIT = 1_000_000
 
 export const fileListFields = {
@@ -18,7 +19,7 @@ export const fileListFields = {
 
 /** Lists of files that machines may use, as sets of reference values name them. */
 export function openFileLists(store: Store) {
-  return openCollection(store, 'ima', fileListFields, {
+  return openCollection(openLargeStore(store), 'ima', fileListFields, {
     check: ({ files }) => {
       const read = readFileList(files)
       if (!read.ok)

@@ -2,6 +2,7 @@ import { BrokerError } from '../errors.ts'
 import type { Values } from '../fields.ts'
 import { list, text } from '../fields.ts'
 import type { Mount } from '../mount_table.ts'
+import { LIST_LIMIT } from './file_lists.ts'
 import type { ReferenceRecord } from './references.ts'
 import type { BootSeen, Result, Results } from './results.ts'
 import type { AttestSettings } from './settings.ts'
@@ -31,10 +32,10 @@ export async function referenceFromTpm(
   if (!result) throw new BrokerError('not_found', 'this TPM has shown nothing yet: let it log in with a role whose set observes')
   const { pin, ...words } = given
   const lists: string[] = []
-  const files = result['ima'] === undefined ? [] : await results.files(mount.id, tpmId)
-  if (result['ima'] !== undefined && files.length === 0)
+  const listing = result['ima'] === undefined ? '' : await results.files(mount.id, tpmId)
+  if (listing === undefined)
     throw new BrokerError('bad_request', 'the files of this TPM are not on record: let it log in with a role whose set observes')
-  for (const [index, text] of files.entries()) {
+  for (const [index, text] of chunksOf(listing).entries()) {
     lists.push(index === 0 ? name : `${name}-${index + 1}`)
     await ima.write(mount.id, lists.at(-1) ?? name, { files: text, description: `files of ${tpmId}` })
   }
@@ -103,4 +104,15 @@ function bootFields(boot: BootSeen | undefined) {
     command_line_forbidden: [],
     firmware_versions: [],
   }
+}
+
+/** Pieces that are lists of files themselves. */
+function chunksOf(listing: string): readonly string[] {
+  const chunks: string[] = []
+  for (let from = 0; from < listing.length; ) {
+    const end = from + LIST_LIMIT >= listing.length ? listing.length : listing.lastIndexOf('\n', from + LIST_LIMIT - 1) + 1
+    chunks.push(listing.slice(from, end))
+    from = end
+  }
+  return chunks
 }

@@ -1,6 +1,15 @@
-import { type BootClaims, type ImaSummary, type QuoteClaims, type Reference, reject, type Shown, verifyQuote } from '#attestation'
+import {
+  accept,
+  type BootClaims,
+  type ImaSummary,
+  type QuoteClaims,
+  type Reference,
+  type Rejection,
+  reject,
+  verifyQuote,
+} from '#attestation'
 import type { Mount } from '../mount_table.ts'
-import type { Verdict } from '../refusals.ts'
+import type { RefusalCode, Verdict } from '../refusals.ts'
 import type { Evidence } from './appraise.ts'
 import { judgeLogs } from './logs/log_job.ts'
 import type { LogThread } from './logs/log_thread.ts'
@@ -16,6 +25,7 @@ export type Measured = {
 }
 
 export type Expected = Parameters<typeof verifyQuote>[1]
+type Judging = Omit<Expected, 'references'>
 
 /** Whose evidence it is, and what for. */
 export type Subject = Pick<Seen, 'tpmId' | 'akName' | 'request' | 'loginRole' | 'nonce'>
@@ -28,7 +38,7 @@ export type Measurements = {
     subject: Subject,
     evidence: Evidence,
     rules: Rules,
-    expected: Omit<Expected, 'references'>,
+    expected: Judging,
   ) => Promise<Verdict<Measured>>
 }
 
@@ -36,58 +46,60 @@ export type Measurements = {
 const SMALL_LOG = 65_536
 
 export function openMeasurements(thread: LogThread, results: Results): Measurements {
-  const show = async (
-    claims: QuoteClaims,
-    sets: readonly CurrentSet[],
-    evidence: Evidence,
-    obfuscated: boolean,
-  ): Promise<Shown> => {
+  const show = async (claims: QuoteClaims, sets: readonly CurrentSet[], evidence: Evidence, rules: Rules, expected: Judging) => {
     const { eventLog, imaList } = evidence
     const { pcrs, firmwareVersion } = claims
     const job = {
       logs: { ...(eventLog && { eventLog }), ...(imaList && { imaList }) },
-      quoted: { pcrs, firmwareVersion, obfuscated },
+      quoted: { pcrs, firmwareVersion, obfuscated: expected.obfuscated },
       references: sets.map(({ wanted }) => wanted),
-      listing: sets.some(({ observes }) => observes),
+      listing: rules.observing.length > 0,
     }
     const large = (eventLog?.length ?? 0) > SMALL_LOG || sets.some(({ wanted }) => wanted.ima)
     return large ? thread.judge(job) : judgeLogs(job, () => new Set())
   }
-  const observe: Measurements['judge'] = async (mount, subject, evidence, rules, expected) => {
-    const { obfuscated } = expected
+  const observe: Observe = async (mount, subject, evidence, rules, expected, refused) => {
     const quote = verifyQuote(evidence, { ...expected, references: [anything(rules)], allowReset: true })
     if (!quote.ok) return quote
     const sets = rules.observing.length > 0 ? rules.observing : rules.deciding
-    const { verdict: _, ...shown } = await show(quote.value, sets, evidence, obfuscated)
-    const verdict = reject('PCR_POLICY', 'no set of reference values was matched')
-    const [first] = sets
-    const reference = { name: first?.wanted.name ?? '', version: first?.version ?? 0 }
-    const observed = rules.observing.length > 0
-    await results.keep(mount, { ...subject, obfuscated, claims: quote.value, reference, shown: { verdict, ...shown }, observed })
-    return reject('OBSERVED', `${reference.name} only observes: what the machine shows is under its TPM`)
+    const { verdict: _, ...shown } = await show(quote.value, sets, evidence, rules, expected)
+    await results.keep(mount, {
+      ...{ ...subject, ...among(sets, sets[0]?.wanted.name), shown, refused },
+      ...{ obfuscated: expected.obfuscated, claims: quote.value, observed: rules.observing.length > 0 },
+    })
+    return refused
   }
   return {
     judge: async (mount, subject, evidence, rules, expected) => {
-      if (rules.deciding.length === 0) return observe(mount, subject, evidence, rules, expected)
+      if (rules.deciding.length === 0) return observe(mount, subject, evidence, rules, expected, OBSERVED)
       const quote = verifyQuote(evidence, { ...expected, references: rules.deciding.map(({ wanted }) => wanted) })
       if (!quote.ok) {
-        if (quote.code === 'PCR_POLICY') await observe(mount, subject, evidence, rules, expected)
-        return quote
+        const state = quote.code === 'PCR_POLICY'
+        return state ? observe(mount, subject, evidence, rules, expected, quote) : quote
       }
       const claims = quote.value
       const candidates = rules.deciding.filter(({ wanted }) => claims.candidates.includes(wanted.name))
-      const shown = await show(claims, candidates, evidence, expected.obfuscated)
-      const { verdict, boot, ima } = shown
-      const decided = candidates.find(({ wanted }) => verdict.ok && wanted.name === verdict.value) ?? candidates[0]
-      const reference = { name: decided?.wanted.name ?? '', version: decided?.version ?? 0 }
-      await results.keep(mount, { ...subject, obfuscated: expected.obfuscated, claims, reference, shown, observed: false })
-      if (!verdict.ok) return verdict
-      return {
-        ok: true,
-        value: { claims: { ...claims, reference: verdict.value }, referenceVersion: reference.version, boot, ima },
-      }
+      const { verdict, ...shown } = await show(claims, candidates, evidence, rules, expected)
+      const of = among(candidates, verdict.ok ? verdict.value : candidates[0]?.wanted.name)
+      const refused = verdict.ok ? undefined : verdict
+      const observed = refused !== undefined && rules.observing.length > 0
+      await results.keep(mount, { ...subject, ...of, shown, refused, obfuscated: expected.obfuscated, claims, observed })
+      if (refused) return refused
+      const { name: reference, version: referenceVersion } = of.reference
+      return accept({ claims: { ...claims, reference }, referenceVersion, boot: shown.boot, ima: shown.ima })
     },
   }
+}
+
+type Observe = (
+  ...given: [...Parameters<Measurements['judge']>, refused: Rejection<RefusalCode>]
+) => ReturnType<Measurements['judge']>
+
+const OBSERVED = reject('OBSERVED' as const, 'what the machine shows is kept under its TPM')
+
+function among(sets: readonly CurrentSet[], name: string | undefined): Pick<Seen, 'reference'> {
+  const version = sets.find(({ wanted }) => wanted.name === name)?.version ?? 0
+  return { reference: { name: name ?? '', version } }
 }
 
 /** Fits every machine whose quote is its own: for looking at it only. */

@@ -1,8 +1,12 @@
+import { createHash } from 'node:crypto'
+import { LRUCache } from 'lru-cache'
 import { type BoundRequest, bootClaimsOf, eatClaims, hexOf, type QuoteClaims, type Shown } from '#attestation'
 import type { Mount } from '../mount_table.ts'
+import type { RefusalCode } from '../refusals.ts'
+import { openLargeStore } from '../vault/large.ts'
 import type { Store } from '../vault/store.ts'
 import type { World } from '../world.ts'
-import { LIST_LIMIT } from './file_lists.ts'
+import { hex } from './records.ts'
 
 /** What a machine showed with a quote that it really made, and what came of it. */
 export type Seen = {
@@ -15,7 +19,9 @@ export type Seen = {
   readonly claims: QuoteClaims
   /** the set that decided, or that was looked at first */
   readonly reference: { readonly name: string; readonly version: number }
-  readonly shown: Shown
+  readonly shown: Omit<Shown, 'verdict'>
+  /** why it was refused, when it was */
+  readonly refused: { readonly code: RefusalCode; readonly detail: string } | undefined
   /** set when machines are only observed: then it is kept before anyone hears of it */
   readonly observed: boolean
 }
@@ -41,8 +47,8 @@ export type BootSeen = {
 export type Results = {
   readonly keep: (mount: Mount, seen: Seen) => Promise<void>
   readonly last: (mountId: string, tpmId: string) => Promise<Result | undefined>
-  /** the files that an observed machine used, as lists of files have them; none when there is no such record */
-  readonly files: (mountId: string, tpmId: string) => Promise<readonly string[]>
+  /** the files that an observed machine used, as a list of files has them */
+  readonly files: (mountId: string, tpmId: string) => Promise<string | undefined>
   readonly forget: (mountId: string, tpmId: string) => Promise<void>
 }
 
@@ -53,30 +59,28 @@ const MOST_KNOWN = 10_000
 const KEPT_ITEMS = 2_000
 
 export function openResults(store: Store, world: World): Results {
-  const known = new Map<string, { readonly said: string; readonly at: number }>()
+  const large = openLargeStore(store)
+  const known = new LRUCache<string, { readonly said: string; readonly at: number }>({ max: MOST_KNOWN })
   const path = (mountId: string, tpmId: string) => `${mountId}/result/${tpmId}`
   const filesPath = (mountId: string, tpmId: string) => `${mountId}/result-files/${tpmId}`
-  const chunk = (mountId: string, tpmId: string, index: number) => `${filesPath(mountId, tpmId)}/${index}`
 
   const isNews = (at: string, result: Result) => {
-    const [said, now] = [JSON.stringify(result), world.monotonic()]
+    const [said, now] = [createHash('sha256').update(JSON.stringify(result)).digest('base64'), world.monotonic()]
     const before = known.get(at)
     if (before?.said === said && now - before.at < AGAIN_MS) return false
-    known.delete(at)
     known.set(at, { said, at: now })
-    for (const oldest of known.keys()) if (known.size > MOST_KNOWN) known.delete(oldest)
     return true
   }
-  const write = async (at: string, seen: Seen, mountId: string) => {
-    for (const [index, text] of chunksOf(seen.shown.listing ?? '').entries())
-      await store.put(chunk(mountId, seen.tpmId, index), { text })
-    await store.put(at, { at: new Date(world.now()).toISOString(), ...resultOf(seen) })
+  const write = async (mountId: string, seen: Seen) => {
+    const { tpmId, shown } = seen
+    if (shown.listing !== undefined) await large.put(filesPath(mountId, tpmId), { files: shown.listing })
+    await large.put(path(mountId, tpmId), { at: new Date(world.now()).toISOString(), ...resultOf(seen, seen.nonce) })
   }
   return {
     keep: async (mount, seen) => {
       const at = path(mount.id, seen.tpmId)
-      if (!isNews(at, resultOf(seen)) && !seen.observed) return
-      const written = write(at, seen, mount.id)
+      if (!isNews(at, resultOf(seen, Buffer.alloc(0))) && !seen.observed) return
+      const written = write(mount.id, seen)
       if (seen.observed) return written
       // who logs in does not wait for it
       written.catch((error: unknown) => {
@@ -84,47 +88,30 @@ export function openResults(store: Store, world: World): Results {
         world.log.warn({ error, tpm_id: seen.tpmId }, 'the result of a TPM could not be kept')
       })
     },
-    last: async (mountId, tpmId) => (await store.fresh<Result>(path(mountId, tpmId)))?.value,
-    files: async (mountId, tpmId) => {
-      const names = await store.list(`${filesPath(mountId, tpmId)}/`)
-      const texts = await Promise.all(names.map((_, index) => store.fresh<{ text: string }>(chunk(mountId, tpmId, index))))
-      return texts.flatMap(kept => (kept ? [kept.value.text] : []))
-    },
+    last: async (mountId, tpmId) => (await large.fresh<Result>(path(mountId, tpmId)))?.value,
+    files: async (mountId, tpmId) => (await large.fresh<{ files: string }>(filesPath(mountId, tpmId)))?.value.files,
     forget: async (mountId, tpmId) => {
       known.delete(path(mountId, tpmId))
-      await store.deleteAll(`${filesPath(mountId, tpmId)}/`)
-      await store.delete(path(mountId, tpmId))
+      await large.delete(filesPath(mountId, tpmId))
+      await large.delete(path(mountId, tpmId))
     },
   }
 }
 
-function resultOf(seen: Seen): Result {
-  const { tpmId, akName, request, loginRole, nonce: _, claims, reference, shown, obfuscated } = seen
-  const { verdict, boot, ima } = shown
-  const established = { tpmId, nonce: Buffer.alloc(0), quote: claims, obfuscated, reference, boot, ima }
-  const { eat_nonce: __, boot: ___, ...eat } = eatClaims(established)
+function resultOf(seen: Seen, nonce: Uint8Array): Result {
+  const { tpmId, akName, request, loginRole, claims, reference, shown, refused, obfuscated } = seen
+  const { boot, ima } = shown
   return {
-    outcome: verdict.ok ? 'OK' : verdict.code,
-    ...(verdict.ok ? {} : { detail: verdict.detail }),
+    outcome: refused?.code ?? 'OK',
+    ...(refused && { detail: refused.detail }),
     operation: request.operation,
     role: loginRole,
-    ak_name: Buffer.from(akName).toString('hex'),
+    ak_name: hex(akName),
     reference: reference.name,
     reference_version: reference.version,
     pcrs: hexOf(claims.pcrs),
     ...(boot && { boot: bootClaimsOf(boot, KEPT_ITEMS) as BootSeen }),
     ...(ima && { ima }),
-    ...(verdict.ok && { eat }),
+    ...(refused ? {} : { eat: eatClaims({ tpmId, nonce, quote: claims, obfuscated, reference, boot, ima }) }),
   }
-}
-
-/** Pieces that are lists of files themselves. */
-function chunksOf(listing: string): readonly string[] {
-  const chunks: string[] = []
-  for (let from = 0; from < listing.length; ) {
-    const end = from + LIST_LIMIT >= listing.length ? listing.length : listing.lastIndexOf('\n', from + LIST_LIMIT) + 1
-    chunks.push(listing.slice(from, end))
-    from = end
-  }
-  return chunks
 }
