@@ -75,7 +75,11 @@ const routes: readonly (readonly [RegExp, Handler])[] = [
   [/^POST auth\/token\/renew-self$/, ({ life }, { token }) => data({}, authOf(token, life))],
   [/^POST auth\/token\/revoke-self$/, ({ tokens }, { token }) => removed(tokens, token)],
   [/^POST auth\/token\/lookup$/, lookup],
-  [/^POST sys\/capabilities-self$/, capabilities],
+  [/^POST auth\/token\/lookup-accessor$/, lookupAccessor],
+  [/^POST auth\/token\/revoke-accessor$/, revokeAccessor],
+  [/^POST sys\/capabilities-self$/, (state, asked) => capabilities(state, asked, asked.token)],
+  [/^POST sys\/capabilities$/, (state, asked) => capabilities(state, asked, String(asked.body['token']))],
+  [/^POST sys\/tools\/hash$/, () => data({ sum: '' })],
   [/^GET assay\/data\/(?<path>.+)$/, kvRead],
   [/^POST assay\/data\/(?<path>.+)$/, kvWrite],
   [/^LIST assay\/metadata\/(?<path>.*)$/, kvList],
@@ -144,8 +148,21 @@ function lookup({ tokens }: FakeState, { body }: Asked): Reply {
   return data({ accessor, path, meta, ttl, num_uses: uses, expire_time, entity_id: entity, policies })
 }
 
-function capabilities(state: FakeState, { token, body }: Asked): Reply {
-  const allow = state.tokens.get(token)?.allow ?? (() => ['root'])
+function lookupAccessor(state: FakeState, { body }: Asked): Reply {
+  const found = [...state.tokens].find(([, token]) => token.accessor === body['accessor'])
+  return found ? data({ ttl: found[1].ttl, accessor: body['accessor'] }) : refuse(400, 'invalid accessor')
+}
+
+/** One that is gone is no error: Vault answers with a warning. */
+function revokeAccessor({ tokens }: FakeState, { body }: Asked): Reply {
+  for (const [value, { accessor }] of tokens) if (accessor === body['accessor']) tokens.delete(value)
+  return { status: 204 }
+}
+
+/** The last use of a token is refused, as it is gone when it is looked up. */
+function capabilities(state: FakeState, { body }: Asked, token: string): Reply {
+  const allow = state.tokens.get(token)?.allow
+  if (!allow) return refuse(400, '1 error occurred:\n\t* invalid token\n\n')
   return data(Object.fromEntries((body['paths'] as string[]).map(path => [path, allow(path)])))
 }
 

@@ -1,0 +1,300 @@
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { configure, dataOf, enrol, evidence, logIn, openTestBroker, outcomeOf, type TestBroker } from '../fakes/broker.ts'
+import { fakeMachine, REFERENCE } from '../fakes/machine.ts'
+import { until } from '../harness/process.ts'
+import { OTHER } from './lifecycle_provocations.ts'
+
+const machine = fakeMachine({ label: 'enrolled' })
+const other = fakeMachine({ label: 'other' })
+const nobody = { token: '' }
+const tpm = `auth/tpm-quote/tpm/${machine.tpmId}`
+
+let broker: TestBroker
+beforeEach(async () => {
+  broker = await openTestBroker()
+  await configure(broker)
+  await enrol(broker, machine)
+})
+afterEach(() => broker[Symbol.asyncDispose]())
+
+const write = (path: string, data: object) => broker.ask('update', `auth/tpm-quote/${path}`, data)
+const login = (sent: object) => broker.ask('update', 'auth/tpm-quote/login', sent, nobody)
+const quoted = async (changes: Parameters<typeof machine.quote>[1], who = machine) =>
+  login(await evidence(broker, who, { changes }))
+const creds = (token: string) =>
+  broker.ask('update', 'broker/creds/deploy', { plugin: 'kubernetes', scope: 'apps:read' }, { token })
+const refusal = async (asked: Promise<unknown>) => {
+  expect(await outcomeOf(asked)).toBe('permission_denied')
+  return (await broker.records()).filter(one => one['type'] === 'refusal').at(-1)?.['code']
+}
+const fail = async () => {
+  await write('reference/good', { pcrs: OTHER })
+  expect(await refusal(quoted({}))).toBe('PCR_POLICY')
+}
+const lives = (token: string) => broker.vault.state.tokens.has(token)
+const gone = (...tokens: string[]) => until('the tokens to be revoked', async () => !tokens.some(lives))
+const shown = async () => dataOf(await broker.ask('read', tpm)) as Record<string, unknown>
+const settled = () => until('nothing to be left to do', async () => (await shown())['pending']?.toString() === '')
+const kept = (folder: string) => [...broker.vault.state.kv.keys()].filter(path => path.includes(`/${folder}/`))
+const revocations = () => broker.vault.asked.filter(({ path }) => path === 'auth/token/revoke-accessor').length
+
+describe('a token', () => {
+  test('is on record before anybody gets it, by its accessor', async () => {
+    const token = await logIn(broker, machine)
+    expect(kept('logins')).toHaveLength(1)
+    const [record] = [...broker.vault.state.kv].filter(([path]) => path.includes('/logins/')).map(([, { value }]) => value)
+    const { accessor } = broker.vault.state.tokens.get(token) ?? {}
+    const expires_at = broker.world.now() / 1000 + 900
+    expect(record).toEqual({ value: { accessor, role: 'builder', reference: 'good', epoch: 0, expires_at } })
+    expect(kept('logins').join()).not.toContain(String(accessor))
+  })
+
+  test('that cannot be put on record is revoked, and nobody gets it', async () => {
+    const sent = await evidence(broker, machine)
+    broker.vault.fault = ({ method, path }) => (method === 'POST' && path.includes('/logins/') ? { status: 503 } : undefined)
+    const before = broker.vault.state.tokens.size
+    expect(await outcomeOf(login(sent))).toBe('unavailable')
+    expect(broker.vault.state.tokens.size).toBe(before)
+    expect(revocations()).toBe(1)
+  })
+
+  test('is taken off the record when it has ended, not before: it may have been renewed', async () => {
+    const [one, two] = [await logIn(broker, machine), await logIn(broker, machine)]
+    broker.vault.revoke(one)
+    broker.world.pass(1_000_000)
+    await write('role/builder', { references: 'good' })
+    await until('the ended one to be off the record', async () => kept('logins').length === 1)
+    expect(lives(two)).toBe(true)
+  })
+})
+
+describe('a machine that was restarted', () => {
+  test.each([
+    ['reset', { resetCount: 8, restartCount: 0 }],
+    ['resumed', { resetCount: 7, restartCount: 3 }],
+  ])('loses what it had before: %s', async (_, changes) => {
+    await enrol(broker, other)
+    const [before, neighbour] = [await logIn(broker, machine), await logIn(broker, other)]
+    await creds(before)
+    await quoted(changes)
+    await gone(before)
+    await settled()
+    expect(lives(neighbour)).toBe(true)
+    expect(await shown()).toMatchObject({ state: 'ok', epoch: 1, boots: [{ reset_count: changes.resetCount }] })
+  })
+
+  test('keeps what it gets in the new boot', async () => {
+    await logIn(broker, machine)
+    const sent = await evidence(broker, machine, { changes: { resetCount: 8 } })
+    await login(sent)
+    const after = [...broker.vault.state.tokens].filter(([, { path }]) => path === 'auth/tpm-quote/login').at(-1)?.[0] ?? ''
+    await settled()
+    await creds(after)
+    await quoted({ resetCount: 8 })
+    await creds(after)
+  })
+
+  test('is told that its token is of an older boot, should Vault not have revoked it yet', async () => {
+    const before = await logIn(broker, machine)
+    broker.vault.fault = ({ path }) => (path === 'auth/token/revoke-accessor' ? 'reset' : undefined)
+    await quoted({ resetCount: 8 })
+    await expect(creds(before)).rejects.toThrow(/^SESSION_ENDED: .*log in again/)
+    expect(await shown()).toMatchObject({ pending: [{ reason: 'rebooted', revoked: false }] })
+    broker.vault.fault = () => undefined
+    await gone(before)
+    await settled()
+    expect(kept('open')).toEqual([])
+  }, 20_000)
+
+  test('is one machine with all its keys: what a newer boot of one key shows, an older one of another cannot take back', async () => {
+    const second = fakeMachine({ label: 'enrolled', ak: fakeMachine({ label: 'second' }).ak })
+    await enrol(broker, second)
+    const token = await logIn(broker, machine)
+    await quoted({ resetCount: 8 }, second)
+    await gone(token)
+    expect(await refusal(quoted({ resetCount: 7 }))).toBe('OLD_BOOT')
+    await quoted({ resetCount: 8 })
+    expect((await shown())['epoch']).toBe(1)
+  })
+
+  test('may count from the beginning after its keys were enrolled anew, and that is a new boot', async () => {
+    const token = await logIn(broker, machine)
+    expect(await refusal(quoted({ resetCount: 1 }))).toBe('OLD_BOOT')
+    await enrol(broker, machine)
+    await quoted({ resetCount: 1 })
+    await gone(token)
+    expect(await refusal(quoted({ resetCount: 0 }))).toBe('OLD_BOOT')
+  })
+})
+
+describe('quotes of one machine that are on their way together', () => {
+  test('may arrive in any order', async () => {
+    const older = await evidence(broker, machine)
+    broker.world.pass(1)
+    const newer = await evidence(broker, machine)
+    broker.world.pass(1)
+    await login(newer)
+    await login(older)
+    expect(await refusal(quoted({ clock: 5_000_000n }))).toBe('CLOCK_REPLAY')
+  })
+
+  test('hold little memory, however many they are: the last second counts as one', async () => {
+    for (let count = 0; count < 50; count += 1) {
+      broker.world.pass(10)
+      await quoted({})
+    }
+    broker.world.pass(2_000)
+    expect(await refusal(quoted({ clock: 5_000_010n }))).toBe('CLOCK_REPLAY')
+  })
+})
+
+describe('a machine that fails', () => {
+  test('loses everything, and stays out until it is cleared, however good it is', async () => {
+    const [one, two] = [await logIn(broker, machine), await logIn(broker, machine)]
+    await fail()
+    await gone(one, two)
+    await write('reference/good', { pcrs: REFERENCE })
+    expect(await refusal(quoted({}))).toBe('LATCHED')
+    expect(await shown()).toMatchObject({ state: 'failed', failure: { code: 'PCR_POLICY', role: 'builder' }, epoch: 1 })
+    await broker.ask('update', `${tpm}/clear`, { reason: 'the reference values were wrong' })
+    await creds(await logIn(broker, machine))
+    expect(await shown()).toMatchObject({ state: 'ok', failure: null })
+  })
+
+  test('is not made good by another enrolment, nor by deleting its record', async () => {
+    await fail()
+    await write('reference/good', { pcrs: REFERENCE })
+    await enrol(broker, machine)
+    expect(await refusal(quoted({}))).toBe('LATCHED')
+    await broker.ask('delete', tpm)
+    await enrol(broker, machine)
+    expect(await refusal(quoted({}))).toBe('LATCHED')
+  })
+
+  test('is measured: from the quote to the last token', async () => {
+    await logIn(broker, machine)
+    await fail()
+    await settled()
+    expect(await broker.broker.metrics.text()).toMatch(/assay_revocation_seconds_count\{reason="failed"\} 1/)
+  })
+
+  test('fails with what its TPM signed, not with what anybody can send', async () => {
+    const token = await logIn(broker, machine)
+    const good = () => evidence(broker, machine)
+    const lie = JSON.stringify(OTHER)
+    for (const sent of [
+      { ...(await good()), pcrs: lie },
+      { ...(await good()), signature: Buffer.alloc(70).toString('base64') },
+      { ...(await good()), challenge: 'AAAA' },
+      { ...(await good()), pcrs: '{' },
+    ])
+      expect(await outcomeOf(login(sent))).toBe('permission_denied')
+    const stale = await good()
+    await login(stale)
+    expect(await refusal(login({ ...stale, pcrs: lie }))).toBe('CHALLENGE_USED')
+    expect(await refusal(quoted({ pcrDigest: Buffer.alloc(32) }))).toBe('PCR_DIGEST_MISMATCH')
+    await write('role/nobody', { references: 'good' })
+    expect(await refusal(login({ ...(await good()), role: 'nobody' }))).toBe('SESSION_BINDING')
+    expect((await shown())['state']).toBe('ok')
+    await creds(token)
+  })
+
+  test('where the mount does not latch, only does not get in', async () => {
+    await write('config', { latch: false })
+    const token = await logIn(broker, machine)
+    await fail()
+    await write('reference/good', { pcrs: REFERENCE })
+    await logIn(broker, machine)
+    expect(lives(token)).toBe(true)
+  })
+
+  test('and has nothing to be cleared of is refused to the operator', async () => {
+    expect(await outcomeOf(broker.ask('update', `${tpm}/clear`, { reason: 'x' }))).toBe('bad_request')
+    expect(await outcomeOf(broker.ask('update', `${tpm}/clear`, {}))).toBe('bad_request')
+    expect(await outcomeOf(broker.ask('update', 'auth/tpm-quote/tpm/sha256-00/clear', { reason: 'x' }))).toBe('bad_request')
+    expect(
+      await outcomeOf(
+        broker.ask('update', `${tpm}/clear`, { reason: 'x' }, { token: broker.vault.token({ allow: () => ['deny'] }) }),
+      ),
+    ).toBe('permission_denied')
+  })
+})
+
+describe('an operator', () => {
+  test('asks for a new attestation: until then nothing more is issued, and what there is stays', async () => {
+    const token = await logIn(broker, machine)
+    await broker.ask('update', `${tpm}/reattest`, { reason: 'an alert' })
+    await expect(creds(token)).rejects.toThrow(/^REATTEST: /)
+    expect(lives(token)).toBe(true)
+    await creds(await logIn(broker, machine))
+    await expect(creds(token)).rejects.toThrow(/^REATTEST: /)
+  })
+
+  test('asks for it at once: what the machine has is revoked', async () => {
+    const token = await logIn(broker, machine)
+    await broker.ask('update', `${tpm}/reattest`, { reason: 'an alert', revoke: true })
+    await gone(token)
+    await creds(await logIn(broker, machine))
+  })
+
+  test.each([
+    ['disables the TPM', () => broker.ask('update', tpm, { disabled: true })],
+    ['deletes the TPM', () => broker.ask('delete', tpm)],
+    ['disables the role', () => write('role/builder', { disabled: true })],
+    ['disables the reference values', () => write('reference/good', { disabled: true })],
+  ])('%s: what it let in is revoked', async (_, order) => {
+    const token = await logIn(broker, machine)
+    await order()
+    await gone(token)
+    expect(await outcomeOf(quoted({}))).toBe('permission_denied')
+  })
+
+  test('disables a role: what other roles gave stays', async () => {
+    await write('role/second', { references: 'good' })
+    const [first, second] = [await logIn(broker, machine), await evidence(broker, machine, { role: 'second' })]
+    await login(second)
+    await write('role/builder', { disabled: true })
+    await gone(first)
+    await until('the rest', async () => kept('logins').length === 1)
+  })
+})
+
+describe('the age of an attestation', () => {
+  test('is bounded by the role of the login and by the role of the broker', async () => {
+    await write('role/builder', { max_attestation_age: '10m' })
+    await broker.ask('update', 'broker/role/deploy', { max_attestation_age: '5m' })
+    const token = await logIn(broker, machine)
+    await creds(token)
+    broker.world.pass(301_000)
+    await expect(creds(token)).rejects.toThrow(/^ATTESTATION_STALE: .*301 s old, the role allows 300 s/)
+    await broker.ask('update', 'broker/role/deploy', { max_attestation_age: 0 })
+    await creds(token)
+    broker.world.pass(300_000)
+    await expect(creds(token)).rejects.toThrow(/^ATTESTATION_STALE: .*at most 600 s/)
+  })
+
+  test('bounds the life of tokens, too', async () => {
+    await write('role/builder', { max_attestation_age: '10m' })
+    const native = () => [...broker.vault.state.jwt.values()].at(-1)?.roles.get('builder')
+    expect(native()).toMatchObject({ token_explicit_max_ttl: '600s' })
+    expect(await outcomeOf(write('role/builder', { token_explicit_max_ttl: '1h' }))).toBe('bad_request')
+    await write('role/builder', { token_explicit_max_ttl: '5m' })
+    expect(native()).toMatchObject({ token_explicit_max_ttl: '300s' })
+    expect(await outcomeOf(write('role/builder', { token_type: 'batch' }))).toBe('bad_request')
+  })
+})
+
+describe('what was begun and not finished', () => {
+  test('is found and done by whoever comes next', async () => {
+    const token = await logIn(broker, machine)
+    broker.vault.fault = ({ path }) => (path === 'auth/token/revoke-accessor' ? { status: 503 } : undefined)
+    await fail()
+    await until('a try', async () => revocations() > 0)
+    expect(kept('open')).toHaveLength(1)
+    expect(lives(token)).toBe(true)
+    broker.vault.fault = () => undefined
+    await gone(token)
+    await settled()
+    expect(kept('open')).toEqual([])
+  }, 20_000)
+})
