@@ -3,8 +3,8 @@ import { LRUCache } from 'lru-cache'
 import { BrokerError } from '../errors.ts'
 import { gatherBy } from '../gather.ts'
 import type { Secret } from '../secret.ts'
-import { type Vault, VaultRefusal } from './client.ts'
-import { isBadToken, type OwnVault } from './own.ts'
+import { type Vault, VaultRefusal, type VaultReply } from './client.ts'
+import { isBadToken, isInvalidToken, type OwnVault } from './own.ts'
 
 /** Who asks: a token and the namespace header it came with. */
 export type Caller = { readonly token: Secret | undefined }
@@ -57,22 +57,24 @@ export function openAuthority(vault: Vault, own: OwnVault, monotonic: () => numb
   )
   const known = openFacts(own, monotonic)
   // Requests that arrive together with one token ask Vault together. A token with a limited number of uses pays one per request
-  const granted = async (caller: Caller, path: string): Promise<Granted> => {
-    const ask = { token: present(caller), path }
-    const answer = known.has(ask.token) ? await capabilities(ask) : (await capabilitiesOf(vault, [ask]))[0]
-    return anyOf => covers(answer ?? ['deny'], anyOf)
+  const allowed = async (ask: Ask, { numUses }: TokenFacts): Promise<Granted> => {
+    const answer = numUses === 0 ? await capabilities(ask) : await spent(vault, own, ask)
+    return anyOf => covers(answer, anyOf)
   }
-  const require = async (caller: Caller, path: string, anyOf: readonly Capability[]) => {
-    const may = await granted(caller, path)
+  const granted = async (caller: Caller, path: string): Promise<Granted> => {
+    const token = present(caller)
+    return allowed({ token, path }, await known.of(token))
+  }
+  const insist = (may: Granted, anyOf: readonly Capability[]) => {
     if (!may(anyOf)) throw new BrokerError('permission_denied', DENIED)
   }
   return {
     granted,
-    require,
+    require: async (caller, path, anyOf) => insist(await granted(caller, path), anyOf),
     identify: async (caller, path, anyOf) => {
-      // before its last use is spent on the question what it may do
-      const facts = await known.of(present(caller))
-      const permitted = require(caller, path, anyOf)
+      const token = present(caller)
+      const facts = await known.of(token)
+      const permitted = allowed({ token, path }, facts).then(may => insist(may, anyOf))
       // whoever asks awaits it later, perhaps after something else has failed
       permitted.catch(() => undefined)
       return { facts, permitted }
@@ -80,11 +82,7 @@ export function openAuthority(vault: Vault, own: OwnVault, monotonic: () => numb
   }
 }
 
-type KnownFacts = {
-  /** the token is remembered, and has no limit of uses */
-  readonly has: (token: Secret) => boolean
-  readonly of: (token: Secret) => Promise<TokenFacts>
-}
+type KnownFacts = { readonly of: (token: Secret) => Promise<TokenFacts> }
 
 /** Facts of tokens without a limit of uses, by hash of the token; the rest of its life is counted from when Vault told it. */
 function openFacts(own: OwnVault, monotonic: () => number): KnownFacts {
@@ -95,7 +93,6 @@ function openFacts(own: OwnVault, monotonic: () => number): KnownFacts {
     return kept && monotonic() - kept.at < FACTS_MS ? kept : undefined
   }
   return {
-    has: token => young(token) !== undefined,
     of: async token => {
       const kept = young(token)
       if (kept) return { ...kept.facts, ttlSeconds: kept.facts.ttlSeconds - Math.ceil((monotonic() - kept.at) / 1000) }
@@ -127,22 +124,41 @@ function hashOf(token: Secret): string {
 async function capabilitiesOf(vault: Vault, asks: readonly Ask[]): Promise<readonly (readonly string[])[]> {
   const paths = [...new Set(asks.map(ask => ask.path))]
   const reply = await vault.write('sys/capabilities-self', { paths }, { as: asks[0]?.token }).catch(denied)
-  return asks.map(({ path }) => {
-    const granted = reply?.data?.[path]
-    // an answer that cannot be read is no permission
-    return Array.isArray(granted) ? granted.filter(one => typeof one === 'string') : ['deny']
+  return asks.map(({ path }) => capabilitiesIn(reply, path))
+}
+
+/** An answer that cannot be read is no permission. */
+function capabilitiesIn(reply: VaultReply | undefined, path: string): readonly string[] {
+  const granted = reply?.data?.[path]
+  return Array.isArray(granted) ? granted.filter(one => typeof one === 'string') : ['deny']
+}
+
+/** What a token with a limited number of uses may do, for one use. Vault refuses the last use to `sys/capabilities-self`, which looks the token up when
+ *  it is gone already: so the broker asks, which costs nothing, and the use is spent on a call that needs no more than the default policy. Vault counts
+ *  it, and checks the addresses that the token is bound to: of many requests at once as many are let through as the token has uses. */
+async function spent(vault: Vault, own: OwnVault, { token, path }: Ask): Promise<readonly string[]> {
+  const reply = await own.write('sys/capabilities', { token: token.reveal(), paths: [path] }).catch((error: unknown) => {
+    if (isInvalidToken(error)) throw new BrokerError('permission_denied', DENIED, { cause: error })
+    throw error
   })
+  await vault.write('sys/tools/hash', { input: '' }, { as: token }).catch((error: unknown) => {
+    throw error instanceof VaultRefusal
+      ? new BrokerError('permission_denied', explain(error, 'sys/tools/hash'), { cause: error })
+      : error
+  })
+  return capabilitiesIn(reply, path)
 }
 
 function denied(error: unknown): never {
-  if (error instanceof VaultRefusal) throw new BrokerError('permission_denied', explain(error), { cause: error })
+  if (error instanceof VaultRefusal)
+    throw new BrokerError('permission_denied', explain(error, 'sys/capabilities-self'), { cause: error })
   throw error
 }
 
 /** A live token without the default policy may not ask what it may do: say so, or its owner will look for the fault for days. */
-function explain(error: VaultRefusal): string {
+function explain(error: VaultRefusal, path: string): string {
   const invalid = error.errors.some(one => one.includes('invalid token') || one.includes('bad token'))
-  return invalid ? DENIED : `${DENIED}: the token may not use sys/capabilities-self, which the default policy allows`
+  return invalid ? DENIED : `${DENIED}: the token may not use ${path}, which the default policy allows`
 }
 
 async function factsOf(own: OwnVault, tokens: readonly Secret[]): Promise<readonly TokenFacts[]> {

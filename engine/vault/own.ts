@@ -59,7 +59,12 @@ export function isInvalidAccessor(error: unknown): boolean {
   return error instanceof VaultRefusal && error.errors.some(one => one.includes('invalid accessor'))
 }
 
-const answers = [isConflict, isBadToken, isBadCiphertext, isInvalidAccessor]
+/** Vault says so of a token that it was asked about with status 400, of the one that it was asked with it is 403. */
+export function isInvalidToken(error: unknown): boolean {
+  return error instanceof VaultRefusal && error.status === 400 && error.errors.some(one => one.includes('invalid token'))
+}
+
+const answers = [isInvalidToken, isConflict, isBadToken, isBadCiphertext, isInvalidAccessor]
 
 function isAnswer(refusal: VaultRefusal): boolean {
   return refusal.status === 404 || answers.some(isOne => isOne(refusal))

@@ -55,7 +55,7 @@ describe('what Vault allows', () => {
     const token = fake.token({ allow: path => (path === 'broker/creds/deploy' ? ['update'] : ['deny']) })
     await authority.require(caller(token), 'broker/creds/deploy', ['update'])
     await expect(authority.require(caller(token), 'broker/creds/deploy2', ['update'])).rejects.toEqual(denied)
-    expect(fake.asked.map(one => [one.token, one.body])).toEqual([
+    expect(asked('sys/capabilities-self').map(one => [one.token, one.body])).toEqual([
       [token, { paths: ['broker/creds/deploy'] }],
       [token, { paths: ['broker/creds/deploy2'] }],
     ])
@@ -76,8 +76,9 @@ describe('what Vault allows', () => {
     { data: { capabilities: ['root'] } },
   ]
   test.each(unreadable)('is nothing when the answer is %j', async body => {
-    fake.fault = () => ({ status: 200, body })
-    await expect(authority.require(caller('hvs.any'), 'x', ['update'])).rejects.toEqual(denied)
+    fake.fault = ({ path }) => (path.startsWith('sys/capabilities') ? { status: 200, body } : undefined)
+    await expect(authority.require(caller(fake.token()), 'x', ['update'])).rejects.toEqual(denied)
+    await expect(authority.require(caller(fake.token({ uses: 5 })), 'x', ['update'])).rejects.toEqual(denied)
   })
 
   test.each(['hang', 'truncated', { status: 503 }, { status: 500 }, { status: 429 }] as const)(
@@ -97,6 +98,33 @@ describe('what Vault allows', () => {
     await expect(may(['update'], ['update'])).rejects.toThrow('which the default policy allows')
     fake.fault = () => undefined
     await expect(authority.require(caller('hvs.none'), 'x', ['update'])).rejects.toThrow(/^permission denied$/)
+  })
+})
+
+describe('a token with a limited number of uses', () => {
+  const limited = (uses: number, allow = () => ['update']) => caller(fake.token({ uses, allow }))
+
+  test.each([1, 2, 3])('of %j is good for so many requests, also when more come at once', async uses => {
+    const one = limited(uses)
+    for (let use = 0; use < uses; use++) await authority.require(one, 'x', ['update'])
+    await expect(authority.require(one, 'x', ['update'])).rejects.toThrow(/^permission denied$/)
+    const other = limited(uses)
+    const all = await Promise.allSettled(Array.from({ length: 10 }, () => authority.require(other, 'x', ['update'])))
+    expect(all.filter(({ status }) => status === 'fulfilled')).toHaveLength(uses)
+  })
+
+  test('spends a use on what it may not do too', async () => {
+    const one = limited(1, () => ['read'])
+    await expect(authority.require(one, 'x', ['update'])).rejects.toEqual(denied)
+    await expect(authority.require(one, 'x', ['read'])).rejects.toEqual(denied)
+  })
+
+  test('that may not spend one by the way that the default policy gives is told so', async () => {
+    fake.fault = ({ path }) =>
+      path === 'sys/tools/hash' ? { status: 403, body: { errors: ['1 error occurred:\n\t* permission denied\n\n'] } } : undefined
+    await expect(authority.require(limited(2), 'x', ['update'])).rejects.toThrow(
+      'sys/tools/hash, which the default policy allows',
+    )
   })
 })
 

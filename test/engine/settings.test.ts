@@ -91,7 +91,7 @@ const refused: readonly (readonly [string, object, string])[] = [
         'scopes: wanted scope tokens without space, quote and backslash (RFC 6749, 3.3)',
       ] as const,
   ),
-  ['broker/role/x', { ...ROLE, ttl: 0 }, 'ttl: wanted at least a second and at most max_ttl'],
+  ['broker/role/x', { ...ROLE, max_ttl: 0 }, 'ttl: wanted at least a second and at most max_ttl'],
   ['broker/role/x', { ...ROLE, ttl: '2h' }, 'ttl: wanted at least a second and at most max_ttl'],
   ['broker/role/x', { ...ROLE, max_ttl: '61m' }, 'max_ttl: wanted at most 3600 seconds'],
   ['broker/role/x', { ...ROLE, attestation: 'never' }, 'attestation: wanted one of login, request'],

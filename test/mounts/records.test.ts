@@ -27,7 +27,7 @@ describe('a record', () => {
   test('that would make no sense stays as it was', async () => {
     await write('ci')
     expect(await outcomeOf(write('ci', { ttl: '10m', max_ttl: '5m' }))).toBe('bad_request')
-    expect(await read('ci')).toMatchObject({ ttl: 900, max_ttl: 3600 })
+    expect(await read('ci')).toMatchObject({ ttl: 0, max_ttl: 3600 })
   })
 
   test('is listed by name, and gone when it was deleted, also twice', async () => {
