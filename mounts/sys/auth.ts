@@ -1,6 +1,6 @@
-import { BrokerError, MARK } from '#engine'
+import { BrokerError, MARK, type VaultReply } from '#engine'
 import type { HttpReply } from '../hosts/envelope.ts'
-import { jsonOf } from './json.ts'
+import { changed, jsonOf } from './json.ts'
 import { passedAndLooked } from './leases.ts'
 import type { SysRequest, SysRow } from './request.ts'
 import { merged, undoing } from './table_of_mounts.ts'
@@ -17,14 +17,14 @@ export const authRows: readonly SysRow[] = [
   })),
 ]
 
-async function read(request: SysRequest): Promise<HttpReply> {
-  const { broker, path, caller } = request
+async function read({ broker, path, pass }: SysRequest): Promise<HttpReply> {
   const own = new Set(broker.mounts.ofType('tpm-quote').map(mount => mount.path.slice('auth/'.length)))
-  if (path !== '' && !own.has(`${path}/`)) return request.pass()
-  const reply = await broker.vault.read(path === '' ? 'sys/auth' : `sys/auth/${path}`, { as: caller.token })
-  if (path !== '') return merged(reply, { type: 'tpm-quote' })
-  const relabelled = Object.entries(reply?.data ?? {}).filter(([name]) => own.has(name))
-  return merged(reply, Object.fromEntries(relabelled.map(([name, row]) => [name, { ...(row as object), type: 'tpm-quote' }])))
+  if (path !== '' && !own.has(`${path}/`)) return pass()
+  return changed(await pass(), (reply: VaultReply) => {
+    if (path !== '') return merged(reply, { type: 'tpm-quote' })
+    const relabelled = Object.entries(reply.data ?? {}).filter(([name]) => own.has(name))
+    return merged(reply, Object.fromEntries(relabelled.map(([name, row]) => [name, { ...(row as object), type: 'tpm-quote' }])))
+  })
 }
 
 /** Vault mounts its own `jwt` method, marked as ours, with the operator's own token; then it is told whose signatures count. */

@@ -3,6 +3,7 @@ import { tpmQuote } from '../auth/tables.ts'
 import { enveloped, type HttpReply } from '../hosts/envelope.ts'
 import { anywhere, at, type OpenApi, openapiOf, type Place } from '../openapi.ts'
 import { brokerPaths } from '../secrets/tables.ts'
+import { changed } from './json.ts'
 import { rowOf, type SysRequest } from './request.ts'
 import { visibleTo } from './visible.ts'
 
@@ -81,11 +82,4 @@ function merged(document: OpenApi, own: Iterable<OpenApi>): OpenApi {
       schemas: Object.assign({}, ...all.map(one => one.components.schemas)) as OpenApi['components']['schemas'],
     },
   }
-}
-
-/** Vault's own reply with its JSON changed; what is no success stays as it is. */
-function changed<T extends object>(reply: HttpReply, change: (body: T) => object): HttpReply {
-  if (reply.status !== 200 || reply.raw === undefined) return reply
-  const body = change(JSON.parse(Buffer.from(reply.raw).toString('utf8')) as T)
-  return { ...reply, raw: Buffer.from(`${JSON.stringify(body)}\n`) }
 }

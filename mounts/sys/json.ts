@@ -1,3 +1,5 @@
+import type { HttpReply } from '../hosts/envelope.ts'
+
 /** The object that a body is, or undefined: what cannot be read is Vault's to refuse. */
 export function jsonOf(body: Buffer): Record<string, unknown> | undefined {
   try {
@@ -6,4 +8,12 @@ export function jsonOf(body: Buffer): Record<string, unknown> | undefined {
   } catch {
     return undefined
   }
+}
+
+/** Vault's own reply with its JSON changed. What is no success, and what is wrapped, stays as it is. */
+export function changed<T extends object>(reply: HttpReply, change: (body: T) => object): HttpReply {
+  if (reply.status !== 200 || reply.raw === undefined) return reply
+  const body = JSON.parse(Buffer.from(reply.raw).toString('utf8')) as T & { wrap_info?: unknown }
+  if (body.wrap_info) return reply
+  return { ...reply, raw: Buffer.from(`${JSON.stringify(change(body))}\n`) }
 }

@@ -1,7 +1,19 @@
-import { BrokerError, duration, lifeOf, type Mount, map, parseFields, plain, type Tuned, text, visibilities } from '#engine'
+import {
+  BrokerError,
+  duration,
+  lifeOf,
+  type Mount,
+  map,
+  parseFields,
+  plain,
+  type Tuned,
+  text,
+  type VaultReply,
+  visibilities,
+} from '#engine'
 import { enveloped, type HttpReply } from '../hosts/envelope.ts'
 import { admit } from './admit.ts'
-import { jsonOf } from './json.ts'
+import { changed, jsonOf } from './json.ts'
 import { rowOf, type SysRequest, type SysRow } from './request.ts'
 import { merged, undoing } from './table_of_mounts.ts'
 
@@ -25,10 +37,10 @@ function spokenOf({ broker, path }: SysRequest): { readonly mount: Mount; readon
 }
 
 async function read(request: SysRequest): Promise<HttpReply> {
-  const { broker, path, caller, txn } = request
+  const { broker, path, txn } = request
   if (path === '') {
-    const reply = await broker.vault.read('sys/mounts', { as: caller.token })
-    return merged(reply, Object.fromEntries(broker.mounts.ofType('broker').map(mount => [mount.path, rowOf(mount)])))
+    const own = Object.fromEntries(broker.mounts.ofType('broker').map(mount => [mount.path, rowOf(mount)]))
+    return changed(await request.pass(), (reply: VaultReply) => merged(reply, own))
   }
   const known = spokenOf(request)
   if (!known) return request.pass()

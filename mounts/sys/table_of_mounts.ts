@@ -1,9 +1,8 @@
 import type { VaultReply } from '#engine'
-import type { HttpReply } from '../hosts/envelope.ts'
 
 /** `sys/mounts` and `sys/auth` have their rows twice: in `data`, and at the top level for old clients. */
-export function merged(reply: VaultReply | undefined, rows: Readonly<Record<string, unknown>>): HttpReply {
-  return { status: 200, body: { ...reply, ...rows, data: { ...reply?.data, ...rows } } }
+export function merged(reply: VaultReply, rows: Readonly<Record<string, unknown>>): object {
+  return { ...reply, ...rows, data: { ...reply.data, ...rows } }
 }
 
 export async function undoing<T>(make: () => Promise<T>, undo: () => Promise<unknown>): Promise<T> {

@@ -1,0 +1,106 @@
+import { type Assay, startAssay } from '../harness/assay.ts'
+import type { Ran } from '../harness/process.ts'
+import { run } from '../harness/process.ts'
+import { startVault, type Vault } from '../harness/vault.ts'
+
+/** A client's two ways to a Vault: straight, and through the front door. */
+export type Side = {
+  readonly name: 'straight' | 'through'
+  readonly address: string
+  readonly vault: Vault
+  readonly cli: (args: readonly string[], options?: { env?: NodeJS.ProcessEnv; input?: string }) => Promise<Ran>
+}
+export type Sides = AsyncDisposable & {
+  readonly straight: Side
+  readonly through: Side
+  readonly both: <T>(ask: (side: Side) => Promise<T>) => Promise<Compared<T>>
+}
+export type Compared<T> = { readonly straight: T; readonly through: T }
+
+/** Two Vaults in the same state, each with a front door beside it: one is asked straight, the other through its door. So what a request
+ *  changes on one side it changes on the other. */
+export async function openSides(): Promise<Sides> {
+  await using opening = new AsyncDisposableStack()
+  const [one, other] = await Promise.all([startVault(), startVault()])
+  opening.use(one)
+  opening.use(other)
+  const [, door] = await Promise.all([startAssay(one), startAssay(other)].map(async starting => opening.use(await starting)))
+  const straight: Side = { name: 'straight', address: one.address, vault: one, cli: one.cli }
+  const through: Side = { name: 'through', address: (door as Assay).address, vault: other, cli: (door as Assay).vault }
+  const parts = opening.move()
+  return {
+    straight,
+    through,
+    both: async ask => {
+      const [here, there] = await Promise.all([ask(straight), ask(through)])
+      return { straight: here, through: there }
+    },
+    [Symbol.asyncDispose]: () => parts.disposeAsync(),
+  }
+}
+
+/** What differs from one server to the next and from one moment to the next. */
+const VOLATILE: readonly (readonly [RegExp, string])[] = [
+  [/\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b/g, 'UUID'],
+  [/\b(?:hvs|hvb|s)\.[A-Za-z0-9_-]{20,}/g, 'TOKEN'],
+  [/\broot-[0-9a-f]{32}\b/g, 'TOKEN'],
+  [/\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)/g, 'TIME'],
+  [/\b\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)? [+-]\d{4} UTC(?: m=[+-][\d.]+)?/g, 'TIME'],
+  [/\b[A-Z][a-z]{2}, \d+ [A-Z][a-z]{2} \d{4} [\d:]+ \w+/g, 'TIME'],
+  [/\b(?:\d+h)?(?:\d+m)?\d+(?:\.\d+)?(?:s|ms|µs)\b/g, 'DURATION'],
+  [/127\.0\.0\.1:\d+/g, 'ADDRESS'],
+  [/_[0-9a-f]{8}\b/g, '_ID'],
+  [/\b[0-9a-f]{16,}\b/g, 'HEX'],
+  [/\b[A-Za-z0-9]{24}\b/g, 'ID'],
+]
+
+/** The text without what is volatile, and without the widths of columns that follow from it. */
+export function steady(text: string): string {
+  const masked = VOLATILE.reduce((kept, [pattern, name]) => kept.replaceAll(pattern, name), text)
+  return masked
+    .replaceAll(/-{3,}/g, '---')
+    .replaceAll(/[ \t]+/g, ' ')
+    .replaceAll(/ $/gm, '')
+}
+
+/** The shape of JSON: names and types. Booleans and null are kept as they are: what is said by them matters. */
+export function shapeOf(value: unknown): unknown {
+  if (Array.isArray(value)) return [...new Set(value.map(one => JSON.stringify(shapeOf(one))))].toSorted()
+  if (typeof value === 'object' && value !== null) {
+    const members = Object.entries(value).map(([name, one]) => [steady(name), shapeOf(one)] as const)
+    return Object.fromEntries(members.toSorted(([a], [b]) => (a < b ? -1 : 1)))
+  }
+  return typeof value === 'boolean' || value === null ? value : typeof value
+}
+
+/** A reply as far as it has to be the same. */
+export type Seen = { readonly status: number; readonly headers: Readonly<Record<string, string>>; readonly body: unknown }
+
+/** Headers that are of this connection, or of this moment; and the one that is ours. */
+const OF_THE_HOP = new Set(['connection', 'keep-alive', 'date', 'transfer-encoding', 'content-length', 'x-correlation-id'])
+
+export async function seen(reply: Response): Promise<Seen> {
+  const headers = Object.fromEntries(
+    [...reply.headers].filter(([name]) => !OF_THE_HOP.has(name)).map(([name, value]) => [name, steady(value)]),
+  )
+  return { status: reply.status, headers, body: readable(await reply.text(), headers['content-type']) }
+}
+
+function readable(text: string, type: string | undefined): unknown {
+  if (text === '') return undefined
+  try {
+    const body = JSON.parse(text) as { errors?: unknown }
+    return Array.isArray(body.errors)
+      ? { ...(shapeOf(body) as object), errors: body.errors.map(one => steady(String(one))) }
+      : shapeOf(body)
+  } catch {
+    return type?.startsWith('text/') === true && text.length < 2000 ? steady(text) : 'bytes'
+  }
+}
+
+/** Names of the subcommands that a command of the stock CLI lists. */
+export async function subcommandsOf(binary: string, words: readonly string[]): Promise<string[]> {
+  const { stdout } = await run(binary, [...words, '-help'])
+  const listed = stdout.split('\n').filter(line => /^ {4}[a-z]/.test(line))
+  return listed.map(line => line.trim().split(/\s+/)[0] ?? '')
+}
