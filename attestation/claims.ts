@@ -85,7 +85,7 @@ export function bootClaimsOf(boot: BootClaims, told: number = TOLD): Record<stri
   }
 }
 
-export function imaClaimsOf({ bank, entries, violations, value, files, unlisted }: ImaSummary): Record<string, unknown> {
+function imaClaimsOf({ bank, entries, violations, value, files, unlisted }: ImaSummary): Record<string, unknown> {
   return { bank, entries, violations, value, ...listed('files', files, TOLD), unlisted: unlisted.count }
 }
 

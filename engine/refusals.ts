@@ -29,12 +29,12 @@ export const ownRefusals = {
   TPM_DISABLED: row('enrolment', 'the TPM was disabled by an operator', 'ask the operator'),
   ROLE: row('authorization', 'there is no such role, or this TPM may not use it', 'ask the operator for the name of the role'),
   REFERENCE_WINDOW: row(
-    'authorization',
+    'measurement',
     'no set of reference values of the role counts today',
     'have the operator write the next set, or extend the last one',
   ),
   OBSERVED: row(
-    'authorization',
+    'measurement',
     'the reference values of the role only observe machines',
     'have the operator make reference values of what the machine showed',
   ),

@@ -8,7 +8,7 @@ import type { Store } from '../vault/store.ts'
 /** Characters that fit into a request. */
 export const LIST_LIMIT = 1_000_000
 
-export const fileListFields = {
+const fileListFields = {
   files: required(
     text('Digests of files and their paths, a line each, as sha256sum prints them; a digest alone counts at any path.', {
       max: LIST_LIMIT,

@@ -1,5 +1,4 @@
-import type { Attested } from './appraise.ts'
-import type { Metadata } from './login.ts'
+import type { Measured } from './measurements.ts'
 
 /** What was established of the state of a machine, as policies speak of it. */
 export type MachineState = {
@@ -14,7 +13,7 @@ export type MachineState = {
 
 export const UNKNOWN_STATE: MachineState = { reference: '', referenceVersion: 0, secureBoot: false, bootLog: false, ima: false }
 
-export function stateOf({ claims, referenceVersion, boot, ima }: Attested): MachineState {
+export function stateOf({ claims, referenceVersion, boot, ima }: Measured): MachineState {
   const { reference } = claims
   return {
     reference,
@@ -25,10 +24,10 @@ export function stateOf({ claims, referenceVersion, boot, ima }: Attested): Mach
   }
 }
 
-type StateFields = 'reference' | 'reference_version' | 'secure_boot' | 'boot_log' | 'ima'
+type StateFields = Readonly<Record<'reference' | 'reference_version' | 'secure_boot' | 'boot_log' | 'ima', string>>
 
 /** What a token's metadata keeps of it: strings. `secure_boot` is empty when no log says it. */
-export function metadataOfState(attested: Attested): Pick<Metadata, StateFields> {
+export function metadataOfState(attested: Measured): StateFields {
   const { reference, referenceVersion, bootLog, ima } = stateOf(attested)
   return {
     reference,
@@ -40,7 +39,7 @@ export function metadataOfState(attested: Attested): Pick<Metadata, StateFields>
 }
 
 /** Of a token; what a role that was written by an older version leaves out is not known. */
-export function stateOfMetadata(meta: Partial<Metadata>): MachineState {
+export function stateOfMetadata(meta: Partial<StateFields>): MachineState {
   return {
     reference: meta.reference ?? '',
     referenceVersion: Number(meta.reference_version ?? 0),

@@ -3,6 +3,7 @@ import {
   type BootClaims,
   type ImaSummary,
   type QuoteClaims,
+  type QuoteEvidence,
   type Reference,
   type Rejection,
   reject,
@@ -10,7 +11,6 @@ import {
 } from '#attestation'
 import type { Mount } from '../mount_table.ts'
 import type { RefusalCode, Verdict } from '../refusals.ts'
-import type { Evidence } from './appraise.ts'
 import { judgeLogs } from './logs/log_job.ts'
 import type { LogThread } from './logs/log_thread.ts'
 import type { Results, Seen } from './results.ts'
@@ -26,6 +26,8 @@ export type Measured = {
 
 export type Expected = Parameters<typeof verifyQuote>[1]
 type Judging = Omit<Expected, 'references'>
+
+type Evidence = QuoteEvidence & { readonly eventLog?: Uint8Array | undefined; readonly imaList?: Uint8Array | undefined }
 
 /** Whose evidence it is, and what for. */
 export type Subject = Pick<Seen, 'tpmId' | 'akName' | 'request' | 'loginRole' | 'nonce'>
@@ -63,10 +65,10 @@ export function openMeasurements(thread: LogThread, results: Results): Measureme
     if (!quote.ok) return quote
     const sets = rules.observing.length > 0 ? rules.observing : rules.deciding
     const { verdict: _, ...shown } = await show(quote.value, sets, evidence, rules, expected)
-    await results.keep(mount, {
-      ...{ ...subject, ...among(sets, sets[0]?.wanted.name), shown, refused },
-      ...{ obfuscated: expected.obfuscated, claims: quote.value, observed: rules.observing.length > 0 },
-    })
+    const { obfuscated } = expected
+    const of = among(sets, sets[0]?.wanted.name)
+    const observed = rules.observing.length > 0
+    await results.keep(mount, { ...subject, ...of, shown, refused, obfuscated, claims: quote.value, observed })
     return refused
   }
   return {

@@ -34,7 +34,7 @@ export function openLogThread(longestMs: number = LONGEST_MS): LogThread {
   const fail = (error: Error) => {
     const broken = worker
     worker = undefined
-    for (const id of [...waiting.keys()]) settle(id, one => one.reject(error))
+    for (const id of waiting.keys()) settle(id, one => one.reject(error))
     return broken?.terminate()
   }
   const started = () => {
