@@ -38,13 +38,16 @@ export function ruleText({ scheme, host, port, methods, path }: DestinationRule)
   return `${methods.length > 0 ? `${methods.join(',')} ` : ''}${scheme}://${place}${path}`
 }
 
+/** A name or an address, and nothing that stands for several. */
+const HOST = /^(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])$/
+
 /** Reads `host` or `host:port` into the one spelling that is compared and dialled, as the URL standard spells hosts: `2130706433` is 127.0.0.1.
  *  Undefined when it is anything else. */
 export function parseAuthority(text: string, defaultPort: number): { readonly host: string; readonly port: number } | undefined {
   const [, name = '', port] = /^(\[[0-9A-Fa-f:.]+\]|[^:[\]/?#@\\%\s]+)(?::(\d{1,5}))?$/.exec(text) ?? []
   const number = port === undefined ? defaultPort : Number(port)
   const host = name === '' ? '' : (URL.parse(`http://${name}/`)?.hostname.replace(/\.$/, '') ?? '')
-  if (host === '' || host.endsWith('.') || number < 1 || number > 65_535) return undefined
+  if (!HOST.test(host) || host.endsWith('.') || number < 1 || number > 65_535) return undefined
   return { host, port: number }
 }
 

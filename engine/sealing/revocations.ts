@@ -38,7 +38,7 @@ export function openRevocations(store: Store, now: () => number): Revocations {
   return {
     epoch: async (tenant, agent) => {
       const { tenants, agents } = (await store.get<Revoked>(RECORD))?.value ?? NOTHING
-      return [tenants[tenant] ?? 0, agents[agent] ?? 0]
+      return [generation(tenants, tenant), generation(agents, agent)]
     },
     raise: what =>
       change(revoked => ({
@@ -52,7 +52,12 @@ export function openRevocations(store: Store, now: () => number): Revocations {
 }
 
 function raised(generations: Readonly<Record<string, number>>, name: string): Readonly<Record<string, number>> {
-  return { ...generations, [name]: (generations[name] ?? 0) + 1 }
+  return { ...generations, [name]: generation(generations, name) + 1 }
+}
+
+/** Names come from elsewhere: what every object has is no generation. */
+function generation(generations: Readonly<Record<string, number>>, name: string): number {
+  return Object.hasOwn(generations, name) ? (generations[name] ?? 0) : 0
 }
 
 function live(denied: Readonly<Record<string, number>>, second: number): Readonly<Record<string, number>> {
@@ -103,7 +108,7 @@ export async function watchRevocations({ vault, kv, monotonic, pollMs, limitMs, 
   return {
     standing: ({ tenant, agent, jti, epoch }) => {
       if (monotonic() - at > limitMs) return 'stale'
-      const old = epoch[0] < (revoked.tenants[tenant] ?? 0) || epoch[1] < (revoked.agents[agent] ?? 0)
+      const old = epoch[0] < generation(revoked.tenants, tenant) || epoch[1] < generation(revoked.agents, agent)
       return old || Object.hasOwn(revoked.denied, jti) ? 'revoked' : 'live'
     },
     stop: () => {

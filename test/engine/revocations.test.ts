@@ -1,0 +1,94 @@
+import { expect, onTestFinished, test, vi } from 'vitest'
+import { BrokerError } from '../../engine/errors.ts'
+import { openRevocations, watchRevocations } from '../../engine/sealing/revocations.ts'
+import { openStore } from '../../engine/vault/store.ts'
+import { fakeTransit } from '../fakes/transit.ts'
+import { testWorld } from '../fakes/world.ts'
+
+async function both() {
+  const world = testWorld()
+  const vault = fakeTransit()
+  const errors: unknown[] = []
+  const watch = await watchRevocations({
+    vault,
+    kv: 'assay',
+    monotonic: world.monotonic,
+    pollMs: 5,
+    limitMs: 10_000,
+    onError: error => errors.push(error),
+  })
+  onTestFinished(() => watch.stop())
+  const revocations = () => openRevocations(openStore(vault, 'assay', world.monotonic), world.now)
+  return { world, vault, watch, errors, revocations: revocations(), replica: revocations }
+}
+
+const token = { tenant: 'mount', agent: 'sha256-aa', jti: 'one', epoch: [0, 0] as const }
+
+test('nothing is revoked to begin with', async () => {
+  const { watch, revocations } = await both()
+  expect(watch.standing(token)).toBe('live')
+  expect(await revocations.epoch('mount', 'sha256-aa')).toEqual([0, 0])
+})
+
+test('a denied token ends, others of its agent do not', async () => {
+  const { watch, revocations, world } = await both()
+  await revocations.deny('one', world.now() / 1000 + 60)
+  await vi.waitFor(() => expect(watch.standing(token)).toBe('revoked'))
+  expect(watch.standing({ ...token, jti: 'two' })).toBe('live')
+})
+
+test('a raised generation ends every token of the agent, or of the mount, that came before', async () => {
+  const { watch, revocations } = await both()
+  await revocations.raise({ agent: 'sha256-aa' })
+  await vi.waitFor(() => expect(watch.standing(token)).toBe('revoked'))
+  expect(watch.standing({ ...token, agent: 'sha256-bb' })).toBe('live')
+  expect(await revocations.epoch('mount', 'sha256-aa')).toEqual([0, 1])
+  expect(watch.standing({ ...token, epoch: [0, 1] })).toBe('live')
+  await revocations.raise({ tenant: 'mount' })
+  await vi.waitFor(() => expect(watch.standing({ ...token, epoch: [0, 1] })).toBe('revoked'))
+  expect(watch.standing({ ...token, tenant: 'other', epoch: [0, 1] })).toBe('live')
+})
+
+test('an agent that is called like a member of every object is an agent like others', async () => {
+  const { watch, revocations } = await both()
+  expect(watch.standing({ ...token, jti: 'constructor', agent: 'sha256-bb' })).toBe('live')
+  await revocations.raise({ agent: 'toString' })
+  await vi.waitFor(() => expect(watch.standing({ ...token, agent: 'toString' })).toBe('revoked'))
+})
+
+test('replicas that revoke at once lose nothing', async () => {
+  const { revocations, replica, watch } = await both()
+  const others = [revocations, replica(), replica()]
+  await Promise.all(others.map((one, at) => one.raise({ agent: `sha256-${at}` })))
+  await vi.waitFor(() => {
+    for (const at of others.keys()) expect(watch.standing({ ...token, agent: `sha256-${at}` })).toBe('revoked')
+  })
+})
+
+test('what ended anyway is forgotten', async () => {
+  const { revocations, vault, world } = await both()
+  await revocations.deny('old', world.now() / 1000 + 60)
+  world.pass(120_000)
+  await revocations.deny('new', world.now() / 1000 + 60)
+  const record = await vault.read('assay/data/sealing/revocations')
+  expect(JSON.stringify(record)).toContain('new')
+  expect(JSON.stringify(record)).not.toContain('"old"')
+})
+
+test('a copy above its limit says so, whatever the token', async () => {
+  const { watch, vault, world, errors } = await both()
+  vault.fault = () => new BrokerError('unavailable', 'down')
+  world.pass(9_000)
+  expect(watch.standing(token)).toBe('live')
+  world.pass(2_000)
+  expect(watch.standing(token)).toBe('stale')
+  await vi.waitFor(() => expect(errors.length).toBeGreaterThan(0))
+  vault.fault = undefined
+  await vi.waitFor(() => expect(watch.standing(token)).toBe('live'))
+})
+
+test('a record that cannot be read is no empty one', async () => {
+  const { vault, errors } = await both()
+  await vault.write('assay/data/sealing/revocations', { data: { value: { tenants: {} } } })
+  await vi.waitFor(() => expect(String(errors[0])).toContain('cannot be read'))
+})
