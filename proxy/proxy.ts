@@ -95,7 +95,7 @@ async function listenerOf(
 /** Who swapped what for where; of the token only its id, of the path only its keyed hash and the rule that it fits. */
 function recordSwap(audit: Audit, { head, service, known, rule }: Swap, { holder }: Session, txn: string): void {
   const { scheme, host, port, method, path } = head.destination
-  const { agent, plugin, tenant } = known.binding
+  const { agent, plugin } = known.binding
   audit.appendLazy({
     type: 'request',
     txn,
@@ -105,9 +105,7 @@ function recordSwap(audit: Audit, { head, service, known, rule }: Swap, { holder
     fields: {
       agent: plain(agent),
       plugin: plain(plugin),
-      tenant: plain(tenant),
       jti: plain(known.jti),
-      issue_txn: plain(known.txn),
       certificate: plain(holder.x5tS256),
       service: plain(service.name),
       destination: plain(`${scheme}://${host}:${port}`),

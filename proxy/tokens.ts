@@ -41,14 +41,19 @@ const SKEW_SECONDS = 60
 
 export function openTokens({ opener, revocations, now }: TokenPorts): Tokens {
   const known = new LRUCache<string, Known>({ max: REMEMBERED })
+  // what a connection sent last it mostly sends again
+  const last = new WeakMap<Holder, { readonly token: string; readonly found: Known }>()
   const live = (found: Known) =>
     now() / 1000 < found.expiresAt && revocations.standing({ ...found.binding, jti: found.jti }) === 'live'
   const remembered = (token: string, holder: Holder) => {
+    const before = last.get(holder)
+    if (before?.token === token && live(before.found)) return before.found
     const name = nameOf(token, holder)
     const found = known.get(name)
-    if (found === undefined || live(found)) return found
-    known.delete(name)
-    return undefined
+    if (found === undefined) return undefined
+    if (live(found)) last.set(holder, { token, found })
+    else known.delete(name)
+    return found
   }
   return {
     remembered,

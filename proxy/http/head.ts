@@ -1,4 +1,4 @@
-import { type Destination, parseAuthority } from '#engine'
+import { type Destination, parseAuthority as readAuthority } from '#engine'
 import { accept, refuse, type Verdict } from '../refusals.ts'
 import { splitTarget } from './path.ts'
 
@@ -126,6 +126,18 @@ function byAbsolute(target: string, values: ReadonlyMap<string, string>): Verdic
   if (!authority) return refuse('DESTINATION_UNCLEAR', 'the target is no URL')
   if (!sameAuthority(values.get('host'), authority, portOf(scheme))) return refuse('HOST_MISMATCH', 'in absolute form')
   return accept({ scheme, authority, target: rest.startsWith('/') ? rest : `/${rest}`, prefix: '' })
+}
+
+/** The same few come again and again. */
+const authorities = new Map<string, Authority>()
+
+function parseAuthority(text: string, defaultPort: number): Authority | undefined {
+  const name = `${text} ${defaultPort}`
+  const known = authorities.get(name)
+  if (known) return known
+  const authority = readAuthority(text, defaultPort)
+  if (authority && authorities.size < REMEMBERED) authorities.set(name, authority)
+  return authority
 }
 
 function sameAuthority(text: string | undefined, { host, port }: Authority, defaultPort: number): boolean {

@@ -96,8 +96,9 @@ class Finder {
   readonly #longest: number
   readonly #jumps: Uint8Array
   readonly #ending = new Map<number, readonly Buffer[]>()
-  /** bytes that a pattern begins with */
-  readonly #first = new Uint8Array(256)
+  /** bytes, and blocks, that a pattern begins with */
+  readonly #firstBytes = new Uint8Array(256)
+  readonly #firstBlocks = new Uint8Array(TABLE)
 
   constructor(patterns: readonly Buffer[]) {
     this.#patterns = patterns
@@ -115,7 +116,8 @@ class Finder {
     }
     const end = blockAt(pattern, last)
     this.#ending.set(end, [...(this.#ending.get(end) ?? []), pattern])
-    this.#first[pattern[0] ?? 0] = 1
+    this.#firstBytes[pattern[0] ?? 0] = 1
+    this.#firstBlocks[blockAt(pattern, 0)] = 1
   }
 
   /** Masks every pattern that is there; whether there was one. */
@@ -143,12 +145,17 @@ class Finder {
 
   /** How many bytes at the end could be the beginning of a pattern. */
   unfinished(bytes: Buffer): number {
-    for (let at = Math.max(0, bytes.length - this.#longest + 1); at < bytes.length; at++) {
-      if (this.#first[bytes[at] as number] === 0) continue
-      const left = bytes.length - at
-      if (this.#patterns.some(pattern => pattern.length > left && matches(bytes, at, pattern, left))) return left
+    const last = bytes.length - 1
+    for (let at = Math.max(0, bytes.length - this.#longest + 1); at < last; at++) {
+      const block = (((bytes[at] as number) << 6) ^ (bytes[at + 1] as number)) & (TABLE - 1)
+      if (this.#firstBlocks[block] === 1 && this.#begins(bytes, at)) return bytes.length - at
     }
-    return 0
+    return last >= 0 && this.#firstBytes[bytes[last] as number] === 1 ? 1 : 0
+  }
+
+  #begins(bytes: Buffer, at: number): boolean {
+    const left = bytes.length - at
+    return this.#patterns.some(pattern => pattern.length > left && matches(bytes, at, pattern, left))
   }
 }
 
@@ -156,6 +163,9 @@ function blockAt(bytes: Buffer, at: number): number {
   return (((bytes[at] ?? 0) << 6) ^ (bytes[at + 1] ?? 0)) & (TABLE - 1)
 }
 
+/** In JavaScript, as most end at the first bytes: a native call would cost more than it looks at. */
 function matches(bytes: Buffer, at: number, pattern: Buffer, length = pattern.length): boolean {
-  return at + length <= bytes.length && bytes.compare(pattern, 0, length, at, at + length) === 0
+  if (at + length > bytes.length) return false
+  for (let index = 0; index < length; index++) if (bytes[at + index] !== pattern[index]) return false
+  return true
 }
