@@ -3,6 +3,7 @@
 #   setup_all      Debian packages, npm packages, a Vault; says what it does, and does nothing twice
 #   need_packages  the npm packages alone; sets `node`
 #   need_vault     a Vault alone; sets `vault`
+#   need_peers     what only the tests talk to: need_postgres_plugin (sets `plugin_dir`) and need_moto (sets `moto`)
 # shellcheck shell=bash
 
 root=$(cd "${BASH_SOURCE[0]%/*}/../.." && pwd)
@@ -130,6 +131,54 @@ build_vault() {
   is_vault "$half" || fail "set-up: what Go built at $half does not run"
   mv -f "$half" "$vault"
   say "set-up: built $vault"
+}
+
+# 4. peers of the tests
+
+need_peers() {
+  need_postgres_plugin
+  need_moto
+}
+
+# The plugin with which Vault's database engine speaks to PostgreSQL, from the module that Vault is built from, alone in a folder for -dev-plugin-dir.
+need_postgres_plugin() {
+  plugin_dir=$cache/plugins-$vault_version-$(cat "$root/scripts/vault/go.mod" "$root/scripts/vault/go.sum" | sha256sum | cut -c 1-12)
+  local name=postgresql-database-plugin
+  [ -x "$plugin_dir/$name" ] && return
+  mkdir -p "$cache" "$plugin_dir"
+  exec 9>"$cache/build.lock"
+  take_turn 9
+  [ -x "$plugin_dir/$name" ] || build_plugin "$plugin_dir/$name" "github.com/hashicorp/vault/plugins/database/postgresql/$name"
+  exec 9>&-
+}
+
+build_plugin() {
+  command -v go >/dev/null || fail 'set-up: there is no Go to build the PostgreSQL plugin of Vault with: install Go 1.25.3 or newer'
+  say 'set-up: building the PostgreSQL plugin of Vault from the same Go module, once: seconds after Vault was built here, else minutes'
+  local half=$cache/${1##*/}.part
+  (cd "$root/scripts/vault" && GOWORK=off GOFLAGS='' with_progress 'go build' \
+    go build -mod=readonly -buildvcs=false -trimpath -ldflags '-s -w' -v -o "$half" "$2") || exit
+  mv -f "$half" "$1"
+}
+
+# A server that speaks for AWS (https://docs.getmoto.org), in a Python environment of its own.
+need_moto() {
+  local wanted=$root/scripts/lib/moto.txt venv
+  venv=$cache/moto-$(sha256sum <"$wanted" | cut -c 1-12)
+  moto=$venv/bin/moto_server
+  [ -f "$venv/.complete" ] && return
+  command -v python3 >/dev/null || fail 'set-up: python3 is missing; install Python 3.11 or newer with venv'
+  mkdir -p "$cache"
+  exec 9>"$cache/build.lock"
+  take_turn 9
+  if [ ! -f "$venv/.complete" ]; then
+    say 'set-up: installing moto, a stand-in for AWS, once: about 300 MB (pinned in scripts/lib/moto.txt; only the tests use it)'
+    rm -rf "$venv"
+    python3 -m venv "$venv" || exit
+    with_progress 'pip install' "$venv/bin/pip" install --quiet --no-deps --requirement "$wanted" || exit
+    touch "$venv/.complete"
+  fi
+  exec 9>&-
 }
 
 # Waits for the lock on descriptor $1, and says so.

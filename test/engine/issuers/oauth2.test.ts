@@ -1,0 +1,189 @@
+import { generateKeyPairSync, type KeyObject, randomUUID } from 'node:crypto'
+import * as jose from 'jose'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import type { Credential } from '../../../engine/issuers/index.ts'
+import type { Secret } from '../../../engine/secret.ts'
+import { ISSUER_URL, jwkOf, newEcKey, openTestExchange, type TestExchange } from '../../fakes/exchange.ts'
+import { type OauthServer, type OauthServerOptions, startOauthServer } from '../../harness/peers/oauth_server.ts'
+
+// A real authorization server: oidc-provider.
+const SECRET = 'CanaRy7-the-secret-of-the-client-0123456789'
+const API = 'https://api.example.com'
+const ASSERTIONS = ['urn:ietf:params:oauth:grant-type:token-exchange', 'urn:ietf:params:oauth:grant-type:jwt-bearer']
+const bare = { redirect_uris: [], response_types: [] }
+
+let stack: AsyncDisposableStack
+beforeEach(() => {
+  stack = new AsyncDisposableStack()
+})
+afterEach(() => stack.disposeAsync())
+
+type Options = {
+  readonly server?: Partial<OauthServerOptions>
+  readonly secrets?: Record<string, string>
+  readonly role?: object
+}
+async function opened(settings: object, options: Options = {}): Promise<{ server: OauthServer; test: TestExchange }> {
+  const ec = newEcKey()
+  const jwk = jwkOf(ec.publicKey)
+  const secret = { client_id: 'by-secret', client_secret: SECRET, redirect_uris: ['https://assay.example/back'] }
+  const clients = [
+    { ...secret, grant_types: ['client_credentials', 'authorization_code', 'refresh_token'] },
+    {
+      ...secret,
+      client_id: 'by-post',
+      token_endpoint_auth_method: 'client_secret_post',
+      grant_types: ['client_credentials'],
+      ...bare,
+    },
+    {
+      client_id: 'by-key',
+      token_endpoint_auth_method: 'private_key_jwt',
+      jwks: { keys: [jwk] },
+      grant_types: ['client_credentials'],
+      ...bare,
+    },
+    { client_id: 'none', token_endpoint_auth_method: 'none', grant_types: ASSERTIONS, ...bare },
+  ] as OauthServerOptions['clients']
+  const trusts = { issuer: ISSUER_URL, jwk, audience: 'https://as.example' }
+  const scopes = ['orders:read', 'orders:write']
+  const server = stack.use(await startOauthServer({ clients, scopes, trusts, resource: API, ...options.server }))
+  const where = { token_url: `${server.url}/token`, client_id: 'by-secret', audience: 'https://as.example' }
+  const { secrets = { client_secret: SECRET }, role = {} } = options
+  return { server, test: stack.use(openTestExchange({ type: 'oauth2', settings: { ...where, ...settings }, secrets, role, ec })) }
+}
+const read = { grant: { scope: ['orders:read'] } }
+const tokenOf = ({ fields }: Credential) => (fields['token'] as Secret).reveal()
+
+describe('client credentials', () => {
+  test.each([
+    ['client_secret_basic', 'by-secret'],
+    ['client_secret_post', 'by-post'],
+    ['private_key_jwt', 'by-key'],
+  ])('%s', async (client_auth, client_id) => {
+    const audience = client_auth === 'private_key_jwt' ? { audience: '' } : {}
+    const { server, test } = await opened({ grant: 'client_credentials', client_auth, client_id, ...audience })
+    const credential = await test.credential(read)
+    expect(credential).toMatchObject({ tokenType: 'Bearer', granted: { scope: ['orders:read'], expires_in: 600 } })
+    expect(await server.introspect(tokenOf(credential))).toMatchObject({ active: true, scope: 'orders:read' })
+  })
+
+  test('a wrong secret is refused by its code', async () => {
+    const { test } = await opened({ grant: 'client_credentials' }, { secrets: { client_secret: 'another' } })
+    expect(await test.issue(read)).toMatchObject({ code: 'EXCHANGE_REFUSED', detail: 'acme: invalid_client' })
+  })
+
+  test('a token that lives longer than the grant is refused, unless the role puts up with it', async () => {
+    const { test } = await opened({ grant: 'client_credentials' }, { server: { ttlSeconds: 3600 } })
+    expect(await test.outcome(read)).toBe('EXCHANGE_WIDER')
+    const { expiresAt } = await test.credential({ ...read, role: { provider_ttl: '1h' } })
+    expect(expiresAt - Date.now() / 1000).toBeGreaterThan(3500)
+  })
+
+  test('what can be revoked has a handle without the token, and is revoked by it', async () => {
+    const { server, test: first } = await opened({ grant: 'client_credentials' })
+    const settings = {
+      grant: 'client_credentials',
+      client_id: 'by-secret',
+      token_url: `${server.url}/token`,
+      revocation_url: `${server.url}/token/revocation`,
+    }
+    const test = stack.use(openTestExchange({ type: 'oauth2', settings, secrets: { client_secret: SECRET } }))
+    const credential = await test.credential(read)
+    expect(JSON.stringify(credential.handle)).not.toContain(tokenOf(credential))
+    expect(await server.introspect(tokenOf(credential))).toMatchObject({ active: true })
+    await test.revoke(credential)
+    await test.revoke(credential)
+    expect(await server.introspect(tokenOf(credential))).toEqual({ active: false })
+    expect((await first.credential(read)).handle).toBeUndefined()
+  })
+})
+
+describe('refresh tokens', () => {
+  test('rotate: 50 who ask at once take turns, and each new token is kept before anything is handed out', async () => {
+    const { server } = await opened({ grant: 'client_credentials' })
+    const refresh_token = await server.refreshToken('by-secret', 'orders:read')
+    const settings = { grant: 'refresh_token', client_id: 'by-secret', token_url: `${server.url}/token` }
+    const test = stack.use(openTestExchange({ type: 'oauth2', settings, secrets: { client_secret: SECRET, refresh_token } }))
+    const all = await Promise.all(Array.from({ length: 50 }, () => test.credential(read)))
+    expect(new Set(all.map(tokenOf)).size).toBe(50)
+    expect(test.root.replaced).toHaveLength(50)
+    const kept = (await test.root.read()).fields
+    expect(kept['refresh_token']?.reveal()).not.toBe(refresh_token)
+    expect(kept['client_secret']?.reveal()).toBe(SECRET)
+  })
+
+  test('one that was used elsewhere is refused by its code', async () => {
+    const { server } = await opened({ grant: 'client_credentials' })
+    const refresh_token = await server.refreshToken('by-secret', 'orders:read')
+    const settings = { grant: 'refresh_token', client_id: 'by-secret', token_url: `${server.url}/token` }
+    const secrets = { client_secret: SECRET, refresh_token }
+    const [one, other] = [1, 2].map(() => stack.use(openTestExchange({ type: 'oauth2', settings, secrets }))) as [
+      TestExchange,
+      TestExchange,
+    ]
+    await one.credential(read)
+    expect(await other.issue(read)).toMatchObject({ code: 'EXCHANGE_REFUSED', detail: 'acme: invalid_grant' })
+  })
+})
+
+describe('assertions that transit signs', () => {
+  test.each(['token_exchange', 'jwt_bearer'])('%s, without any root credential', async grant => {
+    const { server, test } = await opened({ grant, client_auth: 'none', client_id: 'none' }, { secrets: {} })
+    expect(await server.introspect(tokenOf(await test.credential(read)))).toMatchObject({ active: true, scope: 'orders:read' })
+  })
+
+  test.each(['token_exchange', 'jwt_bearer'])('%s: not for another audience', async grant => {
+    const { test } = await opened(
+      { grant, client_auth: 'none', client_id: 'none', audience: 'https://other.example' },
+      { secrets: {} },
+    )
+    expect(await test.issue(read)).toMatchObject({ code: 'EXCHANGE_REFUSED', detail: 'acme: invalid_grant' })
+  })
+})
+
+describe('DPoP: the token is bound to the key of the machine, by its own proof', () => {
+  const key = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  const bound = async () => ({ scope: ['orders:read'], keyThumbprint: await thumbprintOf(key.publicKey) })
+  const proofFor = (url: string, { by = key, more = {} } = {}) =>
+    new jose.SignJWT({ htm: 'POST', htu: url, jti: randomUUID(), ...more })
+      .setProtectedHeader({ alg: 'ES256', typ: 'dpop+jwt', jwk: by.publicKey.export({ format: 'jwk' }) as jose.JWK })
+      .setIssuedAt()
+      .sign(by.privateKey)
+  const dpop = { role: { dpop: 'required' } }
+
+  test('is given with a proof for the token endpoint', async () => {
+    const { server, test } = await opened({ grant: 'client_credentials' }, dpop)
+    const parameters = { dpop: await proofFor(`${server.url}/token`) }
+    const credential = await test.credential({ grant: { ...(await bound()), parameters } })
+    expect(credential.tokenType).toBe('DPoP')
+    expect(await server.introspect(tokenOf(credential))).toMatchObject({ jkt: await thumbprintOf(key.publicKey) })
+  })
+
+  test('is not given without one, with one by another key, or with one for another place', async () => {
+    const { server, test } = await opened({ grant: 'client_credentials' }, dpop)
+    const url = `${server.url}/token`
+    const proofs = [
+      undefined,
+      7,
+      'x.y.z',
+      await proofFor(url, { by: newEcKey() }),
+      await proofFor('https://other.example/token'),
+      await proofFor(url, { more: { htm: 'GET' } }),
+    ]
+    for (const proof of proofs)
+      expect(await test.outcome({ grant: { ...(await bound()), parameters: { dpop: proof } } })).toBe('PARAMETERS')
+    expect(server.granted()).toBe(0)
+  })
+
+  test('a nonce that the server wants is told', async () => {
+    const { server, test } = await opened({ grant: 'client_credentials' }, { ...dpop, server: { nonces: true } })
+    const url = `${server.url}/token`
+    const verdict = await test.issue({ grant: { ...(await bound()), parameters: { dpop: await proofFor(url) } } })
+    const nonce = /with the nonce (\S+)$/.exec(verdict.ok ? '' : verdict.detail)?.[1]
+    const parameters = { dpop: await proofFor(url, { more: { nonce } }) }
+    expect(await test.outcome({ grant: { ...(await bound()), parameters } })).toBe('OK')
+  })
+})
+
+const thumbprintOf = (key: KeyObject) => jose.calculateJwkThumbprint(key.export({ format: 'jwk' }) as jose.JWK)
