@@ -40,8 +40,8 @@ export type Revoker = {
   readonly pump: () => void
   /** Ends when nothing is under way; what waits for its next try stays. */
   readonly idle: () => Promise<void>
-  /** One try, whatever the pauses say. False when it failed. */
-  readonly now: (name: string) => Promise<boolean>
+  /** One try, whatever the pauses say. `later`: somebody else is at it, or its time has not come. */
+  readonly now: (name: string) => Promise<'done' | 'failed' | 'later'>
   /** what is due and not done, with how often it failed here */
   readonly waiting: () => readonly { readonly id: string; readonly failures: number }[]
 }
@@ -117,7 +117,8 @@ export function openRevoker(options: RevokerOptions): Revoker {
     },
     now: async name => {
       const task = taken(name)
-      return (await (task.flight ?? begin(task, { ...gates, enter: () => true }))) === 'done'
+      const step = await (task.flight ?? begin(task, { ...gates, enter: () => true }))
+      return typeof step === 'object' ? 'later' : step
     },
     waiting: () => [...tasks.values()].map(({ name, failures }) => ({ id: idIn(name), failures })),
   }

@@ -340,7 +340,7 @@ async function end(parts: Parts, entries: readonly Pick<Entry, 'id'>[], { sync =
 
 /** Waits until it is gone, or until so long. */
 async function settled({ ledger, revoker, world }: Parts, name: string, until: number): Promise<boolean> {
-  if (await revoker.now(name)) return true
+  if ((await revoker.now(name)) === 'failed') return false
   for (;;) {
     if (!(await ledger.read(idIn(name)))) return true
     if (world.monotonic() >= until) return false

@@ -70,7 +70,7 @@ function renewAt(prefix: string) {
     const { increment } = parseFields(renewFields, jsonOf(request.body) ?? {}).values
     const { leases } = request.broker
     const { lease, capped } = await leases.renew(leaseId, increment)
-    const left = lease.expiresAt - leases.now()
+    const left = lease.expiresAt - lease.renewedAt
     const warning = `TTL of "${increment || lease.ttlSeconds}s" exceeded the effective max_ttl of "${left}s"; TTL value is capped accordingly`
     const reply = enveloped(request.txn, 'system', {}, capped ? [warning] : [])
     const renewable = lease.maxExpiresAt > lease.expiresAt

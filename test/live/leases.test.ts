@@ -1,0 +1,292 @@
+import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
+import type { Attester } from '../../agent/attester.ts'
+import { provider } from '../fakes/leased_issuer.ts' // first: it registers an issuer
+import { until } from '../harness/process.ts'
+import type { Swtpm } from '../harness/swtpm.ts'
+import { type Here, moveClocks, serveHere } from './in_process.ts'
+import {
+  type AskOptions,
+  ask,
+  auditOf,
+  configureAuth,
+  configureBroker,
+  done,
+  enrol,
+  logIn,
+  MEASURED,
+  machine,
+  measure,
+  openWorld,
+  ROLE,
+  serviceOf,
+  type World,
+} from './world.ts'
+
+// Two replicas in this process, as the issuer of the test is, and one as a process that does not know the issuer.
+
+let world: World
+let here: Here
+let other: Here
+let attester: Attester
+let token: string
+let passes: (ms: number) => void
+beforeAll(async () => {
+  world = await openWorld({ tpms: [{}] })
+  const tpm = world.tpms[0] as Swtpm
+  await measure(tpm, MEASURED, 'good firmware')
+  attester = await machine(tpm)
+  await configureAuth(world, tpm, attester)
+  await configureBroker(world)
+  here = await serveHere(world.vault)
+  other = await serveHere(world.vault)
+  passes = moveClocks()
+  await enrol(serviceOf(here.address), tpm, attester)
+  token = await logIn(serviceOf(here.address), attester)
+  await done(root('POST', 'broker/role/leased', { ...ROLE, issuer: 'leased', ttl: '10m', max_ttl: '30m' }))
+  await done(root('POST', 'broker/role/short', { ...ROLE, issuer: 'leased', ttl: '5s', max_ttl: '5s' }))
+})
+afterAll(async () => {
+  vi.restoreAllMocks()
+  await other?.[Symbol.asyncDispose]()
+  await here?.[Symbol.asyncDispose]()
+  await attester?.close()
+  await world?.[Symbol.asyncDispose]()
+})
+afterEach(async () => {
+  provider.up = true
+  await ask(here.address, 'PUT', 'sys/leases/revoke-prefix/broker', { token: world.vault.rootToken, body: { sync: true } })
+  provider.reset()
+})
+
+const root = (method: string, path: string, body?: object) =>
+  ask(here.address, method, path, { token: world.vault.rootToken, ...(body ? { body } : {}) })
+const cli = (args: readonly string[], env = {}) => world.vault.cli(args, { env: { VAULT_ADDR: here.address, ...env } })
+
+let asks = 0
+/** A credential of the role, unlike all others by what it asks for. */
+const creds = (options: AskOptions & { at?: Here; role?: string; ttl?: number } = {}) => {
+  const { at = here, role = 'leased', ttl = 600 - ++asks, ...rest } = options
+  const body = { plugin: 'kubernetes', action: 'deploy', scope: 'apps:read', ttl }
+  return ask(at.address, 'POST', `broker/creds/${role}`, { token, body, ...rest })
+}
+/** After the clock of this process was moved, or the token revoked. */
+const loggedInAnew = async () => {
+  token = await logIn(serviceOf(here.address), attester)
+}
+const LEASE = /^broker\/creds\/leased\/[0-9A-Za-z]{24}$/
+
+describe('the lease of a credential that can be revoked', () => {
+  test('is in the reply, in Vault’s form', async () => {
+    const { body } = await creds({ ttl: 500 })
+    expect(body).toMatchObject({ lease_id: expect.stringMatching(LEASE) as string, lease_duration: 500, renewable: true })
+    expect(body.data).toMatchObject({ expires_in: 500, token: expect.any(String) as string })
+    const outcome = await until('the outcome in the audit log', async () =>
+      (await auditOf(here.auditFile)).find(one => one['lease_id'] === body.lease_id),
+    )
+    expect(outcome).toMatchObject({ type: 'outcome', result: 'issued' })
+  })
+
+  test('is looked up, listed, renewed and revoked by the stock CLI', async () => {
+    const { body } = await creds({ ttl: 300 })
+    const found = await cli(['lease', 'lookup', '-format=json', body.lease_id])
+    const { data } = JSON.parse(found.stdout) as { data: Record<string, unknown> }
+    expect(data).toMatchObject({ id: body.lease_id, renewable: true, last_renewal: null })
+    expect(Object.keys(data).toSorted()).toEqual(['expire_time', 'id', 'issue_time', 'last_renewal', 'renewable', 'ttl'])
+    const listed = await cli(['list', '-format=json', 'sys/leases/lookup/broker/creds/leased'])
+    expect(JSON.parse(listed.stdout)).toEqual([body.lease_id.slice(-24)])
+    const renewed = await cli(['lease', 'renew', '-format=json', '-increment=400', body.lease_id])
+    expect(JSON.parse(renewed.stdout)).toMatchObject({ lease_id: body.lease_id, lease_duration: 400, renewable: true })
+    expect((await cli(['lease', 'revoke', '-sync', body.lease_id])).code).toBe(0)
+    expect(provider.living()).toBe(0)
+    expect((await cli(['lease', 'lookup', body.lease_id])).stderr).toContain('invalid lease')
+    expect((await cli(['lease', 'renew', body.lease_id])).stderr).toContain('lease not found')
+    expect((await cli(['lease', 'revoke', '-sync', body.lease_id])).code).toBe(0)
+  })
+
+  test('is renewed up to the role’s maximum and to the life of the token, and Vault’s warning says so', async () => {
+    const { body } = await creds({ ttl: 300 })
+    const renew = (increment: string) => root('PUT', 'sys/leases/renew', { lease_id: body.lease_id, increment })
+    const { body: renewed } = await renew('2h')
+    expect(renewed.lease_duration).toBeLessThanOrEqual(900)
+    expect(renewed.lease_duration).toBeGreaterThan(600)
+    expect(renewed.warnings).toEqual([
+      expect.stringMatching(/^TTL of "7200s" exceeded the effective max_ttl of "\d+s"; TTL value/),
+    ])
+  })
+
+  test('ends at the provider when its time is over, and not before', async () => {
+    await creds({ role: 'short', ttl: 5 })
+    passes(3000)
+    await here.server.broker.leases.sweep()
+    expect(provider.living()).toBe(1)
+    passes(3000)
+    await until('the provider to be asked', async () => provider.living() === 0)
+  })
+})
+
+describe('sys/leases', () => {
+  test('lists ours beside Vault’s, and revokes both under a prefix above them', async () => {
+    const { body } = await creds()
+    const keys = async (path: string) => (await root('LIST', `sys/leases/lookup/${path}`)).body?.data?.keys as string[]
+    expect(await keys('')).toEqual(expect.arrayContaining(['auth/', 'broker/']))
+    expect(await keys('broker/')).toEqual(['creds/'])
+    expect(await keys('broker/creds/leased')).toEqual([body.lease_id.slice(-24)])
+    expect((await root('GET', 'sys/leases/lookup/broker?list=true')).body.data.keys).toEqual(['creds/'])
+    expect((await root('LIST', 'sys/leases/lookup/broker/creds/nothing')).status).toBe(404)
+    expect((await cli(['lease', 'revoke', '-sync', '-prefix', 'bro'])).code).toBe(0)
+    expect(provider.living()).toBe(0)
+  })
+
+  test('asks Vault’s policies on Vault’s paths, for sudo where Vault does, and audits who was denied', async () => {
+    const { body } = await creds()
+    const limited = async (policy: string) => {
+      await done(root('PUT', 'sys/policies/acl/limited', { policy }))
+      const reply = await root('POST', 'auth/token/create', { policies: ['limited'], no_default_policy: false })
+      return reply.body.auth.client_token as string
+    }
+    const plain = await limited('path "sys/leases/*" { capabilities = ["update", "list"] }')
+    const statuses = async (as: string) => {
+      const requests = [
+        ['PUT', 'sys/leases/lookup', { lease_id: body.lease_id }],
+        ['PUT', 'sys/leases/renew', { lease_id: body.lease_id }],
+        ['PUT', `sys/leases/renew/${body.lease_id}`, {}],
+        ['LIST', 'sys/leases/lookup/broker', undefined],
+        ['PUT', 'sys/leases/revoke-prefix/broker', {}],
+        ['PUT', 'sys/leases/revoke-force/broker', {}],
+        ['PUT', 'sys/leases/revoke', { lease_id: body.lease_id }],
+      ] as const
+      const replies = []
+      for (const [method, path, sent] of requests)
+        replies.push((await ask(here.address, method, path, { token: as, ...(sent ? { body: sent } : {}) })).status)
+      return replies
+    }
+    const none = (await root('POST', 'auth/token/create', { policies: ['default'] })).body.auth.client_token as string
+    expect(await statuses(none)).toEqual([200, 200, 403, 403, 403, 403, 403])
+    expect(provider.living()).toBe(1)
+    expect(await statuses(plain)).toEqual([200, 200, 200, 403, 403, 403, 204])
+    const denied = (await auditOf(here.auditFile)).filter(one => one['type'] === 'refusal' && one['mount'] === 'sys/')
+    expect(denied.length).toBeGreaterThanOrEqual(8)
+  })
+
+  test('passes on what is Vault’s', async () => {
+    for (const [method, path, body] of [
+      ['PUT', 'sys/leases/lookup', { lease_id: 'secret/none' }],
+      ['PUT', 'sys/leases/renew', { lease_id: 'secret/none' }],
+      ['PUT', 'sys/leases/revoke', { lease_id: 'secret/none' }],
+      ['PUT', 'sys/leases/lookup', {}],
+      ['GET', 'sys/leases/count?type=irrevocable', undefined],
+      ['GET', 'sys/leases?type=irrevocable', undefined],
+      ['GET', 'sys/leases/lookup/auth', undefined],
+      ['PUT', 'sys/leases/tidy', {}],
+    ] as const) {
+      const [ours, vaults] = await Promise.all([root(method, path, body), world.vault.api(method, path, body)])
+      const shape = ({ status, body: reply }: typeof ours) => ({ status, errors: reply?.errors, data: reply?.data })
+      expect({ path, ...shape(ours) }).toEqual({ path, ...shape(vaults) })
+    }
+  })
+
+  test('counts what cannot be revoked where Vault counts what it gave up, and goes on trying', async () => {
+    const { body } = await creds()
+    provider.up = false
+    await root('PUT', 'sys/leases/revoke', { lease_id: body.lease_id })
+    for (let tries = 0; here.server.broker.leases.stuck().length === 0; tries++) {
+      expect(tries).toBeLessThan(60)
+      passes(31_000)
+      await here.server.broker.leases.sweep()
+    }
+    const { body: counted } = await root('GET', 'sys/leases/count?type=irrevocable')
+    expect(counted.data).toMatchObject({ lease_count: 1 })
+    expect((await root('GET', 'sys/leases?type=irrevocable')).body.data.leases).toEqual([
+      { lease_id: body.lease_id, error: expect.any(String) as string },
+    ])
+    const metrics = await (await fetch(`${here.address}/metrics`)).text()
+    expect(metrics).toMatch(/^assay_leases_overdue 1$/m)
+    provider.up = true
+    passes(31_000)
+    await here.server.broker.leases.sweep()
+    await other.server.broker.leases.sweep()
+    expect(provider.living()).toBe(0)
+    await loggedInAnew()
+  })
+
+  test('drops by force what the provider does not end', async () => {
+    const { body } = await creds()
+    provider.up = false
+    expect((await cli(['lease', 'revoke', '-sync', body.lease_id])).code).not.toBe(0)
+    expect((await cli(['lease', 'revoke', '-force', '-prefix', 'broker/creds'])).code).toBe(0)
+    expect((await root('PUT', 'sys/leases/lookup', { lease_id: body.lease_id })).status).toBe(400)
+    expect(provider.living()).toBe(1)
+    // what comes next does not wait for the pause that the provider was given
+    provider.up = true
+    const { body: next } = await creds()
+    await root('PUT', 'sys/leases/revoke', { lease_id: next.lease_id, sync: true })
+  })
+})
+
+describe('a token that is revoked', () => {
+  test('through the front door takes its leases with it at once', async () => {
+    await creds()
+    expect((await ask(here.address, 'POST', 'auth/token/revoke-self', { token })).status).toBe(204)
+    await until('its lease to be revoked', async () => provider.living() === 0, 1000)
+    await loggedInAnew()
+  })
+
+  test('at Vault itself takes its leases with it within five seconds', async () => {
+    await creds()
+    await world.vault.api('POST', 'auth/token/revoke', { token })
+    await until('its lease to be revoked', async () => provider.living() === 0, 5000)
+    await loggedInAnew()
+  })
+})
+
+describe('the same request again', () => {
+  test('gets the same credential, which lives once', async () => {
+    const [first, second] = await Promise.all([creds({ ttl: 77 }), creds({ ttl: 77 })])
+    const third = await creds({ ttl: 77 })
+    expect(new Set([first, second, third].map(({ body }) => body.lease_id)).size).toBe(1)
+    expect(third.body.data.token).toBe(first.body.data.token)
+    expect([provider.living(), provider.calls]).toEqual([1, 1])
+    expect((await creds({ ttl: 78 })).body.lease_id).not.toBe(first.body.lease_id)
+  })
+
+  test('by another replica gets another credential, and the first is gone', async () => {
+    const first = await creds({ ttl: 79 })
+    const second = await creds({ ttl: 79, at: other })
+    expect(second.status).toBe(200)
+    expect(provider.alive.get(first.body.data.token)).toBe(false)
+    expect(provider.alive.get(second.body.data.token)).toBe(true)
+  })
+
+  test('after it was revoked is made anew', async () => {
+    const first = await creds({ ttl: 80 })
+    await root('PUT', 'sys/leases/revoke', { lease_id: first.body.lease_id, sync: true })
+    const second = await creds({ ttl: 80 })
+    expect(provider.alive.get(second.body.data.token)).toBe(true)
+    expect(provider.living()).toBe(1)
+  })
+})
+
+test('a reply that is wrapped is unwrapped once, with its lease', async () => {
+  const { body } = await creds({ headers: { 'X-Vault-Wrap-TTL': '60s' } })
+  expect(body).toMatchObject({ data: null, lease_id: '', wrap_info: { ttl: 60, creation_path: 'sys/wrapping/wrap' } })
+  const { token: wrapping } = body.wrap_info as { token: string }
+  const unwrap = () => cli(['unwrap', '-format=json', wrapping], { VAULT_TOKEN: wrapping })
+  const unwrapped = await unwrap()
+  expect(JSON.parse(unwrapped.stdout).data).toMatchObject({
+    lease_id: expect.stringMatching(LEASE) as string,
+    lease_duration: expect.any(Number) as number,
+  })
+  expect((await unwrap()).code).not.toBe(0)
+})
+
+test('a lease of one replica is known to the other, and ended by it when the first is gone', async () => {
+  const third = await serveHere(world.vault)
+  const { body } = await creds({ at: third })
+  await third[Symbol.asyncDispose]()
+  expect(
+    (await ask(other.address, 'PUT', 'sys/leases/lookup', { token: world.vault.rootToken, body: { lease_id: body.lease_id } }))
+      .status,
+  ).toBe(200)
+  passes(700_000)
+  await until('it to be ended', async () => provider.living() === 0)
+})
