@@ -30,6 +30,8 @@ const ROOTS: Readonly<Record<string, { readonly vaults: boolean; readonly tree: 
   metrics: { vaults: false, tree: false },
   healthz: { vaults: false, tree: false },
   readyz: { vaults: false, tree: false },
+  // pages for people
+  assay: { vaults: false, tree: true },
 }
 
 /** Whether a path that is not ours is there at Vault. */

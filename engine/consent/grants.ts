@@ -4,6 +4,7 @@ import { openLocks } from '../integrations/locks.ts'
 import type { Root, RootCredential } from '../integrations/port.ts'
 import { ExchangeRefusal } from '../issuers/refusal.ts'
 import type { Secret } from '../secret.ts'
+import { rootKey } from '../stores/vault_kv.ts'
 import type { Cipher } from '../vault/cipher.ts'
 import type { Store } from '../vault/store.ts'
 import type { World } from '../world.ts'
@@ -37,7 +38,6 @@ export type Grants = {
   readonly delete: (mountId: string, integration: string, id: string) => Promise<void>
 }
 
-const keyName = (mountId: string) => `assay-consent-${mountId}`
 const NO_CONSENT = 'nobody consented to this yet, or it ended: ask at consent/ and let a person decide'
 
 export function openGrants(store: Store, cipher: Cipher, world: World): Grants {
@@ -54,7 +54,7 @@ export function openGrants(store: Store, cipher: Cipher, world: World): Grants {
     const path = pathOf(mountId, integration, purpose)
     const read = async (): Promise<RootCredential> => {
       const { value, version } = await live(path, purpose.scope, integration)
-      const token = await cipher.open(keyName(mountId), value.sealed, path)
+      const token = await cipher.open(rootKey(mountId), value.sealed, path)
       return {
         fields: { refresh_token: token },
         version: String(version),
@@ -67,7 +67,7 @@ export function openGrants(store: Store, cipher: Cipher, world: World): Grants {
       fresh: read,
       replace: async ({ fields }, version) => {
         const { value } = await live(path, purpose.scope, integration)
-        const sealed = await cipher.seal(keyName(mountId), tokenIn(fields), path)
+        const sealed = await cipher.seal(rootKey(mountId), tokenIn(fields), path)
         await store.put(path, { ...value, sealed }, Number(version))
       },
       alone: work => locks.alone(`${mountId}/lock/consented/${idOf(purpose)}`, async () => work(await read())),
@@ -77,8 +77,8 @@ export function openGrants(store: Store, cipher: Cipher, world: World): Grants {
     rootOf,
     put: async (mountId, integration, grant, refreshToken) => {
       const path = pathOf(mountId, integration, grant)
-      await cipher.create(keyName(mountId))
-      await store.put(path, { ...grant, sealed: await cipher.seal(keyName(mountId), refreshToken, path) } satisfies Kept)
+      await cipher.create(rootKey(mountId))
+      await store.put(path, { ...grant, sealed: await cipher.seal(rootKey(mountId), refreshToken, path) } satisfies Kept)
     },
     list: (mountId, integration) => store.list(folder(mountId, integration)),
     read: async (mountId, integration, id) => {

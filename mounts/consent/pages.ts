@@ -96,12 +96,12 @@ const UNITS = [
   ['day', 86_400],
   ['hour', 3600],
   ['minute', 60],
-  ['second', 1],
 ] as const
 
-/** `5400` is "90 minutes": the largest unit that says it exactly. */
-export function spoken(seconds: number): string {
-  const [unit, size] = UNITS.find(([, each]) => seconds >= each && seconds % each === 0) ?? UNITS[3]
-  const count = seconds / size
+/** `5400` is "90 minutes": whole minutes, rounded up, in the largest unit that says them exactly. */
+function spoken(seconds: number): string {
+  const whole = Math.ceil(seconds / 60) * 60
+  const [unit, size] = UNITS.find(([, each]) => whole % each === 0) ?? UNITS[2]
+  const count = whole / size
   return `${count} ${unit}${count === 1 ? '' : 's'}`
 }

@@ -1,0 +1,201 @@
+import type { Page } from 'playwright-core'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import type { Attester } from '../../agent/attester.ts'
+import { openBrowser } from '../harness/browser.ts'
+import { type IdentityProvider, startIdentityProvider } from '../harness/identity_provider.ts'
+import type { Reply } from '../harness/vault.ts'
+import {
+  ask,
+  auditOf,
+  configureAuth,
+  configureBroker,
+  done,
+  enrol,
+  logIn,
+  MEASURED,
+  machine,
+  measure,
+  openWorld,
+  serviceOf,
+  type World,
+} from './world.ts'
+
+// A person consents in a real browser at a real OpenID provider; the agent, a machine with a TPM, gets what was granted, sealed.
+
+const PERSON = 'a.person@of.this.test'
+
+let world: World
+let attester: Attester
+let token: string
+let provider: IdentityProvider
+let browser: Awaited<ReturnType<typeof openBrowser>>
+beforeAll(async () => {
+  world = await openWorld({ tpms: [{}] })
+  const [tpm] = world.tpms
+  if (!tpm) throw new Error('wanted a machine')
+  await measure(tpm, MEASURED, 'good firmware')
+  attester = await machine(tpm)
+  await configureAuth(world, tpm, attester)
+  await configureBroker(world)
+  provider = await startIdentityProvider(`${world.door.address}/assay/consent/callback`)
+  browser = await openBrowser()
+  const { id, secret } = provider.client
+  await write('broker/integration/forge', {
+    type: 'oauth2_consent',
+    settings: {
+      issuer: provider.issuer,
+      client_id: id,
+      authorization_parameters: { prompt: 'consent' },
+    },
+    secrets: { client_secret: secret },
+  })
+  await write('broker/role/review', {
+    issuer: 'oauth2_consent',
+    integration: 'forge',
+    delivery: 'sealed',
+    plugins: 'kubernetes',
+    actions: 'deploy',
+    scopes: 'repo:read,repo:write',
+    audiences: 'https://forge.example.com',
+    destinations: 'https://forge.example.com',
+  })
+  const rights = ['creds', 'consent'].map(path => `path "broker/${path}/*" { capabilities = ["update"] }`)
+  await done(world.api('PUT', 'sys/policies/acl/builder', { policy: rights.join('\n') }))
+  await enrol(serviceOf(world.door.address), tpm, attester)
+  token = await logIn(serviceOf(world.door.address), attester)
+})
+afterAll(async () => {
+  await browser?.[Symbol.asyncDispose]()
+  await provider?.[Symbol.asyncDispose]()
+  await attester?.close()
+  await world?.[Symbol.asyncDispose]()
+})
+
+const write = (path: string, body: object) => done(world.api('POST', path, body))
+const agent = (path: string, body: object): Promise<Reply> => ask(world.door.address, 'POST', path, { token, body })
+const wish = { plugin: 'kubernetes', action: 'deploy', scope: ['repo:read'] }
+type Invitation = { url: string; user_code: string; handle: string; expires_in: number; interval: number }
+const invited = async (): Promise<Invitation> => (await done(agent('broker/consent/review', wish))).data
+const poll = (handle: string) => agent('broker/consent/review/poll', { handle })
+const errorOf = ({ status, body }: Reply) => `${status} ${body.errors?.[0]}`
+
+/** Signs in and agrees at the provider's own pages, as a person does. */
+async function throughProvider(page: Page): Promise<void> {
+  await page.waitForURL(`${provider.issuer}/**`)
+  await page.fill('input[name=login]', PERSON)
+  await page.fill('input[name=password]', 'any')
+  await page.click('button[type=submit]')
+  await page.click('button:has-text("Continue")')
+}
+
+test('a person sees who asks for what and for how long, allows it, and the agent gets it', async () => {
+  expect(errorOf(await agent('broker/creds/review', wish))).toContain('CONSENT_REQUIRED')
+  const { url, user_code, handle } = await invited()
+  expect((await done(poll(handle))).data).toEqual({ status: 'pending', interval: 2 })
+  const page = await browser.context.newPage()
+  const shown = await page.goto(url)
+  expect(shown?.headers()['content-security-policy']).toContain("frame-ancestors 'none'")
+  const text = await page.innerText('main')
+  for (const word of [user_code, 'kubernetes', 'deploy', 'repo:read', '15 minutes', '30 days', new URL(provider.issuer).host]) {
+    expect(text).toContain(word)
+  }
+  await page.click('button[value=allow]')
+  await throughProvider(page)
+  await page.waitForSelector('text=Done')
+  await page.close()
+  const { data } = await done(poll(handle))
+  expect(data).toMatchObject({ scope: 'repo:read', plugin: 'kubernetes' })
+  // the handle is good for one answer; the consent for many
+  expect(errorOf(await poll(handle))).toContain('CONSENT_EXPIRED')
+  expect((await done(agent('broker/creds/review', wish))).data.token).not.toBe(data.token)
+  expect(errorOf(await agent('broker/creds/review', { ...wish, scope: ['repo:write'] }))).toContain('CONSENT_REQUIRED')
+})
+
+test('who denies is believed, and the page has nothing to decide any more', async () => {
+  const { url, handle } = await invited()
+  const page = await browser.context.newPage()
+  await page.goto(url)
+  await page.click('button[value=deny]')
+  await page.waitForSelector('text=Denied')
+  expect(errorOf(await poll(handle))).toContain('CONSENT_DENIED')
+  await page.goto(url)
+  expect(await page.innerText('main')).toContain('Denied')
+  await page.close()
+})
+
+test('who turns back at the provider grants nothing', async () => {
+  const { url, handle } = await invited()
+  const page = await browser.context.newPage()
+  await page.goto(url)
+  await page.click('button[value=allow]')
+  await page.waitForURL(`${provider.issuer}/**`)
+  await page.click('a:has-text("Cancel")')
+  await page.waitForSelector('text=It did not work')
+  expect(errorOf(await poll(handle))).toContain('CONSENT_FAILED')
+  await page.close()
+})
+
+test('a form that another site sends decides nothing', async () => {
+  const { url, handle } = await invited()
+  const forged = await fetch(url, {
+    method: 'POST',
+    body: new URLSearchParams({ decision: 'allow', proof: 'guessed' }),
+    redirect: 'manual',
+  })
+  expect(forged.status).toBe(400)
+  const shown = await fetch(url)
+  const cookie = shown.headers.get('set-cookie')?.split(';')[0] ?? ''
+  const proof = /name="proof" value="([^"]+)"/.exec(await shown.text())?.[1] ?? ''
+  const headers = { cookie, 'sec-fetch-site': 'cross-site' }
+  const across = await fetch(url, {
+    method: 'POST',
+    headers,
+    body: new URLSearchParams({ decision: 'allow', proof }),
+    redirect: 'manual',
+  })
+  expect(across.status).toBe(400)
+  expect((await done(poll(handle))).data.status).toBe('pending')
+})
+
+test('a callback from another browser, with another state, or a second time, grants nothing', async () => {
+  const { url, handle } = await invited()
+  const shown = await fetch(url)
+  const cookie = shown.headers.get('set-cookie')?.split(';')[0] ?? ''
+  const proof = /name="proof" value="([^"]+)"/.exec(await shown.text())?.[1] ?? ''
+  const sent = await fetch(url, {
+    method: 'POST',
+    headers: { cookie, 'sec-fetch-site': 'same-origin' },
+    body: new URLSearchParams({ decision: 'allow', proof }),
+    redirect: 'manual',
+  })
+  expect(sent.status).toBe(303)
+  const state = new URL(sent.headers.get('location') ?? '').searchParams.get('state') ?? ''
+  const back = (query: Record<string, string>, as: Record<string, string>) =>
+    fetch(`${world.door.address}/assay/consent/callback?${new URLSearchParams(query)}`, { headers: as })
+  const { issuer: iss } = provider
+  expect((await back({ code: 'stolen', state, iss }, {})).status).toBe(400)
+  expect((await back({ code: 'stolen', state, iss }, { cookie: 'assay-consent=of-another-browser' })).status).toBe(400)
+  expect((await back({ code: 'stolen', state: `${state}x`, iss }, { cookie })).status).toBe(400)
+  expect((await done(poll(handle))).data.status).toBe('pending')
+  // the right browser with the answer of another issuer (RFC 9207): refused, and the state is spent
+  expect((await back({ code: 'stolen', state, iss: 'https://evil.example.com' }, { cookie })).status).toBe(400)
+  expect(errorOf(await poll(handle))).toContain('CONSENT_FAILED')
+  expect((await back({ code: 'again', state, iss }, { cookie })).status).toBe(400)
+})
+
+test('an operator sees who consented to what, and ends it', async () => {
+  const { keys } = (await done(world.api('LIST', 'broker/consents/forge'))).data
+  expect(keys).toHaveLength(1)
+  const { data } = await done(world.api('GET', `broker/consents/forge/${keys[0]}`))
+  expect(data).toMatchObject({ plugin: 'kubernetes', action: 'deploy', scope: ['repo:read'], subject: PERSON })
+  expect(JSON.stringify(data)).not.toMatch(/sealed|refresh/)
+  await done(world.api('DELETE', `broker/consents/forge/${keys[0]}`))
+  expect(errorOf(await agent('broker/creds/review', wish))).toContain('CONSENT_REQUIRED')
+})
+
+test('all of it is on record, without names of people', async () => {
+  const records = await auditOf(world.door.auditFile)
+  const results = records.filter(one => one['operation'] === 'consent').map(one => one['result'])
+  for (const result of ['asked', 'allowed', 'granted', 'denied', 'failed']) expect(results).toContain(result)
+  expect(JSON.stringify(records)).not.toContain(PERSON)
+})
