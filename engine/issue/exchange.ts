@@ -11,6 +11,7 @@ import { signJwt, signRs256 } from '../jwt.ts'
 import type { Mount } from '../mount_table.ts'
 import type { Verdict } from '../refusals.ts'
 import { Secret } from '../secret.ts'
+import { rootKey } from '../stores/vault_kv.ts'
 import type { Cipher } from '../vault/cipher.ts'
 import type { Vault } from '../vault/client.ts'
 import type { RsaSigner } from '../vault/rsa_signer.ts'
@@ -161,16 +162,16 @@ async function portsOf(parts: ExchangeParts, prepared: Prepared, caller: Secret)
     sign: (key, typ, claims) => signJwt(signer, key, key.latest, typ, claims),
     signRs256: (key, header, claims) => signRs256(rsaSigner, key, header, claims),
     http: upstreams.of(`${mount.id}/${plain.integration}`, plain.integration, typeof ca === 'string' ? ca : ''),
-    seal: secret => cipher.seal(HANDLES, secret, mount.id),
-    unseal: sealed => cipher.open(HANDLES, sealed, mount.id),
+    seal: async secret => {
+      await cipher.create(rootKey(mount.id))
+      return cipher.seal(rootKey(mount.id), secret, mount.id)
+    },
+    unseal: sealed => cipher.open(rootKey(mount.id), sealed, mount.id),
     vault: parts.vault,
     caller,
     now: parts.world.now,
   }
 }
-
-/** transit key; what it encrypts is bound to the mount */
-const HANDLES = 'assay-handles'
 
 /** The root credential. */
 function rootOf(source: Source | undefined, { log }: World): Root {
