@@ -19,6 +19,8 @@ export { type ImaEntry, type ImaEntryRules, type ImaTemplate, readImaEntry } fro
 export { appraiseImaList, type ImaClaims, type ImaFile, type ImaRules, type Rounds } from './eventlog/ima_list.ts'
 export { replayEventLog } from './eventlog/replay.ts'
 export type { Database, DatabaseClaims, DatabaseEntry } from './eventlog/secure_boot.ts'
+export type { DocumentClaims, ExpectedDocument, Format } from './formats/format.ts'
+export { formats } from './formats/index.ts'
 export { type PcrBank, type PcrTable, parsePcrTable } from './pcr_table.ts'
 export { type Bank, banks, type ReferenceSet, type ReferenceValues, type Selection } from './pcrs.ts'
 export { type Hierarchy, hierarchies, qualifiedNameOf } from './qualified_name.ts'
@@ -32,6 +34,7 @@ export { refusalsTable } from './refusals_table.ts'
 export { type BankSelection, type Clock, parseQuote, type Quote } from './tpm2/attest.ts'
 export { parse, Reader, Writer } from './tpm2/bytes.ts'
 export { alg, attestType, attribute, type Curve, curves, GENERATED, type Hash, handle, hashes, hashOf } from './tpm2/constants.ts'
+export { kdfa, kdfe } from './tpm2/kdf.ts'
 export {
   type EccPublic,
   jwkOf,

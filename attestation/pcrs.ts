@@ -43,7 +43,7 @@ export function appraisePcrs(quote: Quote, table: PcrTable, rules: PcrRules): Ve
     wrongSelection(quote.selection, rules.selection) ??
     unsignedValues(table, values.length) ??
     wrongDigest(values, quote.pcrDigest, rules.ak.hash)
-  return fault ?? match(table, rules)
+  return fault ?? matchReferences(table, rules)
 }
 
 type Fault = Rejection | undefined
@@ -112,8 +112,14 @@ function wrongDigest(values: readonly Buffer[], signed: Buffer, algorithm: Hash)
   return reject('PCR_DIGEST_MISMATCH', `the values hash to ${digest.toString('hex')}, signed is ${signed.toString('hex')}`)
 }
 
-/** The sets that fit, else how each one does not. */
-function match(table: PcrTable, { references, allowReset }: PcrRules): Verdict<readonly string[]> {
+/**
+ * The names of the sets that fit values which are known to be signed.
+ * @returns PCR_NOT_QUOTED or PCR_POLICY when none does
+ */
+export function matchReferences(
+  table: PcrTable,
+  { references, allowReset }: Pick<PcrRules, 'references' | 'allowReset'>,
+): Verdict<readonly string[]> {
   const faults: Rejection[] = []
   const fitting: string[] = []
   for (const { name, pcrs, explained = {} } of references) {

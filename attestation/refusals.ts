@@ -32,6 +32,10 @@ export const refusals = {
     'an algorithm is unknown or not accepted here',
     'use RSASSA, RSAPSS or ECDSA with SHA-256 or SHA-384',
   ),
+  // documents
+  KIND: row('document', 'the document is of another kind of machine', 'log in with a role for this kind'),
+  STALE_DOCUMENT: row('document', 'the document is too old, or from the future', 'make a new document, and look at the clocks'),
+  DEBUG: row('document', 'others may look into the machine: it runs in debug mode', 'run it without debug mode'),
   // PCRs
   BAD_PCR_TABLE: row('pcr', 'the table of PCR values is malformed', 'send one member per PCR, "0" to "23", with the hex digest'),
   PCR_SELECTION_MISMATCH: row(
@@ -182,7 +186,7 @@ export const refusals = {
 } as const satisfies Record<string, Row>
 
 export type Refusal = keyof typeof refusals
-export type Family = 'freshness' | 'structure' | 'pcr' | 'key' | 'endorsement' | 'clock' | 'log' | 'reference'
+export type Family = 'freshness' | 'structure' | 'pcr' | 'key' | 'endorsement' | 'clock' | 'log' | 'reference' | 'document'
 type Row = { readonly family: Family; readonly means: string; readonly next: string }
 
 function row(family: Family, means: string, next: string): Row {

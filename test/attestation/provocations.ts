@@ -3,6 +3,7 @@ import {
   admitEk,
   alg,
   type EkRules,
+  type ExpectedDocument,
   nameOf,
   parsePcrTable,
   parsePublic,
@@ -19,7 +20,9 @@ import { readRevocationList } from '../../attestation/certs/crl.ts'
 import { readEkCertificate } from '../../attestation/certs/ek_certificate.ts'
 import { validatePath } from '../../attestation/certs/path.ts'
 import { appraiseClock } from '../../attestation/clock.ts'
-import { appraisePcrs } from '../../attestation/pcrs.ts'
+import { verifyNitroDocument } from '../../attestation/formats/aws_nitro.ts'
+import { readCbor } from '../../attestation/formats/cbor.ts'
+import { appraisePcrs, matchReferences } from '../../attestation/pcrs.ts'
 import { parseCertification } from '../../attestation/tpm2/attest.ts'
 import { verifySignature } from '../../attestation/tpm2/signature.ts'
 import {
@@ -56,6 +59,7 @@ import {
 import { type Certified, certification, certifier, ekPublic, keyArea } from './certified.ts'
 import { ekAreaOf } from './endorsed.ts'
 import { ofLogs } from './eventlog_provocations.ts'
+import { BINDING, type Document, nitroDocument, root as nitroRoot } from './nitro_maker.ts'
 
 /** One way into every refusal that a verifier names in its docstring; `file` is where that stands. */
 export type Provocations = {
@@ -259,6 +263,45 @@ const answers: Provocations['refusals'] = {
   QUALIFIED_SIGNER: () => verifyQuote(good.evidence, { ...good.expected, qualifiedSigner: zero }),
 }
 
+const judged = async (document: Document, changes: Partial<ExpectedDocument> = {}) =>
+  verifyNitroDocument(nitroDocument(document), {
+    binding: BINDING,
+    at: NOW,
+    anchors: [nitroRoot.certificate],
+    references: [],
+    maxAgeSeconds: 60,
+    allowDebug: false,
+    ...changes,
+  })
+const ofMembers = (members: Record<string, unknown>) => judged({ members })
+
+const documents: Provocations['refusals'] = {
+  LIMIT: () => judged({ whole: () => Buffer.alloc(16_385) }),
+  BAD_ENCODING: () => judged({ whole: () => zero }),
+  TRAILING_DATA: () => judged({ whole: plus }),
+  UNSUPPORTED_ALG: () => judged({ head: new Map() }),
+  KIND: () => ofMembers({ nitrotpm_pcrs: new Map() }),
+  SIGNATURE: () => judged({ signature: () => Buffer.alloc(96) }),
+  NONCE_MISMATCH: () => ofMembers({ nonce: zero }),
+  STALE_DOCUMENT: () => ofMembers({ timestamp: 1 }),
+  DEBUG: () => ofMembers({ pcrs: new Map([[0, Buffer.alloc(48)]]) }),
+}
+
+const cbor: Provocations['refusals'] = {
+  LIMIT: () => readCbor(Buffer.alloc(2), { bytes: 1, depth: 1 }),
+  BAD_ENCODING: () => readCbor(Buffer.of(0xff), { bytes: 9, depth: 1 }),
+  TRAILING_DATA: () => readCbor(Buffer.of(0, 0), { bytes: 9, depth: 1 }),
+}
+
+const sets: Provocations['refusals'] = {
+  PCR_NOT_QUOTED: () =>
+    matchReferences(new Map(), {
+      references: [{ name: 'x', pcrs: new Map([['sha256', new Map([[0, [zero]]])]]) }],
+      allowReset: false,
+    }),
+  PCR_POLICY: () => matchReferences(new Map(), { references: [], allowReset: false }),
+}
+
 const tables: Provocations['refusals'] = {
   LIMIT: () => parsePcrTable(' '.repeat(16385)),
   BAD_PCR_TABLE: () => parsePcrTable('{'),
@@ -310,6 +353,9 @@ export const provocations: Readonly<Record<string, Provocations>> = {
   readEkCertificate: { file: 'certs/ek_certificate.ts', refusals: ekCertificates },
   readRevocationList: { file: 'certs/crl.ts', refusals: lists },
   validatePath: { file: 'certs/path.ts', refusals: paths },
+  matchReferences: { file: 'pcrs.ts', refusals: sets },
+  readCbor: { file: 'formats/cbor.ts', refusals: cbor },
+  verifyNitroDocument: { file: 'formats/aws_nitro.ts', refusals: documents },
   verifyEk: { file: 'verify_ek.ts', refusals: endorsements },
   ...ofLogs,
 }

@@ -1,0 +1,186 @@
+import { timingSafeEqual, verify } from 'node:crypto'
+import { type Certificate, extension, publicKeyOf, readCertificate, valueIn } from '../certs/certificate.ts'
+import { validatePath } from '../certs/path.ts'
+import type { PcrTable } from '../pcr_table.ts'
+import { matchReferences } from '../pcrs.ts'
+import { accept, type Rejection, reject, type Verdict } from '../verdict.ts'
+import { readCbor, writeCbor } from './cbor.ts'
+import type { DocumentClaims, ExpectedDocument, Format } from './format.ts'
+
+/** AWS Nitro Enclaves: documents of the Nitro hypervisor on what runs in an enclave. */
+export const awsNitro: Format = {
+  name: 'aws-nitro',
+  title: 'attestation documents of AWS Nitro Enclaves',
+  document: verifyNitroDocument,
+}
+
+/** The largest document is of about 5 KB; maps and arrays are nested two deep in its payload. */
+const limits = { bytes: 16_384, depth: 4 }
+const ES384 = -35
+const ALGORITHM = 1
+const SIGNATURE_BYTES = 96
+
+/**
+ * Judges an attestation document (AWS Nitro Enclaves, Verifying the root of trust; RFC 9052, COSE_Sign1). The checks, in order:
+ * the envelope and its algorithm; the form of the payload; which kind of machine it is of; the path from its certificate to a
+ * pinned root; the signature; whether it answers this challenge; its age; whether others may look into the enclave; its PCRs.
+ * @returns LIMIT, BAD_ENCODING, TRAILING_DATA, UNSUPPORTED_ALG, KIND, SIGNATURE, NONCE_MISMATCH, STALE_DOCUMENT or DEBUG when refused, and
+ *   what `validatePath` and `matchReferences` return
+ */
+export async function verifyNitroDocument(document: Uint8Array, expected: ExpectedDocument): Promise<Verdict<DocumentClaims>> {
+  const envelope = readEnvelope(document)
+  if (!envelope.ok) return envelope
+  const payload = readPayload(envelope.value.payload)
+  if (!payload.ok) return payload
+  const { certificate, bundle, pcrs, nonce, timestamp } = payload.value
+  const path = await validatePath(certificate, bundle, expected)
+  if (!path.ok) return path
+  const fault =
+    wrongSigner(certificate) ??
+    wrongSignature(envelope.value, certificate) ??
+    wrongBinding(nonce, expected) ??
+    wrongAge(timestamp, expected) ??
+    openToOthers(pcrs, expected)
+  if (fault !== undefined) return fault
+  const table: PcrTable = new Map([['sha384', pcrs]])
+  const references = matchReferences(table, { references: expected.references, allowReset: true })
+  return references.ok ? accept(claimsOf(payload.value, table, references.value)) : references
+}
+
+type Envelope = { readonly head: Uint8Array; readonly payload: Uint8Array; readonly signature: Uint8Array }
+
+/** [protected, unprotected, payload, signature]; the algorithm is protected and ES384, and nothing else is in either head. */
+function readEnvelope(document: Uint8Array): Verdict<Envelope> {
+  const read = readCbor(document, limits)
+  if (!read.ok) return read
+  const parts: readonly unknown[] = Array.isArray(read.value) ? read.value : []
+  const [head, open, payload, signature] = parts
+  if (parts.length !== 4 || !isBytes(head) || !(open instanceof Map) || !isBytes(payload) || !isBytes(signature))
+    return reject('BAD_ENCODING', 'it is no COSE_Sign1')
+  const protectedHead = readCbor(head, limits)
+  if (!protectedHead.ok) return protectedHead
+  if (!(protectedHead.value instanceof Map)) return reject('BAD_ENCODING', 'the protected head is no map')
+  if (open.size > 0) return reject('UNSUPPORTED_ALG', 'something is in the unprotected head')
+  if (protectedHead.value.size !== 1 || protectedHead.value.get(ALGORITHM) !== ES384)
+    return reject('UNSUPPORTED_ALG', 'the protected head is not that of ES384')
+  return accept({ head, payload, signature })
+}
+
+type Payload = {
+  readonly moduleId: string
+  readonly timestamp: number
+  readonly pcrs: ReadonlyMap<number, Buffer>
+  readonly certificate: Certificate
+  readonly bundle: readonly Uint8Array[]
+  readonly nonce: Uint8Array | undefined
+  readonly publicKey: Uint8Array | undefined
+  readonly userData: Uint8Array | undefined
+}
+
+const members = ['module_id', 'digest', 'timestamp', 'pcrs', 'certificate', 'cabundle', 'public_key', 'user_data', 'nonce']
+const SHA384_BYTES = 48
+const most = { pcrs: 32, certificates: 8, bytes: 1024 }
+
+function readPayload(bytes: Uint8Array): Verdict<Payload> {
+  const read = readCbor(bytes, limits)
+  if (!read.ok) return read
+  if (!(read.value instanceof Map)) return reject('BAD_ENCODING', 'the payload is no map')
+  const at = read.value as ReadonlyMap<unknown, unknown>
+  if (at.has('nitrotpm_pcrs')) return reject('KIND', 'the document is of a NitroTPM, not of an enclave')
+  const unknown = [...at.keys()].find(name => typeof name !== 'string' || !members.includes(name))
+  if (unknown !== undefined) return reject('BAD_ENCODING', `the payload has a member ${String(unknown).slice(0, 32)}`)
+  const [moduleId, timestamp] = [at.get('module_id'), at.get('timestamp')]
+  if (typeof moduleId !== 'string' || !/^[A-Za-z0-9-]{1,128}$/.test(moduleId))
+    return reject('BAD_ENCODING', 'module_id is not one')
+  if (at.get('digest') !== 'SHA384') return reject('UNSUPPORTED_ALG', 'the digest is not SHA384')
+  if (typeof timestamp !== 'number' || !Number.isSafeInteger(timestamp) || timestamp <= 0)
+    return reject('BAD_ENCODING', 'timestamp is not one')
+  return readRest(at, { moduleId, timestamp })
+}
+
+function readRest(at: ReadonlyMap<unknown, unknown>, head: Pick<Payload, 'moduleId' | 'timestamp'>): Verdict<Payload> {
+  const pcrs = pcrsIn(at.get('pcrs'))
+  if (pcrs === undefined) return reject('BAD_ENCODING', 'pcrs are not SHA-384 digests by index')
+  const bundle = at.get('cabundle')
+  if (!isBundle(bundle)) return reject('BAD_ENCODING', 'cabundle is no list of certificates')
+  const [publicKey, userData, nonce] = ['public_key', 'user_data', 'nonce'].map(name => at.get(name) ?? undefined)
+  if (![publicKey, userData, nonce].every(isOptional)) return reject('BAD_ENCODING', 'what the enclave gave is not bytes')
+  const leaf = at.get('certificate')
+  const certificate = isBytes(leaf) ? readCertificate(leaf) : reject('BAD_ENCODING', 'certificate is not bytes')
+  if (!certificate.ok) return certificate
+  const given = { publicKey, userData, nonce } as Pick<Payload, 'publicKey' | 'userData' | 'nonce'>
+  return accept({ ...head, ...given, pcrs, bundle, certificate: certificate.value })
+}
+
+function pcrsIn(value: unknown): ReadonlyMap<number, Buffer> | undefined {
+  if (!(value instanceof Map) || value.size === 0 || value.size > most.pcrs) return undefined
+  const pcrs = new Map<number, Buffer>()
+  for (const [index, digest] of value as ReadonlyMap<unknown, unknown>) {
+    const fine = typeof index === 'number' && Number.isInteger(index) && index >= 0 && index < most.pcrs
+    if (!fine || !isBytes(digest) || digest.length !== SHA384_BYTES) return undefined
+    pcrs.set(index, Buffer.from(digest))
+  }
+  return pcrs
+}
+
+const isBytes = (value: unknown): value is Uint8Array => value instanceof Uint8Array
+const isOptional = (value: unknown) => value === undefined || (isBytes(value) && value.length <= most.bytes)
+const isBundle = (value: unknown): value is Uint8Array[] =>
+  Array.isArray(value) && value.length > 0 && value.length <= most.certificates && value.every(isBytes)
+
+const DIGITAL_SIGNATURE = 0x80
+
+/** The certificate is made for signing, and is that of no CA. */
+function wrongSigner(certificate: Certificate): Rejection | undefined {
+  const usage = valueIn(certificate, extension.keyUsage)?.valueBlock.valueHexView[0] ?? 0
+  const ca = valueIn(certificate, extension.basicConstraints)?.cA === true
+  return ca || (usage & DIGITAL_SIGNATURE) === 0 ? reject('BAD_CHAIN', 'the certificate is not one for signing') : undefined
+}
+
+/** Sig_structure (RFC 9052, 4.4) without external data, signed with r and s side by side. */
+function wrongSignature({ head, payload, signature }: Envelope, certificate: Certificate): Rejection | undefined {
+  const key = publicKeyOf(certificate)
+  if (!key.ok) return key
+  if (key.value.asymmetricKeyDetails?.namedCurve !== 'secp384r1') return reject('UNSUPPORTED_ALG', 'the key is not on P-384')
+  if (signature.length !== SIGNATURE_BYTES) return reject('BAD_ENCODING', `a signature of ${signature.length} bytes`)
+  const signed = writeCbor(['Signature1', head, new Uint8Array(0), payload])
+  const fine = verify('sha384', signed, { key: key.value, dsaEncoding: 'ieee-p1363' }, signature)
+  return fine ? undefined : reject('SIGNATURE', 'the signature is not of the certificate over this document')
+}
+
+function wrongBinding(nonce: Uint8Array | undefined, { binding }: ExpectedDocument): Rejection | undefined {
+  if (nonce !== undefined && nonce.length === binding.length && timingSafeEqual(nonce, binding)) return undefined
+  return reject('NONCE_MISMATCH', nonce === undefined ? 'the document carries no nonce' : 'the nonce is not the expected digest')
+}
+
+/** Clocks of both sides may differ by a little. */
+const SKEW_MS = 60_000
+
+function wrongAge(timestamp: number, { at, maxAgeSeconds }: ExpectedDocument): Rejection | undefined {
+  const ageMs = at.getTime() - timestamp
+  return ageMs > maxAgeSeconds * 1000 + SKEW_MS || ageMs < -SKEW_MS
+    ? reject('STALE_DOCUMENT', `made at ${new Date(timestamp).toISOString()}, read at ${at.toISOString()}`)
+    : undefined
+}
+
+/** PCR 0 to 2 are the image: in debug mode, where the console can be read, they are zero. */
+function openToOthers(pcrs: ReadonlyMap<number, Buffer>, { allowDebug }: ExpectedDocument): Rejection | undefined {
+  const hidden = [0, 1, 2].find(index => pcrs.get(index)?.every(byte => byte === 0) !== false)
+  if (hidden === undefined || allowDebug) return undefined
+  return reject('DEBUG', `PCR ${hidden} says nothing of what runs: the enclave is in debug mode`)
+}
+
+function claimsOf(
+  { moduleId, timestamp, publicKey, userData }: Payload,
+  pcrs: PcrTable,
+  references: readonly string[],
+): DocumentClaims {
+  return {
+    machine: moduleId.toLowerCase(),
+    madeAt: new Date(timestamp),
+    pcrs,
+    references,
+    ...(publicKey && { publicKey: Buffer.from(publicKey) }),
+    ...(userData && { userData: Buffer.from(userData) }),
+  }
+}
