@@ -18,7 +18,7 @@ type Floor = {
 const floors: Readonly<Record<string, Floor>> = {
   attestation: {
     below: [],
-    packages: ['@peculiar/asn1-schema', '@peculiar/asn1-x509', 'asn1js', 'pkijs'],
+    packages: ['@peculiar/asn1-schema', '@peculiar/asn1-x509', 'asn1js', 'cborg', 'pkijs'],
     builtins: ['crypto', 'util'],
     without: ['console', 'fetch', 'performance', 'process', 'randomUUID', 'setImmediate', 'setInterval', 'setTimeout'],
     entries: [],
@@ -72,7 +72,7 @@ const floors: Readonly<Record<string, Floor>> = {
   },
   agent: {
     below: ['attestation'],
-    packages: ['commander', 'koffi', 'undici'],
+    packages: ['asn1js', 'commander', 'koffi', 'undici'],
     builtins: ['child_process', 'crypto', 'events', 'fs', 'fs/promises', 'net', 'os', 'path', 'timers/promises', 'util'],
     without: [],
     entries: ['agent/cli.ts'],
