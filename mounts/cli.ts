@@ -46,7 +46,7 @@ function serverCommand(): Command {
     )
     .addHelpText(
       'after',
-      '\nThe server stops on SIGINT and SIGTERM after it has finished what is in flight; on SIGHUP it opens its audit log anew.',
+      '\nThe server stops on SIGINT and SIGTERM after it has finished what is in flight; on SIGHUP it opens its audit log anew and reads its certificates again.',
     )
     .action((options: ServerOptions, command: Command) => reported(command, () => runServer(options)))
 }
@@ -116,7 +116,7 @@ async function operatorToken(): Promise<string> {
   return token
 }
 
-const STILL_OLD = 'the audit log could not be opened anew: what was open is still written'
+const STILL_OLD = 'not everything could be opened anew: what was open stays'
 
 function heedSignals(server: Server, log: Log): void {
   const stop = () => {
@@ -127,7 +127,7 @@ function heedSignals(server: Server, log: Log): void {
   }
   process.once('SIGINT', stop)
   process.once('SIGTERM', stop)
-  process.on('SIGHUP', () => void server.broker.audit.reopen().catch((error: unknown) => log.error({ error }, STILL_OLD)))
+  process.on('SIGHUP', () => void server.reload().catch((error: unknown) => log.error({ error }, STILL_OLD)))
 }
 
 function setupCommand(): Command {

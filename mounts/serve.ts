@@ -18,14 +18,20 @@ import { tpmQuote } from './auth/tables.ts'
 import { openDispatch, type Tables } from './dispatch.ts'
 import { openApp } from './hosts/app.ts'
 import { forwardBuffered } from './hosts/forward_buffered.ts'
-import { type FrontDoor, openFrontDoor } from './hosts/http.ts'
+import { type FrontDoor, openFrontDoor, type TlsOptions } from './hosts/http.ts'
 import { openUpstream, type Upstream } from './hosts/upstream.ts'
 import type { CanonicalPath } from './path.ts'
 import { brokerPaths } from './secrets/tables.ts'
 import { findSys } from './sys/mounts.ts'
 import { match, type Path } from './table.ts'
 
-export type Server = { readonly url: string; readonly broker: Broker; readonly close: () => Promise<void> }
+export type Server = {
+  readonly url: string
+  readonly broker: Broker
+  /** Opens the audit log anew, and reads the files of the front door's TLS again. What fails stays as it was. */
+  readonly reload: () => Promise<void>
+  readonly close: () => Promise<void>
+}
 
 /** Read at each login, so that a rotated secret id needs no restart. */
 export type SecretId = () => Promise<Secret>
@@ -77,7 +83,8 @@ export async function serve(config: Config, log: Log, secretId: SecretId): Promi
   })
   // after the door is open: the evaluator takes a tenth of a second, once
   void warm()
-  return { url: door.url, broker, close: () => close({ door, upstream, broker }, config) }
+  const open = { door, upstream, broker }
+  return { url: door.url, broker, reload: () => reload(open, config), close: () => close(open, config) }
 }
 
 /** Our mounts, our own root paths, and those of Vault's paths that concern our mounts; everything else is Vault's alone. */
@@ -91,15 +98,24 @@ function rowOf(broker: Broker, tables: Tables, { path }: CanonicalPath): Path | 
   return mount && match(tables[mount.type], path.slice(mount.path.length).split('/'))?.row
 }
 
-type Open = { readonly door: FrontDoor | undefined; readonly upstream: Upstream; readonly broker: Broker }
+type Open = { readonly door: FrontDoor; readonly upstream: Upstream; readonly broker: Broker }
 
 async function close({ door, upstream, broker }: Open, config: Config): Promise<void> {
-  await door?.close(config.shutdown_seconds * 1000)
+  await door.close(config.shutdown_seconds * 1000)
   upstream.close()
   await broker.close()
 }
 
-async function tlsOf({ listen: { tls } }: Config) {
+async function reload({ door, broker }: Open, config: Config): Promise<void> {
+  const results = await Promise.allSettled([
+    broker.audit.reopen(),
+    tlsOf(config).then(({ tls }) => (tls ? door.reloadTls(tls) : undefined)),
+  ])
+  const failed = results.flatMap(result => (result.status === 'rejected' ? [String((result.reason as Error).message)] : []))
+  if (failed.length > 0) throw new BrokerError('unavailable', failed.join('; '))
+}
+
+async function tlsOf({ listen: { tls } }: Config): Promise<{ tls?: TlsOptions }> {
   if (!tls) return {}
   const [cert, key, clientCa] = await Promise.all([text(tls.cert_file), text(tls.key_file), text(tls.client_ca_file)])
   if (cert === undefined || key === undefined) throw new BrokerError('bad_request', 'listen.tls: wanted a certificate and a key')
