@@ -18,8 +18,6 @@ export type TestExchange = AsyncDisposable & {
   readonly root: Root & { readonly replaced: readonly RootCredential[] }
   /** public key of the mount, as its JWKS has it */
   readonly jwk: PublicJwk & { readonly kid: string; readonly alg: 'ES256'; readonly use: 'sig' }
-  /** public half of the RSA key `assay-rsa` in transit */
-  readonly rsaPublic: KeyObject
   readonly logged: readonly string[]
   /** Prepares and issues; `grant` and `role` are what differs from a plain request. */
   readonly issue: (asked?: Asked) => Promise<Verdict<{ credential: Credential; reused: boolean }>>
@@ -46,12 +44,17 @@ type Options = {
   readonly secrets?: Readonly<Record<string, string>>
   readonly role?: object
   readonly deadlineMs?: number
+  /** RSA key `assay-rsa` of the operator in transit */
+  readonly rsa?: KeyObject
+  /** P-256 key of the mount */
+  readonly ec?: { readonly publicKey: KeyObject; readonly privateKey: KeyObject }
 }
 
-export function openTestExchange({ type, settings = {}, secrets = {}, role = {}, deadlineMs = 2000 }: Options): TestExchange {
+export function openTestExchange(options: Options): TestExchange {
+  const { type, settings = {}, secrets = {}, role = {}, deadlineMs = 2000 } = options
   const world = testWorld({ start: Date.now() })
-  const ec = generateKeyPairSync('ec', { namedCurve: 'P-256' })
-  const rsa = generateKeyPairSync('rsa', { modulusLength: 2048 })
+  const ec = options.ec ?? newEcKey()
+  const rsa = options.rsa ?? generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey
   const key = signingKeyOf(ec.publicKey)
   const sealed = new Map<string, Secret>()
   const upstreams = openUpstreams({ monotonic: () => performance.now(), deadlineMs })
@@ -60,7 +63,7 @@ export function openTestExchange({ type, settings = {}, secrets = {}, role = {},
     upstreams,
     keys: { read: async () => key, issuerUrl: async () => ISSUER_URL },
     signer: { sign: async (_key: string, _version: number, input: Buffer) => signEc(ec.privateKey, input) },
-    rsaSigner: { sign: async (_key: string, input: Buffer) => sign('sha256', input, rsa.privateKey) },
+    rsaSigner: { sign: async (_key: string, input: Buffer) => sign('sha256', input, rsa) },
     cipher: {
       seal: async (_key: string, secret: Secret) => {
         const name = `vault:v1:${randomBytes(12).toString('base64')}`
@@ -95,8 +98,7 @@ export function openTestExchange({ type, settings = {}, secrets = {}, role = {},
   return {
     exchange,
     root,
-    jwk: { ...key.latest.jwk, kid: key.latest.kid, alg: 'ES256', use: 'sig' },
-    rsaPublic: rsa.publicKey,
+    jwk: jwkOf(ec.publicKey),
     logged: world.lines,
     issue,
     credential: async asked => {
@@ -118,6 +120,14 @@ export function openTestExchange({ type, settings = {}, secrets = {}, role = {},
     pass: world.pass,
     [Symbol.asyncDispose]: () => upstreams.close(),
   }
+}
+
+export const newEcKey = () => generateKeyPairSync('ec', { namedCurve: 'P-256' })
+
+/** The key as the JWKS of the mount has it. */
+export function jwkOf(publicKey: KeyObject): TestExchange['jwk'] {
+  const { latest } = signingKeyOf(publicKey)
+  return { ...latest.jwk, kid: latest.kid, alg: 'ES256', use: 'sig' }
 }
 
 export function grantOf(now: number): Grant {
