@@ -71,8 +71,9 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     endLeases: (_mount, tpmId, accessors) => endLeases(leases, tpmId, accessors),
   })
   const tasks = openTasks(store, world)
-  const { bindings } = tasks
-  const integrations = openIntegrations({ world, state: store, cipher, signer, audit, mounts, metrics, bindings })
+  const integrations = openIntegrations({
+    ...{ world, state: store, own, cipher, signer, rsaSigner, audit, mounts, metrics, tasks },
+  })
   const leases = await openBrokerLeases({ ...{ world, own, audit, metrics, kv: places.kv }, provider: () => issue.provider })
   const issue: Issue = openIssue({
     ...{ world, vault, store, signer, rsaSigner, cipher, audit, mounts, metrics, settle, attest, integrations, tasks, leases },

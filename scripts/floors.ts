@@ -27,6 +27,7 @@ const floors: Readonly<Record<string, Floor>> = {
     below: ['attestation'],
     packages: [
       '@aws-sdk/client-secrets-manager',
+      'aws4fetch',
       '@aws-sdk/client-sts',
       '@azure/msal-node',
       '@cedar-policy/cedar-wasm',

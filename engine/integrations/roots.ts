@@ -1,8 +1,8 @@
 import { LRUCache } from 'lru-cache'
 import { BrokerError } from '../errors.ts'
-import { issuers } from '../issuers/index.ts'
 import type { Metrics } from '../metrics.ts'
 import type { Mount } from '../mount_table.ts'
+import { shapes } from '../rotators/index.ts'
 import type { Secret } from '../secret.ts'
 import { stores } from '../stores/index.ts'
 import { type Answer, openReader, type Reader } from '../stores/reader.ts'
@@ -133,7 +133,7 @@ const rootRef = (mount: Mount, name: string) => `${mount.id}/root/${name}`
 const storeRef = (mount: Mount, name: string) => `${mount.id}/store-root/${name}`
 
 type Wanted = Readonly<Record<string, { readonly required: boolean }>>
-const wantedOf = (type: string): Wanted => issuers[type]?.integration?.secrets ?? {}
+const wantedOf = (type: string): Wanted => shapes.get(type)?.secrets ?? {}
 
 /** What is given replaces what is there, name by name; the whole has to make sense. */
 async function merged(reader: Reader, ref: string, fields: Next['fields'], wanted: Wanted): Promise<void> {

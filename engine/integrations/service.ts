@@ -2,16 +2,20 @@ import { accept, reject } from '#attestation'
 import { type Audit, plain } from '../audit/index.ts'
 import { BrokerError } from '../errors.ts'
 import type { Values } from '../fields.ts'
+import { openUpstreams } from '../issuers/outbound.ts'
 import type { Metrics } from '../metrics.ts'
 import type { Mount, MountTable } from '../mount_table.ts'
 import type { Verdict } from '../refusals.ts'
 import type { Secret } from '../secret.ts'
 import { stores } from '../stores/index.ts'
 import { rootKey } from '../stores/vault_kv.ts'
-import { type Bindings, NO_CONTEXT } from '../tasks/bindings.ts'
+import { NO_CONTEXT } from '../tasks/bindings.ts'
 import type { TaskContext } from '../tasks/context.ts'
+import type { Tasks } from '../tasks/service.ts'
 import type { TokenFacts } from '../vault/authority.ts'
 import type { Cipher } from '../vault/cipher.ts'
+import type { OwnVault } from '../vault/own.ts'
+import type { RsaSigner } from '../vault/rsa_signer.ts'
 import type { Store } from '../vault/store.ts'
 import type { Signer } from '../vault/transit.ts'
 import type { World } from '../world.ts'
@@ -19,6 +23,7 @@ import { creatorOf, mayManage, objection } from './access.ts'
 import { type Expiry, expiryOf } from './expiry.ts'
 import type { Integration, Root, RootCredential } from './port.ts'
 import { openRoots, type Roots } from './roots.ts'
+import { openRotation, type Rotation } from './rotation.ts'
 import {
   type grantFields,
   type IntegrationRecord,
@@ -28,6 +33,7 @@ import {
   settingsOf,
   type storeFields,
 } from './settings.ts'
+import { openUpkeep, type Upkeep } from './upkeep.ts'
 
 type Secrets = Readonly<Record<string, Secret>> | undefined
 
@@ -88,7 +94,8 @@ export type Integrations = {
   readonly deleteStore: (mount: Mount, name: string) => Promise<void>
   /** The integration, when this token may manage it. */
   readonly managed: (mount: Mount, name: string, who: TokenFacts) => Promise<IntegrationRecord>
-  readonly expiry: (mount: Mount, name: string) => Promise<Expiry>
+  readonly rotation: Rotation
+  readonly upkeep: Upkeep
   readonly drop: (mount: Mount) => Promise<void>
   readonly close: () => Promise<void>
 }
@@ -101,14 +108,16 @@ export type IntegrationParts = {
   readonly audit: Audit
   readonly mounts: MountTable
   readonly metrics: Metrics
-  readonly bindings: Bindings
+  readonly tasks: Pick<Tasks, 'bindings' | 'sweep'>
+  readonly own: OwnVault
+  readonly rsaSigner: RsaSigner
 }
 
 /** One sentence for all reasons: who asks does not learn which. */
 const NOT_HERE = 'the role names no integration that may be used here'
 
 export function openIntegrations(parts: IntegrationParts): Integrations {
-  const { world, state, cipher, audit, mounts, metrics, bindings } = parts
+  const { world, state, cipher, audit, mounts, metrics, tasks } = parts
   const settings = openIntegrationSettings(state)
   const roots = openRoots({ world, state, cipher, settings, metrics })
   const { integration: records } = settings
@@ -140,7 +149,7 @@ export function openIntegrations(parts: IntegrationParts): Integrations {
   /** What an agent may know of; to it everything else is not there. */
   const seen = async (mount: Mount, name: string, who: TokenFacts): Promise<IntegrationRecord> => {
     const record = await records.get(mount.id, name)
-    const context = isAgent(who) ? ((await bindings.of(mount, who.entityId)) ?? NO_CONTEXT) : undefined
+    const context = isAgent(who) ? ((await tasks.bindings.of(mount, who.entityId)) ?? NO_CONTEXT) : undefined
     const foreign =
       record &&
       context &&
@@ -165,17 +174,26 @@ export function openIntegrations(parts: IntegrationParts): Integrations {
     return expiryOf(name, record, await roots.of(mount, name, record, 0).read(), world.now())
   }
 
+  const upstreams = openUpstreams({ monotonic: world.monotonic })
+  const outbound = (mount: Mount, name: string, ca: string) => upstreams.of(`${mount.id}/${name}/rotation`, name, ca)
+  const rotation = openRotation({ world, state, audit, settings, roots, rsaSigner: parts.rsaSigner, outbound })
+  const names = (mount: Mount) => records.list(mount.id)
+  const upkeep = openUpkeep({ world, metrics, mounts, own: parts.own, rotation, names, expiry, sweep: tasks.sweep })
   return {
     settings,
     roots,
     managed,
-    expiry,
+    rotation,
+    upkeep,
     admit: async (mount, name, asker, action, { txn, path }) => {
       const record = await records.get(mount.id, name)
       const why = await objectionTo(mount, name, record, asker)
       if (record && why === undefined)
         return accept(await sourceOf(mount, name, record, record.read_actions.includes(action) ? record.max_stale : 0))
+      // a simulation is no request of an agent
+      if (txn === '') return reject('INTEGRATION', NOT_HERE)
       const fields = {
+        code: plain('INTEGRATION'),
         integration: plain(name),
         why: plain(why ?? ''),
         org: plain(asker.context.org),
@@ -275,7 +293,10 @@ export function openIntegrations(parts: IntegrationParts): Integrations {
     drop: async mount => {
       await parts.signer.destroy(rootKey(mount.id)).catch(() => undefined)
     },
-    close: () => roots.close(),
+    close: async () => {
+      upkeep.stop()
+      await Promise.all([roots.close(), upstreams.close()])
+    },
   }
 }
 

@@ -1,21 +1,21 @@
 import { type Collection, openCollection } from '../collection.ts'
 import { BrokerError } from '../errors.ts'
 import { duration, type Field, flag, integer, list, map, parseFields, required, text, type Values } from '../fields.ts'
-import { issuers } from '../issuers/index.ts'
+import { rotatorFor, shapes } from '../rotators/index.ts'
 import { Secret } from '../secret.ts'
 import { stores } from '../stores/index.ts'
 import type { Store } from '../vault/store.ts'
 
 const VAULT = 'vault'
 const WEEK_SECONDS = 7 * 86_400
+/** What was replaced stays good for a while: rotations do not overlap. */
+const SHORTEST_SECONDS = 3600
 const ORG = /^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$/
 const DATE = /^$|^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)$/
 
-const integrable = Object.keys(issuers).filter(name => issuers[name]?.integration)
-
 /** What an operator configures of an integration; the root credential itself is no part of it. */
 export const integrationFields = {
-  type: required(text('Issuer that it is for.', { choices: integrable })),
+  type: required(text('Issuer that it is for, or what is rotated.', { choices: [...shapes.keys()] })),
   settings: map('What the issuer needs to know: a JSON object or key=value pairs. Nothing secret.'),
   store: text('Store that holds its root credential.', { fallback: VAULT, max: 128 }),
   ref: text('What names the root credential in a store other than `vault`.', { fallback: '', max: 512 }),
@@ -39,6 +39,7 @@ export const integrationFields = {
   rotate_every: duration('How often the root credential is replaced, where a rotator can. Only on demand when 0.', {
     fallback: 0,
   }),
+  rotation: map('What the rotator needs to know beside the settings: a JSON object or key=value pairs. Nothing secret.'),
 }
 
 /** What the broker itself remembers of it. */
@@ -93,7 +94,12 @@ export function openIntegrationSettings(state: Store): IntegrationSettings {
 
 /** The settings of an integration as its issuer reads them. @throws BrokerError bad_request naming what is wrong */
 export function settingsOf({ type, settings }: Pick<IntegrationRecord, 'type' | 'settings'>): Readonly<Record<string, unknown>> {
-  return exactly(issuers[type]?.integration?.settings ?? {}, settings)
+  return exactly(shapes.get(type)?.settings ?? {}, settings)
+}
+
+/** What the rotator of an integration is configured with. */
+export function rotationOf(record: Pick<IntegrationRecord, 'type' | 'settings' | 'rotation'>): Readonly<Record<string, unknown>> {
+  return exactly(rotatorFor(record.type, settingsOf(record))?.rotator.settings ?? {}, record.rotation, 'rotation')
 }
 
 export function storeSettingsOf({ type, settings }: StoreRecord): Readonly<Record<string, unknown>> {
@@ -104,10 +110,11 @@ export function storeSettingsOf({ type, settings }: StoreRecord): Readonly<Recor
 function exactly(
   fields: Parameters<typeof parseFields>[0],
   raw: Readonly<Record<string, unknown>>,
+  what = 'settings',
 ): Readonly<Record<string, unknown>> {
   const { values, unknown } = parseFields(fields, raw)
   if (unknown.length > 0)
-    throw new BrokerError('bad_request', `settings: wanted ${Object.keys(fields).join(', ') || 'none'}, and nothing else`)
+    throw new BrokerError('bad_request', `${what}: wanted ${Object.keys(fields).join(', ') || 'none'}, and nothing else`)
   return values
 }
 
@@ -116,7 +123,12 @@ function checkStore(record: StoreRecord): void {
 }
 
 function checkIntegration(record: IntegrationRecord): void {
-  settingsOf(record)
+  const found = rotatorFor(record.type, settingsOf(record))
+  rotationOf(record)
+  if (record.rotate_every > 0 && (!found || found.rotator.supplied))
+    throw new BrokerError('bad_request', 'rotate_every: nothing can replace this kind of root credential by itself')
+  if (record.rotate_every > 0 && record.rotate_every < SHORTEST_SECONDS)
+    throw new BrokerError('bad_request', `rotate_every: wanted at least ${SHORTEST_SECONDS} seconds`)
   if (record.max_stale > 0 && record.read_actions.length === 0)
     throw new BrokerError('bad_request', 'max_stale: wanted read_actions too, as only they may be served so')
   if (record.expires_at !== '' && Number.isNaN(Date.parse(record.expires_at)))

@@ -1,13 +1,13 @@
 import { randomUUID } from 'node:crypto'
 import type { SecretsManagerClient } from '@aws-sdk/client-secrets-manager'
 import { required, text, type Values } from '../fields.ts'
+import { optionalEndpoint } from '../issuers/common.ts'
 import { fieldsOf, textOfFields } from './payload.ts'
 import { type Held, type Next, type SecretStore, StoreFault, type StoreWorld } from './store.ts'
-import { endpoint } from './url.ts'
 
 const settings = {
   region: required(text('AWS region.', { form: [/^[a-z]{2}(?:-[a-z]+)+-\d$/, 'a region such as eu-central-1'] })),
-  endpoint: endpoint('URL of the service; that of the region when empty.'),
+  endpoint: optionalEndpoint('URL of the service; that of the region when empty.'),
 }
 type Settings = Values<typeof settings>
 

@@ -1,19 +1,20 @@
 import { required, text, type Values } from '../fields.ts'
 import { type Http, openHttp } from '../http.ts'
+import { endpoint, optionalEndpoint } from '../issuers/common.ts'
 import { Secret } from '../secret.ts'
 import { answers, type Challenge, challengeOf } from './azure_challenge.ts'
 import { fieldsOf, textOfFields } from './payload.ts'
 import { ask, members, textIn } from './replies.ts'
 import { type Held, type Next, type OpenStore, type SecretStore, StoreFault, type StoreWorld } from './store.ts'
-import { base, endpoint, sameOrigin } from './url.ts'
+import { base, sameOrigin } from './url.ts'
 
 const settings = {
-  vault_url: required(endpoint('URL of the key vault, such as https://NAME.vault.azure.net.')),
+  vault_url: endpoint('URL of the key vault, such as https://NAME.vault.azure.net.'),
   tenant_id: required(
     text('Tenant of the vault, and of the application that the broker is there.', { form: [/^[0-9a-f-]{36}$/i, 'a UUID'] }),
   ),
   client_id: required(text('The application.', { form: [/^[0-9a-f-]{36}$/i, 'a UUID'] })),
-  authority: endpoint('Where tokens of the tenant come from; https://login.microsoftonline.com when empty.'),
+  authority: optionalEndpoint('Where tokens of the tenant come from; https://login.microsoftonline.com when empty.'),
 }
 type Settings = Values<typeof settings>
 

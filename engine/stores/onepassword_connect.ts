@@ -1,12 +1,13 @@
-import { required, text, type Values } from '../fields.ts'
+import { text, type Values } from '../fields.ts'
 import { type Http, openHttp } from '../http.ts'
+import { endpoint } from '../issuers/common.ts'
 import { Secret } from '../secret.ts'
 import { ask, members, textIn } from './replies.ts'
 import { type Held, type Next, type SecretStore, StoreFault } from './store.ts'
-import { base, endpoint } from './url.ts'
+import { base } from './url.ts'
 
 const settings = {
-  url: required(endpoint('URL of the Connect server, without /v1.')),
+  url: endpoint('URL of the Connect server, without /v1.'),
   ca: text('PEM bundle that its certificate must lead to; the system when empty.', { fallback: '', max: 65_536 }),
 }
 type Settings = Values<typeof settings>

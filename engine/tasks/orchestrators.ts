@@ -1,7 +1,7 @@
 import { type Collection, openCollection } from '../collection.ts'
 import { BrokerError } from '../errors.ts'
 import { duration, flag, list, map, required, text, type Values } from '../fields.ts'
-import { endpoint } from '../stores/url.ts'
+import { optionalEndpoint } from '../issuers/common.ts'
 import type { Store } from '../vault/store.ts'
 
 /** Signatures that are taken at all: none that a shared secret or a weak key could make. */
@@ -12,7 +12,7 @@ const LONGEST_SECONDS = 3600
 export const orchestratorFields = {
   issuer: required(text('`iss` of its task tokens, compared as it is.', { max: 2048 })),
   audience: required(text('`aud` that its task tokens have to be for: this broker, in its words.', { max: 2048 })),
-  jwks_url: endpoint('Where its keys are. Either this or jwks.'),
+  jwks_url: optionalEndpoint('Where its keys are. Either this or jwks.'),
   jwks: map('Its keys, pinned: a JSON Web Key Set.'),
   algorithms: list('Signatures that are taken.', { fallback: ['ES256', 'EdDSA'], choices: ALGORITHMS }),
   orgs: required(list('Organisations that it may speak for.', { max: 128 })),

@@ -1,4 +1,14 @@
-import { type Broker, grantFields, type Identified, integrationFields, required, secretsField, storeFields, text } from '#engine'
+import {
+  type Broker,
+  grantFields,
+  type Identified,
+  integrationFields,
+  map,
+  required,
+  secretsField,
+  storeFields,
+  text,
+} from '#engine'
 import { type Path, path, type Request } from '../table.ts'
 
 const named = { name: required(text('Name of the integration.', { max: 128 })) }
@@ -104,6 +114,43 @@ export const grant = ({ integrations }: Broker): readonly Path[] => [
     },
   }),
 ]
+
+export const rotate = ({ integrations, vault }: Broker): Path =>
+  path({
+    pattern: 'integration/:name/rotate',
+    help: {
+      synopsis: 'Replace the root credential of an integration.',
+      description:
+        'The next one is made, proved and stored; the one before stays good until then and for a minute more, and is then ended at its provider. Where the provider cannot make it, it comes with the order.',
+    },
+    identify: true,
+    fields: {
+      settings: map('The next settings, where the next credential is named there.'),
+      secrets: secretsField,
+      ...named,
+    },
+    operations: {
+      read: {
+        summary: 'See how far the last rotation got.',
+        run: async request => {
+          await integrations.managed(request.mount, request.values.name, await asker(request as never))
+          return { data: await integrations.rotation.state(request.mount, request.values.name) }
+        },
+      },
+      update: {
+        summary: 'Rotate now.',
+        run: async request => {
+          const { name, settings, secrets = {} } = request.values
+          const who = await asker(request as never)
+          await integrations.managed(request.mount, name, who)
+          const as = request.caller.token
+          const vaultWrite = async (target: string) => void (await vault.write(target, {}, { as }))
+          const order = { txn: request.txn, by: who.entityId || 'root', supplied: { secrets, settings }, vaultWrite }
+          return { data: await integrations.rotation.rotate(request.mount, name, order) }
+        },
+      },
+    },
+  })
 
 export const store = ({ integrations }: Broker): readonly Path[] => {
   const description =

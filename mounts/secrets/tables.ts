@@ -3,7 +3,7 @@ import type { Path } from '../table.ts'
 import { config, policy, role } from './configure.ts'
 import { consent } from './consent.ts'
 import { creds, simulate } from './creds.ts'
-import { grant, integration, store } from './integrations.ts'
+import { grant, integration, rotate as rotateRoot, store } from './integrations.ts'
 import { discovery, jwks, keys, rotate } from './keys.ts'
 import { binding, orchestrator } from './tasks.ts'
 
@@ -14,6 +14,7 @@ export const brokerPaths = (broker: Broker): readonly Path[] => [
   ...role(broker),
   ...integration(broker),
   ...grant(broker),
+  rotateRoot(broker),
   ...store(broker),
   ...orchestrator(broker),
   ...binding(broker),

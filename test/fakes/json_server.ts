@@ -26,7 +26,10 @@ export type JsonServer = AsyncDisposable & {
   trouble: (arrived: Arrived) => Trouble | undefined
 }
 
-export async function startJsonServer(answer: (arrived: Arrived) => Said, host = '127.0.0.1'): Promise<JsonServer> {
+export async function startJsonServer(
+  answer: (arrived: Arrived) => Said | Promise<Said>,
+  host = '127.0.0.1',
+): Promise<JsonServer> {
   const arrived: Arrived[] = []
   const server = createServer((incoming, outgoing) => void serve(incoming, outgoing))
   await new Promise<void>(resolve => server.listen(0, host, resolve))
@@ -48,7 +51,7 @@ export async function startJsonServer(answer: (arrived: Arrived) => Said, host =
     if (trouble === 'hang') return
     if (trouble === 'reset') outgoing.destroy()
     else if (trouble === 'endless') drip(outgoing)
-    else say(outgoing, trouble ?? answer(asked))
+    else say(outgoing, trouble ?? (await answer(asked)))
   }
 }
 

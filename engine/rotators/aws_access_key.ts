@@ -1,0 +1,108 @@
+import { AwsClient } from 'aws4fetch'
+import { BrokerError } from '../errors.ts'
+import { endpointAt } from '../issuers/common.ts'
+import { Secret } from '../secret.ts'
+import { type RotatorPorts, rotator, type Secrets } from './rotator.ts'
+
+const settings = { iam_url: endpointAt('https://iam.amazonaws.com', 'Where IAM is.') }
+type Ports = RotatorPorts<typeof settings>
+
+const IAM = { service: 'iam', version: '2010-05-08' } as const
+const STS = { service: 'sts', version: '2011-06-15' } as const
+/** A new key is known everywhere after some seconds. */
+const PROOFS = 12
+const PAUSE_MS = 1_000
+
+/** The access key of an IAM user, by the user itself: IAM keeps at most two keys, so one has to be free.
+ *  @see https://docs.aws.amazon.com/IAM/latest/APIReference: CreateAccessKey, DeleteAccessKey, ListAccessKeys */
+export const awsAccessKey = rotator({
+  summary: 'The access key of an IAM user: a new one is made and shown to STS, then the old one is deleted.',
+  type: 'aws_sts',
+  settings,
+  serves: ({ auth }) => auth === 'access_key',
+  handleOf: root => ({ access_key_id: root['access_key_id']?.reveal() ?? '' }),
+  make: async (root, ports) => {
+    const xml = await ask(ports, IAM, root, { Action: 'CreateAccessKey' })
+    const id = only(xml, 'AccessKeyId', /^[A-Z0-9]{16,128}$/)
+    const secret = only(xml, 'SecretAccessKey', /^[A-Za-z0-9+/=]{20,128}$/)
+    return { secrets: { access_key_id: new Secret(id), secret_access_key: new Secret(secret) }, handle: { access_key_id: id } }
+  },
+  prove: async (next, root, ports) => {
+    const mine = await whoIs(ports, root)
+    for (let proof = 1; ; proof++) {
+      const theirs = await whoIs(ports, next.secrets).catch((error: unknown) => {
+        if (proof === PROOFS) throw error
+        return undefined
+      })
+      if (theirs === mine) return
+      if (theirs !== undefined) throw new BrokerError('unavailable', `${ports.integration}: the new key is of another user`)
+      await ports.sleep(PAUSE_MS)
+    }
+  },
+  retire: async ({ access_key_id: AccessKeyId = '' }, root, ports) => {
+    await ask(ports, IAM, root, { Action: 'DeleteAccessKey', AccessKeyId }, 'NoSuchEntity')
+  },
+  strays: async (root, { from, to }, ports) => {
+    const inUse = root['access_key_id']?.reveal()
+    const xml = await ask(ports, IAM, root, { Action: 'ListAccessKeys' })
+    return [...xml.matchAll(/<member>([\s\S]*?)<\/member>/g)]
+      .map(([, member = '']) => ({
+        id: all(member, 'AccessKeyId')[0] ?? '',
+        at: Date.parse(all(member, 'CreateDate')[0] ?? '') / 1000,
+      }))
+      .filter(({ id, at }) => id !== '' && id !== inUse && at >= from && at <= to)
+      .map(({ id }) => ({ access_key_id: id }))
+  },
+})
+
+async function whoIs(ports: Ports, key: Secrets): Promise<string> {
+  return only(await ask(ports, STS, key, { Action: 'GetCallerIdentity' }), 'Arn', /^arn:\S{1,2048}$/)
+}
+
+type Service = typeof IAM | typeof STS
+
+/** One call of the query protocol, signed with this key (SigV4).
+ *  @param fine an error code that is as good as a success */
+async function ask(
+  ports: Ports,
+  { service, version }: Service,
+  key: Secrets,
+  form: Record<string, string>,
+  fine?: string,
+): Promise<string> {
+  const client = new AwsClient({
+    accessKeyId: key['access_key_id']?.reveal() ?? '',
+    secretAccessKey: key['secret_access_key']?.reveal() ?? '',
+    service,
+    region: service === 'iam' ? 'us-east-1' : String(ports.settings['region']),
+  })
+  const url = service === 'iam' ? ports.own.iam_url : String(ports.settings['endpoint'])
+  const body = new URLSearchParams({ ...form, Version: version }).toString()
+  const headers = { 'content-type': 'application/x-www-form-urlencoded; charset=utf-8' }
+  const signed = await client.sign(url, { method: 'POST', headers, body })
+  const { status, body: said } = await ports.http.send({
+    method: 'POST',
+    url: signed.url,
+    headers: Object.fromEntries(signed.headers),
+    body,
+  })
+  const xml = said.toString('utf8')
+  if (status === 200) return xml
+  const code = all(xml, 'Code')[0] ?? ''
+  if (fine !== undefined && code === fine) return xml
+  const known = /^[A-Za-z.]{1,64}$/.test(code) ? code : 'an error without a code'
+  throw new BrokerError('unavailable', `${ports.integration}: ${form['Action']} was refused: ${known}`)
+}
+
+/** Texts of elements without children. */
+function all(xml: string, name: string): readonly string[] {
+  return [...xml.matchAll(new RegExp(`<${name}>([^<]*)</${name}>`, 'g'))].map(([, text = '']) => text)
+}
+
+/** An answer with two of what there is one of has no meaning. */
+function only(xml: string, name: string, form: RegExp): string {
+  const [value, ...more] = all(xml, name)
+  if (value === undefined || more.length > 0 || !form.test(value))
+    throw new BrokerError('unavailable', `AWS answered without ${name}`)
+  return value
+}

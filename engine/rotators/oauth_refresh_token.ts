@@ -1,0 +1,47 @@
+import * as oauth from 'oauth4webapi'
+import { BrokerError } from '../errors.ts'
+import { ExchangeRefusal } from '../issuers/refusal.ts'
+import { askToken } from '../issuers/token_endpoint.ts'
+import { Secret } from '../secret.ts'
+import { type RotatorPorts, rotator, type Secrets } from './rotator.ts'
+
+/** A refresh token, by a refresh (RFC 6749, 6): servers that rotate answer with the next one, which the access token beside it proves.
+ *  Whether the old one stays good until then is the server's to say; it is replaced here before anything else is done. */
+export const oauthRefreshToken = rotator({
+  summary: 'A refresh token: a refresh brings the next one where the server rotates them, and keeps it alive where it does not.',
+  type: 'oauth2',
+  settings: {},
+  serves: ({ grant, client_auth }) => grant === 'refresh_token' && client_auth !== 'private_key_jwt',
+  make: async (root, ports) => {
+    const token = root['refresh_token']
+    if (!token) throw new BrokerError('unavailable', `${ports.integration}: there is no refresh_token`)
+    const answer = await refreshed(root, token, ports)
+    return { secrets: { ...root, refresh_token: new Secret(answer.refreshToken ?? token.reveal()) }, handle: {} }
+  },
+})
+
+async function refreshed(root: Secrets, token: Secret, ports: RotatorPorts) {
+  const { token_url, client_id } = ports.settings
+  const request = {
+    url: String(token_url),
+    clientId: String(client_id),
+    auth: clientAuth(root, ports),
+    grantType: 'refresh_token',
+    parameters: { refresh_token: token.reveal() },
+    proof: undefined,
+  }
+  try {
+    return await askToken(ports.http, ports.integration, request)
+  } catch (error) {
+    if (error instanceof ExchangeRefusal)
+      throw new BrokerError('unavailable', `${error.detail}: the refresh token was not replaced`)
+    throw error
+  }
+}
+
+function clientAuth(root: Secrets, { settings: { client_auth }, integration }: RotatorPorts): oauth.ClientAuth {
+  if (client_auth === 'none') return oauth.None()
+  const secret = root['client_secret']
+  if (!secret) throw new BrokerError('unavailable', `${integration}: there is no client_secret`)
+  return client_auth === 'client_secret_post' ? oauth.ClientSecretPost(secret.reveal()) : oauth.ClientSecretBasic(secret.reveal())
+}
