@@ -1,0 +1,173 @@
+import { gzipSync } from 'node:zlib'
+import { describe, expect, test } from 'vitest'
+import { openScrubber } from '../../proxy/http/scrub.ts'
+import { REAL } from '../fakes/sealing.ts'
+import { bearer, openProxyWorld } from './world.ts'
+
+const spelled: readonly (readonly [string, string])[] = [
+  ['raw', REAL],
+  ['base64', Buffer.from(REAL).toString('base64')],
+  ['base64 after one byte', Buffer.from(`x${REAL}y`).toString('base64')],
+  ['base64 after two bytes', Buffer.from(`xy${REAL}zz`).toString('base64')],
+  ['base64url', Buffer.from(`user:${REAL}`).toString('base64url')],
+  ['hex', Buffer.from(REAL).toString('hex')],
+  ['HEX', Buffer.from(REAL).toString('hex').toUpperCase()],
+  ['percent', [...Buffer.from(REAL)].map(byte => `%${byte.toString(16)}`).join('')],
+  ['JSON escapes', [...REAL].map(one => `\\u00${one.charCodeAt(0).toString(16)}`).join('')],
+]
+
+describe('scrubbing', () => {
+  test.each(spelled)('finds it %s, in two pieces cut at each place', (_, text) => {
+    const whole = Buffer.from(`{"a":"${text}","b":"${text.slice(0, -1)}"}`)
+    const scrubber = openScrubber([REAL])
+    if (!scrubber) throw new Error('nothing to look for')
+    for (let cut = 0; cut <= whole.length; cut++) {
+      const stream = scrubber.stream()
+      const pieces = [whole.subarray(0, cut), whole.subarray(cut)].map(piece => Buffer.from(stream.push(Buffer.from(piece))))
+      const out = Buffer.concat([...pieces, stream.end()])
+      expect(out.length).toBe(whole.length)
+      expect(out.includes(text)).toBe(false)
+      expect(Buffer.from(out.toString().match(/[A-Za-z0-9+/_-]{20,}/)?.[0] ?? '', 'base64').includes(REAL)).toBe(false)
+    }
+  })
+
+  test('finds what JSON and URLs spell otherwise', () => {
+    const awkward = 'p"a/s\\s wörd&=+%'
+    const scrubber = openScrubber([awkward])
+    const texts = [JSON.stringify(awkward), JSON.stringify(awkward).replaceAll('/', '\\/'), encodeURIComponent(awkward), awkward]
+    for (const text of texts) {
+      const bytes = Buffer.from(`-${text}-`)
+      expect(scrubber?.whole(bytes)).toBe(true)
+      expect(bytes.toString()).toMatch(/^-"?\*+"?-$/)
+    }
+  })
+
+  test('leaves everything else as it is, byte by byte', () => {
+    const scrubber = openScrubber([REAL])
+    const stream = scrubber?.stream()
+    const text = Buffer.from(REAL.slice(0, -1).repeat(50))
+    const out = Buffer.concat([
+      ...Array.from(text, byte => Buffer.from(stream?.push(Buffer.from([byte])) ?? [])),
+      stream?.end() ?? Buffer.alloc(0),
+    ])
+    expect(out).toEqual(text)
+  })
+
+  test('looks for nothing that would be everywhere', () => {
+    expect(openScrubber(['short'])).toBeUndefined()
+    expect(openScrubber([])).toBeUndefined()
+  })
+})
+
+describe('an answer that echoes the credential', () => {
+  test.each(spelled)('in its body, %s', async (_, text) => {
+    await using world = await openProxyWorld()
+    world.upstream.answer = (_incoming, outgoing) => void outgoing.end(`<${text}>`)
+    const answered = await world.ask({ headers: bearer(await world.seal()) })
+    expect(answered.status).toBe(200)
+    expect(answered.text).not.toContain(text)
+    expect(answered.body.length).toBe(text.length + 2)
+  })
+
+  test('in a header, in the status, in a trailer, in an error page', async () => {
+    await using world = await openProxyWorld()
+    world.upstream.answer = (_, outgoing) => {
+      outgoing.writeHead(500, `oops ${REAL}`, { 'X-Echo': `Bearer ${REAL}`, Trailer: 'X-Late' })
+      outgoing.write('an error ')
+      outgoing.addTrailers({ 'X-Late': REAL })
+      outgoing.end(REAL)
+    }
+    const answered = await world.ask({ headers: bearer(await world.seal()) })
+    expect(answered.status).toBe(500)
+    expect(JSON.stringify(answered.headers)).not.toContain(REAL)
+    expect(answered.headers['x-echo']).toMatch(/^Bearer \*+$/)
+    expect(answered.text).not.toContain(REAL)
+  })
+
+  test('as events, each of which arrives when it is sent', async () => {
+    await using world = await openProxyWorld()
+    world.upstream.answer = (_, outgoing) => {
+      outgoing.writeHead(200, { 'Content-Type': 'text/event-stream' })
+      outgoing.write(`data: ${REAL}\n\n`)
+      // the rest comes when the first was taken
+      outgoing.once('drain', () => {})
+      setImmediate(() => outgoing.end('data: last\n\n'))
+    }
+    const answered = await world.ask({ headers: bearer(await world.seal()) })
+    expect(answered.text).toBe(`data: ${'*'.repeat(REAL.length)}\n\ndata: last\n\n`)
+  })
+
+  test('behind basic authentication, as the pair that was sent', async () => {
+    await using world = await openProxyWorld({
+      service: { inject: [{ basic: { user: 'x-access-token', password: '{token}' } }] },
+    })
+    world.upstream.answer = (incoming, outgoing) => void outgoing.end(String(incoming.headers.authorization))
+    const answered = await world.ask({ headers: bearer(await world.seal()) })
+    expect(answered.text).toMatch(/^Basic \*+$/)
+  })
+
+  test('encoded: it is not handed on, whatever it would become', async () => {
+    await using world = await openProxyWorld()
+    const bomb = gzipSync(Buffer.alloc(50_000_000))
+    world.upstream.answer = (incoming, outgoing) => {
+      expect(incoming.headers['accept-encoding']).toBe('identity')
+      outgoing.setHeader('Content-Encoding', 'gzip').end(bomb)
+    }
+    const headers = { ...bearer(await world.seal()), 'Accept-Encoding': 'gzip, br' }
+    expect(await world.ask({ headers })).toMatchObject({ status: 502, code: 'UPSTREAM_ENCODED' })
+  })
+
+  test('encoded, where an operator lets it pass, as it is', async () => {
+    await using world = await openProxyWorld({ service: { encoded_answers: 'pass' } })
+    world.upstream.answer = (_, outgoing) => void outgoing.setHeader('Content-Encoding', 'gzip').end(gzipSync('fine'))
+    const answered = await world.ask({ headers: bearer(await world.seal()) })
+    expect(answered.body).toEqual(gzipSync('fine'))
+  })
+})
+
+test('what would log the agent in, or send its client elsewhere, is dropped', async () => {
+  await using world = await openProxyWorld()
+  const dropped = {
+    'Set-Cookie': ['session=1'],
+    'WWW-Authenticate': 'Basic',
+    'Authentication-Info': 'x',
+    'Proxy-Authenticate': 'Basic',
+    'Alt-Svc': 'h3=":443"',
+    Refresh: '0; url=https://evil.example',
+    'X-Named': 'a',
+    Connection: 'x-named',
+  }
+  world.upstream.answer = (_, outgoing) => void outgoing.writeHead(200, { ...dropped, 'X-Kept': 'b' }).end()
+  const { headers } = await world.ask({ headers: bearer(await world.seal()) })
+  expect(Object.keys(headers).filter(name => name !== 'connection' && name in lower(dropped))).toEqual([])
+  expect(headers['x-kept']).toBe('b')
+})
+
+const lower = (names: object) => Object.fromEntries(Object.keys(names).map(name => [name.toLowerCase(), true]))
+
+describe.each([301, 302, 303, 307, 308])('a redirect with %i', status => {
+  test('is handed on and not followed: nobody else hears of the credential', async () => {
+    await using world = await openProxyWorld()
+    await using evil = await openProxyWorld()
+    const aims: readonly (readonly [string, string | undefined])[] = [
+      [`http://127.0.0.1:${evil.upstream.port}/collect`, undefined],
+      ['//evil.example/collect', undefined],
+      ['https://user:pass@127.0.0.1/', undefined],
+      ['javascript:alert(1)', undefined],
+      [`http://127.0.0.1:${world.upstream.port}/next?a=b`, `${world.base}/next?a=b`],
+      ['/next', `${world.base}/next`],
+    ]
+    for (const [location, shown] of aims) {
+      world.upstream.answer = (_, outgoing) => void outgoing.writeHead(status, { Location: location }).end()
+      const answered = await world.ask({
+        method: 'POST',
+        headers: { ...bearer(await world.seal()), 'X-Api-Key': 'own' },
+        body: 'secret',
+      })
+      expect(answered.status).toBe(status)
+      expect(answered.headers.location).toBe(shown)
+    }
+    expect(evil.upstream.seen).toEqual([])
+    expect(world.upstream.seen).toHaveLength(aims.length)
+  })
+})

@@ -1,0 +1,132 @@
+import { describe, expect, test } from 'vitest'
+import { blockListOf, mayDial, parseRange } from '../../proxy/egress/addresses.ts'
+import { bearer, openProxyWorld } from './world.ts'
+
+const guarded = [
+  '0.0.0.0',
+  '10.1.2.3',
+  '100.100.100.200',
+  '127.0.0.1',
+  '127.255.255.254',
+  '168.63.129.16',
+  '169.254.169.254',
+  '169.254.170.2',
+  '172.16.0.1',
+  '172.31.255.255',
+  '192.0.0.192',
+  '192.168.0.1',
+  '198.18.0.1',
+  '224.0.0.1',
+  '255.255.255.255',
+  '::',
+  '::1',
+  '::ffff:127.0.0.1',
+  '::ffff:169.254.169.254',
+  '::ffff:a9fe:a9fe',
+  '::7f00:1',
+  '64:ff9b::a9fe:a9fe',
+  '64:ff9b:1::1',
+  '2001::1',
+  '2002:a9fe:a9fe::1',
+  'fd00:ec2::254',
+  'fd20:ce::254',
+  'fe80::1',
+  'ff02::1',
+]
+
+test.each(guarded)('%s is not dialled', address => expect(mayDial(address, blockListOf([]))).toBe(false))
+test.each(['93.184.216.34', '2606:2800:220:1::1', '::ffff:93.184.216.34'])('%s is dialled', address =>
+  expect(mayDial(address, blockListOf([]))).toBe(true),
+)
+test.each(['', 'example.com', '1.2.3', '127.1', '2130706433'])('%j is no address', text =>
+  expect(mayDial(text, blockListOf([]))).toBe(false),
+)
+
+test('what an operator lists is dialled, and nothing beside it', () => {
+  const listed = blockListOf(['10.0.0.0/8', '::1'])
+  expect(mayDial('10.1.2.3', listed)).toBe(true)
+  expect(mayDial('::1', listed)).toBe(true)
+  expect(mayDial('192.168.0.1', listed)).toBe(false)
+})
+
+test.each(['10.0.0.0/33', 'a/8', '10.0.0.0/', '::/129', ''])('%j is no range', text => expect(parseRange(text)).toBeUndefined())
+
+describe('a name', () => {
+  const names = (answers: readonly (readonly string[])[]) => {
+    const asked: string[] = []
+    const resolve = async (host: string) => {
+      asked.push(host)
+      return answers[Math.min(asked.length, answers.length) - 1] ?? []
+    }
+    return { asked, resolve }
+  }
+
+  test('that leads to a public and to a guarded address is not dialled at all', async () => {
+    const { resolve } = names([['93.184.216.34', '127.0.0.1']])
+    await using world = await openProxyWorld({ host: 'twofaced.test', resolve, service: { addresses: [] } })
+    expect((await world.ask({ headers: bearer(await world.seal()) })).code).toBe('ADDRESS')
+  })
+
+  test('that leads nowhere is not dialled', async () => {
+    await using world = await openProxyWorld({ host: 'nowhere.test', resolve: async () => [], service: { addresses: [] } })
+    expect((await world.ask({ headers: bearer(await world.seal()) })).code).toBe('ADDRESS')
+  })
+
+  test('is resolved once for a connection, and that answer is dialled', async () => {
+    const { asked, resolve } = names([['127.0.0.1'], ['169.254.169.254']])
+    await using world = await openProxyWorld({ host: 'rebound.test', resolve })
+    const headers = bearer(await world.seal())
+    expect((await world.ask({ headers })).status).toBe(200)
+    expect((await world.ask({ headers })).status).toBe(200)
+    expect(asked).toEqual(['rebound.test'])
+  })
+
+  test('is looked at anew for each new connection', async () => {
+    const { asked, resolve } = names([['127.0.0.1'], ['169.254.169.254']])
+    await using world = await openProxyWorld({ host: 'rebound.test', resolve })
+    world.upstream.answer = (_, outgoing) => void outgoing.setHeader('Connection', 'close').end('fine')
+    const headers = bearer(await world.seal())
+    expect((await world.ask({ headers })).status).toBe(200)
+    expect((await world.ask({ headers })).code).toBe('ADDRESS')
+    expect(asked).toHaveLength(2)
+  })
+})
+
+test.each(['127.0.0.1', '2130706433', '0x7f.1', '017700000001', '127.1', '[::ffff:127.0.0.1]', '[::1]'])(
+  'the literal %s takes the same way as a name',
+  async literal => {
+    const more = [
+      {
+        kind: 'http',
+        name: 'literal',
+        scheme: 'http',
+        hosts: [`${literal}:8123`],
+        inject: [{ header: { name: 'A', value: '{token}' } }],
+      },
+    ]
+    await using world = await openProxyWorld({ more })
+    const token = await world.seal({ destinations: [`http://${literal}:8123`] })
+    expect((await world.ask({ path: `/_/http:${literal}:8123/`, headers: bearer(token) })).code).toBe('ADDRESS')
+  },
+)
+
+test('sockets of one tenant never carry requests of another', async () => {
+  await using world = await openProxyWorld()
+  const ports = new Set<number | undefined>()
+  world.upstream.answer = (incoming, outgoing) => {
+    ports.add(incoming.socket.remotePort)
+    outgoing.end()
+  }
+  for (const tenant of ['one', 'two', 'one', 'two'])
+    await world.ask({ headers: bearer(await world.seal({ tenant, jti: tenant })) })
+  expect(ports.size).toBe(2)
+})
+
+test('an upstream server whose certificate is for another name, or from nobody known, gets nothing', async () => {
+  await using world = await openProxyWorld({ tls: true, host: 'api.test' })
+  const headers = bearer(await world.seal())
+  expect((await world.ask({ headers })).status).toBe(200)
+  await using stranger = await openProxyWorld({ tls: true, host: 'api.test', service: { ca_file: 'cert.pem' } })
+  expect((await stranger.ask({ headers: bearer(await stranger.seal()) })).code).toBe('UPSTREAM')
+  expect(stranger.upstream.seen).toEqual([])
+})
