@@ -5,7 +5,8 @@ import { freePort, type Ran, type Running, run, start } from './process.ts'
 import type { Vault } from './vault.ts'
 
 const root = join(import.meta.dirname, '../..')
-const command = [join(root, 'scripts/assay.js')]
+/** What is run as `assay`: the sources, or, named by ASSAY_ENTRY, a bundle of them. */
+const command = () => [process.env['ASSAY_ENTRY'] ?? join(root, 'scripts/assay.js')]
 const flags = ['--disallow-code-generation-from-strings']
 
 /** The front door as a process of its own beside a Vault. Disposing of it ends it and removes its files. */
@@ -24,7 +25,7 @@ export async function startAssay(vault: Vault, args: readonly string[] = []): Pr
   const auditFile = join(home, 'audit.jsonl')
   const address = `http://127.0.0.1:${await freePort()}`
   const options = ['--dev', '--vault-addr', vault.address, '--listen', address.slice('http://'.length), '--audit-file', auditFile]
-  const server = await start(process.execPath, [...flags, ...command, 'server', ...options, ...args], {
+  const server = await start(process.execPath, [...flags, ...command(), 'server', ...options, ...args], {
     env: { ...vault.env, HOME: home },
   })
   const stop = async () => {
@@ -44,5 +45,5 @@ export async function startAssay(vault: Vault, args: readonly string[] = []): Pr
 
 /** Runs a command of Assay's own CLI. */
 export function assay(args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<Ran> {
-  return run(process.execPath, [...flags, ...command, ...args], { env: { PATH: process.env['PATH'], HOME: tmpdir(), ...env } })
+  return run(process.execPath, [...flags, ...command(), ...args], { env: { PATH: process.env['PATH'], HOME: tmpdir(), ...env } })
 }
