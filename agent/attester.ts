@@ -1,11 +1,12 @@
 import { createHash } from 'node:crypto'
-import { alg, curves, handle, type Public, parse, type Reader } from '#attestation'
+import { alg, curves, handle, type Public, parse, type Reader, spkiOf } from '#attestation'
 import { dpopProof, type P256Jwk, type ProofClaims, thumbprintOf } from './dpop.ts'
 import { readEkCertificate } from './endorsement.ts'
 import { type KeyOptions, type Keys, keysOf } from './keys.ts'
 import type { AkKind, EkKind } from './kinds.ts'
 import {
   activateCredential,
+  certify,
   nvBufferMax,
   type PcrValues,
   policySecret,
@@ -18,6 +19,7 @@ import {
   startup,
 } from './tpm/commands.ts'
 import { fault, TpmError } from './tpm/errors.ts'
+import type { KeyFile } from './tpm/key_file.ts'
 import { password } from './tpm/password.ts'
 import { rc } from './tpm/response_codes.ts'
 import { ekTemplates } from './tpm/templates.ts'
@@ -35,6 +37,8 @@ export type AttesterOptions = {
   readonly endorsementAuth?: Uint8Array
   /** for each command; default 10 000 */
   readonly deadlineMs?: number
+  /** the key to bind, in place of the one that the TPM makes of its seed */
+  readonly keyFile?: KeyFile
   /** milliseconds since 1970, for DPoP proofs */
   readonly now: () => number
   /** unpredictable bytes */
@@ -47,8 +51,12 @@ export type Attester = AsyncDisposable & {
   endorsement(certificate?: Buffer): Promise<{ readonly public: Buffer; readonly certificate: Buffer }>
   /** TPMT_PUBLIC and Name of the attestation key, a restricted primary key of the endorsement hierarchy */
   attestationKey(): Promise<{ readonly public: Buffer; readonly name: Buffer }>
-  /** the P-256 signing key that credentials are bound to, and its RFC 7638 thumbprint */
-  boundKey(): Promise<{ readonly jwk: P256Jwk; readonly thumbprint: string }>
+  /** the P-256 signing key that credentials are bound to, its SubjectPublicKeyInfo (DER) and its RFC 7638 thumbprint */
+  boundKey(): Promise<{ readonly jwk: P256Jwk; readonly spki: Buffer; readonly thumbprint: string }>
+  /** Has the attestation key certify that key: it is in this TPM and cannot leave it. */
+  certify(qualifyingData: Uint8Array): Promise<Certification>
+  /** Makes a key that can be bound in place of that key, for whoever wants to use it by other means: only this TPM can load it. */
+  createKey(): Promise<KeyFile>
   /** Opens what MakeCredential closed for this TPM and this attestation key. @param blob TPM2B_ID_OBJECT @param encrypted TPM2B_ENCRYPTED_SECRET */
   activate(blob: Uint8Array, encrypted: Uint8Array): Promise<Buffer>
   /** Quotes PCRs. @returns TPMS_ATTEST, TPMT_SIGNATURE, and the values as the text `{"sha256": {"0": "<hex>"}}` */
@@ -61,6 +69,8 @@ export type Attester = AsyncDisposable & {
   close(): Promise<void>
 }
 export type Evidence = Quoted & { readonly pcrs: string }
+/** TPMT_PUBLIC of the key and, when it is no primary key, of its parent; TPMS_ATTEST and TPMT_SIGNATURE of TPM2_Certify. */
+export type Certification = Quoted & { readonly public: Buffer; readonly parent?: Buffer }
 
 const QUOTE_TRIES = 5
 
@@ -71,8 +81,8 @@ export async function openAttester(options: AttesterOptions): Promise<Attester> 
   const tpm = tpmOver(transport)
   try {
     await ready(tpm)
-    const { now, random, ek = 'rsa-2048', ak = 'ecdsa-p256', endorsementAuth = Buffer.alloc(0) } = options
-    return attesterOf(tpm, { ek, ak, endorsementAuth, random, now })
+    const { now, random, ek = 'rsa-2048', ak = 'ecdsa-p256', endorsementAuth = Buffer.alloc(0), keyFile } = options
+    return attesterOf(tpm, { ek, ak, endorsementAuth, random, now, ...(keyFile && { keyFile }) })
   } catch (error) {
     await tpm.close()
     throw error
@@ -93,8 +103,9 @@ type Settings = KeyOptions & { readonly now: () => number }
 function attesterOf(tpm: Tpm, settings: Settings): Attester {
   const keys = keysOf(tpm, settings)
   const boundKey = async () => {
-    const jwk = jwkOf((await keys.bound()).public)
-    return { jwk, thumbprint: thumbprintOf(jwk) }
+    const { public: area } = await keys.bound()
+    const jwk = jwkOf(area)
+    return { jwk, spki: spkiOf(area), thumbprint: thumbprintOf(jwk) }
   }
   const signData = (data: Uint8Array) => signWith(tpm, keys, data)
   return {
@@ -104,6 +115,8 @@ function attesterOf(tpm: Tpm, settings: Settings): Attester {
       return { public: ak.public.bytes, name: ak.name }
     },
     boundKey,
+    certify: qualifyingData => certifyBound(tpm, keys, qualifyingData),
+    createKey: () => keys.create(),
     activate: (blob, encrypted) => activate(tpm, keys, { blob, encrypted }, settings),
     quote: (selection, qualifyingData) => steadyQuote(tpm, keys, selection, qualifyingData),
     sign: signData,
@@ -133,6 +146,13 @@ async function activate(tpm: Tpm, keys: Keys, { blob, encrypted }: Credential, s
   await using policy = await startPolicySession(tpm, settings.random)
   await policySecret(tpm, policy, entity(handle.ENDORSEMENT), session.use({ auth: settings.endorsementAuth }))
   return await activateCredential(tpm, { ak, ek }, blob, encrypted, [hidden(), policy.authorization])
+}
+
+async function certifyBound(tpm: Tpm, keys: Keys, qualifyingData: Uint8Array): Promise<Certification> {
+  const [ak, key] = [await keys.ak(), await keys.bound()]
+  const session = (await keys.session()).use({ hideCommand: true, hideResponse: true })
+  const certified = await certify(tpm, key, ak, qualifyingData, [session, password()])
+  return { ...certified, public: key.public.bytes, ...(key.parent && { parent: key.parent }) }
 }
 
 /** PCRs that something extends between reading and quoting would not hash to the quoted digest: then both are done again. */

@@ -5,7 +5,15 @@ import { DEFAULT_ADDRESS, DEFAULT_TPM } from './defaults.ts'
 import { exits } from './exits.ts'
 import { akKinds, ekKinds } from './kinds.ts'
 import { leave } from './leave.ts'
-import type { CredsOptions, DpopOptions, EnrollOptions, ExecOptions, LoginOptions, PcrsOptions } from './options.ts'
+import type {
+  CredsOptions,
+  DpopOptions,
+  EnrollOptions,
+  ExecOptions,
+  KeyCommandOptions,
+  LoginOptions,
+  PcrsOptions,
+} from './options.ts'
 import { transports } from './tpm/transport.ts'
 import type { World } from './world.ts'
 
@@ -20,6 +28,7 @@ export function agentCommand(world: World = processWorld()): Command {
     execCommand(world),
     dpopCommand(world),
     pcrsCommand(world),
+    keyCommand(world),
   ]
   const agent = new Command('agent').description("the machine's side: attest with its TPM, log in, ask for credentials")
   for (const command of commands) agent.addCommand(command.addHelpText('after', `\n${exitHelp()}`))
@@ -62,7 +71,7 @@ function enrollCommand(world: World): Command {
 
 function loginCommand(world: World): Command {
   const command = new Command('login').description('trade a quote over a fresh challenge for a Vault token')
-  withLogs(withTpm(withService(command)))
+  withLogs(withKey(withTpm(withService(command))))
     .requiredOption('--role <role>', 'role of the auth mount')
     .option('--audience <audience>', 'who will rely on what is issued')
     .option('--no-bind', "do not tie what is issued to the TPM's key: it is then a bearer credential")
@@ -72,7 +81,7 @@ function loginCommand(world: World): Command {
 
 function credsCommand(world: World): Command {
   const command = new Command('creds').description('ask the broker for a credential').argument('<role>', 'role of the broker')
-  withAsking(withLogs(withTpm(withService(command))))
+  withAsking(withLogs(withKey(withTpm(withService(command)))))
   return withPrint(command).action((role: string, options: CredsOptions) =>
     act(world, actions => actions.runCreds(world, role, options)),
   )
@@ -84,7 +93,7 @@ function execCommand(world: World): Command {
     .usage('[options] <role> -- <command...>')
     .argument('<role>', 'role of the broker')
     .argument('<command...>', 'what to run, behind --')
-  withAsking(withLogs(withTpm(withService(command))))
+  withAsking(withLogs(withKey(withTpm(withService(command)))))
     .option('--json', 'give the command the whole reply as JSON, not the token alone')
     .addOption(new Option('--fd <number>', 'descriptor that shows the credential').argParser(descriptor).default(FIRST_FD))
     .addOption(new Option('--env <name>', 'give the credential in this variable instead').argParser(variable).conflicts('fd'))
@@ -110,10 +119,33 @@ function dpopCommand(world: World): Command {
     .argument('<url>', 'address of the request')
     .option('--credential-file <file>', 'the credential that goes with it (env ASSAY_CREDENTIAL_FILE)')
     .option('--nonce <nonce>', 'that the server gave')
+    .option('--key <file>', KEY_HELP)
     .addOption(deadlineOption())
   return withTpm(command).action((method: string, url: string, options: DpopOptions) =>
     act(world, actions => actions.runDpop(world, method, url, options)),
   )
+}
+
+function keyCommand(world: World): Command {
+  const command = new Command('key')
+    .description('make a key in the TPM that other programs can use, too, such as OpenSSL for mutual TLS')
+    .argument('<file>', 'where the key is written (mode 0600); only this TPM can load it. When it is there, it is taken')
+    .option('--certificate <file>', 'write a certificate there that the key issues for itself, PEM')
+    .option('--request <file>', 'write a request for a certificate there, for a CA, PEM')
+    .option('--name <name>', 'common name in both', 'assay agent')
+    .addOption(new Option('--days <days>', 'life of the certificate').argParser(days).default(90))
+    .addOption(deadlineOption())
+  return withTpm(command).action((file: string, options: KeyCommandOptions) =>
+    act(world, async () => (await import('./make_key.ts')).runKey(world, file, options)),
+  )
+}
+
+const KEY_HELP = 'key to bind, made by assay agent key, in place of the one that the TPM makes of its seed'
+
+function withKey(command: Command): Command {
+  return command
+    .option('--key <file>', KEY_HELP)
+    .option('--key-certificate <file>', 'certificate of that key, PEM or DER: what is issued works at mutual TLS with it, too')
 }
 
 function withService(command: Command): Command {
@@ -202,6 +234,11 @@ function mountPath(value: string): string {
 function seconds(value: string): number {
   const number = Number(value)
   return number > 0 && number <= 600 ? number : wanted('seconds, more than 0 and at most 600')
+}
+
+function days(value: string): number {
+  const number = Number(value)
+  return Number.isInteger(number) && number >= 1 && number <= 3650 ? number : wanted('whole days, 1 to 3650')
 }
 
 function duration(value: string): string {

@@ -68,6 +68,8 @@ export type LoginRequest = {
   readonly audience?: string
   /** ties what is issued later to the TPM's key */
   readonly bind: boolean
+  /** of that key, DER: what is issued is bound to it, too, for mutual TLS */
+  readonly certificate?: Buffer
   /** asked for the logs that the service wants; those that Linux shows when left out */
   readonly logs?: Logs
 }
@@ -84,14 +86,15 @@ export async function login(service: Service, attester: Attester, request: Login
   } as const
   const bound = await boundTo(attester, request.bind)
   const asked = { role, ...present({ audience }), ...bound }
-  const evidence = await answer(service, attester, { context, asked, bound, logs: request.logs })
+  const { certificate, logs } = request
+  const evidence = await answer(service, attester, { context, asked, bound, certificate, logs })
   const reply = await service.client.post(`${authPath(service.mounts)}/login`, { ...asked, ...evidence })
   const auth = objectOf(reply.auth, 'auth')
   return { token: text(auth, 'client_token'), auth, reply }
 }
 
 /** How to be attested with a request: the role of the auth mount names the PCRs. */
-export type Attesting = { readonly attester: Attester; readonly role: string; readonly bind: boolean; readonly logs?: Logs }
+export type Attesting = { readonly attester: Attester } & Pick<LoginRequest, 'role' | 'bind' | 'certificate' | 'logs'>
 
 /** Asks the broker for a credential. @param attesting sends a quote over the request itself with it */
 export async function creds(service: Service, request: CredsRequest, token: string, attesting?: Attesting): Promise<Issued> {
@@ -103,7 +106,11 @@ export async function creds(service: Service, request: CredsRequest, token: stri
   return { token: text(data, 'token'), expiresInSeconds: positive(data, 'expires_in'), data, reply }
 }
 
-async function credsProof(service: Service, request: CredsRequest, { attester, role, bind, logs }: Attesting): Promise<object> {
+async function credsProof(
+  service: Service,
+  request: CredsRequest,
+  { attester, role, bind, certificate, logs }: Attesting,
+): Promise<object> {
   const { plugin = '', action = '', scope, audience = '' } = request
   const context = {
     operation: 'creds',
@@ -116,7 +123,7 @@ async function credsProof(service: Service, request: CredsRequest, { attester, r
   } as const
   const bound = await boundTo(attester, bind)
   const asked = { role, creds_role: request.role, mount: context.mount, audience, plugin, action, scope }
-  const { ak_name: _, ...proof } = await answer(service, attester, { context, asked, bound, logs })
+  const { ak_name: _, ...proof } = await answer(service, attester, { context, asked, bound, certificate, logs })
   return { ...proof, ...bound }
 }
 
@@ -128,11 +135,12 @@ type Question = {
   /** the same in the words of the challenge endpoint */
   readonly asked: object
   readonly bound: { readonly key_thumbprint?: string }
+  readonly certificate: Buffer | undefined
   readonly logs: Logs | undefined
 }
 
 /** Takes a challenge for exactly this request and quotes it. */
-async function answer({ client, mounts }: Service, attester: Attester, { context, asked, bound, logs }: Question) {
+async function answer({ client, mounts }: Service, attester: Attester, { context, asked, bound, certificate, logs }: Question) {
   const ak = await attester.attestationKey()
   const ak_name = ak.name.toString('hex')
   const question = { ...asked, ...bound, operation: context.operation, ak_name }
@@ -143,6 +151,7 @@ async function answer({ client, mounts }: Service, attester: Attester, { context
     keyThumbprint: bound.key_thumbprint ?? '',
   })
   const { attest, signature, pcrs } = await attester.quote(selectionOf(challenge), data)
+  const key = bound.key_thumbprint === undefined ? {} : await keyProof(attester, data, certificate)
   const wanted = await wantedLogs(challenge, logs)
   return {
     ak_name,
@@ -150,7 +159,20 @@ async function answer({ client, mounts }: Service, attester: Attester, { context
     attest: base64(attest),
     signature: base64(signature),
     pcrs,
+    ...key,
     ...wanted,
+  }
+}
+
+/** What the TPM says of the key to bind. */
+async function keyProof(attester: Attester, qualifyingData: Buffer, certificate: Buffer | undefined): Promise<object> {
+  const { public: area, attest, signature, parent } = await attester.certify(qualifyingData)
+  return {
+    key_public: base64(area),
+    key_attest: base64(attest),
+    key_signature: base64(signature),
+    ...(parent && { key_parent: base64(parent) }),
+    ...(certificate && { key_certificate: base64(certificate) }),
   }
 }
 

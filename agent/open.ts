@@ -1,11 +1,12 @@
-import { readFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import { type Attester, openAttester } from './attester.ts'
 import { clientOf, reasonOf } from './client.ts'
 import { DEFAULT_ADDRESS, DEFAULT_TPM } from './defaults.ts'
 import { AgentError } from './exits.ts'
 import type { Service } from './flow.ts'
-import type { CommonOptions, TpmOptions } from './options.ts'
+import type { CommonOptions, KeyOptions, TpmOptions } from './options.ts'
 import { readSecret } from './secret_file.ts'
+import type { KeyFile } from './tpm/key_file.ts'
 import type { World } from './world.ts'
 
 /** The front door that flags and environment name. Flags come before the environment, Assay's variables before Vault's. */
@@ -22,10 +23,12 @@ export async function openService(world: World, options: CommonOptions & { reado
   return { client: clientOf(settings), mounts: { auth: options.mount, broker: options.broker ?? 'broker' } }
 }
 
+type OpenOptions = TpmOptions & Pick<KeyOptions, 'key'> & { readonly deadline: number }
+
 /** A TPM that is opened when first needed, and closed with the command. A command that needs none asks for none. */
 export type LazyTpm = AsyncDisposable & { attester(): Promise<Attester> }
 
-export function lazyTpm(world: World, options: TpmOptions & { readonly deadline: number }): LazyTpm {
+export function lazyTpm(world: World, options: OpenOptions): LazyTpm {
   let opened: Promise<Attester> | undefined
   return {
     attester: () => {
@@ -51,12 +54,29 @@ export async function readBytes(path: string): Promise<Buffer> {
   })
 }
 
-async function openTpm(world: World, options: TpmOptions & { readonly deadline: number }): Promise<Attester> {
+async function openTpm(world: World, options: OpenOptions): Promise<Attester> {
   const { now, random, env } = world
   const { ek, ak, endorsementAuthFile } = options
   const auth = endorsementAuthFile === undefined ? {} : { endorsementAuth: Buffer.from(await readSecret(endorsementAuthFile)) }
   const tpm = options.tpm ?? env['ASSAY_TPM'] ?? DEFAULT_TPM
-  return openAttester({ tpm, ek, ak, deadlineMs: options.deadline * 1000, now, random, ...auth })
+  const key = options.key === undefined ? {} : { keyFile: await keyIn(options.key) }
+  return openAttester({ tpm, ek, ak, deadlineMs: options.deadline * 1000, now, random, ...auth, ...key })
+}
+
+/** @throws AgentError of `file` */
+async function keyIn(path: string): Promise<KeyFile> {
+  const { readKeyFile } = await import('./tpm/key_file.ts')
+  const key = readKeyFile(await readText(path))
+  if (!key)
+    throw new AgentError('file', `there is no key of a TPM in ${path}, or it wants a password; make one with assay agent key`)
+  return key
+}
+
+/** @throws AgentError of `file` */
+export async function writePublic(path: string, content: string): Promise<void> {
+  await writeFile(path, content).catch((error: unknown) => {
+    throw new AgentError('file', `could not write ${path} (${reasonOf(error)})`, { cause: error })
+  })
 }
 
 async function clientPair(certificate: string | undefined, key: string | undefined) {

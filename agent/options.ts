@@ -15,6 +15,8 @@ export type TpmOptions = {
   readonly ak: AkKind
   readonly endorsementAuthFile?: string
 }
+/** of the key to bind; its certificate is of use where a quote is sent */
+export type KeyOptions = { readonly key?: string; readonly keyCertificate?: string }
 /** of what is sent with a quote */
 export type LogOptions = { readonly eventLog?: string; readonly imaLog?: string }
 export type PrintOptions = { readonly json?: true; readonly field?: string }
@@ -30,12 +32,14 @@ export type EnrollOptions = CommonOptions &
 
 export type LoginOptions = CommonOptions &
   TpmOptions &
+  KeyOptions &
   LogOptions &
   PrintOptions & { readonly role: string; readonly audience?: string; readonly bind: boolean; readonly tokenFile?: string }
 
 /** of `creds` and `exec` */
 export type AskOptions = CommonOptions &
   TpmOptions &
+  KeyOptions &
   LogOptions & {
     readonly role?: string
     readonly broker: string
@@ -50,9 +54,17 @@ export type AskOptions = CommonOptions &
   }
 export type CredsOptions = AskOptions & PrintOptions
 export type ExecOptions = AskOptions & { readonly json?: true; readonly fd: number; readonly env?: string }
-export type DpopOptions = TpmOptions & { readonly deadline: number; readonly credentialFile?: string; readonly nonce?: string }
+export type DpopOptions = TpmOptions &
+  KeyOptions & { readonly deadline: number; readonly credentialFile?: string; readonly nonce?: string }
 export type PcrsOptions = TpmOptions & {
   readonly deadline: number
   readonly bank: 'sha256' | 'sha384' | 'sha512'
   readonly pcr: readonly number[]
+}
+export type KeyCommandOptions = TpmOptions & {
+  readonly deadline: number
+  readonly certificate?: string
+  readonly request?: string
+  readonly name: string
+  readonly days: number
 }

@@ -11,6 +11,7 @@ import type {
   DpopOptions,
   EnrollOptions,
   ExecOptions,
+  KeyOptions,
   LoginOptions,
   LogOptions,
   PcrsOptions,
@@ -51,8 +52,9 @@ export async function runEnroll(world: World, options: EnrollOptions): Promise<n
 export async function runLogin(world: World, options: LoginOptions): Promise<number> {
   const service = await openService(world, options)
   await using tpm = lazyTpm(world, options)
-  const { role, bind, audience, tokenFile } = options
-  const loggedIn = await login(service, await tpm.attester(), { role, bind, logs: logsOf(options), ...present({ audience }) })
+  const { role, audience, tokenFile } = options
+  const proof = await proofOf(options)
+  const loggedIn = await login(service, await tpm.attester(), { role, ...proof, ...present({ audience }) })
   if (tokenFile === undefined) return print(world, options, { json: loggedIn.reply, rows: loginRows(loggedIn.auth) })
   await writeSecret(tokenFile, `${loggedIn.token}\n`)
   return print(world, options, withoutToken(loggedIn))
@@ -111,20 +113,19 @@ async function issue(world: World, role: string, options: AskOptions): Promise<I
   const attesting = async () => ({
     attester: await tpm.attester(),
     role: authRole(options),
-    bind: options.bind,
-    logs: logsOf(options),
+    ...(await proofOf(options)),
   })
   if (options.attest) return await creds(service, request, token, await attesting())
   try {
     return await creds(service, request, token)
   } catch (error) {
-    if (!(error instanceof AgentError && error.exit === 'refused' && error.message.includes(QUOTE_REQUIRED))) throw error
+    if (!(error instanceof AgentError && error.exit === 'refused' && QUOTE_HELPS.test(error.message))) throw error
     return await creds(service, request, token, await attesting())
   }
 }
 
-/** The reason code with which a role of the broker asks for a quote. */
-const QUOTE_REQUIRED = 'QUOTE_REQUIRED'
+/** Reason codes of the broker that a quote with the request answers. */
+const QUOTE_HELPS = /\b(QUOTE_REQUIRED|REATTEST|ATTESTATION_STALE|KEY_NOT_CERTIFIED)\b/
 
 async function tokenAtHand(world: World, { tokenFile }: { readonly tokenFile?: string }): Promise<string | undefined> {
   return tokenFile === undefined ? world.env['VAULT_TOKEN'] || undefined : readSecret(tokenFile)
@@ -133,15 +134,18 @@ async function tokenAtHand(world: World, { tokenFile }: { readonly tokenFile?: s
 async function freshToken(service: Service, tpm: LazyTpm, options: AskOptions): Promise<string> {
   const { token } = await login(service, await tpm.attester(), {
     role: authRole(options),
-    bind: options.bind,
-    logs: logsOf(options),
+    ...(await proofOf(options)),
   })
   return token
 }
 
-function logsOf({ eventLog, imaLog }: LogOptions) {
-  return logsFrom({ tcg: eventLog, ima: imaLog })
+/** What goes with a quote. */
+async function proofOf({ bind, keyCertificate, eventLog, imaLog }: ProofOptions) {
+  const [certificate] = keyCertificate === undefined ? [] : await certificatesIn(keyCertificate)
+  return { bind, ...(certificate && { certificate }), logs: logsFrom({ tcg: eventLog, ima: imaLog }) }
 }
+
+type ProofOptions = KeyOptions & LogOptions & { readonly bind: boolean }
 
 function authRole({ role }: AskOptions): string {
   if (role === undefined) throw new AgentError('usage', 'wanted --role, the role of the auth mount to log in or be attested with')

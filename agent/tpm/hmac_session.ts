@@ -1,8 +1,8 @@
 import { createCipheriv, createDecipheriv, createHmac, timingSafeEqual } from 'node:crypto'
+import { kdfa } from '#attestation'
 import type { Answer, Authorization } from './authorization.ts'
 import { sessionAttribute } from './codes.ts'
 import { fault } from './errors.ts'
-import { kdfa } from './kdf.ts'
 
 /** A salted, unbound HMAC session with SHA-256 and AES-128-CFB (TPM 2.0 Library Part 1, "Session-Based Authorizations"). */
 export type HmacSession = {
@@ -81,7 +81,7 @@ function crypt(
 ): Buffer {
   if (all.length < 2) throw fault('MALFORMED', 'there is no first parameter to encrypt or decrypt')
   const end = 2 + all.readUInt16BE(0)
-  const key = kdfa('sha256', secret, 'CFB', newer, older, (KEY_SIZE + IV_SIZE) * 8)
+  const key = kdfa('sha256', secret, 'CFB', Buffer.concat([newer, older]), (KEY_SIZE + IV_SIZE) * 8)
   const cipher = make(CIPHER, key.subarray(0, KEY_SIZE), key.subarray(KEY_SIZE))
   return Buffer.concat([all.subarray(0, 2), cipher.update(all.subarray(2, end)), all.subarray(end)])
 }

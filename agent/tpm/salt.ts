@@ -1,6 +1,5 @@
 import { constants, createECDH, publicEncrypt } from 'node:crypto'
-import { curves, type EccPublic, hashes, keyObjectOf, type Public, type RsaPublic, Writer } from '#attestation'
-import { kdfe, terminated } from './kdf.ts'
+import { curves, type EccPublic, hashes, kdfe, keyObjectOf, type Public, type RsaPublic, Writer } from '#attestation'
 
 const LABEL = 'SECRET'
 
@@ -13,7 +12,7 @@ export function saltFor(key: Public, random: (size: number) => Buffer): Salt {
 
 function rsaSalt(key: RsaPublic, random: (size: number) => Buffer): Salt {
   const salt = random(hashes[key.nameAlg].size)
-  const oaep = { padding: constants.RSA_PKCS1_OAEP_PADDING, oaepHash: key.nameAlg, oaepLabel: terminated(LABEL) }
+  const oaep = { padding: constants.RSA_PKCS1_OAEP_PADDING, oaepHash: key.nameAlg, oaepLabel: Buffer.from(`${LABEL}\0`) }
   return { salt, encrypted: sized(publicEncrypt({ key: keyObjectOf(key), ...oaep }, salt)) }
 }
 
@@ -24,7 +23,7 @@ function eccSalt(key: EccPublic): Salt {
   const point = ephemeral.generateKeys() // 0x04, x, y
   const [x, y] = [point.subarray(1, 1 + size), point.subarray(1 + size)]
   const z = ephemeral.computeSecret(Buffer.concat([Uint8Array.of(4), key.x, key.y]))
-  const salt = kdfe(key.nameAlg, z, LABEL, x, key.x, hashes[key.nameAlg].size * 8)
+  const salt = kdfe(key.nameAlg, z, LABEL, x, key.x)
   return { salt, encrypted: sized(new Writer().sized(x).sized(y).done()) }
 }
 

@@ -58,6 +58,13 @@ export const akTemplates: Readonly<Record<AkKind, Buffer>> = {
 /** The key that credentials are bound to: it signs what it is given, so it must never attest. */
 export const boundKeyTemplate: Buffer = eccSigner('P-256', 'sha256', SIGNING, 'assay key to bind')
 
+/** The storage primary key that keys in files are made under (ASN.1 Specification for TPM 2.0 Key Files, "parent"). */
+export const storageTemplate: Buffer = Buffer.concat([
+  ekEcc('P-256', 'sha256', (SIGNING & ~sign) | restricted | decrypt, Buffer.alloc(0), 128),
+  sized(0),
+  sized(0),
+])
+
 function ekRsa(): Buffer {
   const head = publicArea(alg.RSA, 'sha256', EK_LOW, POLICY_A)
   return aes(head, 128).u16(alg.NULL).u16(2048).u32(0).done()

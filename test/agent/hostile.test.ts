@@ -80,7 +80,9 @@ describe('a TPM that answers nonsense makes no other trouble than a TpmError', (
 const attester: Attester = {
   endorsement: async () => ({ public: Buffer.alloc(1), certificate: Buffer.alloc(1) }),
   attestationKey: async () => ({ public: Buffer.alloc(1), name: Buffer.alloc(34) }),
-  boundKey: async () => ({ jwk: { kty: 'EC', crv: 'P-256', x: '', y: '' }, thumbprint: 'x' }),
+  boundKey: async () => ({ jwk: { kty: 'EC', crv: 'P-256', x: '', y: '' }, spki: Buffer.alloc(1), thumbprint: 'x' }),
+  certify: async () => ({ public: Buffer.alloc(1), attest: Buffer.alloc(1), signature: Buffer.alloc(1) }),
+  createKey: async () => ({ parent: 1, public: Buffer.alloc(1), private: Buffer.alloc(1) }),
   activate: async () => Buffer.alloc(1),
   quote: async () => ({ attest: Buffer.alloc(1), signature: Buffer.alloc(1), pcrs: '{}' }),
   sign: async () => Buffer.alloc(64),

@@ -1,8 +1,7 @@
-import { alg, handle, type Public, Writer } from '#attestation'
+import { alg, handle, kdfa, type Public, Writer } from '#attestation'
 import type { Authorization } from '../authorization.ts'
 import { sessionType } from '../codes.ts'
 import { type HmacSession, hmacSession, NONCE_SIZE } from '../hmac_session.ts'
-import { kdfa } from '../kdf.ts'
 import { password, policy } from '../password.ts'
 import { saltFor } from '../salt.ts'
 import { type Entity, entity, type Tpm } from '../tpm.ts'
@@ -22,7 +21,7 @@ export async function startHmacSession(
   const nonceCaller = random(NONCE_SIZE)
   const { salt, encrypted } = saltFor(saltKey.public, random)
   const started = await start(tpm, { saltKey, nonceCaller, encrypted, type: sessionType.HMAC, symmetric: AES_128_CFB })
-  const sessionKey = kdfa('sha256', salt, 'ATH', started.nonceTpm, nonceCaller, 256)
+  const sessionKey = kdfa('sha256', salt, 'ATH', Buffer.concat([started.nonceTpm, nonceCaller]), 256)
   const session = hmacSession({ ...started, sessionKey, random })
   return { ...session, [Symbol.asyncDispose]: () => release(tpm, started.handle) }
 }

@@ -1,0 +1,93 @@
+import {
+  Boolean as Asn1Boolean,
+  Set as Asn1Set,
+  type BaseBlock,
+  BitString,
+  Constructed,
+  fromBER,
+  GeneralizedTime,
+  Integer,
+  ObjectIdentifier,
+  OctetString,
+  Sequence,
+  UTCTime,
+  Utf8String,
+} from 'asn1js'
+
+/** A P-256 key that signs: its SubjectPublicKeyInfo in DER, and ECDSA with SHA-256 as r || s. */
+export type Signer = { readonly spki: Uint8Array; sign(data: Uint8Array): Promise<Buffer> }
+
+export type Subject = {
+  readonly commonName: string
+  /** milliseconds since 1970 */
+  readonly notBefore: number
+  readonly days: number
+  readonly random: (size: number) => Buffer
+}
+
+/** ecdsa-with-SHA256 (RFC 5758 3.2) */
+const ALGORITHM = () => sequence(oid('1.2.840.10045.4.3.2'))
+const DAY_MS = 86_400_000
+
+/** A certificate that the key issues for itself: what it is worth is its fingerprint (RFC 8705 2.2). DER. */
+export async function selfSigned(signer: Signer, { commonName, notBefore, days, random }: Subject): Promise<Buffer> {
+  const name = nameOf(commonName)
+  const serial = random(16)
+  serial.writeUInt8((serial.readUInt8() & 0x7f) | 0x40)
+  const validity = sequence(time(notBefore), time(notBefore + days * DAY_MS))
+  const head = [explicit(0, new Integer({ value: 2 })), new Integer({ valueHex: serial }), ALGORITHM()]
+  const body = [name, validity, nameOf(commonName), parsed(signer.spki), explicit(3, sequence(...extensions()))]
+  return signed(sequence(...head, ...body), signer)
+}
+
+/** A request for a certificate (RFC 2986), for a CA that knows this machine. DER. */
+export function certificateRequest(signer: Signer, commonName: string): Promise<Buffer> {
+  const noAttributes = new Constructed({ idBlock: { tagClass: 3, tagNumber: 0 }, value: [] })
+  return signed(sequence(new Integer({ value: 0 }), nameOf(commonName), parsed(signer.spki), noAttributes), signer)
+}
+
+export function pemOf(label: 'CERTIFICATE' | 'CERTIFICATE REQUEST', der: Uint8Array): string {
+  const lines = Buffer.from(der)
+    .toString('base64')
+    .replaceAll(/.{64}(?=.)/g, '$&\n')
+  return `-----BEGIN ${label}-----\n${lines}\n-----END ${label}-----\n`
+}
+
+/** No CA, signs, and shows itself as a client (RFC 5280 4.2.1.3, 4.2.1.9, 4.2.1.12). */
+function extensions(): Sequence[] {
+  const digitalSignature = new BitString({ valueHex: Buffer.of(0x80), unusedBits: 7 })
+  const clientAuth = sequence(oid('1.3.6.1.5.5.7.3.2'))
+  return [
+    extension('2.5.29.19', sequence(), true),
+    extension('2.5.29.15', digitalSignature, true),
+    extension('2.5.29.37', clientAuth),
+  ]
+}
+
+function extension(id: string, value: BaseBlock, critical = false): Sequence {
+  const content = new OctetString({ valueHex: value.toBER() })
+  return critical ? sequence(oid(id), new Asn1Boolean({ value: true }), content) : sequence(oid(id), content)
+}
+
+async function signed(body: Sequence, signer: Signer): Promise<Buffer> {
+  const signature = await signer.sign(Buffer.from(body.toBER()))
+  const [r, s] = [signature.subarray(0, signature.length / 2), signature.subarray(signature.length / 2)]
+  const value = sequence(Integer.fromBigInt(`0x${r.toString('hex')}`), Integer.fromBigInt(`0x${s.toString('hex')}`))
+  return Buffer.from(sequence(body, ALGORITHM(), new BitString({ valueHex: value.toBER() })).toBER())
+}
+
+function nameOf(commonName: string): Sequence {
+  return sequence(new Asn1Set({ value: [sequence(oid('2.5.4.3'), new Utf8String({ value: commonName }))] }))
+}
+
+const sequence = (...value: BaseBlock[]): Sequence => new Sequence({ value })
+const oid = (value: string): ObjectIdentifier => new ObjectIdentifier({ value })
+const parsed = (der: Uint8Array): BaseBlock => fromBER(Buffer.from(der)).result as BaseBlock
+const explicit = (tagNumber: number, block: BaseBlock): Constructed =>
+  new Constructed({ idBlock: { tagClass: 3, tagNumber }, value: [block] })
+
+/** Whole seconds, as DER wants them. */
+function time(ms: number): BaseBlock {
+  const valueDate = new Date(Math.floor(ms / 1000) * 1000)
+  return valueDate.getUTCFullYear() < 2050 ? new UTCTime({ valueDate }) : new GeneralizedTime({ valueDate })
+}
