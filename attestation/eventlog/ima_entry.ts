@@ -53,24 +53,28 @@ function isTemplate(name: string): name is ImaTemplate {
 
 /** How many hexadecimal digits a digest has, by what the kernel calls the algorithm. */
 const digits = new Map(Object.entries(hashes).map(([name, { size }]) => [name, 2 * size]))
-const HEX = /^[0-9a-f]*$/
+
+/** In lower case. */
+function isHex(text: string): boolean {
+  return Buffer.from(text, 'hex').length * 2 === text.length && text === text.toLowerCase()
+}
 
 function wrongWords(digest: string, path: string, extra: string): Rejection | undefined {
   const colon = digest.indexOf(':')
   const [algorithm, value] = [digest.slice(0, colon), digest.slice(colon + 1)]
   const wanted = digits.get(algorithm)
   if (wanted === undefined) return reject('UNSUPPORTED_ALG', 'the digest of a file is of an unknown algorithm')
-  if (value.length !== wanted || !HEX.test(value))
+  if (value.length !== wanted || value !== value.toLowerCase())
     return reject('BAD_ENCODING', `the digest of a file is not one of ${algorithm}`)
   if (!isPath(path)) return reject('BAD_ENCODING', 'the path of a file is not one that Linux writes')
-  return HEX.test(extra) && extra.length % 2 === 0
+  return extra === '' || (isHex(extra) && extra.length % 2 === 0)
     ? undefined
     : reject('BAD_ENCODING', 'the last word of an IMA entry is not hexadecimal')
 }
 
 /** Resolved, and without control characters, which nothing escapes here. */
 function isPath(path: string): boolean {
-  return /^[ -~\x80-\xff]+$/.test(path) && !/(?:^|\/)\.\.(?:\/|$)/.test(path)
+  return /^[ -~\x80-\xff]+$/.test(path) && !(path.includes('..') && /(?:^|\/)\.\.(?:\/|$)/.test(path))
 }
 
 /** As they stand in the line. */
@@ -81,11 +85,14 @@ const byDigits = new Map((Object.keys(hashes) as Hash[]).map(name => [2 * hashes
 
 function authenticated(templateHash: string, words: Words): Verdict<ImaEntry> {
   const algorithm = byDigits.get(templateHash.length)
-  if (algorithm === undefined || !HEX.test(templateHash)) return reject('BAD_ENCODING', 'a template hash is malformed')
+  if (algorithm === undefined) return reject('BAD_ENCODING', 'a template hash is malformed')
   const data = templateData(words)
-  const violation = /^0+$/.test(templateHash)
+  if (data === undefined) return reject('BAD_ENCODING', 'the digest of a file is not hexadecimal')
+  const violation = templateHash.startsWith('0') && /^0+$/.test(templateHash)
   if (!violation && hash(algorithm, data) !== templateHash)
-    return reject('EVENT_DATA_DIGEST', 'the template hash of an IMA entry is not one of its fields')
+    return isHex(templateHash)
+      ? reject('EVENT_DATA_DIGEST', 'the template hash of an IMA entry is not one of its fields')
+      : reject('BAD_ENCODING', 'a template hash is malformed')
   const { template, digest, path } = words
   const extra = words.extra === '' ? NOTHING : Buffer.from(words.extra, 'hex')
   if (template === 'ima-buf' && hash(digest.slice(0, digest.indexOf(':')), extra) !== digest.slice(digest.indexOf(':') + 1))
@@ -103,8 +110,8 @@ function authenticated(templateHash: string, words: Words): Verdict<ImaEntry> {
 const NOTHING = Buffer.alloc(0)
 const ASCII = /^[ -~]*$/
 
-/** Every field with its length before it: `d-ng`, `n-ng`, and then `sig` or `buf`. */
-function templateData({ template, digest, path, extra }: Words): Buffer {
+/** Every field with its length before it: `d-ng`, `n-ng`, and then `sig` or `buf`; undefined when the digest is not hexadecimal. */
+function templateData({ template, digest, path, extra }: Words): Buffer | undefined {
   const value = digest.indexOf(':') + 1
   const dNg = value + 1 + (digest.length - value) / 2
   const more = fields[template] === 3 ? 4 + extra.length / 2 : 0
@@ -112,7 +119,8 @@ function templateData({ template, digest, path, extra }: Words): Buffer {
   data.writeUInt32LE(dNg, 0)
   data.write(digest.slice(0, value), 4, 'latin1')
   data[4 + value] = 0
-  data.write(digest.slice(value), 4 + value + 1, 'hex')
+  // decoding stops at what is no digit, which is faster to see than to look at each of them
+  if (data.write(digest.slice(value), 4 + value + 1, 'hex') !== (digest.length - value) / 2) return undefined
   data.writeUInt32LE(path.length + 1, 4 + dNg)
   data.write(path, 4 + dNg + 4, 'latin1')
   data[4 + dNg + 4 + path.length] = 0
