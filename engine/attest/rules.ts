@@ -30,11 +30,19 @@ export type Rules = {
 export type LogKind = 'tcg' | 'ima'
 
 /** @param now milliseconds since the epoch: sets outside of their time do not count
- *  @returns ROLE, ROLE_DISABLED, PCR_POLICY, REFERENCE_DISABLED or REFERENCE_WINDOW when refused */
-export async function rulesOf(settings: AttestSettings, mount: Mount, name: string, now: number): Promise<Verdict<Rules>> {
+ *  @param format of the evidence, which has to be that of the role
+ *  @returns ROLE, ROLE_DISABLED, KIND, PCR_POLICY, REFERENCE_DISABLED or REFERENCE_WINDOW when refused */
+export async function rulesOf(
+  settings: AttestSettings,
+  mount: Mount,
+  name: string,
+  now: number,
+  format = 'tpm2-quote',
+): Promise<Verdict<Rules>> {
   const [role, config] = await Promise.all([settings.role.get(mount.id, name), configOf(settings, mount)])
   if (!role) return reject('ROLE', 'no role has this name')
   if (role.disabled) return reject('ROLE_DISABLED', name)
+  if (role.format !== format) return reject('KIND', `the role wants ${role.format}`)
   const sets = await Promise.all(role.references.map(async set => ({ set, record: await settings.reference.get(mount.id, set) })))
   const gone = sets.find(({ record }) => !record)
   if (gone) return reject('PCR_POLICY', `the reference values ${gone.set} do not exist`)

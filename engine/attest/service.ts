@@ -14,11 +14,12 @@ import { absent, type Vault, type VaultReply } from '../vault/client.ts'
 import type { Store } from '../vault/store.ts'
 import type { Signer } from '../vault/transit.ts'
 import type { World } from '../world.ts'
-import { type Appraiser, type Evidence, openAppraiser } from './appraise.ts'
+import { type Appraiser, type Attested, type Evidence, openAppraiser } from './appraise.ts'
 import { type Approval, openApproval } from './approval.ts'
 import type { KeyOffer } from './bound_key.ts'
 import { type Challenge, type Challenges, openChallenges } from './challenges.ts'
 import { openClocks } from './clocks.ts'
+import { type DocumentEvidence, openDocuments } from './documents.ts'
 import { openEndorse } from './endorsements.ts'
 import { type Enrolled, type Offered, openEnrolment } from './enrol.ts'
 import { referenceFromTpm } from './from_tpm.ts'
@@ -31,6 +32,7 @@ import { hex, openAkRecords } from './records.ts'
 import { openResults, type Results } from './results.ts'
 import type { LogKind } from './rules.ts'
 import { type AttestConfig, type AttestSettings, configOf, openAttestSettings } from './settings.ts'
+import { openStrangers } from './strangers.ts'
 import { openTrust, type Trust } from './trust.ts'
 
 export type OfferFields = {
@@ -67,6 +69,7 @@ export type LoginFields = {
   readonly audience: string
   readonly key_thumbprint: string
 }
+export type DocumentFields = { readonly role: string; readonly audience: string; readonly key_thumbprint: string }
 type Drawn = Challenge & { readonly selection: Selection; readonly logs: readonly LogKind[] }
 
 /** What a `tpm-quote` mount does. Every refusal is thrown as BrokerError permission_denied, and is in the audit log with its reason. */
@@ -92,6 +95,13 @@ export type Attest = {
   readonly challenge: (mount: Mount, fields: ChallengeFields, txn: string) => Promise<Drawn>
   /** Vault's own reply to the login. */
   readonly login: (mount: Mount, fields: LoginFields, how: { txn: string; wrapTtl: string | undefined }) => Promise<VaultReply>
+  readonly challengeDocument: (mount: Mount, fields: DocumentFields, txn: string) => Promise<Challenge>
+  /** Vault's own reply to the login. */
+  readonly loginDocument: (
+    mount: Mount,
+    fields: DocumentFields & DocumentEvidence,
+    how: { txn: string; wrapTtl: string | undefined },
+  ) => Promise<VaultReply>
   /** The `jwt` role behind one of ours, with the operator's own token. */
   readonly readNativeRole: (mount: Mount, name: string, caller: Caller) => Promise<object>
   readonly writeNativeRole: (mount: Mount, name: string, token: object, caller: Caller) => Promise<void>
@@ -129,6 +139,7 @@ export function openAttest(ports: AttestPorts): Attest {
   const moduli = openModuli(store)
   const approval = openApproval(settings, store, world)
   const enrolment = openEnrolment({ settings, store, world, endorse: openEndorse(trust, moduli, world), moduli, approval })
+  const documents = openDocuments({ settings, challenges, trust, approval, lifecycle, world })
   const limit = openLimiter(world.monotonic)
   const bounded: Limiter = (rate, key) => {
     try {
@@ -139,8 +150,36 @@ export function openAttest(ports: AttestPorts): Attest {
       throw error
     }
   }
+  const strangers = openStrangers(bounded)
   metrics.challengesHeld.follow({}, challenges.taken)
   const door = openTokenDoor(vault, signer, store, world)
+  /** From an attested machine to Vault's own reply. */
+  const enter = async (
+    mount: Mount,
+    attested: Attested,
+    request: BoundRequest,
+    place: Place,
+    wrapTtl: string | undefined,
+  ): Promise<VaultReply> => {
+    const facts = {
+      tpm_id: plain(attested.tpmId),
+      role: plain(request.role),
+      reference: plain(attested.claims.reference),
+      reference_version: attested.referenceVersion,
+      session: plain(attested.claims.session),
+    }
+    settle(await lifecycle.room(mount, attested.tpmId), place, 'nothing')
+    await audit.append({ type: 'intent', ...place, fields: facts })
+    const ended = (fields: AuditFields) => audit.appendLazy({ type: 'outcome', ...place, fields: { ...facts, ...fields } })
+    const reply = await door.login(mount, attested, request, wrapTtl).catch((error: unknown) => {
+      ended({ result: plain('failed') })
+      throw error
+    })
+    settle(await handOut(lifecycle, world, mount, attested, request.role, reply), place, 'nothing')
+    const accessor = reply.auth?.['accessor'] ?? reply.wrap_info?.['accessor']
+    ended({ result: plain('issued'), accessor: hashed(String(accessor)) })
+    return reply
+  }
   return {
     settings,
     lifecycle,
@@ -155,6 +194,8 @@ export function openAttest(ports: AttestPorts): Attest {
     offer: async (mount, { ek_certificate, ek_public, ak_public, hierarchy, intermediates, caller, txn }) => {
       const place = placeOf(mount, 'enroll', txn)
       bounded('offersOfEk', digest(ek_public))
+      // the dearest by far to answer
+      if (isOnP384(ek_public)) bounded('offersOfP384')
       await mayEnrol(ports, settings, mount, caller, place)
       bounded('offers')
       await audit.append({ type: 'request', ...place, fields: { ek_public: hashed(ek_public), ak_public: hashed(ak_public) } })
@@ -175,10 +216,12 @@ export function openAttest(ports: AttestPorts): Attest {
       return enrolled
     },
     challenge: async (mount, fields, txn) => {
+      strangers.admit(keyOf(mount, fields))
       bounded('challengesOfAk', keyOf(mount, fields))
       const place = akPlaceOf(mount, 'challenge', fields, txn)
       const request = fields.operation === 'creds' ? credsRequest(fields) : loginRequest(mount, fields)
       settle(await records.find(mount.id, request.akName), place, 'nothing')
+      strangers.found(keyOf(mount, fields))
       const { selection, logs } = settle(await appraiser.wanted(mount, fields.role), place, 'nothing')
       const { challenge_ttl } = await configOf(settings, mount)
       metrics.challengesDrawn.inc({})
@@ -193,24 +236,22 @@ export function openAttest(ports: AttestPorts): Attest {
         place,
         'nothing',
       )
-      const facts = {
-        tpm_id: plain(attested.tpmId),
-        role: plain(fields.role),
-        reference: plain(attested.claims.reference),
-        reference_version: attested.referenceVersion,
-        session: plain(attested.claims.session),
-      }
-      settle(await lifecycle.room(mount, attested.tpmId), place, 'nothing')
-      await audit.append({ type: 'intent', ...place, fields: facts })
-      const ended = (fields: AuditFields) => audit.appendLazy({ type: 'outcome', ...place, fields: { ...facts, ...fields } })
-      const reply = await door.login(mount, attested, request, wrapTtl).catch((error: unknown) => {
-        ended({ result: plain('failed') })
-        throw error
-      })
-      settle(await handOut(lifecycle, world, mount, attested, fields.role, reply), place, 'nothing')
-      const accessor = reply.auth?.['accessor'] ?? reply.wrap_info?.['accessor']
-      ended({ result: plain('issued'), accessor: hashed(String(accessor)) })
-      return reply
+      return enter(mount, attested, request, place, wrapTtl)
+    },
+    challengeDocument: async (mount, fields, txn) => {
+      bounded('documents', mount.id)
+      const place = akPlaceOf(mount, 'challenge/document', { ...fields, ak_name: NO_KEY }, txn)
+      settle(await documents.wanted(mount, fields.role), place, 'nothing')
+      const { challenge_ttl } = await configOf(settings, mount)
+      metrics.challengesDrawn.inc({})
+      return challenges.draw(loginRequest(mount, { ...fields, ak_name: NO_KEY }), challenge_ttl)
+    },
+    loginDocument: async (mount, fields, { txn, wrapTtl }) => {
+      bounded('documents', mount.id)
+      const request = loginRequest(mount, { ...fields, ak_name: NO_KEY })
+      const place = akPlaceOf(mount, 'login/document', { ...fields, ak_name: NO_KEY }, txn)
+      const verdict = counted(metrics, await documents.appraise(mount, fields.role, request, fields))
+      return enter(mount, settle(verdict, place, 'nothing'), request, place, wrapTtl)
     },
     readNativeRole: async (mount, name, { token }) =>
       (await absent(vault.read(rolePath(mount, name), { as: token })))?.data ?? {},
@@ -249,6 +290,13 @@ function placeOf(mount: Mount, path: string, txn: string): Place {
 function akPlaceOf(mount: Mount, path: string, { role, ak_name }: Pick<LoginFields, 'role' | 'ak_name'>, txn: string): Place {
   return { ...placeOf(mount, path, txn), fields: { role: hashed(role), ak_name: hashed(hex(ak_name)) } }
 }
+
+/** Documents are of no attestation key. */
+const NO_KEY = Buffer.alloc(0)
+
+/** TPMT_PUBLIC: TPM_ALG_ECC, whose nameAlg by the template is SHA-384. */
+const isOnP384 = (ekPublic: Buffer) => ekPublic.subarray(0, 4).equals(ON_P384)
+const ON_P384 = Buffer.from('0023000c', 'hex')
 
 const keyOf = (mount: Mount, { ak_name }: Pick<LoginFields, 'ak_name'>) => `${mount.id} ${hex(ak_name)}`
 const digest = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('base64')

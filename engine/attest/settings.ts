@@ -1,4 +1,4 @@
-import { revocationPolicies } from '#attestation'
+import { formats, revocationPolicies } from '#attestation'
 import { type Collection, openCollection } from '../collection.ts'
 import { BrokerError } from '../errors.ts'
 import { duration, flag, list, parseFields, required, text, type Values } from '../fields.ts'
@@ -50,6 +50,7 @@ export const configFields = {
 
 export const anchorFields = {
   certificate: required(text('Trust anchors: one or more certificates in PEM.', { max: BUNDLE_LIMIT })),
+  format: text('The format of evidence that they are trusted for.', { fallback: 'tpm2-quote', choices: [...formats.keys()] }),
 }
 
 export const listFields = {
@@ -63,6 +64,10 @@ export type ListRecord = Values<typeof listFields>
 
 export const roleFields = {
   references: required(list('Names of the reference value sets; the machine has to match one of them, whole.')),
+  format: text('What machines show: a TPM quote by an enrolled key, or a document that brings its own endorsement.', {
+    fallback: 'tpm2-quote',
+    choices: [...formats.keys()],
+  }),
   tpm_ids: list('TPM ids that may log in. Any enrolled TPM when empty.'),
   bind_key: text('Whether a login has to bind a key of the machine: any, or one that the TPM certified as its own.', {
     fallback: 'optional',

@@ -9,7 +9,8 @@ import type { AttestConfig, AttestSettings, ListRecord } from './settings.ts'
 export type Trusted = { readonly anchors: readonly Buffer[]; readonly lists: readonly Buffer[] }
 
 export type Trust = {
-  readonly of: (mount: Mount, config: AttestConfig) => Promise<Trusted>
+  /** @param format of the evidence: whom a mount trusts to certify TPMs says nothing of others */
+  readonly of: (mount: Mount, config: AttestConfig, format?: string) => Promise<Trusted>
   /** What is to be written of a set of revocation lists: given as text, or fetched from `url` now. */
   readonly listsFrom: (config: AttestConfig, given: { crl?: string; url?: string }) => Promise<Partial<ListRecord>>
 }
@@ -53,14 +54,14 @@ export function openTrust(settings: AttestSettings, world: World): Trust {
   }
 
   return {
-    of: async (mount, config) => {
+    of: async (mount, config, format = 'tpm2-quote') => {
       const names = await settings.ca.list(mount.id)
       const [records, revoked] = await Promise.all([
         Promise.all(names.map(name => settings.ca.get(mount.id, name))),
         listsIn(mount, config),
       ])
-      const bundles = records.map(record => anchorsOf(record?.certificate ?? ''))
-      return { anchors: anchors(mount.id, bundles), lists: lists(mount.id, revoked) }
+      const bundles = records.flatMap(record => (record?.format === format ? [anchorsOf(record.certificate)] : []))
+      return { anchors: anchors(`${mount.id} ${format}`, bundles), lists: lists(mount.id, revoked) }
     },
     listsFrom: async (config, { crl, url }) => {
       if (url !== undefined && url !== '') {
@@ -90,13 +91,13 @@ function asPem(text: string): string {
 const isoOf = (ms: number) => new Date(ms).toISOString()
 
 /** One array for several, the same one as long as they are: what is read of the certificates in it is kept by it. */
-function openJoin(): (mountId: string, arrays: readonly (readonly Buffer[])[]) => readonly Buffer[] {
+function openJoin(): (key: string, arrays: readonly (readonly Buffer[])[]) => readonly Buffer[] {
   const last = new Map<string, { from: readonly (readonly Buffer[])[]; joined: readonly Buffer[] }>()
-  return (mountId, arrays) => {
-    const kept = last.get(mountId)
+  return (key, arrays) => {
+    const kept = last.get(key)
     if (kept && kept.from.length === arrays.length && kept.from.every((array, at) => array === arrays[at])) return kept.joined
     const joined = arrays.flat()
-    last.set(mountId, { from: arrays, joined })
+    last.set(key, { from: arrays, joined })
     return joined
   }
 }

@@ -1,6 +1,7 @@
 import type { Broker } from '#engine'
 import type { Path } from '../table.ts'
 import { config, tpm } from './configure.ts'
+import { challengeDocument, loginDocument } from './document.ts'
 import { activate, enroll } from './enroll.ts'
 import { clear, jwks, reattest, webhook } from './lifecycle.ts'
 import { challenge, login } from './login.ts'
@@ -27,4 +28,6 @@ export const tpmQuote = (broker: Broker): readonly Path[] => [
   activate(broker),
   challenge(broker),
   login(broker),
+  challengeDocument(broker),
+  loginDocument(broker),
 ]
