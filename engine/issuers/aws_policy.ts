@@ -38,7 +38,7 @@ function partsOf(permission: string): readonly [string, string] {
   return at < 0 ? [permission, '*'] : [permission.slice(0, at), permission.slice(at + 1)]
 }
 
-/** Whether everything that `narrow` matches is matched by `wide` too. Wildcards of `narrow` are taken as characters, which only `*` covers. */
+/** Whether everything that `narrow` matches is matched by `wide` too. What may stand for several characters in `narrow` (wildcards, variables) is covered by `*` alone. */
 function covers(wide: string, narrow: string): boolean {
   let [at, star, mark] = [0, -1, 0]
   let position = 0
@@ -46,7 +46,10 @@ function covers(wide: string, narrow: string): boolean {
     if (wide[at] === '*') {
       star = at++
       mark = position
-    } else if (at < wide.length && (wide[at] === narrow[position] || (wide[at] === '?' && narrow[position] !== '*'))) {
+    } else if (
+      at < wide.length &&
+      (wide[at] === narrow[position] || (wide[at] === '?' && !'*?$'.includes(narrow[position] ?? '')))
+    ) {
       at++
       position++
     } else if (star >= 0) {
