@@ -32,8 +32,8 @@ const THREAD = /new URL\('(\.\/\w+\.ts)', import\.meta\.url\)/g
 
 const threads: Plugin = {
   name: 'threads',
-  setup: ({ onLoad }) => {
-    onLoad({ filter: /\/(?:attestation|engine|mounts|proxy|agent)\/.*\.ts$/ }, async ({ path }) => {
+  setup: bundler => {
+    bundler.onLoad({ filter: /\/(?:attestation|engine|mounts|proxy|agent)\/.*\.ts$/ }, async ({ path }) => {
       const source = await readFile(path, 'utf8')
       const named = [...source.matchAll(THREAD)].map(([, file = '']) => file)
       if (named.length === 0) return undefined
@@ -56,11 +56,11 @@ async function threadOf(entry: string): Promise<string> {
 /** The policy evaluator is loaded through `createRequire`, anew for each instance: here it gets one that has the package in it. */
 const cedar: Plugin = {
   name: 'cedar',
-  setup: ({ onResolve, onLoad }) => {
-    onResolve({ filter: /^node:module$/ }, ({ importer }) =>
+  setup: bundler => {
+    bundler.onResolve({ filter: /^node:module$/ }, ({ importer }) =>
       importer.endsWith('/engine/policy/cedar.ts') ? { path: 'cedar', namespace: 'embedded' } : undefined,
     )
-    onLoad({ filter: /^cedar$/, namespace: 'embedded' }, async () => {
+    bundler.onLoad({ filter: /^cedar$/, namespace: 'embedded' }, async () => {
       const entry = createRequire(import.meta.url).resolve('@cedar-policy/cedar-wasm/nodejs')
       const [glue, wasm] = await Promise.all([readFile(entry, 'utf8'), readFile(join(dirname(entry), 'cedar_wasm_bg.wasm'))])
       return { contents: embedded(glue, wasm), loader: 'js' }
