@@ -31,8 +31,7 @@ export function openWebSocket(ports: ExchangePorts, swap: Swap, socket: Duplex, 
       }
       socket.write(switching(headers))
       if (rest.length > 0) upstream.write(rest)
-      pipeline(socket, upstream, () => {})
-      pipeline(upstream, scrubbing(scrubber), socket, () => {})
+      pipeline(socket, upstream, scrubbing(scrubber), socket, () => {})
     },
     onHeaders: status => {
       if (status < 200) return true

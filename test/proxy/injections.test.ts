@@ -1,0 +1,154 @@
+import { AwsV4Signer } from 'aws4fetch'
+import { expect, test } from 'vitest'
+import { REAL } from '../fakes/sealing.ts'
+import { run } from '../harness/process.ts'
+import { bearer, openProxyWorld, type ProxyWorld } from './world.ts'
+
+const headerOf = (world: ProxyWorld, name: string) => {
+  const raw = world.upstream.seen.at(-1)?.rawHeaders ?? []
+  return raw[raw.findIndex((one, at) => at % 2 === 0 && one.toLowerCase() === name) + 1]
+}
+
+test('into a query parameter, in place of the client’s own', async () => {
+  await using world = await openProxyWorld({
+    service: { match: 'header x-key', inject: [{ query: { name: 'key', value: '{token}' } }] },
+  })
+  const token = await world.seal({ fields: { token: 'a b&c=d/é1234' } })
+  const answered = await world.ask({ path: `${world.base}/maps?key=own&q=%20x&k%65y=twin`, headers: { 'X-Key': token } })
+  expect(answered.status).toBe(200)
+  expect(world.upstream.seen[0]?.url).toBe('/maps?q=%20x&key=a%20b%26c%3Dd%2F%C3%A91234')
+  expect(headerOf(world, 'x-key')).not.toBe(token)
+})
+
+test('a token that comes in a query parameter does not go on in it', async () => {
+  await using world = await openProxyWorld({ service: { match: 'query key' } })
+  const answered = await world.ask({ path: `${world.base}/maps?key=${await world.seal()}&q=1` })
+  expect(answered.status).toBe(200)
+  expect(world.upstream.seen[0]?.url).toBe('/maps?q=1')
+  expect(headerOf(world, 'authorization')).toBe(`Bearer ${REAL}`)
+})
+
+test('into basic authentication, from basic authentication', async () => {
+  await using world = await openProxyWorld({
+    service: { match: 'basic', inject: [{ basic: { user: 'x-access-token', password: '{token}' } }] },
+  })
+  const given = Buffer.from(`anybody:${await world.seal()}`).toString('base64')
+  expect((await world.ask({ headers: { Authorization: `Basic ${given}` } })).status).toBe(200)
+  expect(headerOf(world, 'authorization')).toBe(`Basic ${Buffer.from(`x-access-token:${REAL}`).toString('base64')}`)
+})
+
+test('into several headers', async () => {
+  const inject = [
+    { header: { name: 'DD-API-KEY', value: '{api_key}' } },
+    { header: { name: 'DD-APPLICATION-KEY', value: '{app_key}' } },
+  ]
+  await using world = await openProxyWorld({ service: { match: 'header dd-api-key', inject } })
+  const token = await world.seal({ fields: { api_key: 'api-key-1', app_key: 'app-key-2' } })
+  expect((await world.ask({ headers: { 'DD-API-KEY': token, 'DD-APPLICATION-KEY': 'own' } })).status).toBe(200)
+  expect([headerOf(world, 'dd-api-key'), headerOf(world, 'dd-application-key')]).toEqual(['api-key-1', 'app-key-2'])
+})
+
+test.each([
+  ['application/json', '{"key":"{{secret}}","x":1}', '{"key":"a\\"b&c12345","x":1}'],
+  ['application/vnd.api+json; charset=utf-8', '["{{secret}}"]', '["a\\"b&c12345"]'],
+  ['application/x-www-form-urlencoded', 'a=b&secret={{secret}}', 'a=b&secret=a%22b%26c12345'],
+])('into the body of type %s, spelled as it wants it', async (type, body, sent) => {
+  await using world = await openProxyWorld({ service: { inject: [{ body: { placeholder: '{{secret}}', value: '{token}' } }] } })
+  const headers = { ...bearer(await world.seal({ fields: { token: 'a"b&c12345' } })), 'Content-Type': type }
+  expect((await world.ask({ method: 'POST', headers, body })).status).toBe(200)
+  expect(world.upstream.seen[0]?.body.toString()).toBe(sent)
+  expect(headerOf(world, 'content-length')).toBe(String(Buffer.byteLength(sent)))
+})
+
+test('a placeholder that is there twice is in the wrong place at least once', async () => {
+  await using world = await openProxyWorld({ service: { inject: [{ body: { placeholder: '{{secret}}', value: '{token}' } }] } })
+  const headers = { ...bearer(await world.seal()), 'Content-Type': 'application/json' }
+  expect((await world.ask({ method: 'POST', headers, body: '["{{secret}}","{{secret}}"]' })).code).toBe('BODY')
+})
+
+const keys = {
+  access_key_id: 'ASIAREALREALREAL1234',
+  secret_access_key: 'real/secret+key0123456789abcdefghijklmn',
+  session_token: 'real-session-token-of-sts',
+}
+const aws = { match: 'aws', inject: [{ aws: { regions: ['eu-west-1'], services: ['s3', 'sts', 'execute-api'] } }] }
+
+/** The signature that AWS would compute of what arrived, with the real keys. */
+async function expected(world: ProxyWorld, service: string): Promise<string | null> {
+  const seen = world.upstream.seen.at(-1)
+  const raw = seen?.rawHeaders ?? []
+  const pairs = raw.flatMap((name, at): [string, string][] => (at % 2 === 0 ? [[name.toLowerCase(), raw[at + 1] ?? '']] : []))
+  const headers = pairs.filter(([name]) => name.startsWith('x-amz-') && !['x-amz-date', 'x-amz-security-token'].includes(name))
+  const signer = new AwsV4Signer({
+    method: seen?.method ?? '',
+    url: `http://${pairs.find(([name]) => name === 'host')?.[1]}${seen?.url}`,
+    headers,
+    accessKeyId: keys.access_key_id,
+    secretAccessKey: keys.secret_access_key,
+    sessionToken: keys.session_token,
+    region: 'eu-west-1',
+    service,
+    datetime: pairs.find(([name]) => name === 'x-amz-date')?.[1] ?? '',
+    singleEncode: service === 's3',
+  })
+  return (await signer.sign()).headers.get('authorization')
+}
+
+test('into an AWS signature: what curl signed with throw-away keys is signed anew with the real ones', async () => {
+  await using world = await openProxyWorld({ service: aws })
+  const token = await world.seal({ fields: keys })
+  const { path, files } = await curlFiles(world)
+  const words = ['--aws-sigv4', 'aws:amz:eu-west-1:sts', '--user', 'AKIATHROWAWAY:secret', '-H', `x-amz-security-token: ${token}`]
+  const ran = await run('curl', ['-sS', ...files, ...words, '-d', 'Action=GetCallerIdentity&Version=2011-06-15', path])
+  expect(ran).toMatchObject({ code: 0, stdout: 'fine' })
+  expect(world.upstream.seen[0]?.body.toString()).toBe('Action=GetCallerIdentity&Version=2011-06-15')
+  expect(headerOf(world, 'x-amz-security-token')).toBe(keys.session_token)
+  expect(headerOf(world, 'authorization')).toContain(`Credential=${keys.access_key_id}/`)
+  expect(headerOf(world, 'authorization')).toBe(await expected(world, 'sts'))
+  expect(JSON.stringify(world.upstream.seen)).not.toContain('AKIATHROWAWAY')
+})
+
+async function curlFiles(world: ProxyWorld) {
+  const { mkdtemp, writeFile } = await import('node:fs/promises')
+  const { tmpdir } = await import('node:os')
+  const { join } = await import('node:path')
+  const folder = await mkdtemp(join(tmpdir(), 'assay-curl-'))
+  const write = async (name: string, text: string) => {
+    await writeFile(join(folder, name), text)
+    return join(folder, name)
+  }
+  const [ca, cert, key] = await Promise.all([
+    write('ca', world.ca.ca),
+    write('cert', world.agent.cert),
+    write('key', world.agent.key),
+  ])
+  const files = ['--cacert', ca, '--cert', cert, '--key', key, '--resolve', `proxy.test:${world.port}:127.0.0.1`]
+  return { files, path: `https://proxy.test:${world.port}${world.base}/` }
+}
+
+test.each([
+  'UNSIGNED-PAYLOAD',
+  'STREAMING-UNSIGNED-PAYLOAD-TRAILER',
+  'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855',
+])('the hash %s that the agent signed for is signed for again, and the body flows', async hash => {
+  await using world = await openProxyWorld({ service: aws })
+  const token = await world.seal({ fields: keys })
+  const signed = `AWS4-HMAC-SHA256 Credential=AKIA/20261121/eu-west-1/s3/aws4_request, SignedHeaders=host, Signature=${'0'.repeat(64)}`
+  const headers = { 'X-Amz-Security-Token': token, Authorization: signed, 'X-Amz-Content-Sha256': hash, 'X-Amz-Meta-A': 'b' }
+  const answered = await world.ask({ method: 'PUT', path: `${world.base}/bucket/a%20b?x-id=PutObject`, headers, body: 'body' })
+  expect(answered.status).toBe(200)
+  expect(headerOf(world, 'x-amz-content-sha256')).toBe(hash)
+  expect(headerOf(world, 'authorization')).toContain('x-amz-meta-a')
+  expect(headerOf(world, 'authorization')).toBe(await expected(world, 's3'))
+})
+
+test('keys are not what an answer tells', async () => {
+  await using world = await openProxyWorld({ service: aws })
+  world.upstream.answer = (incoming, outgoing) =>
+    void outgoing.end(`${incoming.headers['x-amz-security-token']} ${keys.secret_access_key}`)
+  const signed = `AWS4-HMAC-SHA256 Credential=AKIA/20261121/eu-west-1/s3/aws4_request, SignedHeaders=host, Signature=${'0'.repeat(64)}`
+  const answered = await world.ask({
+    headers: { 'X-Amz-Security-Token': await world.seal({ fields: keys }), Authorization: signed },
+  })
+  expect(answered.text).toMatch(/^\*+ \*+$/)
+})

@@ -1,0 +1,370 @@
+import { createHash } from 'node:crypto'
+import { createSecureServer } from 'node:http2'
+import { request } from 'node:https'
+import type { AddressInfo } from 'node:net'
+import { Readable } from 'node:stream'
+import { type TLSSocket, connect as tlsConnect } from 'node:tls'
+import { describe, expect, onTestFinished, test } from 'vitest'
+import { WebSocket, WebSocketServer } from 'ws'
+import { REAL } from '../fakes/sealing.ts'
+import { bearer, exchangeRaw, openProxyWorld, type ProxyWorld } from './world.ts'
+
+const whole = (text: string) => text.includes('\r\n\r\n') && text.endsWith('fine')
+
+describe('where a request goes is said', () => {
+  test('by the base path', async () => {
+    await using world = await openProxyWorld()
+    expect((await world.ask({ path: `${world.base}/a`, headers: bearer(await world.seal()) })).status).toBe(200)
+    expect((await world.ask({ path: world.base, headers: bearer(await world.seal()) })).status).toBe(200)
+    expect(world.upstream.seen.map(one => one.url)).toEqual(['/a', '/'])
+  })
+
+  test('by a header, which goes no further', async () => {
+    await using world = await openProxyWorld()
+    const headers = { ...bearer(await world.seal()), 'Assay-Destination': `http://127.0.0.1:${world.upstream.port}` }
+    expect((await world.ask({ path: '/a', headers })).status).toBe(200)
+    expect(world.upstream.seen[0]?.rawHeaders.join().toLowerCase()).not.toContain('assay-')
+  })
+
+  test('by the absolute form of the target', async () => {
+    await using world = await openProxyWorld()
+    const place = `127.0.0.1:${world.upstream.port}`
+    const socket = await world.connect()
+    const lines = [`GET http://${place}/a HTTP/1.1`, `Host: ${place}`, `Authorization: Bearer ${await world.seal()}`]
+    const received = await exchangeRaw(socket, `${lines.join('\r\n')}\r\n\r\n`, whole)
+    socket.destroy()
+    expect(received).toMatch(/^HTTP\/1.1 200/)
+    expect(world.upstream.seen[0]?.url).toBe('/a')
+  })
+
+  test('in its own header the token may stand too, whatever the service wants', async () => {
+    await using world = await openProxyWorld()
+    expect((await world.ask({ headers: { 'Assay-Token': await world.seal(), Authorization: 'Bearer dummy' } })).status).toBe(200)
+    expect(world.upstream.seen[0]?.rawHeaders).toContain(`Bearer ${REAL}`)
+    expect(world.upstream.seen[0]?.rawHeaders).not.toContain('Bearer dummy')
+  })
+})
+
+describe('a tunnel', () => {
+  const open = async (world: ProxyWorld, authority: string): Promise<TLSSocket> => {
+    const outer = await world.connect()
+    const head = await exchangeRaw(outer, `CONNECT ${authority} HTTP/1.1\r\nHost: ${authority}\r\n\r\n`, text =>
+      text.includes('\r\n\r\n'),
+    )
+    if (!head.startsWith('HTTP/1.1 200')) throw new Error(head)
+    outer.removeAllListeners('data')
+    const inner = tlsConnect({ socket: outer, servername: 'api.test', ca: world.ca.ca })
+    await new Promise((resolve, reject) => inner.once('secureConnect', resolve).once('error', reject))
+    return inner
+  }
+
+  test('ends at the proxy, with a certificate of the host, and its requests are swapped', async () => {
+    await using world = await openProxyWorld({ tls: true, host: 'api.test', intercept: true })
+    const place = `api.test:${world.upstream.port}`
+    const inner = await open(world, place)
+    const lines = ['GET /a HTTP/1.1', `Host: ${place}`, `Authorization: Bearer ${await world.seal()}`]
+    expect(await exchangeRaw(inner, `${lines.join('\r\n')}\r\n\r\n`, whole)).toMatch(/^HTTP\/1.1 200/)
+    expect(await exchangeRaw(inner, `${lines.join('\r\n')}\r\n\r\n`, whole)).toMatch(/^HTTP\/1.1 200/)
+    inner.destroy()
+    expect(world.upstream.seen[0]?.rawHeaders).toContain(`Bearer ${REAL}`)
+  })
+
+  test('leads where it was asked for, whatever the requests in it say', async () => {
+    await using world = await openProxyWorld({ tls: true, host: 'api.test', intercept: true })
+    const place = `api.test:${world.upstream.port}`
+    const token = `Authorization: Bearer ${await world.seal()}`
+    const attempts: readonly (readonly [string, readonly string[]])[] = [
+      ['HOST_MISMATCH', ['GET /a HTTP/1.1', 'Host: evil.example']],
+      ['DESTINATION_UNCLEAR', [`GET https://${place}/a HTTP/1.1`, `Host: ${place}`]],
+      ['DESTINATION_UNCLEAR', ['GET /a HTTP/1.1', `Host: ${place}`, 'Assay-Destination: https://evil.example']],
+      ['DESTINATION_UNCLEAR', [`CONNECT ${place} HTTP/1.1`, `Host: ${place}`]],
+    ]
+    for (const [code, lines] of attempts) {
+      const inner = await open(world, place)
+      expect(await exchangeRaw(inner, `${[...lines, token].join('\r\n')}\r\n\r\n`, text => text.endsWith(']}'))).toContain(
+        `"code":"${code}"`,
+      )
+      inner.destroy()
+    }
+    expect(world.upstream.seen).toEqual([])
+  })
+
+  test('is as good as the certificate of the connection that it is in', async () => {
+    await using world = await openProxyWorld({ tls: true, host: 'api.test', intercept: true })
+    const place = `api.test:${world.upstream.port}`
+    const inner = await open(world, place)
+    const token = await world.seal({ x5tS256: world.other.x5tS256 })
+    const request = `GET /a HTTP/1.1\r\nHost: ${place}\r\nAuthorization: Bearer ${token}\r\n\r\n`
+    expect(await exchangeRaw(inner, request, text => text.endsWith(']}'))).toContain('"code":"TOKEN"')
+    inner.destroy()
+  })
+
+  test('is refused where nothing is intercepted, and for services without TLS', async () => {
+    await using plain = await openProxyWorld({ intercept: true })
+    await expect(open(plain, `127.0.0.1:${plain.upstream.port}`)).rejects.toThrow('"code":"DESTINATION"')
+    await using off = await openProxyWorld({ tls: true, host: 'api.test' })
+    await expect(open(off, `api.test:${off.upstream.port}`)).rejects.toThrow('"code":"DESTINATION"')
+  })
+})
+
+describe('connections', () => {
+  test('TLS 1.2 is not spoken', async () => {
+    await using world = await openProxyWorld()
+    const options = {
+      host: '127.0.0.1',
+      port: world.port,
+      ca: world.ca.ca,
+      servername: 'proxy.test',
+      cert: world.agent.cert,
+      key: world.agent.key,
+    }
+    const socket = tlsConnect({ ...options, maxVersion: 'TLSv1.2' })
+    const error = await new Promise<Error>(resolve => socket.once('error', resolve))
+    expect(error.message).toMatch(/version/i)
+  })
+
+  test('a session is never resumed', async () => {
+    await using world = await openProxyWorld()
+    const options = {
+      host: '127.0.0.1',
+      port: world.port,
+      ca: world.ca.ca,
+      servername: 'proxy.test',
+      cert: world.agent.cert,
+      key: world.agent.key,
+    }
+    const first = tlsConnect(options)
+    const sessions: Buffer[] = []
+    first.on('session', session => sessions.push(session))
+    await exchangeRaw(first, 'GET / HTTP/1.1\r\nHost: a\r\n\r\n', text => text.includes('\r\n\r\n'))
+    first.destroy()
+    const [session] = sessions
+    const again = tlsConnect({ ...options, ...(session ? { session } : {}) })
+    await new Promise(resolve => again.once('secureConnect', resolve))
+    expect(again.isSessionReused()).toBe(false)
+    again.destroy()
+  })
+
+  test('with an authority named, certificates of others are not let in', async () => {
+    await using world = await openProxyWorld({ clientCa: true })
+    await using foreign = await openProxyWorld()
+    expect((await world.ask({ headers: bearer(await world.seal()) })).status).toBe(200)
+    await expect(world.ask({ headers: bearer(await world.seal()), as: foreign.agent })).rejects.toThrow()
+  })
+
+  test('a client that stops in the middle of a body is cut off, others are served', async () => {
+    await using world = await openProxyWorld({ config: { limits: { stall_ms: 200 } } })
+    const socket = await world.connect()
+    const token = await world.seal()
+    const lines = [`POST ${world.base}/ HTTP/1.1`, 'Host: a', `Authorization: Bearer ${token}`, 'Content-Length: 1000']
+    const slow = exchangeRaw(socket, `${lines.join('\r\n')}\r\n\r\nhalf`)
+    expect((await world.ask({ headers: bearer(token) })).status).toBe(200)
+    expect(await slow).not.toContain('200 OK')
+  })
+
+  test('a hundred clients that send a byte and wait are cut off', async () => {
+    await using world = await openProxyWorld({ config: { limits: { head_within_ms: 300 } } })
+    const sockets = await Promise.all(Array.from({ length: 100 }, () => world.connect()))
+    const ends = sockets.map(socket => exchangeRaw(socket, 'G'))
+    expect((await world.ask({ headers: bearer(await world.seal()) })).status).toBe(200)
+    for (const end of await Promise.all(ends)) expect(end === '' || end.includes('REQUEST_SLOW')).toBe(true)
+  })
+})
+
+describe('headers on their way', () => {
+  test('nothing that Connection names, and nothing that speaks of a hop, goes on; the credential does', async () => {
+    await using world = await openProxyWorld()
+    const headers = {
+      ...bearer(await world.seal()),
+      Connection: 'authorization, x-mine, content-length',
+      'X-Mine': 'a',
+      'X-Yours': 'b',
+      'Proxy-Authorization': 'Basic eA==',
+      TE: 'trailers',
+      'X-Forwarded-For': '1.2.3.4',
+      Forwarded: 'for=1.2.3.4',
+      'X-Vault-Token': 'hvs.x',
+      'X-Broker-Thing': 'x',
+      Authorization_: 'x',
+      Proxy_Authorization: 'x',
+      X_Forwarded_For: 'x',
+    }
+    expect((await world.ask({ method: 'POST', headers, body: 'four' })).status).toBe(200)
+    const [seen] = world.upstream.seen
+    const names = (seen?.rawHeaders ?? []).filter((_, at) => at % 2 === 0).map(name => name.toLowerCase())
+    expect(names.toSorted()).toEqual([
+      'accept-encoding',
+      'authorization',
+      'authorization_',
+      'connection',
+      'content-length',
+      'host',
+      'x-yours',
+    ])
+    expect(seen?.rawHeaders).toContain(`Bearer ${REAL}`)
+    expect(seen?.body.toString()).toBe('four')
+  })
+
+  test('the twin of an injected header with underscores goes nowhere', async () => {
+    await using world = await openProxyWorld({ service: { inject: [{ header: { name: 'X-Api-Key', value: '{token}' } }] } })
+    const headers = { ...bearer(await world.seal()), X_Api_Key: 'twin', 'x-api-key': 'own' }
+    expect((await world.ask({ headers })).status).toBe(200)
+    const raw = world.upstream.seen[0]?.rawHeaders.join() ?? ''
+    expect(raw).toContain(REAL)
+    expect(raw).not.toContain('twin')
+    expect(raw).not.toContain('own')
+  })
+
+  test('the path that is matched is the path that is sent', async () => {
+    await using world = await openProxyWorld({ service: { allow: ['/admin/{id}'] } })
+    expect(
+      (await world.ask({ path: `${world.base}/%61dmin/caf%c3%a9?q=%2F..%2F`, headers: bearer(await world.seal()) })).status,
+    ).toBe(200)
+    expect(world.upstream.seen[0]?.url).toBe('/admin/caf%C3%A9?q=%2F..%2F')
+  })
+})
+
+describe('bodies', () => {
+  const MEGABYTE = Buffer.alloc(2 ** 20, 'abcdefgh')
+
+  test.each([1, 40])('of %i MB flow both ways unchanged', async megabytes => {
+    await using world = await openProxyWorld()
+    world.upstream.server.removeAllListeners('request')
+    world.upstream.server.on('request', (incoming, outgoing) => void incoming.pipe(outgoing))
+    const token = await world.seal()
+    const sent = createHash('sha256')
+    const received = createHash('sha256')
+    const chunks = async function* () {
+      for (let at = 0; at < megabytes; at++) {
+        sent.update(MEGABYTE)
+        yield MEGABYTE
+      }
+    }
+    const { agent, port, ca } = world
+    const options = { host: '127.0.0.1', port, ca: ca.ca, servername: 'proxy.test', cert: agent.cert, key: agent.key }
+    await new Promise<void>((resolve, reject) => {
+      const asked = request({ ...options, method: 'POST', path: `${world.base}/`, headers: bearer(token) }, answer => {
+        answer.on('data', chunk => received.update(chunk as Buffer))
+        answer.on('end', resolve).on('error', reject)
+      })
+      asked.on('error', reject)
+      Readable.from(chunks()).pipe(asked)
+    })
+    expect(received.digest('hex')).toBe(sent.digest('hex'))
+  })
+
+  test('that are announced with Expect are asked for once they may go', async () => {
+    await using world = await openProxyWorld()
+    const socket = await world.connect()
+    const lines = [
+      `POST ${world.base}/ HTTP/1.1`,
+      'Host: a',
+      `Authorization: Bearer ${await world.seal()}`,
+      'Content-Length: 4',
+      'Expect: 100-continue',
+    ]
+    expect(await exchangeRaw(socket, `${lines.join('\r\n')}\r\n\r\n`, text => text.includes('\r\n\r\n'))).toMatch(
+      /^HTTP\/1.1 100/,
+    )
+    expect(await exchangeRaw(socket, 'four', whole)).toContain('200 OK')
+    socket.destroy()
+  })
+
+  test('an agent that leaves ends the request at the upstream server', async () => {
+    await using world = await openProxyWorld()
+    const gone = new Promise(resolve => {
+      world.upstream.answer = incoming => void incoming.socket.once('close', resolve)
+    })
+    const socket = await world.connect()
+    const arrived = new Promise<void>(resolve => world.upstream.server.once('request', () => resolve()))
+    socket.write(`GET ${world.base}/ HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${await world.seal()}\r\n\r\n`)
+    await arrived
+    socket.destroy()
+    await gone
+  })
+
+  test('an upstream server that breaks off in the middle is not taken for one that is done', async () => {
+    await using world = await openProxyWorld()
+    world.upstream.answer = (incoming, outgoing) => {
+      outgoing.writeHead(200, { 'Content-Length': 100 })
+      outgoing.write('half', () => incoming.socket.destroy())
+    }
+    await expect(world.ask({ headers: bearer(await world.seal()) })).rejects.toThrow()
+  })
+})
+
+test('an upstream server may speak HTTP/2', async () => {
+  await using world = await openProxyWorld({ tls: true, host: 'api.test', service: { http2: true } })
+  const pair = await world.ca.issue('api.test')
+  const server = createSecureServer({ cert: pair.cert, key: pair.key })
+  onTestFinished(() => void server.close())
+  const seen: string[] = []
+  server.on('stream', (stream, headers) => {
+    seen.push(String(headers.authorization), String(headers[':authority']))
+    stream.respond({ ':status': 200 })
+    stream.end(`over h2: ${headers.authorization}`)
+  })
+  await new Promise<void>(resolve => world.upstream.server.close(() => server.listen(world.upstream.port, '127.0.0.1', resolve)))
+  const answered = await world.ask({ headers: bearer(await world.seal()) })
+  expect(answered.text).toBe(`over h2: Bearer ${'*'.repeat(REAL.length)}`)
+  expect(seen).toEqual([`Bearer ${REAL}`, `api.test:${world.upstream.port}`])
+})
+
+describe('a WebSocket', () => {
+  const opened = async (world: ProxyWorld, headers: Record<string, string>) => {
+    const { agent, ca, port } = world
+    const socket = new WebSocket(`wss://127.0.0.1:${port}${world.base}/live`, {
+      ca: ca.ca,
+      servername: 'proxy.test',
+      cert: agent.cert,
+      key: agent.key,
+      headers,
+    } as never)
+    await new Promise((resolve, reject) => socket.once('open', resolve).once('error', reject))
+    return socket
+  }
+
+  test('is opened with the real credential; frames flow, and what echoes it is masked', async () => {
+    await using world = await openProxyWorld({ service: { websocket: true } })
+    const peers = new WebSocketServer({ server: world.upstream.server as never, perMessageDeflate: true })
+    onTestFinished(() => void peers.close())
+    peers.on('connection', (peer, incoming) => {
+      peer.on('message', data => peer.send(`${String(data)} ${incoming.headers.authorization}`))
+    })
+    const socket = await opened(world, bearer(await world.seal()))
+    const answer = new Promise<string>(resolve => socket.once('message', data => resolve(String(data))))
+    socket.send('hello')
+    expect(await answer).toBe(`hello Bearer ${'*'.repeat(REAL.length)}`)
+    const big = new Promise<number>(resolve => socket.once('message', data => resolve(String(data).length)))
+    socket.send('x'.repeat(300_000))
+    expect(await big).toBe(300_000 + ' Bearer '.length + REAL.length)
+    socket.terminate()
+    expect((await world.records()).filter(one => one['type'] === 'request')).toHaveLength(1)
+  })
+
+  test('is not opened where the upstream server opens none', async () => {
+    await using world = await openProxyWorld({ service: { websocket: true } })
+    await expect(opened(world, bearer(await world.seal()))).rejects.toThrow('502')
+  })
+})
+
+test('services that change are served from then on', async () => {
+  await using world = await openProxyWorld({ service: { allow: ['/old'] } })
+  const headers = bearer(await world.seal())
+  expect((await world.ask({ path: `${world.base}/new`, headers })).code).toBe('ROUTE')
+  const { connectors } = await import('../../proxy/connectors/index.ts')
+  const declared = connectors.http.schema.parse({
+    kind: 'http',
+    name: 'upstream',
+    scheme: 'http',
+    hosts: [`127.0.0.1:${(world.upstream.server.address() as AddressInfo).port}`],
+    addresses: ['127.0.0.1'],
+    allow: ['/new'],
+    inject: [{ header: { name: 'Authorization', value: 'Bearer {token}' } }],
+  })
+  await world.proxy.reload([declared])
+  expect((await world.ask({ path: `${world.base}/new`, headers })).status).toBe(200)
+  expect((await world.ask({ path: `${world.base}/old`, headers })).code).toBe('ROUTE')
+  await expect(world.proxy.reload([{ ...declared, ca_file: 'absent.pem' }])).rejects.toThrow()
+  expect((await world.ask({ path: `${world.base}/new`, headers })).status).toBe(200)
+})
