@@ -48,7 +48,7 @@ const schema = z.strictObject({
     .prefault({}),
   log_level: z.enum(['debug', 'info', 'warn', 'error']).default('info'),
   shutdown_seconds: z.int().min(0).max(600).default(10),
-  services: z.array(z.discriminatedUnion('kind', [connectors.http.schema])).min(1),
+  services: z.array(z.discriminatedUnion('kind', [connectors.http.schema, connectors.postgres.schema])).min(1),
 })
 
 /** The configuration of a proxy, as its file has it. */
@@ -108,10 +108,7 @@ function sentences(issue: z.core.$ZodIssue): { path: Path; message: string }[] {
 function clashes({ services }: ProxyConfig): { path: Path; message: string }[] {
   const seen = new Map<string, string>()
   return services.flatMap((service, at) => {
-    const places = service.hosts.map(
-      host => `${host.toLowerCase()}${/:\d+$/.test(host) ? '' : service.scheme === 'https' ? ':443' : ':80'}`,
-    )
-    return [`name ${service.name}`, ...places].flatMap(one => {
+    return [`name ${service.name}`, ...placesOf(service)].flatMap(one => {
       const other = seen.get(one)
       seen.set(one, service.name)
       return other === undefined
@@ -119,6 +116,12 @@ function clashes({ services }: ProxyConfig): { path: Path; message: string }[] {
         : [{ path: ['services', at], message: `services.${at}: ${one} is taken by the service ${other}` }]
     })
   })
+}
+
+function placesOf(service: DeclaredService): string[] {
+  if (service.kind !== 'http') return service.listen.port === 0 ? [] : [`port ${service.listen.port}`]
+  const port = service.scheme === 'https' ? ':443' : ':80'
+  return service.hosts.map(host => `${host.toLowerCase()}${/:\d+$/.test(host) ? '' : port}`)
 }
 
 /** Where in the text a member stands; of a missing one, what it is missing from. */

@@ -1,15 +1,18 @@
-import { type Audit, hashed, type Log, type Opener, plain, type RevocationWatch } from '#engine'
+import { type Audit, type AuditRecord, type Holder, hashed, type Log, type Opener, plain, type RevocationWatch } from '#engine'
 import type { DeclaredService, ProxyConfig } from './config.ts'
-import type { ConnectorPorts, OpenService } from './connectors/connector.ts'
+import type { ConnectorPorts, OpenService, StreamPorts, StreamSwap } from './connectors/connector.ts'
 import { connectors } from './connectors/index.ts'
 import { openGate, type Session, type Swap } from './http/gate.ts'
 import { openServer, type ServerPorts } from './http/server.ts'
 import { openServices, type Services } from './http/service.ts'
+import { openStreams } from './streams.ts'
 import type { Mint } from './tls/mint.ts'
 import { openTokens } from './tokens.ts'
 
 export type ServedProxy = {
   readonly url: string
+  /** ports of services that speak another protocol, by name */
+  readonly ports: () => Readonly<Record<string, number>>
   /** Serves these services from now on; what is under way ends as it began. @throws BrokerError when one cannot be opened: then all stays as it is */
   readonly reload: (services: readonly DeclaredService[]) => Promise<void>
   readonly close: () => Promise<void>
@@ -34,28 +37,37 @@ export async function openProxy(ports: ProxyPorts): Promise<ServedProxy> {
   let current = await openAll(config.services, ports)
   const services = () => current.services
   const tokens = openTokens({ opener: ports.opener, revocations: ports.revocations, now })
-  const record = (swap: Swap, session: Session, txn: string) => recordSwap(audit, swap, session, txn)
+  const record = ({ head, service, known, rule }: Swap, { holder }: Session, txn: string) =>
+    audit.appendLazy(recordOf({ known, service: service.name, destination: head.destination, rule }, holder, txn))
+  const refused = recorderOf(audit, log)
+  const listener = await listenerOf(config, ports.read)
+  const broken = (error: unknown) => log.error({ error }, 'a request failed unexpectedly')
   const server = await openServer({
-    ...(await listenerOf(config, ports.read)),
+    ...listener,
     services,
     gate: openGate({ tokens, services, now, record }),
     mint: ports.mint,
     now,
     newId: ports.newId,
-    refused: recorderOf(audit, log),
-    broken: error => log.error({ error }, 'a request failed unexpectedly'),
+    refused,
+    broken,
   })
+  const recordStream: StreamPorts['record'] = (swap, held, txn) => audit.appendLazy(recordOf(swap, held.holder, txn))
+  const lent = { tls: listener.tls, tokens, now, newId: ports.newId, record: recordStream, refused, broken }
+  const streams = await openStreams(() => current.open.flatMap(one => one.stream ?? []), lent)
   const graceMs = config.shutdown_seconds * 1000
   return {
     url: server.url,
+    ports: streams.ports,
     reload: async declared => {
       const [before, next] = [current, await openAll(declared, ports)]
       current = next
+      await streams.renew()
       // requests that are under way hold their connections
       setTimeout(() => void closeAll(before), graceMs).unref()
     },
     close: async () => {
-      await server.close(graceMs)
+      await Promise.all([server.close(graceMs), streams.close()])
       await closeAll(current)
     },
   }
@@ -64,8 +76,13 @@ export async function openProxy(ports: ProxyPorts): Promise<ServedProxy> {
 type Open = { readonly services: Services; readonly open: readonly OpenService[] }
 
 async function openAll(declared: readonly DeclaredService[], ports: ConnectorPorts): Promise<Open> {
-  const open = await Promise.all(declared.map(one => connectors[one.kind].open(one, ports)))
-  return { open, services: openServices(open.map(one => one.http)) }
+  const open = await Promise.all(declared.map(one => opened(one, ports)))
+  return { open, services: openServices(open.flatMap(one => one.http ?? [])) }
+}
+
+/** Each kind takes what its own schema lets through. */
+function opened(declared: DeclaredService, ports: ConnectorPorts): Promise<OpenService> {
+  return declared.kind === 'http' ? connectors.http.open(declared, ports) : connectors.postgres.open(declared, ports)
 }
 
 async function closeAll({ open }: Open): Promise<void> {
@@ -93,10 +110,10 @@ async function listenerOf(
 }
 
 /** Who swapped what for where; of the token only its id, of the path only its keyed hash and the rule that it fits. */
-function recordSwap(audit: Audit, { head, service, known, rule }: Swap, { holder }: Session, txn: string): void {
-  const { scheme, host, port, method, path } = head.destination
+function recordOf({ known, service, destination, rule }: StreamSwap, holder: Holder, txn: string): AuditRecord {
+  const { scheme, host, port, method, path } = destination
   const { agent, plugin } = known.binding
-  audit.appendLazy({
+  return {
     type: 'request',
     txn,
     operation: 'swap',
@@ -107,12 +124,12 @@ function recordSwap(audit: Audit, { head, service, known, rule }: Swap, { holder
       plugin: plain(plugin),
       jti: plain(known.jti),
       certificate: plain(holder.x5tS256),
-      service: plain(service.name),
+      service: plain(service),
       destination: plain(`${scheme}://${host}:${port}`),
       method: plain(method),
       rule: plain(rule),
     },
-  })
+  }
 }
 
 /** A refusal that cannot be recorded is a refusal all the same. */

@@ -76,7 +76,7 @@ export async function serveProxy(options: ServeOptions): Promise<RunningProxy> {
   })
   opening.defer(() => served.close())
   const parts = opening.move()
-  return { url: served.url, reload: served.reload, reopenAudit: () => audit.reopen(), close: () => parts.disposeAsync() }
+  return { ...served, reopenAudit: () => audit.reopen(), close: () => parts.disposeAsync() }
 }
 
 const AUDIT_KEY = 'proxy/audit-key'

@@ -1,6 +1,11 @@
+import type { Socket } from 'node:net'
 import type { z } from 'zod'
+import type { Destination, Holder } from '#engine'
 import type { Resolve } from '../egress/dial.ts'
 import type { HttpService } from '../http/service.ts'
+import type { RefusalCode } from '../refusals.ts'
+import type { Held } from '../tls/holder.ts'
+import type { Known, Tokens } from '../tokens.ts'
 
 /** A kind of upstream service. A new one is a file beside this and a line in `index.ts`. */
 export type Connector<Schema extends z.ZodType<{ readonly name: string; readonly kind: string }>> = {
@@ -19,6 +24,34 @@ export type ConnectorPorts = {
 
 export type OpenService = {
   /** what takes part in the HTTP side of the proxy */
-  readonly http: HttpService
+  readonly http?: HttpService
+  /** what has a port of its own */
+  readonly stream?: StreamService
   readonly close: () => Promise<void>
+}
+
+/** A service that speaks another protocol, on a port of its own. */
+export type StreamService = {
+  readonly name: string
+  readonly listen: { readonly host: string; readonly port: number }
+  readonly begin: (socket: Socket, ports: StreamPorts) => void
+}
+
+/** What the proxy lends to a session: who is let in, and what of it is on record. */
+export type StreamPorts = {
+  /** the proxy's own certificate, and whom certificates of agents have to lead to */
+  readonly tls: { readonly cert: string; readonly key: string; readonly clientCa: string | undefined }
+  readonly tokens: Tokens
+  readonly now: () => number
+  readonly newId: () => string
+  readonly record: (swap: StreamSwap, held: Held, txn: string) => void
+  readonly refused: (code: RefusalCode, detail: string, txn: string, holder: Holder | undefined) => void
+  readonly broken: (error: unknown) => void
+}
+
+export type StreamSwap = {
+  readonly known: Known
+  readonly service: string
+  readonly destination: Destination
+  readonly rule: string
 }

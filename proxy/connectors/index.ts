@@ -1,4 +1,5 @@
 import { http } from './http.ts'
+import { postgres } from './postgres.ts'
 
 /** Every kind of service, by the name that a configuration gives. */
-export const connectors = { http } as const
+export const connectors = { http, postgres } as const

@@ -1,0 +1,88 @@
+import type { Socket } from 'node:net'
+import { createSecureContext } from 'node:tls'
+import { z } from 'zod'
+import { parseAuthority } from '#engine'
+import { blockListOf, parseRange } from '../egress/addresses.ts'
+import { openDial } from '../egress/dial.ts'
+import type { SessionPorts } from '../postgres/ports.ts'
+import { openSessions, type Sessions } from '../postgres/session.ts'
+import { logIn } from '../postgres/upstream.ts'
+import type { Connector, ConnectorPorts, StreamPorts } from './connector.ts'
+
+const name = z.string().regex(/^[a-z0-9][a-z0-9_-]{0,62}$/, 'wanted lower-case letters, digits, dashes and underscores')
+
+const schema = z.strictObject({
+  kind: z.literal('postgres'),
+  name,
+  /** where agents connect, with TLS and their certificate */
+  listen: z.strictObject({ host: z.string().default('127.0.0.1'), port: z.int().min(0).max(65_535) }),
+  server: z.string().refine(text => parseAuthority(text, 5432) !== undefined, 'wanted a host or host:port'),
+  /** databases that are served; any when left out */
+  databases: z.array(z.string().min(1)).default([]),
+  /** guarded addresses that may be dialled all the same */
+  addresses: z
+    .array(z.string().refine(text => parseRange(text) !== undefined, 'wanted an address or a range such as 10.0.0.0/8'))
+    .default([]),
+  /** `disable` only where the way to the server is guarded otherwise */
+  tls: z.enum(['verify', 'disable']).default('verify'),
+  /** whom the certificate of the server must lead to; the system's authorities when left out */
+  ca_file: z.string().min(1).optional(),
+  start_within_ms: z.int().min(100).max(60_000).default(10_000),
+  /** how often a session that goes on is looked at: it ends with its token */
+  watch_ms: z.int().min(50).max(60_000).default(1_000),
+})
+type Declared = z.output<typeof schema>
+
+/** A PostgreSQL server: the agent comes with its certificate and a sealed token, the proxy authenticates with the real credential. */
+export const postgres: Connector<typeof schema> = {
+  summary: 'A PostgreSQL server: sessions by client certificate and sealed token, SCRAM-SHA-256 behind.',
+  schema,
+  open: async (declared, ports) => {
+    const ca = declared.ca_file === undefined ? undefined : await ports.read(declared.ca_file)
+    let sessions: Sessions | undefined
+    return {
+      stream: {
+        name: declared.name,
+        listen: declared.listen,
+        begin: (socket, lent) => {
+          sessions ??= openSessions(sessionPorts(declared, ports, ca, lent))
+          void sessions.begin(socket)
+        },
+      },
+      close: async () => undefined,
+    }
+  },
+}
+
+function sessionPorts(declared: Declared, { resolve }: ConnectorPorts, ca: string | undefined, lent: StreamPorts): SessionPorts {
+  const place = parseAuthority(declared.server, 5432)
+  if (!place) throw new Error('the schema lets no other server through')
+  const timeoutMs = declared.start_within_ms
+  const connect = openDial({ resolve, listed: blockListOf(declared.addresses), timeoutMs, http2: false })
+  const dial = () => dialled(connect, place)
+  const { cert, key, clientCa } = lent.tls
+  return {
+    ...lent,
+    service: declared.name,
+    place,
+    databases: declared.databases,
+    context: createSecureContext({ cert, key, minVersion: 'TLSv1.3', ...(clientCa === undefined ? {} : { ca: clientCa }) }),
+    requireCa: clientCa !== undefined,
+    startWithinMs: timeoutMs,
+    watchMs: declared.watch_ms,
+    dial,
+    connect: async login => {
+      const tls = declared.tls === 'verify' ? { ca } : undefined
+      return logIn({ ...place, ...login, tls, socket: await dial(), timeoutMs })
+    },
+  }
+}
+
+function dialled(connect: ReturnType<typeof openDial>, { host, port }: { host: string; port: number }): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    // plain: PostgreSQL begins TLS inside its own protocol
+    connect({ hostname: host, protocol: 'http:', port: String(port) }, (error, socket) =>
+      error || !socket ? reject(error ?? new Error('no socket')) : resolve(socket),
+    )
+  })
+}
