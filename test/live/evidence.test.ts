@@ -8,7 +8,7 @@ import { COMMAND_LINE, digestOf, encodeLog, image, policy } from '../attestation
 import * as ima from '../attestation/ima_maker.ts'
 import { assay } from '../harness/assay.ts'
 import type { Swtpm } from '../harness/swtpm.ts'
-import { booted, eventLog, extendIma, imaListOf, logsOf, replayInto } from './measured.ts'
+import { booted, bootValues, eventLog, extendIma, imaListOf, logsOf, replayInto } from './measured.ts'
 import {
   ask,
   configureAuth,
@@ -43,15 +43,8 @@ beforeAll(async () => {
   world = await openWorld({ tpms: [{}] })
   tpm = world.tpms[0] as Swtpm
   await replayInto(tpm, eventLog)
-  await using reader = await machine(tpm)
-  const { pcrs } = await reader.quote({ sha256: REPLAYED }, randomBytes(32))
-  const values = Object.values((JSON.parse(pcrs) as { sha256: Record<string, string> }).sha256)
-  const measured = imaListOf(
-    values.map(value => Buffer.from(value, 'hex')),
-    PATHS,
-  )
+  const measured = imaListOf(await bootValues(tpm), PATHS)
   list = measured.list
-  await reader.close()
   await extendIma(tpm, measured.digests)
   attester = await machine(tpm)
   await configureAuth(world, tpm, attester, { config: { latch: false, allow_software_tpms: true } })
