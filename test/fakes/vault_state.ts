@@ -25,7 +25,9 @@ export type TokenOptions = {
   readonly entity?: string
   readonly policies?: readonly string[]
 }
-type Token = Required<Omit<TokenOptions, 'uses'>> & { uses: number; readonly limited: boolean; readonly accessor: string }
+type Identity = Pick<TokenOptions, 'entity' | 'policies'>
+type Token = Required<Omit<TokenOptions, 'uses' | keyof Identity>> &
+  Identity & { uses: number; readonly limited: boolean; readonly accessor: string }
 type TransitKey = { type: string; exportable: boolean; min: number; versions: { private: KeyObject; pem: string }[] }
 type JwtMount = {
   readonly uuid: string
@@ -51,8 +53,6 @@ const PLAIN = {
   ttl: 3600,
   path: 'auth/token/create',
   meta: {},
-  entity: 'entity',
-  policies: ['default'],
 } as const satisfies TokenOptions
 
 export function newState(): FakeState {
@@ -143,7 +143,7 @@ function approle(state: FakeState): Reply {
 function lookup({ tokens }: FakeState, { body }: Asked): Reply {
   const token = tokens.get(String(body['token']))
   if (!token) return refuse(403, 'bad token')
-  const { accessor, path, meta, ttl, uses, entity, policies } = token
+  const { accessor, path, meta, ttl, uses, entity = 'entity', policies = ['default'] } = token
   const expire_time = ttl === 0 ? null : '2030-01-01T00:00:00Z'
   return data({ accessor, path, meta, ttl, num_uses: uses, expire_time, entity_id: entity, policies })
 }
