@@ -9,6 +9,7 @@ const homes: Readonly<Record<string, () => Promise<Command[]>>> = { agent, proxy
 
 const program = new Command('assay').description(manifest.description).version(manifest.version)
 for (const load of homesOf(process.argv[2])) for (const command of await load()) program.addCommand(command)
+if (!Object.hasOwn(homes, process.argv[2] ?? '')) program.addCommand((await import('./completion.ts')).completionCommand(program))
 await program.parseAsync()
 
 function homesOf(word: string | undefined): Iterable<() => Promise<Command[]>> {
