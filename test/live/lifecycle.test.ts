@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { startAssay } from '../harness/assay.ts'
 import { until } from '../harness/process.ts'
 import { ask, openWorld, type World } from './world.ts'
@@ -74,7 +74,9 @@ test('sys/mounts and sys/auth have their rows in data and at the top level, in t
   const one = await world.api('GET', 'sys/mounts/broker')
   expect(one.body).toMatchObject({ type: 'broker', data: { type: 'broker' } })
   expect((await world.api('GET', 'sys/auth/tpm-quote')).body).toMatchObject({ type: 'tpm-quote', data: { type: 'tpm-quote' } })
-  expect((await world.api('GET', 'sys/mounts/broker/tune')).body).toMatchObject({ data: { max_lease_ttl: 0 } })
+  expect((await world.api('GET', 'sys/mounts/broker/tune')).body).toMatchObject({
+    data: { default_lease_ttl: 900, max_lease_ttl: 3600 },
+  })
 })
 
 test('only who may read the mounts sees ours', async () => {
@@ -104,7 +106,8 @@ test('a path that is in use is refused, whoever has it', async () => {
   await refused(['secrets', 'enable', '-path=broker', 'kv'], 2, /path is already in use at broker\//)
   await refused(['secrets', 'enable', '-path=broker/kv', 'kv'], 2, /path is already in use at broker\//)
   await refused(['secrets', 'move', 'secret', 'broker'], 2, /path is already in use at broker\//)
-  await refused(['secrets', 'move', 'broker', 'elsewhere'], 2, /cannot be moved/)
+  await refused(['secrets', 'move', 'broker', 'secret'], 2, /path is already in use at secret\//)
+  await refused(['secrets', 'move', 'broker', 'auth/mine'], 2, /cannot remount to destination auth\/mine\//)
   expect((await world.vault.api('GET', 'sys/mounts')).body.data).not.toHaveProperty('broker/')
 })
 
@@ -158,4 +161,70 @@ test('an auth method that is disabled at Vault itself is gone here within second
   await world.vault.cli(['auth', 'disable', 'elsewhere'])
   expect(Object.keys(await listed('auth'))).not.toContain('elsewhere/')
   await until('the mount to be gone', async () => (await world.api('GET', 'auth/elsewhere/config')).status === 404)
+})
+
+describe('a secrets mount', () => {
+  const tuning = async (path: string) => (await world.api('GET', `sys/mounts/${path}/tune`)).body.data as Record<string, unknown>
+
+  test('is tuned as Vault’s own are, and its lives count', async () => {
+    await world.operator(['secrets', 'enable', '-path=tuned', '-default-lease-ttl=10m', '-max-lease-ttl=20m', 'broker'])
+    await world.operator(['secrets', 'enable', '-path=native', '-default-lease-ttl=10m', '-max-lease-ttl=20m', 'kv'])
+    const both = async () => {
+      const [{ options: _, ...ours }, { options: __, ...vaults }] = await Promise.all([tuning('tuned'), tuning('native')])
+      expect(ours).toEqual(vaults)
+      return ours
+    }
+    expect(await both()).toMatchObject({ default_lease_ttl: 600, max_lease_ttl: 1200 })
+    for (const path of ['tuned', 'native']) {
+      const options = ['-default-lease-ttl=5m', '-description=the blue team', '-listing-visibility=unauth']
+      await world.operator(['secrets', 'tune', ...options, path])
+    }
+    expect(await both()).toMatchObject({ default_lease_ttl: 300, max_lease_ttl: 1200, listing_visibility: 'unauth' })
+    for (const path of ['tuned', 'native'])
+      await refused(
+        ['secrets', 'tune', '-default-lease-ttl=30m', path],
+        2,
+        /max lease TTL of 1200 would be less than backend default/,
+      )
+    await refused(['secrets', 'tune', '-listing-visibility=nobody', 'tuned'], 2, /invalid listing_visibility nobody/)
+    await world.operator(['write', 'tuned/config', 'actions=deploy'])
+    await world.operator(['write', 'tuned/role/one', 'plugins=p', 'actions=deploy', 'audiences=a', 'bind_key=optional'])
+    await world.operator(['secrets', 'tune', '-options=team=blue', 'tuned'])
+    const { body } = await world.api('GET', 'sys/mounts/tuned')
+    expect(body.data).toMatchObject({
+      description: 'the blue team',
+      options: { team: 'blue' },
+      config: { default_lease_ttl: 300, max_lease_ttl: 1200, listing_visibility: 'unauth' },
+    })
+    const unknown = await world.api('POST', 'sys/mounts/tuned/tune', { colour: 'blue' })
+    expect(unknown.body.warnings).toEqual(['Endpoint ignored these unrecognized parameters: [colour]'])
+    await refused(
+      ['secrets', 'enable', '-path=wrong', '-default-lease-ttl=2h', '-max-lease-ttl=1h', 'broker'],
+      2,
+      /given default lease TTL greater/,
+    )
+    await world.operator(['secrets', 'disable', 'native'])
+  })
+
+  test('is moved with its records and keys; the CLI hears when it has', async () => {
+    await world.operator(['secrets', 'enable', '-path=here', 'broker'])
+    await world.operator(['write', 'here/config', 'actions=deploy'])
+    const { keys } = (await world.api('GET', 'here/.well-known/jwks.json')).body
+    const { accessor, uuid } = (await listed('secrets'))['here/'] ?? {}
+    expect(await world.operator(['secrets', 'move', 'here', 'teams/there'])).toContain(
+      'Finished moving secrets engine here/ to teams/there/',
+    )
+    expect((await listed('secrets'))['teams/there/']).toMatchObject({ accessor, uuid })
+    expect((await world.api('GET', 'teams/there/config')).body.data.actions).toEqual(['deploy'])
+    expect((await world.api('GET', 'teams/there/.well-known/jwks.json')).body.keys).toEqual(keys)
+    expect((await world.api('GET', 'here/config')).status).toBe(404)
+    await using other = await startAssay(world.vault)
+    expect((await ask(other.address, 'GET', 'teams/there/config', { token: world.vault.rootToken })).status).toBe(200)
+    const { stdout } = await world.vault.cli(['token', 'create', '-policy=default', '-field=token'])
+    const denied = ask(world.door.address, 'POST', 'sys/remount', {
+      token: stdout.trim(),
+      body: { from: 'teams/there', to: 'x' },
+    })
+    expect(await denied).toMatchObject({ status: 403 })
+  })
 })
