@@ -97,14 +97,13 @@ const told =
 function credentialOf(
   grant: Grant,
   ports: Ports,
-  reply: VaultReply & { lease_id?: unknown; lease_duration?: unknown; renewable?: unknown },
+  reply: VaultReply & { lease_id?: unknown; lease_duration?: unknown },
 ): Credential {
-  const { lease_id: id, lease_duration: durationSeconds } = reply
+  const { lease_id: id, lease_duration: longest } = reply
   const data = reply.data ?? {}
-  const lease =
-    typeof id === 'string' && id !== '' && typeof durationSeconds === 'number'
-      ? { id, durationSeconds, renewable: reply.renewable === true }
-      : undefined
+  const isLeased = typeof id === 'string' && id !== '' && typeof longest === 'number'
+  // the child ends what was leased to it, whatever the engine would have given: renewing gains nothing
+  const lease = isLeased ? { id, durationSeconds: Math.min(longest, grant.ttlSeconds), renewable: false } : undefined
   const expiresAt = lease ? grant.issuedAt + lease.durationSeconds : endOf(data)
   if (expiresAt === undefined) throw unusable(ports.role.vault_path, 'what the engine gave has neither a lease nor an end')
   const fields = Object.fromEntries(Object.entries(data).flatMap(([name, value]) => shown(name, value)))

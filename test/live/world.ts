@@ -24,9 +24,16 @@ export type World = AsyncDisposable & {
   readonly api: (method: string, path: string, body?: object) => Promise<Reply>
 }
 
-export async function openWorld({ tpms = [], args = [] }: { tpms?: readonly SwtpmOptions[]; args?: readonly string[] } = {}) {
+type WorldOptions = {
+  readonly tpms?: readonly SwtpmOptions[]
+  /** of the front door, and of Vault */
+  readonly args?: readonly string[]
+  readonly vaultArgs?: readonly string[]
+}
+
+export async function openWorld({ tpms = [], args = [], vaultArgs = [] }: WorldOptions = {}) {
   await using opening = new AsyncDisposableStack()
-  const started = await Promise.all([startVault(), ...tpms.map(startSwtpm)] as const)
+  const started = await Promise.all([startVault({ args: vaultArgs }), ...tpms.map(startSwtpm)] as const)
   for (const one of started) opening.use(one)
   const [vault, ...machines] = started
   const door = opening.use(await startAssay(vault, args))

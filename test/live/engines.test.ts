@@ -1,0 +1,226 @@
+import { Client } from 'pg'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import type { Attester } from '../../agent/attester.ts'
+import { type Postgres, startPostgres } from '../harness/peers/postgres.ts'
+import { provisioned } from '../harness/peers/provisioned.ts'
+import { type Sshd, startSshd } from '../harness/peers/sshd.ts'
+import { until } from '../harness/process.ts'
+import type { Swtpm } from '../harness/swtpm.ts'
+import {
+  ask,
+  auditOf,
+  configureAuth,
+  done,
+  enrol,
+  logIn,
+  MEASURED,
+  machine,
+  measure,
+  openWorld,
+  serviceOf,
+  type World,
+} from './world.ts'
+
+// Engines of Vault through a role of ours: a real PostgreSQL server, a real sshd.
+let world: World
+let attester: Attester
+let token: string
+let postgres: Postgres
+let sshd: Sshd
+const stack = new AsyncDisposableStack()
+beforeAll(async () => {
+  const plugins = await provisioned('need_postgres_plugin', 'plugin_dir')
+  world = stack.use(await openWorld({ tpms: [{}], vaultArgs: [`-dev-plugin-dir=${plugins}`] }))
+  postgres = stack.use(await startPostgres())
+  const [tpm] = world.tpms as [Swtpm]
+  await measure(tpm, MEASURED, 'good firmware')
+  attester = await machine(tpm)
+  stack.defer(() => attester.close())
+  await configureAuth(world, tpm, attester)
+  await database()
+  sshd = stack.use(await startSshd(await certificateAuthority()))
+  await roles()
+  const service = serviceOf(world.door.address)
+  await enrol(service, tpm, attester)
+  token = await logIn(service, attester)
+}, 600_000)
+afterAll(() => stack.disposeAsync())
+
+const write = (path: string, body: object) => done(world.api('POST', path, body))
+const creds = (role: string, body: object = {}, as = token) =>
+  ask(world.door.address, 'PUT', `broker/creds/${role}`, { token: as, body })
+
+async function database(): Promise<void> {
+  const { port, user, password } = postgres
+  await write('sys/mounts/database', { type: 'database' })
+  await write('database/config/orders', {
+    plugin_name: 'postgresql-database-plugin',
+    allowed_roles: 'reader',
+    connection_url: `postgresql://{{username}}:{{password}}@127.0.0.1:${port}/postgres?sslmode=disable`,
+    username: user,
+    password,
+    password_authentication: 'scram-sha-256',
+  })
+  const quoted = '"{{name}}"'
+  await write('database/roles/reader', {
+    db_name: 'orders',
+    creation_statements: [
+      `CREATE ROLE ${quoted} LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}';`,
+      `GRANT SELECT ON orders TO ${quoted};`,
+    ],
+    revocation_statements: [
+      `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{{name}}';`,
+      `REVOKE ALL ON orders FROM ${quoted};`,
+      `DROP ROLE IF EXISTS ${quoted};`,
+    ],
+    default_ttl: '1h',
+    max_ttl: '1h',
+  })
+  await sql({ user, password }, 'CREATE TABLE orders (id int); INSERT INTO orders VALUES (7)')
+}
+
+async function certificateAuthority(): Promise<string> {
+  await write('sys/mounts/ssh', { type: 'ssh' })
+  const { data } = (await done(world.api('POST', 'ssh/config/ca', { generate_signing_key: true, key_type: 'ed25519' }))) as {
+    data: { public_key: string }
+  }
+  return data.public_key
+}
+
+async function roles(): Promise<void> {
+  const signing = {
+    key_type: 'ca',
+    allow_user_certificates: true,
+    default_user: sshd.user,
+    allowed_users: sshd.user,
+    ttl: '1h',
+    max_ttl: '1h',
+  }
+  await write('ssh/roles/agents', { ...signing, default_extensions: { 'permit-pty': '' } })
+  await write('sys/mounts/broker', { type: 'broker' })
+  await write('broker/config', { actions: 'deploy' })
+  await write('broker/policy/builders', { policy: 'permit (principal, action == Action::"deploy", resource);' })
+  const common = { plugins: 'reader', actions: 'deploy', audiences: 'orders', issuer: 'vault', ttl: '5m' }
+  await write('broker/role/orders', { ...common, vault_path: 'database/creds/reader' })
+  const ssh = { vault_path: 'ssh/sign/agents', vault_write: true, vault_accepts: 'public_key', vault_ttl: 'ttl' }
+  await write('broker/role/host', { ...common, ...ssh, vault_parameters: { valid_principals: sshd.user } })
+  const allowed = ['broker/creds/*', 'auth/token/create', 'ssh/sign/agents'].map(
+    path => `path "${path}" { capabilities = ["update"] }`,
+  )
+  await write('sys/policies/acl/builder', {
+    policy: [...allowed, 'path "database/creds/reader" { capabilities = ["read"] }'].join('\n'),
+  })
+}
+
+async function sql(as: { user: string; password: string }, text: string): Promise<readonly unknown[]> {
+  const client = new Client({ host: '127.0.0.1', port: postgres.port, database: 'postgres', ...as })
+  await client.connect()
+  try {
+    return ((await client.query(text)) as { rows?: readonly unknown[] }).rows ?? []
+  } finally {
+    await client.end()
+  }
+}
+
+describe('PostgreSQL through the database engine', () => {
+  test('a login that reads, lives as long as the grant, and has a lease of Vault’s own', async () => {
+    const { status, body } = await creds('orders')
+    expect({ status, errors: body.errors }).toEqual({ status: 200 })
+    expect(body.lease_id).toMatch(/^database\/creds\/reader\//)
+    expect(body.data.expires_in).toBeLessThanOrEqual(300)
+    const login = { user: body.data.username as string, password: body.data.password as string }
+    expect(await sql(login, 'SELECT id FROM orders')).toEqual([{ id: 7 }])
+    await expect(sql(login, 'DELETE FROM orders')).rejects.toThrow(/permission denied/)
+    await done(world.api('POST', 'sys/leases/lookup', { lease_id: body.lease_id }))
+  })
+
+  test('revoking the lease with the stock CLI ends the login, and the sessions that are open', async () => {
+    const { body } = await creds('orders')
+    const login = { user: body.data.username as string, password: body.data.password as string }
+    const client = new Client({ host: '127.0.0.1', port: postgres.port, database: 'postgres', ...login })
+    client.on('error', () => undefined)
+    await client.connect()
+    await world.operator(['lease', 'revoke', body.lease_id])
+    await until('the login to be refused', () => refusedLogin(login))
+    await expect(client.query('SELECT 1')).rejects.toThrow()
+  })
+
+  test('the end of the grant is the end of the login, though the engine would have given an hour', async () => {
+    const { body } = await creds('orders', { ttl: '2s' })
+    expect(body.data.expires_in).toBeLessThanOrEqual(2)
+    const login = { user: body.data.username as string, password: body.data.password as string }
+    await until('the login to be refused', () => refusedLogin(login), 20_000)
+  })
+
+  test('revoking the token of the agent ends what was issued to it', async () => {
+    const own = await logIn(serviceOf(world.door.address), attester)
+    const { body } = await creds('orders', {}, own)
+    const login = { user: body.data.username as string, password: body.data.password as string }
+    expect(await sql(login, 'SELECT id FROM orders')).toEqual([{ id: 7 }])
+    await done(world.api('POST', 'auth/token/revoke', { token: own }))
+    await until('the login to be refused', () => refusedLogin(login))
+  })
+
+  test('neither the password nor the token is in the audit log', async () => {
+    const { body } = await creds('orders')
+    const log = JSON.stringify(await auditOf(world.door.auditFile))
+    expect(log).toContain(body.request_id)
+    expect(log).not.toContain(body.data.password)
+    expect(log).not.toContain(token)
+  })
+})
+
+const refusedLogin = (login: { user: string; password: string }) =>
+  sql(login, 'SELECT 1').then(
+    () => false,
+    () => true,
+  )
+
+describe('SSH through the ssh engine', () => {
+  test('a certificate for the key of the agent, which sshd takes', async () => {
+    const { status, body } = await creds('host', { parameters: { public_key: sshd.publicKey } })
+    expect(status).toBe(200)
+    expect(body.data.expires_in).toBeLessThanOrEqual(300)
+    const login = await sshd.ssh(body.data.signed_key as string, 'echo in')
+    expect({ ...login, stderr: '' }).toMatchObject({ code: 0, stdout: 'in\n' })
+    expect((await sshd.ssh(undefined, 'echo in')).code).not.toBe(0)
+  })
+
+  test('an agent cannot name another principal, or no key', async () => {
+    const other = await creds('host', { parameters: { public_key: sshd.publicKey, valid_principals: 'admin' } })
+    expect({ status: other.status, errors: other.body.errors }).toMatchObject({
+      status: 403,
+      errors: [expect.stringMatching(/^PARAMETERS: /)],
+    })
+    const none = await creds('host')
+    expect({ status: none.status, errors: none.body.errors }).toMatchObject({
+      status: 403,
+      errors: [expect.stringMatching(/^EXCHANGE_REFUSED: .*status_400/)],
+    })
+  })
+})
+
+test('what Vault does not let the agent do is not done for it', async () => {
+  await write('broker/role/admin', {
+    plugins: 'reader',
+    actions: 'deploy',
+    audiences: 'x',
+    issuer: 'vault',
+    vault_path: 'database/creds/admin',
+  })
+  expect((await creds('admin')).body.errors).toEqual([
+    expect.stringMatching(/EXCHANGE_REFUSED: .*database\/creds\/admin: status_403/),
+  ])
+})
+
+test('a role that lacks what its issuer needs is refused when it is written', async () => {
+  const role = { plugins: 'reader', actions: 'deploy', audiences: 'x', issuer: 'vault' }
+  const refused = async (more: object) => (await world.api('POST', 'broker/role/bad', { ...role, ...more })).body?.errors
+  expect(await refused({})).toEqual([expect.stringMatching(/^missing vault_path: /)])
+  expect(await refused({ vault_path: 'a/b', repositories: 'x' })).toEqual(['repositories: the issuer vault has no such field'])
+  expect(await refused({ vault_path: '../sys/raw' })).toEqual([expect.stringMatching(/^vault_path: wanted /)])
+  expect(await refused({ vault_path: 'a/b', vault_accepts: 'ttl', vault_ttl: 'ttl' })).toEqual([
+    expect.stringMatching(/^vault_accepts: /),
+  ])
+  expect(await refused({ vault_path: 'a/b', integration: 'x' })).toEqual(['integration: the issuer vault has no use for one'])
+})
