@@ -55,7 +55,13 @@ export const refusals = {
 export type RefusalCode = keyof typeof refusals | keyof typeof sealRefusals
 
 /** What whoever sends a token that opens nothing is told, whatever was wrong with it. */
-export const REFUSED_TOKEN = 'the sealed token was refused'
+const REFUSED_TOKEN = { code: 'TOKEN', sentence: 'the sealed token was refused' }
+
+/** What is told of a refusal: all tokens that open nothing get one answer. */
+export function toldOf(code: RefusalCode): { readonly code: string; readonly sentence: string } {
+  const { told, means, next } = rowOf(code)
+  return told ? { code, sentence: `${means}: ${next}` } : REFUSED_TOKEN
+}
 
 export function rowOf(code: RefusalCode): Row {
   return (refusals as Readonly<Record<string, Row>>)[code] as Row

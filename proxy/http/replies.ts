@@ -1,12 +1,14 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
-import { REFUSED_TOKEN, type RefusalCode, rowOf } from '../refusals.ts'
+import { type RefusalCode, rowOf, toldOf } from '../refusals.ts'
 
 /** What a refusal says: Vault's shape of errors, the code beside it, nothing of what was sent. All tokens that open nothing get one answer. */
 export function refusalBody(code: RefusalCode, txn: string): { readonly status: number; readonly json: string } {
-  const { status, means, next, told } = rowOf(code)
-  const [shown, sentence] = told ? [code, `${means}: ${next}`] : ['TOKEN', REFUSED_TOKEN]
-  return { status, json: JSON.stringify({ code: shown, errors: [`${shown}: ${sentence}; correlation id ${txn}`] }) }
+  const { code: shown, sentence } = toldOf(code)
+  return {
+    status: rowOf(code).status,
+    json: JSON.stringify({ code: shown, errors: [`${shown}: ${sentence}; correlation id ${txn}`] }),
+  }
 }
 
 /** Ends the connection too when a body is still on its way that nobody will read. */

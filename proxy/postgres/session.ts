@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { TLSSocket } from 'node:tls'
-import { REFUSED_TOKEN, type RefusalCode, rowOf } from '../refusals.ts'
+import { type RefusalCode, toldOf } from '../refusals.ts'
 import { holderOf } from '../tls/holder.ts'
 import { type Admitted, admit, firstOf } from './admission.ts'
 import { authenticated, backendKey, cancelRequest, type First, fatal, parameterStatus, ready } from './messages.ts'
@@ -121,7 +121,6 @@ async function cancel(
 }
 
 function end(socket: Duplex, code: RefusalCode): void {
-  const { told, means, next } = rowOf(code)
-  const sentence = told ? `${means}: ${next}` : REFUSED_TOKEN
-  socket.end(fatal(code === 'UPSTREAM' || code === 'UNAVAILABLE' ? '08006' : '28000', `${code}: ${sentence}`))
+  const { code: shown, sentence } = toldOf(code)
+  socket.end(fatal(code === 'UPSTREAM' || code === 'UNAVAILABLE' ? '08006' : '28000', `${shown}: ${sentence}`))
 }

@@ -40,8 +40,18 @@ export const exchangeRefusals = [
   'EXCHANGE_WIDER',
 ] as const satisfies readonly OwnRefusal[]
 
+/** Refusals that want a person to be provoked: `live/consent.test.ts` does. */
+export const consentRefusals = [
+  'CONSENT_REQUIRED',
+  'CONSENT_DENIED',
+  'CONSENT_FAILED',
+  'CONSENT_EXPIRED',
+] as const satisfies readonly OwnRefusal[]
+
+type Elsewhere = (typeof exchangeRefusals)[number] | (typeof consentRefusals)[number]
+
 /** A way into every other refusal that the evidence alone does not show. */
-export const provocations: Readonly<Record<Exclude<OwnRefusal, (typeof exchangeRefusals)[number]>, Provocation>> = {
+export const provocations: Readonly<Record<Exclude<OwnRefusal, Elsewhere>, Provocation>> = {
   CHALLENGE_UNKNOWN: async test =>
     login(test, { ...(await evidence(test, machine)), challenge: randomBytes(126).toString('base64') }),
   CHALLENGE_USED: async test => {
@@ -107,6 +117,8 @@ export const provocations: Readonly<Record<Exclude<OwnRefusal, (typeof exchangeR
     const token = String(auth?.['client_token'])
     return test.ask('update', 'broker/creds/deploy', { plugin: 'kubernetes', scope: 'apps:read' }, { token })
   },
+  CERTIFICATE_NOT_BOUND: test =>
+    creds(test, {}, { role: { delivery: 'sealed', destinations: ['https://api.example.com'] } }),
   PLUGIN: test => creds(test, { plugin: 'github' }),
   ACTION: test => creds(test, { action: 'delete' }),
   SCOPE: test => creds(test, { scope: 'apps:admin' }),

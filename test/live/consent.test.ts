@@ -1,6 +1,7 @@
 import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { Attester } from '../../agent/attester.ts'
+import { consentRefusals } from '../engine/provocations.ts'
 import { openBrowser } from '../harness/browser.ts'
 import { type IdentityProvider, startIdentityProvider } from '../harness/identity_provider.ts'
 import type { Reply } from '../harness/vault.ts'
@@ -77,7 +78,13 @@ const wish = { plugin: 'kubernetes', action: 'deploy', scope: ['repo:read'] }
 type Invitation = { url: string; user_code: string; handle: string; expires_in: number; interval: number }
 const invited = async (): Promise<Invitation> => (await done(agent('broker/consent/review', wish))).data
 const poll = (handle: string) => agent('broker/consent/review/poll', { handle })
-const errorOf = ({ status, body }: Reply) => `${status} ${body.errors?.[0]}`
+/** codes of refusals, as they were provoked */
+const seen = new Set<string>()
+const errorOf = ({ status, body }: Reply): string => {
+  const said = String(body.errors?.[0])
+  seen.add(said.split(':')[0] ?? '')
+  return `${status} ${said}`
+}
 
 /** Signs in and agrees at the provider's own pages, as a person does. */
 async function throughProvider(page: Page): Promise<void> {
@@ -198,4 +205,8 @@ test('all of it is on record, without names of people', async () => {
   const results = records.filter(one => one['operation'] === 'consent').map(one => one['result'])
   for (const result of ['asked', 'allowed', 'granted', 'denied', 'failed']) expect(results).toContain(result)
   expect(JSON.stringify(records)).not.toContain(PERSON)
+})
+
+test('every refusal that wants a person was provoked', () => {
+  expect(seen).toEqual(new Set(consentRefusals))
 })

@@ -1,0 +1,190 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { connect, type Socket } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { type Postgres, startPostgres } from '../harness/peers/postgres.ts'
+import { type Ran, run, until } from '../harness/process.ts'
+import { type Client, openProxyWorld, type ProxyWorld } from '../proxy/world.ts'
+
+// psql, as it is, through the proxy to a real PostgreSQL server. The agent has a certificate and a sealed token, and never the password.
+
+let database: Postgres
+let world: ProxyWorld
+let folder: string
+beforeAll(async () => {
+  database = await startPostgres()
+  folder = await mkdtemp(join(tmpdir(), 'assay-psql-'))
+  world = await openProxyWorld({
+    more: [
+      {
+        kind: 'postgres',
+        name: 'orders',
+        listen: { port: 0 },
+        server: `127.0.0.1:${database.port}`,
+        databases: ['postgres', 'elsewhere'],
+        addresses: ['127.0.0.1'],
+        tls: 'disable',
+        watch_ms: 50,
+      },
+    ],
+  })
+  for (const [name, { cert, key }] of [
+    ['agent', world.agent],
+    ['other', world.other],
+  ] as const) {
+    await writeFile(join(folder, `${name}.pem`), cert)
+    await writeFile(join(folder, `${name}.key`), key, { mode: 0o600 })
+  }
+  await writeFile(join(folder, 'ca.pem'), world.ca.ca)
+})
+afterAll(async () => {
+  await world?.[Symbol.asyncDispose]()
+  await database?.[Symbol.asyncDispose]()
+  await rm(folder, { recursive: true, force: true })
+})
+
+const port = () => world.proxy.ports()['orders'] ?? 0
+const place = (name = 'postgres') => `postgres://127.0.0.1:${database.port}/${name}`
+const sealed = (wanted: { destinations?: readonly string[]; fields?: Record<string, string>; as?: Client } = {}) =>
+  world.seal({
+    destinations: wanted.destinations ?? [place()],
+    fields: wanted.fields ?? { username: database.user, password: database.password },
+    x5tS256: (wanted.as ?? world.agent).x5tS256,
+  })
+
+type Psql = {
+  readonly token: string
+  readonly sql?: string
+  readonly as?: 'agent' | 'other' | 'nobody'
+  readonly by?: 'password' | 'options'
+  readonly database?: string
+}
+
+function psql({ token, sql = 'select 1 + 1', as = 'agent', by = 'password', database: name = 'postgres' }: Psql): Promise<Ran> {
+  const env = {
+    PATH: process.env['PATH'],
+    PGHOST: 'proxy.test',
+    PGHOSTADDR: '127.0.0.1',
+    PGPORT: String(port()),
+    PGUSER: 'agent',
+    PGDATABASE: name,
+    PGSSLMODE: 'verify-full',
+    PGSSLROOTCERT: join(folder, 'ca.pem'),
+    PGCONNECT_TIMEOUT: '20',
+    ...(as === 'nobody' ? {} : { PGSSLCERT: join(folder, `${as}.pem`), PGSSLKEY: join(folder, `${as}.key`) }),
+    ...(by === 'password' ? { PGPASSWORD: token } : { PGOPTIONS: `-c statement_timeout=7s -c assay.token=${token}` }),
+  }
+  return run('psql', ['--no-psqlrc', '--no-password', '-At', '-c', sql], { env })
+}
+
+describe('psql as it is', () => {
+  test.each(['password', 'options'] as const)('works with the sealed token in its %s', async by => {
+    const { code, stdout, stderr } = await psql({ token: await sealed(), by, sql: 'select current_user, 1 + 1' })
+    expect({ code, stdout, stderr }).toEqual({ code: 0, stdout: `${database.user}|2\n`, stderr: '' })
+  })
+
+  test('keeps its other options', async () => {
+    const { stdout } = await psql({ token: await sealed(), by: 'options', sql: 'show statement_timeout' })
+    expect(stdout).toBe('7s\n')
+  })
+
+  test('takes long answers', async () => {
+    const { stdout } = await psql({ token: await sealed(), sql: "select repeat('x', 1000) from generate_series(1, 5000)" })
+    expect(stdout.length).toBe(5000 * 1001)
+  })
+
+  test('reads errors of the server', async () => {
+    const { code, stderr } = await psql({ token: await sealed(), sql: 'select * from nowhere' })
+    expect(code).toBe(1)
+    expect(stderr).toContain('relation "nowhere" does not exist')
+  })
+
+  test('is on record with the destination, without the token and the password', async () => {
+    const token = await sealed()
+    await psql({ token })
+    const records = await world.records()
+    const swap = records.findLast(record => record['operation'] === 'swap' && record['type'] === 'request')
+    expect(swap).toMatchObject({ service: 'orders', destination: `postgres://127.0.0.1:${database.port}`, method: 'CONNECT' })
+    expect(JSON.stringify(records)).not.toMatch(new RegExp(`${database.password}|${token}`))
+  })
+})
+
+describe('is refused with a code and no oracle:', () => {
+  const refused = async (asked: Psql) => {
+    const { code, stderr } = await psql(asked)
+    expect(code).toBe(2)
+    return /FATAL: {2}([A-Z_]+):/.exec(stderr)?.[1] ?? stderr
+  }
+
+  test('a stolen token from another machine', async () =>
+    expect(await refused({ token: await sealed(), as: 'other' })).toBe('TOKEN'))
+  test('no client certificate', async () => expect(await refused({ token: await sealed(), as: 'nobody' })).toBe('NO_CERTIFICATE'))
+  test('a password that is no token', async () => expect(await refused({ token: 'guessed' })).toBe('TOKEN'))
+  test('a token for another server', async () => {
+    expect(await refused({ token: await sealed({ destinations: ['postgres://127.0.0.1:1/postgres'] }) })).toBe(
+      'TOKEN_DESTINATION',
+    )
+  })
+  test('a token for another database', async () => {
+    expect(await refused({ token: await sealed(), database: 'elsewhere' })).toBe('TOKEN_DESTINATION')
+  })
+  test('a database that is not served', async () => {
+    expect(await refused({ token: await sealed({ destinations: [place('hidden')] }), database: 'hidden' })).toBe('ROUTE')
+  })
+  test('a credential of another shape', async () => {
+    expect(await refused({ token: await sealed({ fields: { token: 'x' } }) })).toBe('CREDENTIAL_SHAPE')
+  })
+  test('a credential that the server refuses', async () => {
+    expect(await refused({ token: await sealed({ fields: { username: 'root', password: 'wrong' } }) })).toBe('UPSTREAM')
+  })
+})
+
+describe('a session', () => {
+  test('ends with its token', async () => {
+    const token = await sealed()
+    const running = psql({ token, sql: 'select pg_sleep(60)' })
+    await until('the query runs', async () => {
+      const { stdout } = await psql({
+        token: await sealed(),
+        sql: "select count(*) from pg_stat_activity where query = 'select pg_sleep(60)'",
+      })
+      return stdout === '1\n'
+    })
+    world.pass(3600_000)
+    const { code, stderr } = await running
+    expect(code).not.toBe(0)
+    expect(stderr).toMatch(/closed the connection|terminating|EOF/)
+  })
+})
+
+describe('the protocol before TLS', () => {
+  const raw = (bytes: Buffer): Promise<Buffer> =>
+    new Promise((resolve, reject) => {
+      const chunks: Buffer[] = []
+      const socket: Socket = connect(port(), '127.0.0.1', () => socket.write(bytes))
+      socket.on('data', chunk => chunks.push(chunk))
+      socket.once('close', () => resolve(Buffer.concat(chunks))).once('error', reject)
+    })
+  const message = (...words: number[]): Buffer => {
+    const bytes = Buffer.alloc(4 * words.length)
+    for (const [at, word] of words.entries()) bytes.writeInt32BE(word, 4 * at)
+    return bytes
+  }
+
+  test('a startup message in clear is refused', async () => {
+    const body = Buffer.from('user\0agent\0\0')
+    expect((await raw(Buffer.concat([message(8 + body.length, 196_608), body]))).toString()).toContain('NO_CERTIFICATE')
+  })
+  test('bytes slipped in behind the request for TLS are refused', async () => {
+    expect((await raw(Buffer.concat([message(8, 80_877_103), Buffer.from('slipped in')]))).toString()).toContain('NO_CERTIFICATE')
+  })
+  test.each([
+    ['an impossible length', message(4, 0)],
+    ['a length beyond any bound', message(0x7fffffff, 196_608)],
+    ['another protocol', message(8, 131_072)],
+  ])('%s is refused', async (_, bytes) => expect((await raw(bytes)).toString()).toContain('NO_CERTIFICATE'))
+  test('a request to cancel a session that is not ours goes nowhere', async () => {
+    expect(await raw(message(16, 80_877_102, 1, 2))).toEqual(Buffer.alloc(0))
+  })
+})
