@@ -95,10 +95,13 @@ test('who needs no token is on this list, and nobody else', () => {
       .map(row => `${type}: ${row.pattern} ${Object.keys(row.operations).join()}`),
   )
   expect(open).toEqual([
+    'tpm-quote: .well-known/jwks.json read',
     'tpm-quote: enroll update',
     'tpm-quote: enroll/activate update',
     'tpm-quote: challenge update',
     'tpm-quote: login update',
+    'tpm-quote: challenge/document update',
+    'tpm-quote: login/document update',
     'broker: .well-known/jwks.json read',
     'broker: .well-known/openid-configuration read',
   ])
@@ -113,12 +116,17 @@ test('who writes records of their own is on this list; the dispatcher writes tho
   expect(own.toSorted()).toEqual(
     [
       '.well-known/jwks.json',
+      '.well-known/jwks.json',
       '.well-known/openid-configuration',
       'challenge',
+      'challenge/document',
+      'consent/:role',
+      'consent/:role/poll',
       'creds/:role',
       'enroll',
       'enroll/activate',
       'login',
+      'login/document',
     ].toSorted(),
   )
 })
