@@ -130,7 +130,7 @@ export function jwkOf(publicKey: KeyObject): TestExchange['jwk'] {
   return { ...latest.jwk, kid: latest.kid, alg: 'ES256', use: 'sig' }
 }
 
-export function grantOf(now: number): Grant {
+function grantOf(now: number): Grant {
   return {
     txn: randomUUID(),
     jti: randomBytes(16).toString('base64url'),

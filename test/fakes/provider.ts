@@ -1,4 +1,10 @@
-import { createServer, type IncomingHttpHeaders, type RequestListener } from 'node:http'
+import {
+  createServer,
+  type IncomingHttpHeaders,
+  type IncomingMessage,
+  type RequestListener,
+  type ServerResponse,
+} from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 
@@ -30,7 +36,7 @@ export type Tls = { readonly cert: string; readonly key: string }
 
 export async function startProvider(tls?: Tls): Promise<Provider> {
   const asked: ProviderAsked[] = []
-  const listener: RequestListener = async (incoming, outgoing) => {
+  const serve = async (incoming: IncomingMessage, outgoing: ServerResponse) => {
     const chunks: Buffer[] = []
     for await (const chunk of incoming) chunks.push(chunk as Buffer)
     const one = {
@@ -46,6 +52,7 @@ export async function startProvider(tls?: Tls): Promise<Provider> {
     const text = said.text ?? (said.body === undefined ? '' : JSON.stringify(said.body))
     outgoing.writeHead(said.status, { 'content-type': 'application/json', ...said.headers }).end(text)
   }
+  const listener: RequestListener = (incoming, outgoing) => void serve(incoming, outgoing)
   const server = tls ? createTlsServer(tls, listener) : createServer(listener)
   await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
   const provider: Provider = {

@@ -11,7 +11,8 @@ const project = join(import.meta.dirname, '../..')
 let place: string
 beforeEach(async () => {
   place = await mkdtemp(join(tmpdir(), 'assay-setup-'))
-  for (const file of ['scripts/lib/setup.sh', 'scripts/vault/go.mod', 'scripts/vault/go.sum']) await copy(file)
+  for (const file of ['scripts/lib/setup.sh', 'scripts/vault/go.mod', 'scripts/vault/go.sum', 'scripts/lib/moto.txt'])
+    await copy(file)
   await put('root/package-lock.json', '{}')
   for (const tool of tools) await program(tool, `exec /usr/bin/${tool} "$@"`)
 })
@@ -58,7 +59,7 @@ describe('Debian packages', () => {
     const { code, stderr } = await setup('need_debian_packages')
     expect(code).toBe(1)
     const command =
-      'apt-get update && apt-get install --yes --no-install-recommends swtpm swtpm-tools tpm2-tools libtss2-tctildr0'
+      'apt-get update && apt-get install --yes --no-install-recommends swtpm swtpm-tools tpm2-tools libtss2-tctildr0 curl git python3-venv postgresql nginx-light libnginx-mod-stream openssh-server chromium'
     expect(stderr.trimEnd().split('\n').at(-1)).toBe(command)
   })
   test('what apt-get says is shown when it fails', async () => {
@@ -170,6 +171,33 @@ describe('a Vault', () => {
   async function found(env: NodeJS.ProcessEnv = {}): Promise<string> {
     return (await setup('need_vault; echo "$vault"', env)).stdout.trim()
   }
+})
+
+describe('peers of the tests', () => {
+  const pip = (body: string) => `mkdir -p "$3/bin"; printf '#!/usr/bin/bash\\n${body}\\n' > "$3/bin/pip"; chmod +x "$3/bin/pip"`
+
+  test('the PostgreSQL plugin is built once, alone in its folder', async () => {
+    await program('go', 'echo "$@" >> "$place/go"; while [ "$1" != -o ]; do shift; done; touch "$2"; chmod +x "$2"')
+    const dir = async () => (await setup('need_postgres_plugin; echo "$plugin_dir"')).stdout.trim()
+    const [one, other] = await Promise.all([dir(), dir()])
+    expect(other).toBe(one)
+    expect(await readdir(one)).toEqual(['postgresql-database-plugin'])
+    expect(await readFile(join(place, 'go'), 'utf8')).toMatch(/^build -mod=readonly [^\n]*\/postgresql-database-plugin\n$/)
+  })
+
+  test('moto is installed once, at a name of its pinned packages', async () => {
+    await program('python3', pip('echo "$@" >> "$place/pip"'))
+    const moto = async () => (await setup('need_moto; echo "$moto"')).stdout.trim()
+    const [one, other] = await Promise.all([moto(), moto()])
+    expect(one).toMatch(/\/cache\/assay\/moto-[0-9a-f]{12}\/bin\/moto_server$/)
+    expect(other).toBe(one)
+    expect(await readFile(join(place, 'pip'), 'utf8')).toMatch(/^install --quiet --no-deps --requirement [^\n]*\/moto\.txt\n$/)
+  })
+
+  test('an installation that fails is not taken for one', async () => {
+    await program('python3', pip('echo "no matching distribution"; exit 1'))
+    for (const _ of [1, 2]) expect((await setup('need_moto')).stderr).toContain('no matching distribution')
+  })
 })
 
 function setup(commands: string, env: NodeJS.ProcessEnv = {}): Promise<Ran> {

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { createServer, type IncomingHttpHeaders } from 'node:http'
+import { createServer, type IncomingHttpHeaders, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import definition from '@google-cloud/iam-credentials/build/protos/protos.json' with { type: 'json' }
 import * as jose from 'jose'
@@ -34,13 +34,14 @@ export async function startGoogleIam(options: GoogleIamOptions): Promise<GoogleI
     return token
   }
   const keys = await jose.generateKeyPair('RS256')
-  const server = createServer(async (incoming, outgoing) => {
+  const serve = async (incoming: IncomingMessage, outgoing: ServerResponse) => {
     const chunks: Buffer[] = []
     for await (const chunk of incoming) chunks.push(chunk as Buffer)
     const sent = { url: incoming.url ?? '', headers: incoming.headers, body: Buffer.concat(chunks).toString() }
     const { status, body } = await answer(sent)
     outgoing.writeHead(status, { 'content-type': 'application/json; charset=UTF-8' }).end(JSON.stringify(body))
-  })
+  }
+  const server = createServer((incoming, outgoing) => void serve(incoming, outgoing))
   const answer = async (sent: Sent): Promise<Answer> => (sent.url === '/v1/token' ? sts(sent) : iam(sent))
   const sts = async ({ body }: Sent): Promise<Answer> => {
     const asked = Object.fromEntries(new URLSearchParams(body)) as Record<string, string>

@@ -1,5 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto'
-import { createServer, type IncomingMessage, type RequestListener } from 'node:http'
+import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
 import * as jose from 'jose'
 import { type ClientMetadata, type Configuration, errors, Provider } from 'oidc-provider'
@@ -52,12 +52,13 @@ export async function startOauthServer(options: OauthServerOptions): Promise<Oau
   if (trusts) for (const grant of [EXCHANGE, BEARER]) registerAssertion(provider, grant, trusts, ttlSeconds)
   const callback = provider.callback()
   // mounted below a path, as tenants of Entra are
-  const listener: RequestListener = async (incoming, outgoing) => {
+  const answer = async (incoming: IncomingMessage, outgoing: ServerResponse) => {
     if (!incoming.url?.startsWith(path)) return void outgoing.writeHead(404).end()
     if (options.federated) Object.assign(incoming, await federatedBody(incoming, options.federated))
     Object.assign(incoming, { originalUrl: incoming.url, baseUrl: path, url: incoming.url.slice(path.length) || '/' })
     void callback(incoming, outgoing)
   }
+  const listener: RequestListener = (incoming, outgoing) => void answer(incoming, outgoing)
   const server = tls ? createTlsServer(tls, listener) : createServer(listener)
   await new Promise<void>(resolve => server.listen(port, '127.0.0.1', resolve))
   return {
