@@ -20,7 +20,7 @@ export function unrevoked(test: TestBroker): void {
 }
 
 /** The machine shows another state than the reference values have. */
-export async function fail(test: TestBroker): Promise<void> {
+async function fail(test: TestBroker): Promise<void> {
   await write(test, 'reference/good', { pcrs: OTHER })
   await login(test, await evidence(test, machine)).catch(() => undefined)
 }
