@@ -65,6 +65,8 @@ async function runServer(options: ServerOptions): Promise<void> {
   const [{ serve }, { BrokerError, openLog }] = await Promise.all([import('./serve.ts'), import('#engine')])
   if (process.env['NODE_TLS_REJECT_UNAUTHORIZED'] === '0')
     throw new BrokerError('bad_request', 'NODE_TLS_REJECT_UNAUTHORIZED=0 is set: not starting without verification')
+  // no SDK looks for credentials at a metadata address, whatever it would do by itself
+  Object.assign(process.env, { AWS_EC2_METADATA_DISABLED: 'true', METADATA_SERVER_DETECTION: 'none' })
   if (!options.dev && !options.config) throw new BrokerError('bad_request', 'wanted --dev or --config FILE')
   const { config, secretId } = options.config ? await production(options.config) : await development(options)
   await mkdir(dirname(config.audit.file), { recursive: true, mode: 0o700 })
