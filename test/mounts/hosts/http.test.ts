@@ -9,6 +9,43 @@ import { dial, listenRaw, requestText } from './wire.ts'
 const headerOf = (text: string, name: string) => new RegExp(`^${name}: (.*)\r$`, 'im').exec(text)?.[1]
 const bodyOf = (text: string) => text.slice(text.indexOf('\r\n\r\n') + 4)
 
+describe('a body that is larger than others', () => {
+  const large = {
+    bodyBytes: ({ path }: { path: string }) => (path === 'own/log' ? 4096 : undefined),
+    limits: { bodyBytes: 1024, largeBytes: 6000 },
+  }
+  const post = (url: string, path: string, bytes: number) =>
+    fetch(`${url}/v1/own/${path}`, { method: 'POST', body: 'x'.repeat(bytes) })
+
+  test('is taken where the path has it, up to what it has', async () => {
+    const { url } = await openDoor(large)
+    const replies = [
+      await post(url, 'log', 4096),
+      await post(url, 'log', 4097),
+      await post(url, 'other', 1025),
+      await post(url, 'other', 1024),
+    ]
+    expect(replies.map(({ status }) => status)).toEqual([200, 413, 413, 200])
+  })
+
+  test('is not taken when it does not say how large it is', async () => {
+    const line = await dial((await openDoor(large)).url)
+    line.write(requestText('POST /v1/own/log', ['Transfer-Encoding: chunked'], `800\r\n${'x'.repeat(2048)}\r\n0\r\n\r\n`))
+    expect(await line.until(/^HTTP\/1.1 \d+/)).toContain('413')
+  })
+
+  test('is told to come again while too much of such is held, and is taken after that', async () => {
+    const { url } = await openDoor(large)
+    const first = await dial(url)
+    first.write(requestText('POST /v1/own/log', ['Content-Length: 4000'], 'x'))
+    await expect.poll(async () => (await post(url, 'log', 2500)).status).toBe(503)
+    expect((await post(url, 'log', 1000)).status).toBe(200)
+    first.write('x'.repeat(3999))
+    expect(await first.until(/^HTTP\/1.1 \d+/)).toContain('200')
+    await expect.poll(async () => (await post(url, 'log', 2500)).status).toBe(200)
+  })
+})
+
 describe('a request of our own', () => {
   test('arrives with its verb, its canonical path and its whole body', async () => {
     const line = await dial((await openDoor()).url)
