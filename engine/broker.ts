@@ -8,6 +8,8 @@ import type { Leases } from './leases/service.ts'
 import type { Metrics } from './metrics.ts'
 import { type MountTable, openMountTable } from './mount_table.ts'
 import { openSettle } from './refuse.ts'
+import type { Revocations, SealingMode } from './sealing/index.ts'
+import { openSealing } from './sealing/service.ts'
 import { Secret } from './secret.ts'
 import { openTasks, type Tasks } from './tasks/service.ts'
 import { type Authority, openAuthority } from './vault/authority.ts'
@@ -33,6 +35,8 @@ export type Broker = {
   readonly leases: Leases
   readonly integrations: Integrations
   readonly tasks: Tasks
+  /** ends sealed tokens before their time */
+  readonly revocations: Revocations
   readonly metrics: Metrics
   /** Puts it into a token that gives it once: Vault's `wrap_info`. */
   readonly wrap: (content: Readonly<Record<string, unknown>>, ttl: string) => Promise<object>
@@ -47,6 +51,8 @@ export type BrokerOptions = {
   readonly places: Places
   readonly approle: AppRole
   readonly auditFile: string
+  /** how real tokens are encrypted in sealed ones; `datakey` when left out */
+  readonly sealing?: SealingMode
   /** where this service is reached, without a slash at the end; asked when it is needed, as the port may be chosen at start */
   readonly ownUrl: () => string
 }
@@ -65,10 +71,14 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
   const cipher = openCipher(own, places.transit)
   const authority = openAuthority(vault, own, world.monotonic)
   const settle = openSettle(audit, metrics)
-  const { ownUrl } = options
+  const { ownUrl, sealing: mode = 'datakey' } = options
+  const sealing = openSealing({ world, own, store, signer, transit: places.transit, mode })
   const attest: Attest = openAttest({
     ...{ world, vault, own, store, signer, audit, authority, settle, metrics, mounts, ownUrl },
-    endLeases: (_mount, tpmId, accessors) => endLeases(leases, tpmId, accessors),
+    endLeases: async (_mount, tpmId, accessors) => {
+      // what is sealed has no lease: it ends with its generation
+      await Promise.all([endLeases(leases, tpmId, accessors), sealing.revocations.raise({ agent: tpmId })])
+    },
   })
   const tasks = openTasks(store, world)
   const integrations = openIntegrations({
@@ -78,6 +88,7 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
   const issue: Issue = openIssue({
     ...{ world, vault, store, signer, rsaSigner, cipher, audit, mounts, metrics, settle, attest, integrations, tasks, leases },
     ownUrl,
+    deliver: sealing.deliver,
   })
   const wrap: Broker['wrap'] = async (content, ttl) => (await own.write('sys/wrapping/wrap', content, ttl))?.wrap_info ?? {}
   const close = async () => {
@@ -89,7 +100,22 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     await session.stop()
     await vault.close()
   }
-  return { vault, session, authority, mounts, audit, attest, issue, leases, integrations, tasks, metrics, close, wrap }
+  return {
+    vault,
+    session,
+    authority,
+    mounts,
+    audit,
+    attest,
+    issue,
+    leases,
+    integrations,
+    tasks,
+    metrics,
+    close,
+    wrap,
+    revocations: sealing.revocations,
+  }
 }
 
 /** Leases of a machine: all of them, or those that were asked for with these tokens. */

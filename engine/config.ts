@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { BrokerError } from './errors.ts'
+import { sealingModes } from './sealing/index.ts'
 import { PLACES } from './vault/provision.ts'
 
 const name = z.string().regex(/^[a-z0-9][a-z0-9_-]{0,62}$/, 'wanted lower-case letters, digits, dashes and underscores')
@@ -34,6 +35,8 @@ const schema = z.strictObject({
   places: z
     .strictObject({ transit: name.default(PLACES.transit), kv: name.default(PLACES.kv) })
     .default({ transit: PLACES.transit, kv: PLACES.kv }),
+  /** how real tokens are encrypted in sealed ones: under data keys that are held for minutes, or in transit each time */
+  sealing: z.enum(sealingModes).default('datakey'),
   log_level: z.enum(['debug', 'info', 'warn', 'error']).default('info'),
   shutdown_seconds: z.int().min(0).max(600).default(10),
 })

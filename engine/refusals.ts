@@ -49,6 +49,11 @@ export const ownRefusals = {
     'the role wants a bound key and none was bound at login',
     'log in with the thumbprint of a key',
   ),
+  CERTIFICATE_NOT_BOUND: row(
+    'authorization',
+    'the role gives out sealed tokens and no certificate was bound at login',
+    'log in with the certificate of the key that is bound',
+  ),
   PLUGIN: row('authorization', 'the role does not serve this plugin', 'ask for a plugin of the role'),
   ACTION: row('authorization', 'the role does not serve this action', 'ask for an action of the role'),
   SCOPE: row('authorization', 'the scope is above the ceiling of the role', 'ask for a scope within the ceiling'),
@@ -89,7 +94,11 @@ export const ownRefusals = {
     'have the operator give the role service tokens',
   ),
   ROLE_DISABLED: row('lifecycle', 'the role was disabled by an operator', 'ask the operator'),
-  REFERENCE_DISABLED: row('authorization', 'the reference values that the machine met were disabled by an operator', 'log in again'),
+  REFERENCE_DISABLED: row(
+    'authorization',
+    'the reference values that the machine met were disabled by an operator',
+    'log in again',
+  ),
   SESSION_ENDED: row('authorization', 'the machine was restarted since, or what it had was revoked', 'log in again'),
   REATTEST: row(
     'authorization',

@@ -50,6 +50,7 @@ export async function serve(config: Config, log: Log, secretId: SecretId): Promi
     places: { ...config.places, approle: config.vault.approle.mount, name: 'assay' },
     approle: { mount: config.vault.approle.mount, roleId: config.vault.approle.role_id, secretId },
     auditFile: config.audit.file,
+    sealing: config.sealing,
     ownUrl: () => config.listen.url ?? door?.url ?? '',
   })
   const upstream = openUpstream({

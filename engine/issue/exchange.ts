@@ -10,6 +10,7 @@ import { ExchangeRefusal } from '../issuers/refusal.ts'
 import { signJwt, signRs256 } from '../jwt.ts'
 import type { Mount } from '../mount_table.ts'
 import type { Verdict } from '../refusals.ts'
+import type { Deliver } from '../sealing/deliver.ts'
 import { Secret } from '../secret.ts'
 import { rootKey } from '../stores/vault_kv.ts'
 import type { Cipher } from '../vault/cipher.ts'
@@ -70,6 +71,7 @@ export type ExchangeParts = {
   readonly upstreams: Upstreams
   readonly leased: Leased
   readonly grants: Pick<Grants, 'rootOf'>
+  readonly deliver: Deliver
 }
 
 export function openExchange(parts: ExchangeParts): Exchange {
@@ -92,6 +94,19 @@ export function openExchange(parts: ExchangeParts): Exchange {
     }
     return issuer.revoke ? parts.leased(from, grant, asker, make) : make()
   }
+  const issued = async (prepared: Prepared, grant: Grant, asker: Asker, decidedBy: object): Promise<Verdict<Exchanged>> => {
+    try {
+      if (!prepared.issuer.cacheable || !prepared.record.reuse)
+        return accept({ credential: await fresh(prepared, grant, asker), reused: false })
+      const { credential, reused } = await reuse.of(await decisionOf(prepared, grant, decidedBy), () =>
+        fresh(prepared, grant, asker),
+      )
+      return accept({ credential, reused })
+    } catch (error) {
+      if (error instanceof ExchangeRefusal) return reject(error.code, error.detail)
+      throw error
+    }
+  }
   return {
     prepare: (mount, record, action, source) => prepare(mount, record, action, source),
     plan: async (prepared, grant) => {
@@ -99,17 +114,18 @@ export function openExchange(parts: ExchangeParts): Exchange {
       return plan ? plan(grant, { ...fieldsOf(prepared), issuerUrl: await parts.keys.issuerUrl(prepared.mount) }) : {}
     },
     issue: async (prepared, grant, asker, decidedBy) => {
-      try {
-        if (!prepared.issuer.cacheable || !prepared.record.reuse)
-          return accept({ credential: await fresh(prepared, grant, asker), reused: false })
-        const { credential, reused } = await reuse.of(await decisionOf(prepared, grant, decidedBy), () =>
-          fresh(prepared, grant, asker),
-        )
-        return accept({ credential, reused })
-      } catch (error) {
-        if (error instanceof ExchangeRefusal) return reject(error.code, error.detail)
-        throw error
-      }
+      const { mount, record } = prepared
+      if (record.delivery !== 'sealed') return issued(prepared, grant, asker, decidedBy)
+      const possible = parts.deliver.possible(grant)
+      if (!possible.ok) return possible
+      let reused = false
+      const sealed = await parts.deliver.seal(mount.id, record.destinations, grant, async inner => {
+        const made = await issued(prepared, inner, asker, decidedBy)
+        if (!made.ok) return made
+        reused = made.value.reused
+        return accept(made.value.credential)
+      })
+      return sealed.ok ? accept({ credential: sealed.value, reused }) : sealed
     },
     revoke: async (mount, name, handle, source) => {
       const issuer = issuers[name]
@@ -127,8 +143,6 @@ function prepare(mount: Mount, record: RoleRecord, action: string, source: Sourc
     return reject('INTEGRATION', `the role names no integration of type ${record.issuer}`)
   if (issuer.delivery === 'sealed' && record.delivery !== 'sealed')
     return reject('DELIVERY', `what ${record.issuer} issues is only ever delivered sealed`)
-  // what should be sealed is not given out open
-  if (record.delivery === 'sealed') throw new BrokerError('unavailable', 'this service does not seal what it issues')
   const permissions = permissionsOf(issuer, record, action, ceilingOf(source))
   return permissions.ok ? accept({ mount, record, issuer, source, permissions: permissions.value }) : permissions
 }

@@ -13,6 +13,7 @@ import type { Metrics } from '../metrics.ts'
 import type { Mount, MountTable } from '../mount_table.ts'
 import { refusals } from '../refusals.ts'
 import type { Settle } from '../refuse.ts'
+import type { Deliver } from '../sealing/deliver.ts'
 import { NO_CONTEXT } from '../tasks/bindings.ts'
 import type { TaskContext } from '../tasks/context.ts'
 import type { Tasks } from '../tasks/service.ts'
@@ -75,6 +76,7 @@ export type IssueParts = {
   readonly metrics: Metrics
   readonly settle: Settle
   readonly leases: Leases
+  readonly deliver: Deliver
   readonly attest: { readonly settings: AttestSettings; readonly appraiser: Appraiser; readonly sessions: Sessions }
   readonly ownUrl: () => string
 }
@@ -88,7 +90,18 @@ export function openIssue(parts: IssueParts): Issue {
   const upstreams = openUpstreams({ monotonic: world.monotonic })
   const leased = openLeased(parts.leases, mounts, world)
   const grants = openGrants(store, cipher, world)
-  const exchange = openExchange({ world, keys, signer, rsaSigner, cipher, vault: parts.vault, upstreams, leased, grants })
+  const exchange = openExchange({
+    world,
+    keys,
+    signer,
+    rsaSigner,
+    cipher,
+    vault: parts.vault,
+    upstreams,
+    leased,
+    grants,
+    deliver: parts.deliver,
+  })
   const { integrations, tasks, ownUrl } = parts
   const requests = openRequests(store, world)
   const consent = openConsent({ world, requests, grants, integrations, upstreams, mounts, audit, ownUrl })

@@ -3,12 +3,13 @@ import { BrokerError } from '../errors.ts'
 import { duration, flag, list, map, required, text, type Values } from '../fields.ts'
 import { issuerRoleFields, issuers } from '../issuers/index.ts'
 import { checkPolicy } from '../policy/index.ts'
+import { rulesOf } from '../sealing/deliver.ts'
 import type { Store } from '../vault/store.ts'
 import { checkExchangeRole } from './exchange_role.ts'
 
 /** No credential lives longer than this, whatever is configured. */
 export const CEILING_SECONDS = 3600
-const DEFAULT_SECONDS = 900
+export const DEFAULT_SECONDS = 900
 
 /** What an operator configures on a `broker` mount. */
 export const configFields = {
@@ -31,16 +32,22 @@ export const roleFields = {
   actions: required(list('Actions that the role serves.')),
   scopes: list('Ceiling: a request may ask for these and nothing else. No scope at all when empty.'),
   audiences: required(list('Audiences that the role issues for; the first when a request names none.')),
-  ttl: duration('Life of a credential when the request names none.', { fallback: DEFAULT_SECONDS }),
+  ttl: duration('Life of a credential when the request names none; 0 is the default of the mount, 15 minutes unless tuned.', {
+    fallback: 0,
+  }),
   max_ttl: duration('Longest life that a request may ask for, at most an hour.', { fallback: CEILING_SECONDS }),
   attestation: text('`login`: the quote at login counts. `request`: every request brings a quote of its own.', {
     fallback: 'login',
     choices: ['login', 'request'],
   }),
-  bind_key: text('Whether what is issued is bound to the key of the machine (`cnf`).', {
-    fallback: 'required',
-    choices: ['required', 'optional'],
-  }),
+  bind_key: text(
+    'Whether what is issued is bound to a key of the machine (`cnf`): any, or one that its TPM certified as its own.',
+    {
+      fallback: 'required',
+      choices: ['required', 'optional', 'certified'],
+    },
+  ),
+  max_attestation_age: duration('How old the quote may be that the request stands on. Without limit when 0.', { fallback: 0 }),
   task: text('`required`: only for a task that an orchestrator signed or an operator bound the agent to.', {
     fallback: 'optional',
     choices: ['optional', 'required'],
@@ -52,6 +59,9 @@ export const roleFields = {
     fallback: 'direct',
     choices: ['direct', 'sealed'],
   }),
+  destinations: list(
+    'Where sealed tokens may go: `GET,POST https://api.example.com/items/{id}/**`, methods and path may be left out.',
+  ),
   provider_ttl: duration(
     'Life that is put up with, at most an hour, where the provider cannot be asked for less and what it gives cannot be revoked.',
     { fallback: 0 },
@@ -118,8 +128,17 @@ function checkRole(record: RoleRecord, known: readonly string[]): void {
   const spaced = record.scopes.find(scope => /[\s"\\]/.test(scope))
   if (spaced !== undefined)
     throw new BrokerError('bad_request', 'scopes: wanted scope tokens without space, quote and backslash (RFC 6749, 3.3)')
-  if (record.ttl < 1 || record.max_ttl < record.ttl)
+  if (record.max_ttl < Math.max(1, record.ttl))
     throw new BrokerError('bad_request', 'ttl: wanted at least a second and at most max_ttl')
   if (record.max_ttl > CEILING_SECONDS) throw new BrokerError('bad_request', `max_ttl: wanted at most ${CEILING_SECONDS} seconds`)
   checkExchangeRole(record)
+  checkDelivery(record)
+}
+
+function checkDelivery({ delivery, destinations }: RoleRecord): void {
+  if (delivery === 'sealed' && destinations.length === 0)
+    throw new BrokerError('bad_request', 'destinations: wanted at least one, as delivery is sealed')
+  if (delivery !== 'sealed' && destinations.length > 0)
+    throw new BrokerError('bad_request', 'destinations: only what is delivered sealed is bound to them')
+  rulesOf(destinations)
 }

@@ -14,6 +14,8 @@ export type Revoked = {
 const RECORD = 'sealing/revocations'
 const NOTHING: Revoked = { tenants: {}, agents: {}, denied: {} }
 const ATTEMPTS = 8
+/** No sealed token lives longer: what is denied is forgotten then. */
+const LONGEST_SECONDS = 3600
 
 /** The side that revokes. */
 export type Revocations = {
@@ -21,8 +23,8 @@ export type Revocations = {
   readonly epoch: (tenant: string, agent: string) => Promise<Epoch>
   /** Ends every token that was issued so far by this mount or to this agent. */
   readonly raise: (what: { readonly tenant: string } | { readonly agent: string }) => Promise<void>
-  /** Ends one token. @param exp seconds since the epoch: when it ends anyway */
-  readonly deny: (jti: string, exp: number) => Promise<void>
+  /** Ends one token. */
+  readonly deny: (jti: string) => Promise<void>
 }
 
 export function openRevocations(store: Store, now: () => number): Revocations {
@@ -47,7 +49,10 @@ export function openRevocations(store: Store, now: () => number): Revocations {
           ? { tenants: raised(revoked.tenants, what.tenant) }
           : { agents: raised(revoked.agents, what.agent) }),
       })),
-    deny: (jti, exp) => change(revoked => ({ ...revoked, denied: { ...live(revoked.denied, now() / 1000), [jti]: exp } })),
+    deny: jti => {
+      const second = Math.floor(now() / 1000)
+      return change(revoked => ({ ...revoked, denied: { ...live(revoked.denied, second), [jti]: second + LONGEST_SECONDS } }))
+    },
   }
 }
 

@@ -11,7 +11,7 @@ export const config = ({ issue }: Broker): Path =>
     { changed: mount => issue.policies.changed(mount) },
   )
 
-export const policy = ({ issue }: Broker): readonly Path[] =>
+export const policy = ({ issue, revocations }: Broker): readonly Path[] =>
   collection(
     'policy',
     issue.settings.policy,
@@ -21,7 +21,13 @@ export const policy = ({ issue }: Broker): readonly Path[] =>
       description:
         'Cedar policies over Agent, Action and Plugin. They are checked against the schema of the mount when they are written; what no policy permits is denied, and a policy that cannot be evaluated denies everything.',
     },
-    { changed: mount => issue.policies.changed(mount) },
+    {
+      changed: async mount => {
+        issue.policies.changed(mount)
+        // what was sealed under other policies ends: who may still have it asks again
+        await revocations.raise({ tenant: mount.id })
+      },
+    },
   )
 
 export const role = ({ issue }: Broker): readonly Path[] =>

@@ -5,6 +5,7 @@ import { consent } from './consent.ts'
 import { creds, simulate } from './creds.ts'
 import { grant, integration, rotate as rotateRoot, store } from './integrations.ts'
 import { discovery, jwks, keys, rotate } from './keys.ts'
+import { revokeSealed } from './sealing.ts'
 import { binding, orchestrator } from './tasks.ts'
 
 /** Every path of a secrets mount of type `broker`. */
@@ -20,6 +21,7 @@ export const brokerPaths = (broker: Broker): readonly Path[] => [
   ...binding(broker),
   creds(broker),
   ...consent(broker),
+  revokeSealed(broker),
   simulate(broker),
   keys(broker),
   rotate(broker),

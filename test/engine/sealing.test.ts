@@ -224,7 +224,7 @@ describe('forms of tokens', () => {
     ['a million dots', 'TOKEN_FORM', () => '.'.repeat(1_000_000)],
     ['nothing', 'TOKEN_FORM', () => ''],
     ['a header that is no object', 'TOKEN_FORM', token => [encoded(null), ...token.split('.').slice(1)].join('.')],
-    ...['9999999999', true, 1e400, [], null, -1, 0, 1.5].map(
+    ...['9999999999', true, Number.POSITIVE_INFINITY, [], null, -1, 0, 1.5].map(
       exp =>
         [
           `exp ${JSON.stringify(exp)}`,
