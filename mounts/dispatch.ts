@@ -41,7 +41,7 @@ export function openDispatch(broker: Broker, tables: Tables): Dispatch {
     if (operation === 'help') return help(broker, mount, tables[mount.type], found, logical)
     const asked = { ...logical, operation }
     if (found) return perform(broker, mount, found, asked)
-    const require = () => broker.authority.require(logical.caller, logical.path, [CAPABILITY[operation]])
+    const require = () => broker.authority.require(logical.caller, aclPath(logical), [CAPABILITY[operation]])
     await recorded(broker.audit, refusalPlace(mount, undefined, logical), require)
     throw new BrokerError('unsupported_path', 'unsupported path')
   }
@@ -91,9 +91,13 @@ function warningOf(sentence: string, names: readonly string[]): readonly string[
   return names.length > 0 ? [`${sentence}: [${short.join(' ')}]`] : []
 }
 
+/** Vault adds a slash to a path that is listed, and then asks its policies: a rule for the path with the slash counts, and one without it too. */
+const aclPath = ({ operation, path }: Pick<Logical, 'operation' | 'path'>) => (operation === 'list' ? `${path}/` : path)
+
 /** The token is looked at before anything else is. */
 async function admit(broker: Broker, mount: Mount, { row, params }: Found, logical: Asked): Promise<Identified | undefined> {
-  const { caller, path, operation } = logical
+  const { caller, operation } = logical
+  const path = aclPath(logical)
   if (row.unauthenticated) return undefined
   if (row.identify) return broker.authority.identify(caller, path, [CAPABILITY[operation]])
   const may = await broker.authority.granted(caller, path)
