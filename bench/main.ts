@@ -9,6 +9,7 @@ const benches: Readonly<Record<string, () => Promise<readonly Row[]>>> = {
   B2: async () => (await import('./login.ts')).benchLogin(),
   B3: async () => (await import('./verify.ts')).benchVerify(),
   'B3.log': async () => (await import('./logs.ts')).benchLogs(),
+  B4: async () => (await import('./trust.ts')).benchTrust(),
   B7: async () => (await import('./start.ts')).benchStart(),
   pass: async () => (await import('./pass.ts')).benchPass(),
 }

@@ -23,15 +23,15 @@ const MAX_KEPT = 10_000
 export function openEndorse(trust: Trust, moduli: Moduli, world: World): Endorse {
   const kept = new LRUCache<string, { verdict: Verdict<VerifiedEk>; until: number; trusted: Trusted }>({ max: MAX_KEPT })
   return async (mount, offered, config) => {
+    const trusted = await trust.of(mount, config)
+    const rules = rulesOf(config)
+    const key = fingerprint(mount, offered, [rules, config.ek_types])
+    const known = kept.get(key)
+    if (known && world.now() < known.until && isSame(known.trusted, trusted)) return known.verdict
     const ek = admitEk(offered.ekPublic)
     if (!ek.ok) return ek
     if (!config.ek_types.includes(ek.value.kind)) return reject('EK_TYPE', ek.value.kind)
-    const trusted = await trust.of(mount, config)
     if (trusted.anchors.length === 0) return reject('NO_ANCHORS', 'the mount has no trust anchor')
-    const rules = rulesOf(config)
-    const key = fingerprint(mount, offered, rules)
-    const known = kept.get(key)
-    if (known && world.now() < known.until && isSame(known.trusted, trusted)) return known.verdict
     const verdict = await verifyEk(
       { certificate: offered.ekCertificate, public: offered.ekPublic, intermediates: offered.intermediates },
       { ...rules, ...trusted, at: new Date(world.now()), enrolledModuli: await moduli.of(mount) },
