@@ -98,6 +98,7 @@ function execCommand(world: World): Command {
     .addOption(new Option('--fd <number>', 'descriptor that shows the credential').argParser(descriptor).default(FIRST_FD))
     .addOption(new Option('--env <name>', 'give the credential in this variable instead').argParser(variable).conflicts('fd'))
     .addHelpText('after', EXEC_HELP)
+  withProxy(command)
   return command.action((role: string, words: string[], options: ExecOptions) =>
     act(world, actions => actions.runExec(world, role, words, options)),
   )
@@ -180,6 +181,24 @@ function withAsking(command: Command): Command {
     .option('--token-file <file>', 'file with a Vault token, private to its owner (else env VAULT_TOKEN; else log in first)')
 }
 
+function withProxy(command: Command): Command {
+  return command
+    .option('--proxy <url>', 'lead the command through the proxy there, such as https://127.0.0.1:8220: what it gets is sealed')
+    .option('--proxy-ca <file>', "PEM of the CAs that the proxy's certificate comes from")
+    .option(
+      '--intercept-ca <file>',
+      'PEM of the CA whose certificates the proxy shows in tunnels: the command is told to trust it',
+    )
+    .addOption(
+      new Option('--postgres <port>', "the proxy's port for PostgreSQL: psql and the like find it by PGHOST").argParser(port),
+    )
+    .addOption(
+      new Option('--base-url <name=host/path>', 'a variable with a base URL through the proxy; repeatable')
+        .argParser(collectBase)
+        .default({}, 'none'),
+    )
+}
+
 function withLogs(command: Command): Command {
   return command
     .option(
@@ -207,7 +226,11 @@ By default the command finds the credential in descriptor 3 (its number is in AS
 start; and in the file named by ASSAY_CREDENTIAL_FILE, which is replaced in one step at two thirds of the credential's life, is
 taken away when it expired and no other could be had, and is gone when the command ends. With --env it is in that variable
 alone and stays as it is. VAULT_TOKEN is not passed on. Signals are, and the exit code is the command's own (128 and the number
-of the signal that ended it) once it has started.`
+of the signal that ended it) once it has started.
+
+With --proxy the credential is a sealed token, bound to a key that is made for this run (or that of --key), and the command reaches
+the proxy over a companion on the loopback: https_proxy and its kin, the variables of curl, git, the AWS CLI, Python and Node for
+authorities, ASSAY_PROXY_BASE for base URLs, and PGHOST with --postgres, where the credential is in PGPASSWORD unless --env says otherwise.`
 
 function transportHelp(): string {
   const width = Math.max(...[...transports.values()].map(({ form }) => form.length)) + 2
@@ -250,6 +273,18 @@ function descriptor(value: string): number {
   return Number.isInteger(number) && number >= FIRST_FD && number <= LAST_FD
     ? number
     : wanted(`a number from ${FIRST_FD} to ${LAST_FD}`)
+}
+
+function port(value: string): number {
+  const number = Number(value)
+  return Number.isInteger(number) && number >= 1 && number <= 65_535 ? number : wanted('a port from 1 to 65535')
+}
+
+function collectBase(value: string, sofar: Readonly<Record<string, string>>): Record<string, string> {
+  const [, name, place] = /^([A-Za-z_][A-Za-z0-9_]*)=([A-Za-z0-9.-]+(?::\d+)?(?:\/\S*)?)$/.exec(value) ?? []
+  if (name === undefined || place === undefined)
+    return wanted('a variable and a place, such as OPENAI_BASE_URL=api.openai.com/v1')
+  return { ...sofar, [name]: place }
 }
 
 function variable(value: string): string {

@@ -62,6 +62,9 @@ export async function enroll({ client, mounts }: Service, attester: Attester, gi
   return { status, tpm_id: text(done, 'tpm_id'), ak_name: text(done, 'ak_name') }
 }
 
+/** A key that this program holds itself, and its certificate in DER. */
+export type HeldKey = { readonly thumbprint: string; readonly certificate: Buffer }
+
 export type LoginRequest = {
   /** role of the auth mount; it names the PCRs */
   readonly role: string
@@ -70,6 +73,8 @@ export type LoginRequest = {
   readonly bind: boolean
   /** of that key, DER: what is issued is bound to it, too, for mutual TLS */
   readonly certificate?: Buffer
+  /** a key of the program's own in place of the TPM's: the quote names it, the TPM does not certify it */
+  readonly held?: HeldKey
   /** asked for the logs that the service wants; those that Linux shows when left out */
   readonly logs?: Logs
 }
@@ -84,17 +89,17 @@ export async function login(service: Service, attester: Attester, request: Login
     audience: audience ?? '',
     ...NOTHING_ASKED,
   } as const
-  const bound = await boundTo(attester, request.bind)
+  const { certificate, held, logs } = request
+  const bound = held ? { key_thumbprint: held.thumbprint } : await boundTo(attester, request.bind)
   const asked = { role, ...present({ audience }), ...bound }
-  const { certificate, logs } = request
-  const evidence = await answer(service, attester, { context, asked, bound, certificate, logs })
+  const evidence = await answer(service, attester, { context, asked, bound, certificate, held, logs })
   const reply = await service.client.post(`${authPath(service.mounts)}/login`, { ...asked, ...evidence })
   const auth = objectOf(reply.auth, 'auth')
   return { token: text(auth, 'client_token'), auth, reply }
 }
 
 /** How to be attested with a request: the role of the auth mount names the PCRs. */
-export type Attesting = { readonly attester: Attester } & Pick<LoginRequest, 'role' | 'bind' | 'certificate' | 'logs'>
+export type Attesting = { readonly attester: Attester } & Pick<LoginRequest, 'role' | 'bind' | 'certificate' | 'held' | 'logs'>
 
 /** Asks the broker for a credential. @param attesting sends a quote over the request itself with it */
 export async function creds(service: Service, request: CredsRequest, token: string, attesting?: Attesting): Promise<Issued> {
@@ -109,7 +114,7 @@ export async function creds(service: Service, request: CredsRequest, token: stri
 async function credsProof(
   service: Service,
   request: CredsRequest,
-  { attester, role, bind, certificate, logs }: Attesting,
+  { attester, role, bind, certificate, held, logs }: Attesting,
 ): Promise<object> {
   const { plugin = '', action = '', scope, audience = '' } = request
   const context = {
@@ -121,9 +126,9 @@ async function credsProof(
     action,
     scope,
   } as const
-  const bound = await boundTo(attester, bind)
+  const bound = held ? { key_thumbprint: held.thumbprint } : await boundTo(attester, bind)
   const asked = { role, creds_role: request.role, mount: context.mount, audience, plugin, action, scope }
-  const { ak_name: _, ...proof } = await answer(service, attester, { context, asked, bound, certificate, logs })
+  const { ak_name: _, ...proof } = await answer(service, attester, { context, asked, bound, certificate, held, logs })
   return { ...proof, ...bound }
 }
 
@@ -136,11 +141,16 @@ type Question = {
   readonly asked: object
   readonly bound: { readonly key_thumbprint?: string }
   readonly certificate: Buffer | undefined
+  readonly held: HeldKey | undefined
   readonly logs: Logs | undefined
 }
 
 /** Takes a challenge for exactly this request and quotes it. */
-async function answer({ client, mounts }: Service, attester: Attester, { context, asked, bound, certificate, logs }: Question) {
+async function answer(
+  { client, mounts }: Service,
+  attester: Attester,
+  { context, asked, bound, certificate, held, logs }: Question,
+) {
   const ak = await attester.attestationKey()
   const ak_name = ak.name.toString('hex')
   const question = { ...asked, ...bound, operation: context.operation, ak_name }
@@ -151,7 +161,9 @@ async function answer({ client, mounts }: Service, attester: Attester, { context
     keyThumbprint: bound.key_thumbprint ?? '',
   })
   const { attest, signature, pcrs } = await attester.quote(selectionOf(challenge), data)
-  const key = bound.key_thumbprint === undefined ? {} : await keyProof(attester, data, certificate)
+  const unbound = bound.key_thumbprint === undefined
+  const certified = async () => (unbound ? {} : keyProof(attester, data, certificate))
+  const key = held ? { key_certificate: base64(held.certificate) } : await certified()
   const wanted = await wantedLogs(challenge, logs)
   return {
     ak_name,

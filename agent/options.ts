@@ -53,7 +53,16 @@ export type AskOptions = CommonOptions &
     readonly tokenFile?: string
   }
 export type CredsOptions = AskOptions & PrintOptions
-export type ExecOptions = AskOptions & { readonly json?: true; readonly fd: number; readonly env?: string }
+export type ExecOptions = AskOptions & ProxyOptions & { readonly json?: true; readonly fd: number; readonly env?: string }
+/** of a command that goes out through the proxy */
+export type ProxyOptions = {
+  readonly proxy?: string
+  readonly proxyCa?: string
+  readonly proxyName?: string
+  readonly interceptCa?: string
+  readonly postgres?: number
+  readonly baseUrl: Readonly<Record<string, string>>
+}
 export type DpopOptions = TpmOptions &
   KeyOptions & { readonly deadline: number; readonly credentialFile?: string; readonly nonce?: string }
 export type PcrsOptions = TpmOptions & {

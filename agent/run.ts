@@ -2,7 +2,7 @@ import { X509Certificate } from 'node:crypto'
 import { athOf } from './dpop.ts'
 import { exec } from './exec.ts'
 import { AgentError, exits } from './exits.ts'
-import { creds, enroll, type Issued, type LoggedIn, login, present, type Service } from './flow.ts'
+import { creds, enroll, type HeldKey, type Issued, type LoggedIn, login, present, type Service } from './flow.ts'
 import { logsFrom } from './logs.ts'
 import { type LazyTpm, lazyTpm, openService, readBytes } from './open.ts'
 import type {
@@ -18,6 +18,7 @@ import type {
   PrintOptions,
 } from './options.ts'
 import { cellOf, loginRows, tableOf } from './print.ts'
+import { sayTo } from './say.ts'
 import { readSecret, writeSecret } from './secret_file.ts'
 import { TpmError } from './tpm/errors.ts'
 import { approved } from './wait.ts'
@@ -70,14 +71,16 @@ export async function runExec(world: World, role: string, words: readonly string
   const [command, ...args] = words
   if (command === undefined) throw new AgentError('usage', 'wanted a command to run, behind --')
   const { VAULT_TOKEN: _, ...env } = world.env
+  await using proxied = options.proxy === undefined ? undefined : await (await import('./proxied/run.ts')).open(world, options)
   const issued = async () => {
-    const { token, data, expiresInSeconds } = await issue(world, role, options)
+    const { token, data, expiresInSeconds } = await issue(world, role, options, proxied?.held)
     return { content: options.json ? JSON.stringify(data) : token, lifeMs: expiresInSeconds * 1000 }
   }
-  const mode = options.env === undefined ? { kind: 'fd' as const, fd: options.fd } : { kind: 'env' as const, name: options.env }
+  const name = options.env ?? proxied?.variable
+  const mode = name === undefined ? { kind: 'fd' as const, fd: options.fd } : { kind: 'env' as const, name }
   const { directories, terminal, signals } = world
-  const say = (message: string) => world.err(`assay agent: ${message}\n`)
-  return exec({ command, args, mode, issue: issued, env, directories, terminal, signals, say })
+  const all = { ...env, ...proxied?.env }
+  return exec({ command, args, mode, issue: issued, env: all, directories, terminal, signals, say: sayTo(world) })
 }
 
 export async function runDpop(world: World, method: string, url: string, options: DpopOptions): Promise<number> {
@@ -104,16 +107,19 @@ export async function runPcrs(world: World, options: PcrsOptions): Promise<numbe
 }
 
 /** Asks for a credential with the token at hand or one of a fresh login; answers with a quote when that is wanted. */
-async function issue(world: World, role: string, options: AskOptions): Promise<Issued> {
+async function issue(world: World, role: string, options: AskOptions, held?: HeldKey): Promise<Issued> {
   const service = await openService(world, options)
   await using tpm = lazyTpm(world, options)
   const { plugin, action, scope, audience, ttl } = options
   const request = { role, scope, ...present({ plugin, action, audience, ttl }) }
-  const token = (await tokenAtHand(world, options)) ?? (await freshToken(service, tpm, options))
+  // a token of an earlier login is bound to another key than the one that is held now
+  const atHand = held ? undefined : await tokenAtHand(world, options)
+  const token = atHand ?? (await freshToken(service, tpm, options, held))
   const attesting = async () => ({
     attester: await tpm.attester(),
     role: authRole(options),
     ...(await proofOf(options)),
+    ...(held && { held }),
   })
   if (options.attest) return await creds(service, request, token, await attesting())
   try {
@@ -131,10 +137,11 @@ async function tokenAtHand(world: World, { tokenFile }: { readonly tokenFile?: s
   return tokenFile === undefined ? world.env['VAULT_TOKEN'] || undefined : readSecret(tokenFile)
 }
 
-async function freshToken(service: Service, tpm: LazyTpm, options: AskOptions): Promise<string> {
+async function freshToken(service: Service, tpm: LazyTpm, options: AskOptions, held?: HeldKey): Promise<string> {
   const { token } = await login(service, await tpm.attester(), {
     role: authRole(options),
     ...(await proofOf(options)),
+    ...(held && { held }),
   })
   return token
 }

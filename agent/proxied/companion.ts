@@ -1,0 +1,166 @@
+import { timingSafeEqual } from 'node:crypto'
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import { Agent, request } from 'node:https'
+import { type AddressInfo, createServer as createSocketServer, type Server } from 'node:net'
+import { join } from 'node:path'
+import type { Duplex } from 'node:stream'
+import type { Identity } from './identity.ts'
+import { dial, dialPostgres, type ProxyPlace } from './tunnel.ts'
+
+/** Stands beside the command: programs that know nothing of client certificates reach the proxy through it. */
+export type Companion = AsyncDisposable & {
+  /** for `https_proxy` and the like */
+  readonly proxyUrl: string
+  /** a base URL: `<base>/api.example.com/v1` goes to https://api.example.com/v1 */
+  readonly baseUrl: string
+}
+
+export type CompanionOptions = {
+  readonly proxy: ProxyPlace
+  readonly identity: Identity
+  /** who may use it: unguessable, safe in a URL */
+  readonly secret: string
+  /** PostgreSQL: the proxy's port for it, and the private folder where the socket goes */
+  readonly postgres?: { readonly port: number; readonly folder: string } | undefined
+  readonly say: (message: string) => void
+}
+
+/** Listens on the loopback and, for PostgreSQL, at a socket that only its owner reaches. */
+export async function openCompanion(options: CompanionOptions): Promise<Companion> {
+  const { proxy, identity, secret, postgres } = options
+  const sockets = new Set<Duplex>()
+  const { cert, key } = identity
+  const agent = new Agent({
+    keepAlive: true,
+    cert,
+    key,
+    servername: proxy.name,
+    minVersion: 'TLSv1.3',
+    ...(proxy.ca === undefined ? {} : { ca: proxy.ca }),
+  })
+  const http = createServer((incoming, outgoing) => forward(options, agent, incoming, outgoing))
+  http.on('connect', (incoming: IncomingMessage, socket: Duplex, rest: Buffer) => void tunnel(options, incoming, socket, rest))
+  const servers: Server[] = [http]
+  await listening(http, { port: 0, host: '127.0.0.1' })
+  if (postgres) {
+    const place = { ...proxy, port: postgres.port }
+    const server = createSocketServer(socket => void joined(options, socket, dialPostgres(place, identity)))
+    servers.push(server)
+    await listening(server, { path: join(postgres.folder, `.s.PGSQL.${POSTGRES_PORT}`) })
+  }
+  for (const server of servers) {
+    server.on('connection', (socket: Duplex) => {
+      sockets.add(socket)
+      socket.once('close', () => sockets.delete(socket))
+    })
+  }
+  const { port } = http.address() as AddressInfo
+  return {
+    proxyUrl: `http://${USER}:${secret}@127.0.0.1:${port}`,
+    baseUrl: `http://127.0.0.1:${port}/${secret}/_`,
+    [Symbol.asyncDispose]: async () => {
+      for (const server of servers) server.close()
+      for (const socket of sockets) socket.destroy()
+      agent.destroy()
+    },
+  }
+}
+
+const USER = 'assay'
+export const POSTGRES_PORT = 5432
+
+function listening(server: Server, where: { port: number; host: string } | { path: string }): Promise<void> {
+  return new Promise((resolve, reject) => server.once('error', reject).listen(where, resolve))
+}
+
+/** CONNECT goes on as it is: the proxy answers, and looks into what follows with a certificate that the command was told to trust. */
+async function tunnel(
+  { proxy, identity, secret, say }: CompanionOptions,
+  incoming: IncomingMessage,
+  socket: Duplex,
+  rest: Buffer,
+): Promise<void> {
+  socket.on('error', () => socket.destroy())
+  if (!admitted(incoming, secret))
+    return void socket.end('HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic\r\n\r\n')
+  try {
+    const upstream = await dial(proxy, identity)
+    upstream.write(`CONNECT ${incoming.url} HTTP/1.1\r\nHost: ${incoming.url}\r\n\r\n`)
+    if (rest.length > 0) upstream.write(rest)
+    relay(socket, upstream)
+  } catch (error) {
+    say(`the proxy could not be reached: ${codeOf(error)}`)
+    socket.end('HTTP/1.1 502 Bad Gateway\r\n\r\n')
+  }
+}
+
+/** Requests with our base URL, and those that a client sends to a proxy for plain HTTP. */
+function forward(
+  { proxy, secret, say }: CompanionOptions,
+  agent: Agent,
+  incoming: IncomingMessage,
+  outgoing: ServerResponse,
+): void {
+  const path = pathOf(incoming, secret)
+  if (path === undefined) {
+    outgoing.writeHead(403, { Connection: 'close' }).end()
+    return
+  }
+  const { host: _, 'proxy-authorization': __, 'proxy-connection': ___, ...headers } = incoming.headers
+  const { host: hostname, port } = proxy
+  const upstream = request({ agent, hostname, port, method: incoming.method, path, headers }, answer => {
+    outgoing.writeHead(answer.statusCode ?? 502, answer.headers)
+    answer.pipe(outgoing)
+  })
+  upstream.on('error', error => {
+    say(`the proxy could not be reached: ${codeOf(error)}`)
+    if (outgoing.headersSent) outgoing.destroy()
+    else outgoing.writeHead(502, { Connection: 'close' }).end()
+  })
+  outgoing.once('close', () => upstream.destroy())
+  incoming.pipe(upstream)
+}
+
+/** What the proxy is asked for; undefined for who does not know the secret. */
+function pathOf(incoming: IncomingMessage, secret: string): string | undefined {
+  const { url = '' } = incoming
+  const [, given = '', rest] = /^\/([^/]+)(\/_\/.*)$/.exec(url) ?? []
+  if (rest !== undefined) return same(given, secret) ? rest : undefined
+  const [, authority, path = '/'] = /^http:\/\/([^/?#]+)(\/.*)?$/.exec(url) ?? []
+  return authority !== undefined && admitted(incoming, secret) ? `/_/http:${authority}${path}` : undefined
+}
+
+function admitted({ headers }: IncomingMessage, secret: string): boolean {
+  const given = /^Basic ([A-Za-z0-9+/=]+)$/.exec(headers['proxy-authorization'] ?? '')?.[1] ?? ''
+  return same(Buffer.from(given, 'base64').toString(), `${USER}:${secret}`)
+}
+
+function same(a: string, b: string): boolean {
+  return a.length === b.length && timingSafeEqual(Buffer.from(a), Buffer.from(b))
+}
+
+async function joined({ say }: CompanionOptions, socket: Duplex, dialling: Promise<Duplex>): Promise<void> {
+  socket.on('error', () => socket.destroy())
+  try {
+    relay(socket, await dialling)
+  } catch (error) {
+    say(`the proxy could not be reached: ${codeOf(error)}`)
+    socket.destroy()
+  }
+}
+
+function relay(one: Duplex, other: Duplex): void {
+  for (const [from, to] of [
+    [one, other],
+    [other, one],
+  ] as const) {
+    from.on('error', () => to.destroy())
+    from.once('close', () => to.destroy())
+    from.pipe(to)
+  }
+}
+
+function codeOf(error: unknown): string {
+  const { code, message } = error as NodeJS.ErrnoException
+  return code ?? message
+}

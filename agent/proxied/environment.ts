@@ -1,0 +1,41 @@
+import type { Companion } from './companion.ts'
+import { POSTGRES_PORT } from './companion.ts'
+
+/** What programs read to find a proxy. curl heeds `http_proxy` in lower case only. */
+const PROXIES = ['https_proxy', 'HTTPS_PROXY', 'http_proxy', 'HTTP_PROXY', 'all_proxy', 'ALL_PROXY']
+/** Nothing goes past the proxy. */
+const PAST_IT = ['no_proxy', 'NO_PROXY']
+/** What programs read to find the authorities that they trust: OpenSSL, curl, git, Python's requests, the AWS CLI, Node, pip. */
+const AUTHORITIES = [
+  'SSL_CERT_FILE',
+  'CURL_CA_BUNDLE',
+  'GIT_SSL_CAINFO',
+  'REQUESTS_CA_BUNDLE',
+  'AWS_CA_BUNDLE',
+  'NODE_EXTRA_CA_CERTS',
+  'PIP_CERT',
+]
+
+export type Surroundings = {
+  readonly companion: Pick<Companion, 'proxyUrl' | 'baseUrl'>
+  /** PEM of the authority whose certificates the proxy shows in tunnels */
+  readonly caFile: string | undefined
+  /** `OPENAI_BASE_URL` -> `api.openai.com/v1` */
+  readonly baseUrls: Readonly<Record<string, string>>
+  /** folder with the socket of PostgreSQL */
+  readonly postgresFolder: string | undefined
+}
+
+/** The variables that lead a command through the proxy. */
+export function surroundings({ companion, caFile, baseUrls, postgresFolder }: Surroundings): Readonly<Record<string, string>> {
+  const all = (names: readonly string[], value: string) => Object.fromEntries(names.map(name => [name, value]))
+  const bases = Object.entries(baseUrls).map(([name, place]) => [name, `${companion.baseUrl}/${place}`])
+  return {
+    ...all(PROXIES, companion.proxyUrl),
+    ...all(PAST_IT, ''),
+    ...(caFile === undefined ? {} : all(AUTHORITIES, caFile)),
+    ASSAY_PROXY_BASE: companion.baseUrl,
+    ...Object.fromEntries(bases),
+    ...(postgresFolder === undefined ? {} : { PGHOST: postgresFolder, PGPORT: String(POSTGRES_PORT) }),
+  }
+}

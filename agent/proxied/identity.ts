@@ -1,0 +1,41 @@
+import { createHash, generateKeyPairSync, sign, X509Certificate } from 'node:crypto'
+import { pemOf, selfSigned } from '../certificate.ts'
+import { AgentError } from '../exits.ts'
+import { readBytes } from '../open.ts'
+import type { World } from '../world.ts'
+
+/** Who this program is at the proxy: a certificate and its key, both PEM. */
+export type Identity = {
+  readonly cert: string
+  readonly key: string
+  /** DER */
+  readonly certificate: Buffer
+  /** RFC 7638 thumbprint of the key, when the key is this program's own: the quote of the login then names it. Undefined for a key in the TPM. */
+  readonly thumbprint: string | undefined
+}
+
+const DAYS = 1
+
+/** A key that is made for this run, is nowhere but in this process and goes with it. */
+export async function ownIdentity({ now, random }: Pick<World, 'now' | 'random'>): Promise<Identity> {
+  const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  const signer = {
+    spki: publicKey.export({ type: 'spki', format: 'der' }),
+    sign: async (data: Uint8Array) => sign('sha256', data, { key: privateKey, dsaEncoding: 'ieee-p1363' }),
+  }
+  // clocks differ a little: it is in force since a minute ago
+  const certificate = await selfSigned(signer, { commonName: 'assay agent', notBefore: now() - 60_000, days: DAYS, random })
+  const { crv, kty, x, y } = publicKey.export({ format: 'jwk' })
+  const thumbprint = createHash('sha256').update(JSON.stringify({ crv, kty, x, y })).digest('base64url')
+  const key = privateKey.export({ type: 'pkcs8', format: 'pem' }).toString()
+  return { cert: pemOf('CERTIFICATE', certificate), key, certificate, thumbprint }
+}
+
+/** A key that `assay agent key` made in the TPM, and its certificate: OpenSSL has to know how to use it. */
+export async function tpmIdentity(keyFile: string, certificateFile: string | undefined): Promise<Identity> {
+  if (certificateFile === undefined)
+    throw new AgentError('usage', 'wanted --key-certificate with --key: the proxy knows agents by their certificate')
+  const [key, content] = await Promise.all([readBytes(keyFile), readBytes(certificateFile)])
+  const { raw } = new X509Certificate(content)
+  return { cert: pemOf('CERTIFICATE', raw), key: key.toString(), certificate: raw, thumbprint: undefined }
+}

@@ -1,0 +1,63 @@
+import { connect as connectPlain } from 'node:net'
+import { connect, type TLSSocket } from 'node:tls'
+import type { Identity } from './identity.ts'
+
+/** Where the proxy is and how it is known. */
+export type ProxyPlace = {
+  readonly host: string
+  /** that its certificate has to be for */
+  readonly name: string
+  readonly port: number
+  readonly ca: string | undefined
+  readonly deadlineMs: number
+}
+
+/** A connection to the proxy that shows our certificate. */
+export function dial({ host, name, port, ca, deadlineMs }: ProxyPlace, { cert, key }: Identity): Promise<TLSSocket> {
+  return settled(
+    connect({ host, port, servername: name, cert, key, minVersion: 'TLSv1.3', ...(ca === undefined ? {} : { ca }) }),
+    deadlineMs,
+  )
+}
+
+/** The same where PostgreSQL is spoken: its own question for TLS comes first. @see PostgreSQL documentation, 55.2.11 SSL Session Encryption */
+export async function dialPostgres(
+  { host, name, port, ca, deadlineMs }: ProxyPlace,
+  { cert, key }: Identity,
+): Promise<TLSSocket> {
+  const socket = connectPlain({ host, port })
+  const answer = await new Promise<string>((resolve, reject) => {
+    const timer = setTimeout(() => reject(new Error('the proxy did not answer in time')), deadlineMs)
+    socket.once('connect', () => socket.write(SSL_REQUEST))
+    socket.once('readable', () => resolve(String(socket.read(1))))
+    socket.once('error', reject).once('close', () => reject(new Error('the proxy closed the connection')))
+    socket.once('close', () => clearTimeout(timer)).once('readable', () => clearTimeout(timer))
+  }).catch((error: unknown) => {
+    socket.destroy()
+    throw error
+  })
+  if (answer !== 'S') {
+    socket.destroy()
+    throw new Error('the proxy speaks no TLS there')
+  }
+  return settled(
+    connect({ socket, servername: name, cert, key, minVersion: 'TLSv1.3', ...(ca === undefined ? {} : { ca }) }),
+    deadlineMs,
+  )
+}
+
+const SSL_REQUEST = Buffer.from([0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f])
+
+function settled(socket: TLSSocket, deadlineMs: number): Promise<TLSSocket> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => socket.destroy(new Error('the proxy did not answer in time')), deadlineMs)
+    socket.once('secureConnect', () => {
+      clearTimeout(timer)
+      resolve(socket)
+    })
+    socket.once('error', error => {
+      clearTimeout(timer)
+      reject(error)
+    })
+  })
+}
