@@ -1,0 +1,302 @@
+import { createHash, createPublicKey, X509Certificate } from 'node:crypto'
+import { readFile } from 'node:fs/promises'
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
+import type { AddressInfo } from 'node:net'
+import { pipeline, Readable } from 'node:stream'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
+import * as flow from '../../agent/flow.ts'
+import { run } from '../harness/process.ts'
+import { type AssayProxy, startProxy } from '../harness/proxy.ts'
+import { type Authority, openAuthority } from './certificates.ts'
+import {
+  configureAuth,
+  configureBroker,
+  done,
+  enrol,
+  logIn,
+  MEASURED,
+  machine,
+  measure,
+  openWorld,
+  serviceOf,
+  type World,
+} from './world.ts'
+
+const NOTHING = new AsyncDisposableStack()
+let parts = NOTHING
+let world: World
+let proxy: AssayProxy
+let ca: Authority
+let agent: { readonly cert: string; readonly key: string; readonly held: flow.HeldKey }
+let plain: { readonly port: number; readonly seen: IncomingMessage['headers'][] }
+let secured: { readonly port: number; readonly seen: IncomingMessage['headers'][] }
+let token: string
+let interceptCa: string
+
+beforeAll(async () => {
+  await using opening = new AsyncDisposableStack()
+  world = opening.use(await openWorld({ tpms: [{}] }))
+  ca = opening.use(await openAuthority())
+  const [tpm] = world.tpms
+  if (!tpm) throw new Error('no TPM')
+  await measure(tpm, MEASURED, 'good')
+  await using attester = await machine(tpm)
+  await configureAuth(world, tpm, attester)
+  agent = await identity('agent')
+  const listener =
+    (seen: IncomingMessage['headers'][]) => (incoming: IncomingMessage, outgoing: { end: (text: string) => void }) => {
+      seen.push(incoming.headers)
+      incoming.resume().once('end', () => outgoing.end('fine'))
+    }
+  const upstream = await ca.issue('upstream')
+  const [one, two]: IncomingMessage['headers'][][] = [[], []]
+  const first = createServer(listener(one ?? []))
+  const second = createTlsServer({ cert: await readFile(upstream.cert), key: await readFile(upstream.key) }, listener(two ?? []))
+  for (const server of [first, second]) {
+    await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+    opening.defer(() => void server.close().closeAllConnections())
+  }
+  plain = { port: (first.address() as AddressInfo).port, seen: one ?? [] }
+  secured = { port: (second.address() as AddressInfo).port, seen: two ?? [] }
+  await configureBroker(world, {
+    role: { delivery: 'sealed', destinations: `GET http://127.0.0.1:${plain.port}/apps/**,https://127.0.0.1:${secured.port}` },
+  })
+  const service = serviceOf(world.door.address)
+  await enrol(service, tpm, attester)
+  token = await logIn(service, attester, { held: agent.held })
+  const server = await ca.issue('localhost')
+  const inject = [{ header: { name: 'Authorization', value: 'Bearer {token}' } }]
+  const http = { kind: 'http', addresses: ['127.0.0.1'], inject }
+  proxy = opening.use(
+    await startProxy(world.vault, {
+      listen: { cert_file: server.cert, key_file: server.key },
+      ...{ intercept: true, revocations: { poll_ms: 50 } },
+      services: [
+        { ...http, name: 'plain', scheme: 'http', hosts: [`127.0.0.1:${plain.port}`] },
+        { ...http, name: 'secured', hosts: [`127.0.0.1:${secured.port}`], ca_file: ca.ca },
+      ],
+    }),
+  )
+  interceptCa = ca.at('intercept.pem')
+  const { body } = await world.vault.api('GET', 'assay-proxy-ca/cert/ca')
+  const { writeFile } = await import('node:fs/promises')
+  await writeFile(interceptCa, body.data.certificate)
+  parts = opening.move()
+}, 120_000)
+afterAll(() => parts.disposeAsync())
+
+function* gigabyte(): Generator<Buffer> {
+  const megabyte = Buffer.alloc(2 ** 20, 'abc')
+  for (let at = 0; at < 1024; at++) yield megabyte
+}
+
+async function identity(name: string) {
+  const { cert, key } = await ca.issue(name)
+  const certificate = new X509Certificate(await readFile(cert))
+  const { crv, kty, x, y } = createPublicKey(await readFile(cert)).export({ format: 'jwk' })
+  const thumbprint = createHash('sha256').update(JSON.stringify({ crv, kty, x, y })).digest('base64url')
+  return { cert, key, held: { thumbprint, certificate: certificate.raw } }
+}
+
+async function sealed(): Promise<{ token: string; data: Readonly<Record<string, unknown>> }> {
+  const asked = { role: 'deploy', plugin: 'kubernetes', action: 'deploy', scope: ['apps:read'] }
+  const { token: held = '', data } = await flow.creds(serviceOf(world.door.address), asked, token)
+  return { token: held, data }
+}
+
+/** curl over mutual TLS; the status and the body. */
+async function curl(url: string, words: readonly string[] = [], as: { cert: string; key: string } = agent): Promise<string> {
+  const own = ['-sS', '-w', ' %{http_code}', '--cacert', ca.ca, '--cert', as.cert, '--key', as.key]
+  const { stdout, stderr } = await run('curl', [...own, ...words, url], { withinMs: 120_000 })
+  return `${stdout}${stderr}`
+}
+
+const base = () => `https://localhost:${proxy.port}/_/http:127.0.0.1:${plain.port}`
+const bearer = (sealedToken: string) => ['-H', `Authorization: Bearer ${sealedToken}`]
+const claims = (jwt: string) => JSON.parse(Buffer.from(jwt.split('.')[1] ?? '', 'base64url').toString())
+
+test('a credential of a sealed role reads like the real one, and works at the proxy alone', async () => {
+  const { token: held, data } = await sealed()
+  expect(data).toMatchObject({ token_type: 'Bearer', plugin: 'kubernetes', scope: 'apps:read' })
+  expect(claims(held)).toMatchObject({ sub: 'kubernetes', aud: 'https://api.example.com', scope: 'apps:read', jti: data['jti'] })
+  expect(await curl(`${base()}/apps/a`, bearer(held))).toBe('fine 200')
+  const real = String(plain.seen.at(-1)?.authorization).replace('Bearer ', '')
+  expect(real).not.toBe(held)
+  expect(claims(real)).toMatchObject({ sub: 'kubernetes', iss: claims(held).iss, jti: data['jti'] })
+  expect(claims(real).cnf).toBeUndefined()
+  const jwks = await fetch(`${world.door.address}/v1/broker/.well-known/jwks.json`)
+  expect(await jwks.text()).not.toContain('assay-seal')
+})
+
+test('it is refused with another certificate, elsewhere, and by another method', async () => {
+  const { token: held } = await sealed()
+  const other = await identity('other')
+  expect(await curl(`${base()}/apps/a`, bearer(held), other)).toContain('"code":"TOKEN"')
+  expect(await curl(`${base()}/other`, bearer(held))).toContain('"code":"TOKEN_DESTINATION"')
+  expect(await curl(`${base()}/apps/a`, [...bearer(held), '-X', 'DELETE'])).toContain('"code":"TOKEN_DESTINATION"')
+})
+
+test('a login without a certificate gets no sealed token', async () => {
+  const [tpm] = world.tpms
+  if (!tpm) throw new Error('no TPM')
+  await using attester = await machine(tpm)
+  const service = serviceOf(world.door.address)
+  const bare = await logIn(service, attester)
+  const asked = { role: 'deploy', plugin: 'kubernetes', action: 'deploy', scope: ['apps:read'] }
+  await expect(flow.creds(service, asked, bare)).rejects.toThrow('CERTIFICATE_NOT_BOUND')
+})
+
+test('curl goes through a tunnel that Vault’s own authority certified', async () => {
+  const { token: held } = await sealed()
+  const tunnel = [
+    '-x',
+    `https://localhost:${proxy.port}`,
+    '--proxy-cacert',
+    ca.ca,
+    '--proxy-cert',
+    agent.cert,
+    '--proxy-key',
+    agent.key,
+  ]
+  const words = ['-sS', '--cacert', interceptCa, ...tunnel, ...bearer(held), `https://127.0.0.1:${secured.port}/a`]
+  expect(await run('curl', words)).toMatchObject({ stdout: 'fine', code: 0 })
+  expect(secured.seen.at(-1)?.authorization).not.toContain(held)
+})
+
+describe('split powers', () => {
+  const as = async (kind: 'assay' | 'assay-proxy') => {
+    const role = `auth/approle/role/${kind}`
+    const [id, secret] = [await world.vault.api('GET', `${role}/role-id`), await world.vault.api('POST', `${role}/secret-id`, {})]
+    const login = await world.vault.api('POST', 'auth/approle/login', {
+      role_id: id.body.data.role_id,
+      secret_id: secret.body.data.secret_id,
+    })
+    const headers = { 'X-Vault-Token': login.body.auth.client_token }
+    return async (method: string, path: string, body?: object) =>
+      (await fetch(`${world.vault.address}/v1/${path}`, { method, headers, ...(body ? { body: JSON.stringify(body) } : {}) }))
+        .status
+  }
+
+  test('the proxy can neither sign nor encrypt, nor read what the broker keeps', async () => {
+    const may = await as('assay-proxy')
+    const input = Buffer.from('x').toString('base64')
+    expect(await may('POST', 'transit/sign/assay-seal-sign', { input })).toBe(403)
+    expect(await may('POST', 'transit/encrypt/assay-seal', { plaintext: input, context: input })).toBe(403)
+    expect(await may('POST', 'transit/datakey/plaintext/assay-seal', { context: input })).toBe(403)
+    expect(await may('GET', 'transit/export/encryption-key/assay-seal')).toBe(403)
+    expect(await may('GET', 'assay/data/mounts')).toBe(403)
+    expect(await may('POST', 'assay/data/sealing/revocations', { data: {} })).toBe(403)
+    expect(await may('POST', 'assay-proxy-ca/root/sign-intermediate', {})).toBe(403)
+    expect(await may('POST', 'auth/token/create', {})).toBe(403)
+    expect(await may('GET', 'transit/keys/assay-seal-sign')).toBe(200)
+  })
+
+  test('the broker cannot open what it sealed, nor export a key', async () => {
+    const may = await as('assay')
+    const { token: held } = await sealed()
+    const ciphertext = claims(held).assay.seal.key
+    expect(ciphertext).toMatch(/^vault:v1:/)
+    const context = Buffer.from(JSON.stringify(['assay tenant', claims(held).assay.tenant])).toString('base64')
+    expect(await may('POST', 'transit/decrypt/assay-seal', { ciphertext, context })).toBe(403)
+    expect(await may('GET', 'transit/export/encryption-key/assay-seal')).toBe(403)
+    const proxied = await as('assay-proxy')
+    expect(await proxied('POST', 'transit/decrypt/assay-seal', { ciphertext, context })).toBe(200)
+    expect(
+      await proxied('POST', 'transit/decrypt/assay-seal', { ciphertext, context: Buffer.from('other').toString('base64') }),
+    ).toBe(400)
+  })
+})
+
+describe('sealed tokens end', () => {
+  const ends = async (held: string) =>
+    vi.waitFor(async () => expect(await curl(`${base()}/apps/a`, bearer(held))).toContain('"code":"TOKEN_REVOKED"'), {
+      timeout: 20_000,
+      interval: 100,
+    })
+
+  test('by their id', async () => {
+    const [one, two] = [await sealed(), await sealed()]
+    await world.operator(['write', 'broker/sealing/revoke', `jti=${one.data['jti']}`])
+    await ends(one.token)
+    expect(await curl(`${base()}/apps/a`, bearer(two.token))).toBe('fine 200')
+  })
+
+  test('with a change of the policies', async () => {
+    const { token: held } = await sealed()
+    const { body } = await world.api('GET', 'broker/policy/builders')
+    await done(world.api('POST', 'broker/policy/builders', { policy: `${body.data.policy}\n` }))
+    await ends(held)
+    await vi.waitFor(async () => expect(await curl(`${base()}/apps/a`, bearer((await sealed()).token))).toBe('fine 200'), {
+      timeout: 20_000,
+      interval: 500,
+    })
+  })
+
+  test('all of them at once, by an operator who has to say which', async () => {
+    const { token: held } = await sealed()
+    await expect(world.operator(['write', '-f', 'broker/sealing/revoke'])).rejects.toThrow('wanted one of jti, tpm_id and all')
+    await world.operator(['write', 'broker/sealing/revoke', 'all=true'])
+    await ends(held)
+  })
+})
+
+test('a gigabyte goes up and down without being held', async () => {
+  await vi.waitFor(async () => expect(await curl(`${base()}/apps/a`, bearer((await sealed()).token))).toBe('fine 200'), {
+    timeout: 20_000,
+    interval: 500,
+  })
+  const { token: held } = await sealed()
+  const resident = async () =>
+    Number(/VmRSS:\s+(\d+)/.exec(await readFile(`/proc/${proxy.server.pid}/status`, 'utf8'))?.[1]) / 1024
+  const before = await resident()
+  let most = before
+  const watch = setInterval(() => void resident().then(now => (most = Math.max(most, now))), 50)
+  const place = `https://localhost:${proxy.port}/_/127.0.0.1:${secured.port}`
+  const own = `curl -sS --cacert ${ca.ca} --cert ${agent.cert} --key ${agent.key} -H "Authorization: Bearer ${held}"`
+  const [up, down] = [`head -c ${2 ** 30} /dev/zero | ${own} -T - ${place}/up`, `${own} ${place}/down | wc -c`]
+  const uploaded = await run('sh', ['-c', up], { withinMs: 120_000 })
+  const downloaded = await run('sh', ['-c', down], { withinMs: 120_000 })
+  clearInterval(watch)
+  expect(uploaded.stdout).toBe('fine')
+  expect(downloaded.stdout.trim()).toBe(String(2 ** 30))
+  expect(most - before).toBeLessThan(200)
+}, 240_000)
+
+test('services are taken over when the file changes, and a broken file changes nothing', async () => {
+  const held = (await sealed()).token
+  const before = JSON.parse(await readFile(proxy.configFile, 'utf8'))
+  await proxy.write({ ...before, services: [{ ...before.services[0], allow: ['/none'] }] })
+  await vi.waitFor(async () => expect(await curl(`${base()}/apps/a`, bearer(held))).toContain('"code":"ROUTE"'), {
+    timeout: 20_000,
+    interval: 200,
+  })
+  await proxy.write({ ...before, services: [{ ...before.services[0], allow: 'nonsense' }] })
+  await proxy.server.line(/was not taken over/, 20_000)
+  expect(await curl(`${base()}/apps/a`, bearer(held))).toContain('"code":"ROUTE"')
+  await proxy.write(before)
+  await vi.waitFor(async () => expect(await curl(`${base()}/apps/a`, bearer(held))).toBe('fine 200'), {
+    timeout: 20_000,
+    interval: 200,
+  })
+})
+
+test('the audit log of the proxy holds its chain, and no token', async () => {
+  const { token: held } = await sealed()
+  await curl(`${base()}/apps/a`, bearer(held))
+  await vi.waitFor(async () => expect(await readFile(proxy.auditFile, 'utf8')).toContain(claims(held).jti))
+  const text = await readFile(proxy.auditFile, 'utf8')
+  expect(text).not.toContain(held.slice(0, 60))
+  const { assay } = await import('../harness/assay.ts')
+  expect(await assay(['audit', 'verify', proxy.auditFile])).toMatchObject({ code: 0 })
+})
+
+test('a machine that is disabled has nothing left', async () => {
+  const { token: held } = await sealed()
+  const tpmId = claims(held).assay.agent
+  await done(world.api('POST', `auth/tpm-quote/tpm/${tpmId}`, { disabled: true }))
+  await vi.waitFor(async () => expect(await curl(`${base()}/apps/a`, bearer(held))).toContain('"code":"TOKEN_REVOKED"'), {
+    timeout: 20_000,
+    interval: 200,
+  })
+})
