@@ -266,6 +266,94 @@ describe('the same request again', () => {
   })
 })
 
+describe('a mount', () => {
+  const enabled = async (path: string) => {
+    await done(root('POST', `sys/mounts/${path}`, { type: 'broker', config: { default_lease_ttl: '7m', max_lease_ttl: '8m' } }))
+    await done(root('POST', `${path}/config`, { actions: 'deploy' }))
+    await done(root('POST', `${path}/policy/all`, { policy: 'permit (principal, action, resource);' }))
+    await done(root('POST', `${path}/role/leased`, { ...ROLE, issuer: 'leased' }))
+    await done(root('PUT', 'sys/policies/acl/builder', { policy: 'path "+/creds/*" { capabilities = ["update"] }' }))
+  }
+  const from = (path: string, more = {}) => {
+    const body = { plugin: 'kubernetes', action: 'deploy', scope: 'apps:read', ...more }
+    return ask(here.address, 'POST', `${path}/creds/leased`, { token, body })
+  }
+
+  test('gives its default life, and none beyond its longest', async () => {
+    await enabled('lives')
+    expect((await from('lives')).body.lease_duration).toBe(420)
+    const { body } = await from('lives', { ttl: '30m' })
+    expect(body.lease_duration).toBe(480)
+    const renewed = await root('PUT', 'sys/leases/renew', { lease_id: body.lease_id, increment: 3600 })
+    expect(renewed.body.lease_duration).toBeLessThanOrEqual(480)
+    await root('POST', 'sys/mounts/lives/tune', { default_lease_ttl: '60s' })
+    expect((await from('lives')).body.lease_duration).toBe(420) // the same request again
+    expect((await from('lives', { audience: ROLE.audiences })).body.lease_duration).toBe(60)
+    await done(root('DELETE', 'sys/mounts/lives'))
+    expect(provider.living()).toBe(0)
+  })
+
+  test('that is disabled ends what it issued first, and stays while that cannot be', async () => {
+    await enabled('leaving')
+    await from('leaving')
+    provider.up = false
+    const { status, body } = await root('DELETE', 'sys/mounts/leaving')
+    expect({ status, errors: body.errors as unknown }).toEqual({
+      status: 400,
+      errors: [expect.stringMatching(/^1 leases of leaving\/ could not be revoked yet: they are tried again/)],
+    })
+    expect((await from('leaving')).status).toBe(404)
+    expect(Object.keys((await root('GET', 'sys/mounts')).body.data as object)).toContain('leaving/')
+    provider.up = true
+    await done(root('DELETE', 'sys/mounts/leaving'))
+    expect(provider.living()).toBe(0)
+    const kept = (await world.vault.api('LIST', 'assay/metadata/leases/record')).body?.data?.keys as unknown
+    expect(kept ?? []).toEqual([])
+    expect(Object.keys((await root('GET', 'sys/mounts')).body.data as object)).not.toContain('leaving/')
+  })
+
+  test('that is moved ends what it issued, and goes on at its new path', async () => {
+    await enabled('before')
+    await from('before')
+    await done(root('POST', 'sys/remount', { from: 'before', to: 'behind' }))
+    expect(provider.living()).toBe(0)
+    const { body } = await from('behind')
+    expect(body.lease_id).toMatch(/^behind\/creds\/leased\//)
+    expect((await from('before')).status).toBe(404)
+    const elsewhere = () => ask(other.address, 'GET', 'sys/mounts/behind', { token: world.vault.rootToken })
+    await until('the other replica to know', async () => (await elsewhere()).body?.type === 'broker')
+    await done(root('DELETE', 'sys/mounts/behind'))
+    expect(provider.living()).toBe(0)
+  })
+})
+
+test('whatever has data is wrapped when that is asked for, for a token that may not wrap by itself', async () => {
+  const policy =
+    'path "broker/*" { capabilities = ["read", "list", "update"] }\npath "sys/mounts*" { capabilities = ["read"] }\npath "sys/capabilities-self" { capabilities = ["update"] }'
+  await done(root('PUT', 'sys/policies/acl/reader', { policy }))
+  const reader = (await root('POST', 'auth/token/create', { policies: ['reader'], no_default_policy: true })).body.auth
+    .client_token as string
+  for (const [method, path] of [
+    ['GET', 'broker/config'],
+    ['LIST', 'broker/role'],
+    ['GET', 'broker/role/leased'],
+    ['GET', 'broker/keys'],
+    ['GET', 'sys/mounts/broker'],
+  ] as const) {
+    const headers = { 'X-Vault-Wrap-TTL': '1m' }
+    const { status, body } = await ask(here.address, method, path, { token: reader, headers })
+    expect({ path, status, data: body.data as unknown }).toEqual({ path, status: 200, data: null })
+    const { body: unwrapped } = await ask(here.address, 'POST', 'sys/wrapping/unwrap', { token: body.wrap_info.token })
+    const { body: plain } = await ask(here.address, method, path, { token: reader })
+    expect({ path, data: unwrapped.data as unknown }).toEqual({ path, data: plain.data as unknown })
+  }
+  const wrong = await ask(here.address, 'GET', 'broker/config', { token: reader, headers: { 'X-Vault-Wrap-TTL': '-5' } })
+  expect(wrong).toMatchObject({
+    status: 400,
+    body: { errors: [expect.stringContaining('error parsing X-Vault-Wrap-TTL header') as string] },
+  })
+})
+
 test('a reply that is wrapped is unwrapped once, with its lease', async () => {
   const { body } = await creds({ headers: { 'X-Vault-Wrap-TTL': '60s' } })
   expect(body).toMatchObject({ data: null, lease_id: '', wrap_info: { ttl: 60, creation_path: 'sys/wrapping/wrap' } })
