@@ -200,11 +200,37 @@ async function refuse(vault: Vault, door: Assay, { a, b }: Machines, token: stri
     await creds('release', 'kubernetes', 'apps:read'),
     'PCR_POLICY',
   )
-  const lax = await creds('deploy', 'kubernetes', 'apps:read')
-  so('the role that trusts the login still works, until its token ends', lax.code === 0, lax.stderr)
-  await vault.cli(['token', 'revoke', token])
-  shows('vault token revoke …')
-  refused('a revoked token, at once', await creds('deploy', 'kubernetes', 'apps:read'), 'permission denied')
+  await until('its token to be revoked', async () => (await vault.cli(['token', 'lookup', token])).code !== 0)
+  refused(
+    'it has failed: Vault itself has revoked its token',
+    await creds('deploy', 'kubernetes', 'apps:read'),
+    'permission denied',
+  )
+  await comeBack(door, a)
+}
+
+/** A machine that failed stays out, until an operator has found out why. */
+async function comeBack(door: Assay, tpm: Swtpm): Promise<void> {
+  await tpm.restart('orderly')
+  await measure(tpm, MEASURED, 'good firmware')
+  shows('the machine is restarted, and boots what it should')
+  const login = () => agent(door, tpm, ['login', '--role', 'builder'])
+  const out = await login()
+  so('it is refused with LATCHED, however good it is now', (await reasonOf(door, out.stderr)) === 'LATCHED', out.stderr)
+  const id = await failedTpm(door)
+  const cleared = await door.vault(['write', `auth/tpm-quote/tpm/${id}/clear`, 'reason=it was a drill'])
+  shows(`vault write auth/tpm-quote/tpm/${id.slice(0, 15)}…/clear reason=…`)
+  so('the operator clears it', cleared.code === 0, cleared.stderr)
+  const back = await login()
+  so('it logs in again', back.code === 0, back.stderr)
+}
+
+async function failedTpm(door: Assay): Promise<string> {
+  const ids = JSON.parse((await door.vault(['list', '-format=json', 'auth/tpm-quote/tpm'])).stdout) as string[]
+  const states = await Promise.all(
+    ids.map(async id => (await door.vault(['read', '-field=state', `auth/tpm-quote/tpm/${id}`])).stdout),
+  )
+  return ids.find((_, index) => states[index]?.trim() === 'failed') ?? ''
 }
 
 function refused(what: string, ran: Ran, reason: string): void {
