@@ -12,6 +12,7 @@ import type { Revocations, SealingMode } from './sealing/index.ts'
 import { openSealing } from './sealing/service.ts'
 import { Secret } from './secret.ts'
 import { openTasks, type Tasks } from './tasks/service.ts'
+import { openWork } from './tasks/work.ts'
 import { type Authority, openAuthority } from './vault/authority.ts'
 import { openCipher } from './vault/cipher.ts'
 import { openVault, type Vault } from './vault/client.ts'
@@ -81,12 +82,29 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     },
   })
   const tasks = openTasks(store, world)
+  const work = openWork({ state: store, world, end: async accessor => void (await leases.revokeWhere({ accessor })) })
   const integrations = openIntegrations({
-    ...{ world, state: store, own, cipher, signer, rsaSigner, audit, mounts, metrics, tasks },
+    ...{ world, state: store, own, cipher, signer, rsaSigner, audit, mounts, metrics, tasks, work },
   })
   const leases = await openBrokerLeases({ ...{ world, own, audit, metrics, kv: places.kv }, provider: () => issue.provider })
   const issue: Issue = openIssue({
-    ...{ world, vault, store, signer, rsaSigner, cipher, audit, mounts, metrics, settle, attest, integrations, tasks, leases },
+    ...{
+      world,
+      vault,
+      store,
+      signer,
+      rsaSigner,
+      cipher,
+      audit,
+      mounts,
+      metrics,
+      settle,
+      attest,
+      integrations,
+      tasks,
+      work,
+      leases,
+    },
     ownUrl,
     deliver: sealing.deliver,
   })

@@ -62,6 +62,7 @@ export const ownRefusals = {
   TASK_TOKEN: row('authorization', 'the task token is not accepted', 'have the orchestrator sign a new one'),
   TASK_TOKEN_AGENT: row('authorization', 'the task token is for another agent', 'use the token of your own task'),
   TASK_TOKEN_USED: row('authorization', 'the task token was used already', 'have the orchestrator sign one for each credential'),
+  WORK_ENDED: row('authorization', 'the work has come to its end', 'begin a new session of the task, or log in again'),
   TASK_REQUIRED: row('authorization', 'the role serves tasks only', 'give the task token of the orchestrator'),
   PERMISSIONS: row(
     'exchange',

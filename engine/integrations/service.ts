@@ -12,6 +12,7 @@ import { rootKey } from '../stores/vault_kv.ts'
 import { NO_CONTEXT } from '../tasks/bindings.ts'
 import type { TaskContext } from '../tasks/context.ts'
 import type { Tasks } from '../tasks/service.ts'
+import type { Work } from '../tasks/work.ts'
 import type { TokenFacts } from '../vault/authority.ts'
 import type { Cipher } from '../vault/cipher.ts'
 import type { OwnVault } from '../vault/own.ts'
@@ -109,6 +110,7 @@ export type IntegrationParts = {
   readonly mounts: MountTable
   readonly metrics: Metrics
   readonly tasks: Pick<Tasks, 'bindings' | 'sweep'>
+  readonly work: Pick<Work, 'sweep'>
   readonly own: OwnVault
   readonly rsaSigner: RsaSigner
 }
@@ -178,7 +180,11 @@ export function openIntegrations(parts: IntegrationParts): Integrations {
   const outbound = (mount: Mount, name: string, ca: string) => upstreams.of(`${mount.id}/${name}/rotation`, name, ca)
   const rotation = openRotation({ world, state, audit, settings, roots, rsaSigner: parts.rsaSigner, outbound })
   const names = (mount: Mount) => records.list(mount.id)
-  const upkeep = openUpkeep({ world, metrics, mounts, own: parts.own, rotation, names, expiry, sweep: tasks.sweep })
+  const sweep = async (mount: Mount) => {
+    await tasks.sweep(mount)
+    await parts.work.sweep(mount)
+  }
+  const upkeep = openUpkeep({ world, metrics, mounts, own: parts.own, rotation, names, expiry, sweep })
   return {
     settings,
     roots,

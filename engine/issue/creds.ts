@@ -12,6 +12,7 @@ import type { RefusalCode, Verdict } from '../refusals.ts'
 import type { Secret } from '../secret.ts'
 import { NO_CONTEXT } from '../tasks/bindings.ts'
 import type { Tasks } from '../tasks/service.ts'
+import type { Work, Working } from '../tasks/work.ts'
 import type { Identified, TokenFacts } from '../vault/authority.ts'
 import type { World } from '../world.ts'
 import { type Agent, type Ask, type Decision, decide } from './decide.ts'
@@ -38,6 +39,8 @@ export type Issued = {
   readonly credential: Credential
   readonly grant: Grant
   readonly issuer: string
+  /** seconds since the epoch: nothing that follows lives longer, unless the agent logs in anew; undefined without a limit */
+  readonly renewableUntil: number | undefined
   /** sentences for whoever can do something about it */
   readonly warnings: readonly string[]
 }
@@ -57,12 +60,15 @@ export type CredsPorts = {
   readonly policies: Policies
   readonly sources: Sources
   readonly tasks: Tasks
+  readonly work: Work
   /** a credential was made from what a store said before it went down */
   readonly onStale: () => void
   readonly exchange: Exchange
 }
 
 export type Creds = {
+  /** A sign of life, without asking for anything. */
+  readonly beat: (mount: Mount, who: Identified, request: CredsRequest) => Promise<Verdict<Working>>
   /** Decides and issues. The intent is durable before anything secret is made. */
   readonly issue: (mount: Mount, who: Identified, request: CredsRequest, txn: string) => Promise<Verdict<Issued>>
   /** Decides for who asks, and issues nothing. */
@@ -77,13 +83,25 @@ export type Creds = {
 }
 
 export function openCreds(ports: CredsPorts): Creds {
-  const decideFor = async (mount: Mount, name: string, agent: Agent, ask: Ask, txn: string): Promise<Verdict<Decided>> => {
+  const decideFor = async (
+    mount: Mount,
+    name: string,
+    agent: Agent,
+    ask: Ask,
+    txn: string,
+    accessor: string,
+  ): Promise<Verdict<Decided>> => {
     const [record, policies] = await Promise.all([ports.settings.role.get(mount.id, name), ports.policies.of(mount)])
     if (!record) return reject('ROLE', 'no role has this name')
-    const decision = decide(name, within(mount, record), policies, agent, ask)
+    const work = accessor === '' ? accept(undefined) : await workOf(ports, mount, name, record, agent, accessor)
+    if (!work.ok) return work
+    const working = work.value ? { ...agent, workLeftSeconds: work.value.leftSeconds } : agent
+    const decision = decide(name, within(mount, record), policies, working, ask)
     if (!decision.ok) return decision
+    // a lease that is renewed does not outlive it either
+    const bounded = { ...record, max_ttl: Math.min(record.max_ttl, Math.floor(decision.value.leftSeconds)) }
     const asked = { action: decision.value.action, role: name, txn }
-    const prepared = await prepare(ports, mount, record, agent, asked)
+    const prepared = await prepare(ports, mount, bounded, agent, asked)
     return prepared.ok ? accept({ ...decision.value, prepared: prepared.value, policyVersion: policies.version }) : prepared
   }
   const ask = async (
@@ -96,7 +114,7 @@ export function openCreds(ports: CredsPorts): Creds {
     if (request.evidence) await permitted
     const known = await identify(ports, mount, facts, request)
     const agent = await forTask(ports, mount, known, request)
-    const decided = agent.ok ? await decideFor(mount, request.role, agent.value, request, txn) : agent
+    const decided = agent.ok ? await decideFor(mount, request.role, agent.value, request, txn, facts.accessor) : agent
     // who may not ask does not learn what would have been decided
     if (!known.ok || !agent.ok || !decided.ok) await permitted
     if (!known.ok) return known
@@ -107,10 +125,18 @@ export function openCreds(ports: CredsPorts): Creds {
   }
   return {
     simulate: async (mount, name, agent, ask) => {
-      const decided = await decideFor(mount, name, agent, ask, '')
+      const decided = await decideFor(mount, name, agent, ask, '', '')
       if (!decided.ok) return decided
       const plan = await ports.exchange.plan(decided.value.prepared, grantOf(decided.value, agent, {}, '', ports.world))
       return accept({ ...decided.value, plan })
+    },
+    beat: async (mount, who, request) => {
+      await who.permitted
+      const agent = await forTask(ports, mount, await identify(ports, mount, who.facts, request), request)
+      if (!agent.ok) return agent
+      const record = await ports.settings.role.get(mount.id, request.role)
+      if (!record) return reject('ROLE', 'no role has this name')
+      return workOf(ports, mount, request.role, record, agent.value, who.facts.accessor)
     },
     decided: async (mount, who, request, txn) => {
       await who.permitted
@@ -122,6 +148,9 @@ export function openCreds(ports: CredsPorts): Creds {
       const asked = await ask(mount, who, request, txn)
       if (!asked.ok) return asked
       const { session, agent, decided, grant } = asked.value
+      if (request.taskToken) await permitted
+      const spent = request.taskToken ? await ports.tasks.spend(mount, request.taskToken) : accept(undefined)
+      if (!spent.ok) return spent
       const still = unchanged(ports, mount, session, decided.policyVersion)
       // awaited behind the intent, which may fail first
       still.catch(() => undefined)
@@ -181,7 +210,9 @@ async function identify(ports: CredsPorts, mount: Mount, facts: TokenFacts, requ
   const agent = request.evidence ? await quoted(ports, mount, login, told, meta, request, request.evidence) : accept(told)
   if (!agent.ok) return agent
   const session = await ports.sessions.appraise(login, meta, agent.value.fresh)
-  return session.ok ? accept({ agent: agent.value, session: session.value }) : session
+  if (!session.ok) return session
+  const { attestationLeftSeconds } = session.value
+  return accept({ agent: { ...agent.value, attestationLeftSeconds }, session: session.value })
 }
 
 type Known = { readonly agent: Agent; readonly session: Session }
@@ -191,6 +222,19 @@ async function unchanged(ports: CredsPorts, mount: Mount, session: Session, poli
   const [still, policies] = await Promise.all([ports.sessions.still(session), ports.policies.of(mount)])
   if (!still.ok) return still
   return policies.version === policyVersion ? accept(undefined) : reject('STALE_EPOCH', 'the policy is another one now')
+}
+
+/** The work that the request belongs to, of which it is a sign of life. */
+function workOf(
+  { work }: CredsPorts,
+  mount: Mount,
+  role: string,
+  record: RoleRecord,
+  agent: Agent,
+  accessor: string,
+): Promise<Verdict<Working>> {
+  const worker = { tpmId: agent.tpmId, accessor, role, task: agent.task }
+  return work.beat(mount, worker, { maxSeconds: record.max_work, heartbeatSeconds: record.heartbeat })
 }
 
 /** What the agent does this for: signed by an orchestrator for this very agent, or what an operator bound its entity to. */
@@ -217,6 +261,8 @@ function agentOf(login: Mount, facts: TokenFacts, meta: Metadata, labels: readon
     keyCertified: meta.key_certified === 'true',
     tokenTtlSeconds: facts.ttlSeconds,
     attestationAgeSeconds: Math.max(0, Math.floor(world.now() / 1000) - Number(meta.attested_at)),
+    attestationLeftSeconds: Number.POSITIVE_INFINITY,
+    workLeftSeconds: Number.POSITIVE_INFINITY,
     fresh: false,
   }
 }
@@ -291,7 +337,7 @@ function grantOf(decision: Decided, agent: Agent, parameters: Grant['parameters'
 async function make(
   ports: CredsPorts,
   request: CredsRequest,
-  { prepared, reasons, policyVersion }: Decided,
+  { prepared, reasons, policyVersion, leftSeconds }: Decided,
   agent: Agent,
   grant: Grant,
   asker: Asker,
@@ -312,12 +358,20 @@ async function make(
     const { stale = false, warning } = prepared.source?.notes ?? {}
     outcome('issued', { ...issuedFields(credential), ...(reused ? { reused } : {}), ...(stale ? { stale } : {}) })
     if (stale) ports.onStale()
-    const warnings = warning === undefined ? [] : [warning]
-    return accept({ credential, grant, issuer: prepared.record.issuer, warnings })
+    const renewableUntil = Number.isFinite(leftSeconds) ? grant.issuedAt + Math.floor(leftSeconds) : undefined
+    const warnings = [...(warning === undefined ? [] : [warning]), ...endOf(renewableUntil, credential.expiresAt)]
+    return accept({ credential, grant, issuer: prepared.record.issuer, renewableUntil, warnings })
   } catch (error) {
     outcome('failed', {})
     throw error
   }
+}
+
+/** The agent is told while there is time to log in anew. */
+function endOf(renewableUntil: number | undefined, expiresAt: number): readonly string[] {
+  if (renewableUntil === undefined || renewableUntil > expiresAt) return []
+  const end = new Date(renewableUntil * 1000).toISOString()
+  return [`nothing follows this credential after ${end}: attest the machine anew or begin a new session of the task before then`]
 }
 
 function issuedFields({ kid, expiresAt, granted, lease }: Credential): AuditFields {

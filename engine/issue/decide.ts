@@ -33,6 +33,10 @@ export type Agent = {
   readonly tokenTtlSeconds: number
   /** whole seconds since the quote that counts */
   readonly attestationAgeSeconds: number
+  /** whole seconds until the login role wants a newer one; Infinity without a limit */
+  readonly attestationLeftSeconds: number
+  /** whole seconds until the work that it does has taken as long as it may; Infinity without a limit */
+  readonly workLeftSeconds: number
   readonly labels: readonly string[]
   /** what it does this for; texts are empty where nobody said so */
   readonly task: TaskContext
@@ -41,6 +45,8 @@ export type Agent = {
 }
 
 export type Decision = {
+  /** whole seconds: nothing that follows on the same attestation and work lives longer; Infinity without a limit */
+  readonly leftSeconds: number
   readonly plugin: string
   readonly action: string
   readonly scope: readonly string[]
@@ -87,9 +93,27 @@ function ceiling(role: RoleRecord, agent: Agent, ask: Ask): Verdict<Within> {
   if (role.attestation === 'request' && !agent.fresh) return reject('QUOTE_REQUIRED', 'no quote came with the request')
   if (role.max_attestation_age > 0 && agent.attestationAgeSeconds > role.max_attestation_age)
     return reject('ATTESTATION_STALE', `${agent.attestationAgeSeconds} s old, the role allows ${role.max_attestation_age} s`)
-  const ttlSeconds = Math.floor(Math.min(ask.ttlSeconds ?? role.ttl, role.max_ttl, CEILING_SECONDS, agent.tokenTtlSeconds))
-  if (!(ttlSeconds >= 1)) return reject('TTL', 'the token or the request leaves less than a second')
-  return accept({ plugin, action, scope, audience, ttlSeconds, keyThumbprint: agent.keyThumbprint, x5tS256: agent.x5tS256 })
+  const leftSeconds = leftOf(role, agent)
+  const ttlSeconds = Math.floor(
+    Math.min(ask.ttlSeconds ?? role.ttl, role.max_ttl, CEILING_SECONDS, agent.tokenTtlSeconds, leftSeconds),
+  )
+  if (!(ttlSeconds >= 1)) return reject('TTL', 'the token, the attestation or the request leaves less than a second')
+  return accept({
+    plugin,
+    action,
+    scope,
+    audience,
+    ttlSeconds,
+    leftSeconds,
+    keyThumbprint: agent.keyThumbprint,
+    x5tS256: agent.x5tS256,
+  })
+}
+
+/** No credential outlives the attestation that it stands on, nor the work that it is for. */
+function leftOf(role: RoleRecord, agent: Agent): number {
+  const byRole = role.max_attestation_age > 0 ? role.max_attestation_age - agent.attestationAgeSeconds : Number.POSITIVE_INFINITY
+  return Math.min(byRole, agent.attestationLeftSeconds, agent.workLeftSeconds)
 }
 
 function only(items: readonly string[]): string | undefined {

@@ -17,6 +17,7 @@ import type { Deliver } from '../sealing/deliver.ts'
 import { NO_CONTEXT } from '../tasks/bindings.ts'
 import type { TaskContext } from '../tasks/context.ts'
 import type { Tasks } from '../tasks/service.ts'
+import type { Work, Working } from '../tasks/work.ts'
 import type { Identified } from '../vault/authority.ts'
 import type { Cipher } from '../vault/cipher.ts'
 import type { Vault } from '../vault/client.ts'
@@ -51,6 +52,8 @@ export type Issue = {
   readonly keys: Keys
   readonly configOf: (mount: Mount) => Promise<Values<typeof configFields>>
   readonly issue: (mount: Mount, who: Identified, request: CredsRequest, txn: string) => Promise<Issued>
+  /** A sign of life of an agent whose role wants them. */
+  readonly beat: (mount: Mount, who: Identified, request: CredsRequest, txn: string) => Promise<Working>
   readonly simulate: (mount: Mount, role: string, agent: DescribedAgent, ask: Ask) => Promise<object>
   readonly open: (mount: Mount) => Promise<void>
   readonly close: (mount: Mount) => Promise<void>
@@ -71,6 +74,7 @@ export type IssueParts = {
   readonly vault: Vault
   readonly integrations: Integrations
   readonly tasks: Tasks
+  readonly work: Work
   readonly audit: Audit
   readonly mounts: MountTable
   readonly metrics: Metrics
@@ -118,6 +122,7 @@ export function openIssue(parts: IssueParts): Issue {
     policies,
     sources,
     tasks,
+    work: parts.work,
     exchange,
     onStale: () => metrics.staleReads.inc({}),
   })
@@ -140,6 +145,11 @@ export function openIssue(parts: IssueParts): Issue {
     keys,
     configOf: async mount => (await settings.config.get(mount.id, CONFIG)) ?? parseFields(configFields, {}).values,
     issue,
+    beat: async (mount, who, request, txn) => {
+      const fields = { pattern: plain('creds/:role/heartbeat'), accessor: hashed(who.facts.accessor) }
+      const place = { txn, operation: 'update', mount: mount.path, path: hashed(`creds/${request.role}/heartbeat`), fields }
+      return settle(await creds.beat(mount, who, request), place, 'reason')
+    },
     simulate: async (mount, role, described, ask) =>
       explain(await creds.simulate(mount, role, await complete(attestSettings, mounts, described), ask)),
     open: mount => keys.create(mount),
@@ -177,6 +187,8 @@ async function complete(settings: AttestSettings, mounts: MountTable, described:
     keyCertified: described.keyBound,
     tokenTtlSeconds: Number.POSITIVE_INFINITY,
     attestationAgeSeconds: 0,
+    attestationLeftSeconds: Number.POSITIVE_INFINITY,
+    workLeftSeconds: Number.POSITIVE_INFINITY,
     fresh: described.fresh,
   }
 }

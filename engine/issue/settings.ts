@@ -48,6 +48,14 @@ export const roleFields = {
     },
   ),
   max_attestation_age: duration('How old the quote may be that the request stands on. Without limit when 0.', { fallback: 0 }),
+  max_work: duration(
+    'How long credentials may follow each other for one session of a task, or for one login where no session is named. Without limit when 0.',
+    { fallback: 0 },
+  ),
+  heartbeat: duration(
+    'How long the agent may be silent in its work: who neither asks nor beats within it gets nothing more, and its leases end. None is wanted when 0.',
+    { fallback: 0 },
+  ),
   task: text('`required`: only for a task that an orchestrator signed or an operator bound the agent to.', {
     fallback: 'optional',
     choices: ['optional', 'required'],

@@ -15,7 +15,13 @@ export type Sessions = {
   /** Looks again, past the cache, right before something is issued. */
   readonly still: (session: Session) => Promise<Verdict<undefined>>
 }
-export type Session = { readonly login: Mount; readonly tpmId: string; readonly machine: MachineRecord }
+export type Session = {
+  readonly login: Mount
+  readonly tpmId: string
+  readonly machine: MachineRecord
+  /** whole seconds until the attestation is older than the login role allows; Infinity without a limit */
+  readonly attestationLeftSeconds: number
+}
 
 type Parts = {
   readonly lifecycle: Pick<Lifecycle, 'standing' | 'look'>
@@ -37,7 +43,9 @@ export function openSessions({ lifecycle, settings, world }: Parts): Sessions {
       if (!fresh && (!set || set.disabled)) return reject('REFERENCE_DISABLED', reference)
       const ageSeconds = Math.max(0, Math.floor(world.now() / 1000) - Number(meta.attested_at))
       const standing = appraiseStanding(machine, { epoch: Number(meta.epoch || 0), ageSeconds, fresh }, role.max_attestation_age)
-      return standing.ok ? accept({ login, tpmId, machine }) : standing
+      if (!standing.ok) return standing
+      const limit = role.max_attestation_age || Number.POSITIVE_INFINITY
+      return accept({ login, tpmId, machine, attestationLeftSeconds: fresh ? limit : limit - ageSeconds })
     },
     still: async ({ login, tpmId, machine }) => {
       const now = await lifecycle.look(login, tpmId)

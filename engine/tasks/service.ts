@@ -34,6 +34,8 @@ export type Tasks = {
   readonly bindings: Bindings
   /** Without a token it is what the agent is bound to, or nothing. */
   readonly contextOf: (mount: Mount, bearer: Bearer, token: Secret | undefined) => Promise<Verdict<TaskContext>>
+  /** Right before something is issued for a token that `contextOf` accepted: one that is for one credential is used up by it. */
+  readonly spend: (mount: Mount, token: Secret) => Promise<Verdict<undefined>>
   /** Forgets what has expired of the tokens that were used. */
   readonly sweep: (mount: Mount) => Promise<void>
 }
@@ -72,9 +74,15 @@ export function openTasks(state: Store, world: World): Tasks {
       const { claims, by } = read.value
       const wrong = misuse(claims, by, bearer, bound)
       if (wrong) return wrong
-      if (by.single_use && !(await used.first(mount, by.issuer, claims)))
-        return reject('TASK_TOKEN_USED', 'a credential was given for it')
       return accept(within(claims.context, bound))
+    },
+    spend: async (mount, token) => {
+      const by = await speakerOf(mount, issuerIn(token))
+      if (!by?.single_use) return accept(undefined)
+      const { jti = '', exp = 0 } = decodeJwt(token.reveal())
+      return (await used.first(mount, by.issuer, jti, exp))
+        ? accept(undefined)
+        : reject('TASK_TOKEN_USED', 'a credential was given for it')
     },
     sweep: mount => used.sweep(mount, world.now()),
   }
@@ -166,14 +174,14 @@ function make(by: Orchestrator): JWTVerifyGetKey {
 
 type Used = {
   /** True once for each token, among all replicas: a record that is created and never replaced. */
-  readonly first: (mount: Mount, issuer: string, claims: TaskClaims) => Promise<boolean>
+  readonly first: (mount: Mount, issuer: string, jti: string, expiresAt: number) => Promise<boolean>
   readonly sweep: (mount: Mount, now: number) => Promise<void>
 }
 
 function openUsed(state: Store): Used {
   const folder = (mount: Mount) => `${mount.id}/task-used/`
   return {
-    first: async (mount, issuer, { jti, expiresAt }) => {
+    first: async (mount, issuer, jti, expiresAt) => {
       const name = createHash('sha256')
         .update(JSON.stringify([issuer, jti]))
         .digest('hex')

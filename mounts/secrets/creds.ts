@@ -63,13 +63,51 @@ async function issued(broker: Broker, { mount, values, identified, caller, txn }
   return answerOf(await broker.issue.issue(mount, present(identified), request, txn))
 }
 
+/** For agents whose role wants signs of life between their requests. */
+export const heartbeat = (broker: Broker): Path =>
+  path({
+    pattern: 'creds/:role/heartbeat',
+    help: {
+      synopsis: 'Show that the work goes on.',
+      description:
+        'A role with `heartbeat` ends the work of an agent that is silent for longer: it gets nothing more, and its leases end.',
+    },
+    identify: true,
+    audits: 'itself',
+    fields: { role: askFields.role, task_token: credsFields.task_token },
+    operations: {
+      update: {
+        summary: 'Give a sign of life.',
+        run: async ({ mount, values: { role, task_token: taskToken }, identified, caller, txn }) => {
+          const nothing = { plugin: undefined, action: undefined, scope: [], audience: undefined, ttlSeconds: undefined }
+          const request = {
+            ...nothing,
+            role,
+            evidence: undefined,
+            keyThumbprint: undefined,
+            parameters: {},
+            taskToken,
+            token: present(caller.token),
+          }
+          const { leftSeconds, beatWithinSeconds } = await broker.issue.beat(mount, present(identified), request, txn)
+          return { data: { left: finite(leftSeconds), beat_within: finite(beatWithinSeconds) } }
+        },
+      },
+    },
+  })
+
+/** Seconds; null for without limit. */
+const finite = (seconds: number) => (Number.isFinite(seconds) ? seconds : null)
+
 /** What the agent hears of a credential. */
-export function answerOf({ credential, grant, warnings }: Issued): Answer {
+export function answerOf({ credential, grant, warnings, renewableUntil }: Issued): Answer {
   const data = {
     ...Object.fromEntries(Object.entries(credential.fields).map(([name, value]) => [name, shown(value)])),
     ...(credential.tokenType === undefined ? {} : { token_type: credential.tokenType }),
     expires_in: credential.expiresAt - grant.issuedAt,
     expires_at: new Date(credential.expiresAt * 1000).toISOString(),
+    renew_at: new Date((grant.issuedAt + ((credential.expiresAt - grant.issuedAt) * 2) / 3) * 1000).toISOString(),
+    ...(renewableUntil === undefined ? {} : { renewable_until: new Date(renewableUntil * 1000).toISOString() }),
     scope: grant.scope.join(' '),
     plugin: grant.plugin,
     action: grant.action,

@@ -2,7 +2,7 @@ import type { Broker } from '#engine'
 import type { Path } from '../table.ts'
 import { config, policy, role } from './configure.ts'
 import { consent } from './consent.ts'
-import { creds, simulate } from './creds.ts'
+import { creds, heartbeat, simulate } from './creds.ts'
 import { grant, integration, rotate as rotateRoot, store } from './integrations.ts'
 import { discovery, jwks, keys, rotate } from './keys.ts'
 import { revokeSealed } from './sealing.ts'
@@ -20,6 +20,7 @@ export const brokerPaths = (broker: Broker): readonly Path[] => [
   ...orchestrator(broker),
   ...binding(broker),
   creds(broker),
+  heartbeat(broker),
   ...consent(broker),
   revokeSealed(broker),
   simulate(broker),

@@ -24,6 +24,8 @@ const agent: Agent = {
   keyCertified: false,
   tokenTtlSeconds: 3600,
   attestationAgeSeconds: 10,
+  attestationLeftSeconds: Number.POSITIVE_INFINITY,
+  workLeftSeconds: Number.POSITIVE_INFINITY,
   labels: [],
   task: NO_CONTEXT,
   fresh: false,

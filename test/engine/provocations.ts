@@ -131,6 +131,14 @@ export const provocations: Readonly<Record<Exclude<OwnRefusal, Elsewhere>, Provo
     await creds(test, { task_token })
     return creds(test, { task_token })
   },
+  WORK_ENDED: async test => {
+    await creds(test, {}, { role: { max_work: '5m' } })
+    const token = await logIn(test, machine)
+    const ask = () => test.ask('update', 'broker/creds/deploy', { plugin: 'kubernetes', scope: 'apps:read' }, { token })
+    await ask()
+    test.world.pass(300_000)
+    return ask()
+  },
   TASK_REQUIRED: test => creds(test, {}, { role: { task: 'required' } }),
   ...ofLifecycle,
   NO_POLICY: async test => {

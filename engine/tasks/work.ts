@@ -1,0 +1,128 @@
+import { createHash } from 'node:crypto'
+import { accept, reject } from '#attestation'
+import { isConflict } from '../errors.ts'
+import type { Mount } from '../mount_table.ts'
+import type { Verdict } from '../refusals.ts'
+import type { Store } from '../vault/store.ts'
+import type { World } from '../world.ts'
+import type { TaskContext } from './context.ts'
+
+/** Whose work it is: what an agent does for one session of a task, else what it does with one login. */
+export type Worker = { readonly tpmId: string; readonly accessor: string; readonly role: string; readonly task: TaskContext }
+
+/** What a role allows of it; 0 is without. */
+export type WorkRules = { readonly maxSeconds: number; readonly heartbeatSeconds: number }
+
+export type Working = {
+  /** whole seconds; Infinity without a maximum */
+  readonly leftSeconds: number
+  /** how soon the next sign of life is wanted; Infinity when none is */
+  readonly beatWithinSeconds: number
+}
+
+/** Long work: credentials follow each other for as long as the role allows, and only while the agent shows that it lives. */
+export type Work = {
+  /** A request is a sign of life, and the first one begins the work. */
+  readonly beat: (mount: Mount, worker: Worker, rules: WorkRules) => Promise<Verdict<Working>>
+  /** Ends what has a lease and whose agent is silent; forgets what ended long ago. */
+  readonly sweep: (mount: Mount) => Promise<void>
+}
+
+type Kept = {
+  readonly since: number
+  readonly beat: number
+  /** seconds since the epoch: when the silence is too long; 0 for never */
+  readonly silentAt: number
+  readonly accessors: readonly string[]
+  readonly ended?: true
+}
+
+export type WorkParts = {
+  readonly state: Store
+  readonly world: Pick<World, 'now'>
+  /** ends the leases of a token */
+  readonly end: (accessor: string) => Promise<void>
+}
+
+const ACCESSORS = 16
+const FORGET_SECONDS = 30 * 86_400
+const NONE: Working = { leftSeconds: Number.POSITIVE_INFINITY, beatWithinSeconds: Number.POSITIVE_INFINITY }
+
+export function openWork({ state, world, end }: WorkParts): Work {
+  const folder = (mount: Mount) => `${mount.id}/work/`
+  const now = () => Math.floor(world.now() / 1000)
+
+  const begin = async (path: string, worker: Worker, rules: WorkRules): Promise<Kept> => {
+    const kept = keptOf(now(), now(), [worker.accessor], rules)
+    try {
+      await state.put(path, kept, 0)
+      return kept
+    } catch (error) {
+      const there = isConflict(error) ? await state.fresh<Kept>(path) : undefined
+      if (!there) throw error
+      return there.value
+    }
+  }
+  /** Written when it changes something: a quarter of the time between two signs of life is close enough. */
+  const live = async (path: string, kept: Kept, worker: Worker, rules: WorkRules): Promise<void> => {
+    const known = kept.accessors.includes(worker.accessor)
+    if (known && now() - kept.beat < rules.heartbeatSeconds / 4) return
+    if (known && rules.heartbeatSeconds === 0) return
+    const accessors = known ? kept.accessors : [...kept.accessors, worker.accessor].slice(-ACCESSORS)
+    const there = await state.fresh<Kept>(path)
+    // who ended it meanwhile, or beat meanwhile, was first
+    if (there && !there.value.ended)
+      await state.put(path, keptOf(kept.since, now(), accessors, rules), there.version).catch((error: unknown) => {
+        if (!isConflict(error)) throw error
+      })
+  }
+  return {
+    beat: async (mount, worker, rules) => {
+      const { maxSeconds, heartbeatSeconds } = rules
+      if (maxSeconds === 0 && heartbeatSeconds === 0) return accept(NONE)
+      const path = `${folder(mount)}${nameOf(worker)}`
+      const kept = (await state.get<Kept>(path))?.value ?? (await begin(path, worker, rules))
+      const leftSeconds = maxSeconds === 0 ? Number.POSITIVE_INFINITY : kept.since + maxSeconds - now()
+      if (leftSeconds <= 0) return reject('WORK_ENDED', `it has taken ${maxSeconds} seconds, which is what the role allows`)
+      const silent = heartbeatSeconds > 0 && now() - kept.beat > heartbeatSeconds ? await isSilent(state, path, now()) : false
+      if (kept.ended || silent) return reject('WORK_ENDED', `no sign of life came within ${heartbeatSeconds} seconds`)
+      await live(path, kept, worker, rules)
+      return accept({ leftSeconds, beatWithinSeconds: heartbeatSeconds || Number.POSITIVE_INFINITY })
+    },
+    sweep: async mount => {
+      for (const name of await state.list(folder(mount))) {
+        const path = `${folder(mount)}${name}`
+        const there = await state.fresh<Kept>(path)
+        if (!there) continue
+        const { silentAt, beat, ended, accessors } = there.value
+        if (beat + FORGET_SECONDS < now()) await state.delete(path)
+        else if (!ended && silentAt > 0 && silentAt < now()) {
+          // leases first: a work that is marked as ended is not looked at again
+          for (const accessor of accessors) await end(accessor)
+          await state.put(path, { ...there.value, ended: true }, there.version).catch((error: unknown) => {
+            if (!isConflict(error)) throw error
+          })
+        }
+      }
+    },
+  }
+}
+
+/** What is remembered may be some seconds old: silence is looked at past the cache. */
+async function isSilent(state: Store, path: string, now: number): Promise<boolean> {
+  const there = await state.fresh<Kept>(path)
+  return there !== undefined && (there.value.ended === true || (there.value.silentAt > 0 && there.value.silentAt < now))
+}
+
+function keptOf(since: number, beat: number, accessors: readonly string[], { heartbeatSeconds }: WorkRules): Kept {
+  return { since, beat, accessors, silentAt: heartbeatSeconds > 0 ? beat + heartbeatSeconds : 0 }
+}
+
+/** A session of a task is the same work whatever token it is done with; without one, a login is a work. */
+function nameOf({ tpmId, accessor, role, task }: Worker): string {
+  const { org, task: name, session } = task
+  const which = session === '' ? [accessor] : [org, name, session]
+  return createHash('sha256')
+    .update(JSON.stringify([tpmId, role, ...which]))
+    .digest('hex')
+}

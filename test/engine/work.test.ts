@@ -1,0 +1,184 @@
+import fc from 'fast-check'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { NO_CONTEXT } from '../../engine/tasks/bindings.ts'
+import { openWork, type WorkRules } from '../../engine/tasks/work.ts'
+import { configure, dataOf, enrol, logIn, openTestBroker, type TestBroker } from '../fakes/broker.ts'
+import { fakeMachine } from '../fakes/machine.ts'
+import { fakeOrchestrator, type Orchestrator, TASK } from '../fakes/orchestrator.ts'
+
+const machine = fakeMachine({ label: 'worker' })
+let broker: TestBroker
+let orchestrator: Orchestrator
+let token: string
+beforeEach(async () => {
+  broker = await openTestBroker()
+  await configure(broker)
+  await enrol(broker, machine)
+  token = await logIn(broker, machine)
+  orchestrator = await fakeOrchestrator({ now: broker.world.now })
+  await broker.ask('update', 'broker/orchestrator/planner', orchestrator.record)
+})
+afterEach(() => broker[Symbol.asyncDispose]())
+
+const role = (more: object) => broker.ask('update', 'broker/role/deploy', more)
+const ask = async (session: string, as = token) => {
+  const task_token =
+    session === '' ? undefined : await orchestrator.sign(machine.tpmId, { tctx: { org: TASK.org, task: TASK.task, session } })
+  return broker.ask('update', 'broker/creds/deploy', { plugin: 'kubernetes', scope: 'apps:read', task_token }, { token: as })
+}
+const beat = async (session = 'one') => {
+  const task_token = await orchestrator.sign(machine.tpmId, { tctx: { org: TASK.org, task: TASK.task, session } })
+  return dataOf(await broker.ask('update', 'broker/creds/deploy/heartbeat', { task_token }, { token }))
+}
+const outcome = (asked: Promise<unknown>): Promise<string> =>
+  asked.then(
+    () => 'done',
+    (error: unknown) => (error instanceof Error ? error.message.replace(/:.*/, '') : ''),
+  )
+const warningsOf = (answer: Awaited<ReturnType<typeof ask>>) =>
+  'reply' in answer && answer.reply && 'warnings' in answer.reply ? (answer.reply.warnings ?? []) : []
+const fromNow = (ms: number) => new Date(broker.world.now() + ms).toISOString()
+
+describe('work that may take an hour', () => {
+  beforeEach(() => role({ max_work: '1h', ttl: '15m' }))
+
+  test('gets credentials until then, none of them for longer, and is told before', async () => {
+    await ask('one')
+    broker.world.pass(50 * 60_000)
+    const last = await ask('one')
+    expect(dataOf(last)).toMatchObject({
+      expires_in: 600,
+      expires_at: fromNow(600_000),
+      renew_at: fromNow(400_000),
+      renewable_until: fromNow(600_000),
+    })
+    expect(warningsOf(last)[0]).toMatch(
+      /^nothing follows this credential after .+: attest the machine anew or begin a new session/,
+    )
+    broker.world.pass(10 * 60_000)
+    expect(await outcome(ask('one'))).toBe('WORK_ENDED')
+    expect(await outcome(ask('two'))).toBe('done')
+  })
+
+  test('is told nothing while there is time', async () => {
+    expect(warningsOf(await ask('one'))).toEqual([])
+  })
+
+  test('is one session, whatever token it is done with', async () => {
+    await ask('one')
+    broker.world.pass(3_600_000)
+    expect(await outcome(ask('one', await logIn(broker, machine)))).toBe('WORK_ENDED')
+  })
+
+  test('is one login where no session is named', async () => {
+    await ask('')
+    broker.world.pass(3_600_000)
+    expect(await outcome(ask(''))).toBe('WORK_ENDED')
+    expect(await outcome(ask('', await logIn(broker, machine)))).toBe('done')
+  })
+})
+
+describe('an agent that has to show that it lives', () => {
+  beforeEach(() => role({ heartbeat: '2m' }))
+
+  test('may ask, or beat', async () => {
+    await ask('one')
+    for (let minutes = 0; minutes < 10; minutes += 1.5) {
+      broker.world.pass(90_000)
+      expect(await beat()).toEqual({ left: null, beat_within: 120 })
+    }
+    expect(await outcome(ask('one'))).toBe('done')
+  })
+
+  test('and was silent gets nothing more, and no beat helps', async () => {
+    await ask('one')
+    broker.world.pass(121_000)
+    expect(await outcome(ask('one'))).toBe('WORK_ENDED')
+    expect(await outcome(beat())).toBe('WORK_ENDED')
+    expect(await outcome(ask('two'))).toBe('done')
+  })
+
+  test('loses its leases when it is silent, once, and what is not silent keeps its own', async () => {
+    const ended: string[] = []
+    const mount = broker.broker.mounts.find('broker/x')
+    if (!mount) throw new Error('there is no mount')
+    const kept = new Map<string, { value: unknown; version: number }>()
+    const work = openWork({
+      world: broker.world,
+      end: async accessor => void ended.push(accessor),
+      state: {
+        get: async path => kept.get(path) as never,
+        fresh: async path => kept.get(path) as never,
+        put: async (path, value) => void kept.set(path, { value, version: (kept.get(path)?.version ?? 0) + 1 }),
+        list: async folder => [...kept.keys()].filter(path => path.startsWith(folder)).map(path => path.slice(folder.length)),
+        delete: async path => void kept.delete(path),
+        deleteAll: async () => undefined,
+      },
+    })
+    const rules: WorkRules = { maxSeconds: 0, heartbeatSeconds: 120 }
+    const worker = (accessor: string, session: string) => ({
+      tpmId: machine.tpmId,
+      accessor,
+      role: 'deploy',
+      task: { ...NO_CONTEXT, org: 'acme', session },
+    })
+    await work.beat(mount, worker('a', 'silent'), rules)
+    await work.beat(mount, worker('b', 'silent'), rules)
+    broker.world.pass(100_000)
+    await work.beat(mount, worker('c', 'busy'), rules)
+    broker.world.pass(21_000)
+    await work.sweep(mount)
+    await work.sweep(mount)
+    expect(ended).toEqual(['a', 'b'])
+    broker.world.pass(31 * 86_400_000)
+    await work.sweep(mount)
+    expect([...kept.keys()]).toEqual([])
+  })
+})
+
+test('no credential outlives the attestation that it stands on', async () => {
+  await broker.ask('update', 'auth/tpm-quote/role/builder', { max_attestation_age: '20m' })
+  broker.world.pass(10 * 60_000)
+  expect(dataOf(await ask('one'))).toMatchObject({ expires_in: 600, renewable_until: fromNow(600_000) })
+  await role({ max_attestation_age: '12m' })
+  expect(dataOf(await ask('one'))).toMatchObject({ expires_in: 120, renewable_until: fromNow(120_000) })
+  broker.world.pass(121_000)
+  expect(await outcome(ask('one'))).toBe('ATTESTATION_STALE')
+})
+
+test('who may not ask for a credential may not beat either', async () => {
+  const stranger = broker.vault.token({ allow: () => ['deny'] })
+  expect(await outcome(broker.ask('update', 'broker/creds/deploy/heartbeat', {}, { token: stranger }))).toBe('permission denied')
+  expect(await outcome(broker.ask('update', 'broker/creds/deploy/heartbeat', {}))).toBe('NOT_ATTESTED')
+})
+
+test('whatever the order of asking and waiting, nothing is given after the end', async () => {
+  const mount = broker.broker.mounts.find('broker/x')
+  if (!mount) throw new Error('there is no mount')
+  const { world } = broker
+  await fc.assert(
+    fc.asyncProperty(fc.array(fc.nat({ max: 200 }), { maxLength: 20 }), fc.nat({ max: 1000 }), async (pauses, seed) => {
+      const store = new Map<string, { value: unknown; version: number }>()
+      const state = {
+        get: async (path: string) => store.get(path) as never,
+        fresh: async (path: string) => store.get(path) as never,
+        put: async (path: string, value: object) => void store.set(path, { value, version: 1 }),
+        list: async () => [],
+        delete: async () => undefined,
+        deleteAll: async () => undefined,
+      }
+      const work = openWork({ state, world, end: async () => undefined })
+      const worker = { tpmId: String(seed), accessor: 'a', role: 'deploy', task: NO_CONTEXT }
+      let [since, last, dead] = [world.now(), world.now(), false]
+      for (const pause of pauses) {
+        const { ok } = await work.beat(mount, worker, { maxSeconds: 600, heartbeatSeconds: 120 })
+        dead ||= world.now() - last > 120_000 || world.now() - since >= 600_000
+        expect(ok && dead).toBe(false)
+        // what is written a quarter of the time late may end a little early, never late
+        if (ok) last = world.now()
+        world.pass(pause * 1000)
+      }
+    }),
+    { numRuns: 50 },
+  )
+})
