@@ -44,11 +44,11 @@ beforeAll(async () => {
   await using attester = await machine(tpm)
   await configureAuth(world, tpm, attester)
   agent = await identity('agent')
-  const listener =
-    (seen: IncomingMessage['headers'][]) => (incoming: IncomingMessage, outgoing: { end: (text: string) => void }) => {
-      seen.push(incoming.headers)
-      incoming.resume().once('end', () => outgoing.end('fine'))
-    }
+  const listener = (seen: IncomingMessage['headers'][]) => (incoming: IncomingMessage, outgoing: ServerResponse) => {
+    seen.push(incoming.headers)
+    if (incoming.url === '/down') pipeline(Readable.from(gigabyte()), outgoing, () => {})
+    else incoming.resume().once('end', () => outgoing.end('fine'))
+  }
   const upstream = await ca.issue('upstream')
   const [one, two]: IncomingMessage['headers'][][] = [[], []]
   const first = createServer(listener(one ?? []))
@@ -102,7 +102,7 @@ async function identity(name: string) {
 async function sealed(): Promise<{ token: string; data: Readonly<Record<string, unknown>> }> {
   const asked = { role: 'deploy', plugin: 'kubernetes', action: 'deploy', scope: ['apps:read'] }
   const { token: held = '', data } = await flow.creds(serviceOf(world.door.address), asked, token)
-  return { token: held, data }
+  return { token: held, data: { ...data } }
 }
 
 /** curl over mutual TLS; the status and the body. */
