@@ -92,7 +92,8 @@ export function openExchange(parts: ExchangeParts): Exchange {
       integration: source?.integration.name ?? '',
       maxTtlSeconds: within(mount, record).max_ttl,
     }
-    return issuer.revoke ? parts.leased(from, grant, asker, make) : make()
+    const revocable = issuer.revoke && issuer.revocable?.(source?.integration.settings ?? {}) !== false
+    return revocable ? parts.leased(from, grant, asker, make) : make()
   }
   const issued = async (prepared: Prepared, grant: Grant, asker: Asker, decidedBy: object): Promise<Verdict<Exchanged>> => {
     try {

@@ -109,6 +109,8 @@ export type Issuer<R extends Fields = Fields, S extends Fields = Fields> = {
   /** @throws BrokerError unavailable when what it needs does not answer
    *  @throws ExchangeRefusal when the provider refuses, or answers with what was not asked for */
   readonly issue: (grant: Grant, ports: IssuerPorts<R, S>) => Promise<Credential>
+  /** whether an integration with these settings can revoke; without it every one can */
+  readonly revocable?: (settings: Values<S>) => boolean
   /** Ends what was issued. Idempotent: what is gone already is done. @throws BrokerError unavailable when it has to be tried again */
   readonly revoke?: (handle: Readonly<Record<string, string>>, ports: IssuerPorts<R, S>) => Promise<void>
 }

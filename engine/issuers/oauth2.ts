@@ -77,6 +77,7 @@ export const oauth2 = issuer({
       throw error
     }
   },
+  revocable: ({ revocation_url }) => revocation_url !== '',
   revoke: async (handle, ports) => {
     if (ports.settings.revocation_url === '') return
     const { token = '', txn = '', jti = '' } = handle

@@ -104,7 +104,7 @@ export function answerOf({ credential, grant, warnings, renewableUntil }: Issued
   const data = {
     ...Object.fromEntries(Object.entries(credential.fields).map(([name, value]) => [name, shown(value)])),
     ...(credential.tokenType === undefined ? {} : { token_type: credential.tokenType }),
-    expires_in: credential.expiresAt - grant.issuedAt,
+    expires_in: credential.lease?.durationSeconds ?? credential.expiresAt - grant.issuedAt,
     expires_at: new Date(credential.expiresAt * 1000).toISOString(),
     renew_at: new Date((grant.issuedAt + ((credential.expiresAt - grant.issuedAt) * 2) / 3) * 1000).toISOString(),
     ...(renewableUntil === undefined ? {} : { renewable_until: new Date(renewableUntil * 1000).toISOString() }),
@@ -116,8 +116,7 @@ export function answerOf({ credential, grant, warnings, renewableUntil }: Issued
     jti: grant.jti,
     txn: grant.txn,
   }
-  const lease = credential.lease && { ...credential.lease, durationSeconds: credential.expiresAt - grant.issuedAt }
-  return { data, warnings, lease }
+  return { data, warnings, lease: credential.lease }
 }
 
 /** The one place where a secret leaves towards the agent. */
