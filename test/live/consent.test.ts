@@ -1,6 +1,10 @@
+import { randomBytes } from 'node:crypto'
+import { decodeJwt, decodeProtectedHeader } from 'jose'
 import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { Attester } from '../../agent/attester.ts'
+import { login } from '../../agent/flow.ts'
+import { ownIdentity } from '../../agent/proxied/identity.ts'
 import { consentRefusals } from '../engine/provocations.ts'
 import { openBrowser } from '../harness/browser.ts'
 import { type IdentityProvider, startIdentityProvider } from '../harness/identity_provider.ts'
@@ -12,7 +16,6 @@ import {
   configureBroker,
   done,
   enrol,
-  logIn,
   MEASURED,
   machine,
   measure,
@@ -63,7 +66,9 @@ beforeAll(async () => {
   const rights = ['creds', 'consent'].map(path => `path "broker/${path}/*" { capabilities = ["update"] }`)
   await done(world.api('PUT', 'sys/policies/acl/builder', { policy: rights.join('\n') }))
   await enrol(serviceOf(world.door.address), tpm, attester)
-  token = await logIn(serviceOf(world.door.address), attester)
+  const { thumbprint = '', certificate } = await ownIdentity({ now: Date.now, random: randomBytes })
+  const asked = { role: 'builder', bind: true, held: { thumbprint, certificate } }
+  token = (await login(serviceOf(world.door.address), attester, asked)).token
 })
 afterAll(async () => {
   await browser?.[Symbol.asyncDispose]()
@@ -112,6 +117,8 @@ test('a person sees who asks for what and for how long, allows it, and the agent
   await page.close()
   const { data } = await done(poll(handle))
   expect(data).toMatchObject({ scope: 'repo:read', plugin: 'kubernetes' })
+  expect(decodeProtectedHeader(data.token)).toMatchObject({ typ: 'sealed+jwt' })
+  expect(decodeJwt(data.token)['assay']).toMatchObject({ destinations: ['https://forge.example.com/**'] })
   // the handle is good for one answer; the consent for many
   expect(errorOf(await poll(handle))).toContain('CONSENT_EXPIRED')
   expect((await done(agent('broker/creds/review', wish))).data.token).not.toBe(data.token)
