@@ -92,12 +92,12 @@ export function openExchange(parts: ExchangeParts): Exchange {
       integration: source?.integration.name ?? '',
       maxTtlSeconds: within(mount, record).max_ttl,
     }
-    const revocable = issuer.revoke && issuer.revocable?.(source?.integration.settings ?? {}) !== false
-    return revocable ? parts.leased(from, grant, asker, make) : make()
+    return isRevocable(prepared) ? parts.leased(from, grant, asker, make) : make()
   }
   const issued = async (prepared: Prepared, grant: Grant, asker: Asker, decidedBy: object): Promise<Verdict<Exchanged>> => {
     try {
-      if (!prepared.issuer.cacheable || !prepared.record.reuse)
+      // what can be revoked belongs to one lease
+      if (!prepared.issuer.cacheable || !prepared.record.reuse || isRevocable(prepared))
         return accept({ credential: await fresh(prepared, grant, asker), reused: false })
       const { credential, reused } = await reuse.of(await decisionOf(prepared, grant, decidedBy), () =>
         fresh(prepared, grant, asker),
@@ -135,6 +135,10 @@ export function openExchange(parts: ExchangeParts): Exchange {
       await issuer.revoke(handle, await portsOf(parts, { mount, record, issuer, source, permissions: [] }, new Secret('')))
     },
   }
+}
+
+function isRevocable({ issuer, source }: Prepared): boolean {
+  return issuer.revoke !== undefined && issuer.revocable?.(source?.integration.settings ?? {}) !== false
 }
 
 function prepare(mount: Mount, record: RoleRecord, action: string, source: Source | undefined): Verdict<Prepared> {

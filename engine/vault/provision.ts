@@ -39,12 +39,6 @@ const rules = (places: Places): readonly Rule[] => [
     why: 'root credentials, which are kept as ciphertext',
   },
   { path: `${places.transit}/decrypt/assay-root-*`, capabilities: ['update'], why: 'root credentials, when one is needed' },
-  {
-    path: `${places.transit}/encrypt/assay-handles`,
-    capabilities: ['create', 'update'],
-    why: 'what it takes to revoke at a provider, kept with its lease',
-  },
-  { path: `${places.transit}/decrypt/assay-handles`, capabilities: ['update'], why: 'the same, when the lease ends' },
   { path: 'auth/token/lookup', capabilities: ['update'], why: 'what the token of a caller says, without costing it a use' },
   { path: 'sys/capabilities', capabilities: ['update'], why: 'what a token with a limited number of uses may do' },
   { path: 'auth/token/lookup-accessor', capabilities: ['update'], why: 'whether the token of a machine or a lease lives' },

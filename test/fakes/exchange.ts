@@ -65,6 +65,7 @@ export function openTestExchange(options: Options): TestExchange {
     signer: { sign: async (_key: string, _version: number, input: Buffer) => signEc(ec.privateKey, input) },
     rsaSigner: { sign: async (_key: string, input: Buffer) => sign('sha256', input, rsa) },
     cipher: {
+      create: async () => {},
       seal: async (_key: string, secret: Secret) => {
         const name = `vault:v1:${randomBytes(12).toString('base64')}`
         sealed.set(name, secret)
