@@ -27,6 +27,7 @@ export { type Hierarchy, hierarchies, qualifiedNameOf } from './qualified_name.t
 export { authenticate, type Expected, type QuoteClaims, type QuoteEvidence, verifyQuote } from './quote.ts'
 export { appraiseReferences, type Logs, type Quoted, type Reference, type Shown } from './reference/appraisal.ts'
 export type { BootRules, CommandLineRules } from './reference/boot_rules.ts'
+export { type Corim, type CorimKey, verifyCorim } from './reference/corim.ts'
 export { type FileList, readFileList } from './reference/file_list.ts'
 export type { ImaReference, ImaSummary } from './reference/ima_rules.ts'
 export { type Family, type Refusal, refusals } from './refusals.ts'

@@ -1,7 +1,12 @@
-import { decodeFirst, encode, type Token, Tokenizer } from 'cborg'
+import { decodeFirst, encode, Tagged, type Token, Tokenizer } from 'cborg'
 import { accept, reject, type Verdict } from '../verdict.ts'
 
-type Limits = { readonly bytes: number; readonly depth: number }
+type Limits = {
+  readonly bytes: number
+  readonly depth: number
+  /** tags that may be there, which are kept: `isTagged` tells */
+  readonly tags?: readonly number[]
+}
 
 const strictly = {
   strict: true, // integers and lengths in as few bytes as they need
@@ -14,22 +19,27 @@ const strictly = {
 } as const
 
 /**
- * Reads one CBOR item (RFC 8949) that has only one form: definite lengths, shortest integers, no key twice, no tags.
+ * Reads one CBOR item (RFC 8949) that has only one form: definite lengths, shortest integers, no key twice, no other tags.
  * @returns LIMIT, BAD_ENCODING or TRAILING_DATA when refused
  */
 export function readCbor(bytes: Uint8Array, limits: Limits): Verdict<unknown> {
   if (bytes.length > limits.bytes) return reject('LIMIT', `${bytes.length} bytes of CBOR, at most ${limits.bytes} are read`)
   try {
-    const [value, rest] = decodeFirst(bytes, { ...strictly, tokenizer: new Bounded(bytes, limits.depth) }) as [
-      unknown,
-      Uint8Array,
-    ]
+    const [value, rest] = decodeFirst(bytes, {
+      ...strictly,
+      tags: Tagged.preserve(...(limits.tags ?? [])),
+      tokenizer: new Bounded(bytes, limits.depth),
+    }) as [unknown, Uint8Array]
     if (rest.length > 0) return reject('TRAILING_DATA', `${rest.length} bytes after the CBOR`)
     return accept(value)
   } catch (error) {
     if (error instanceof TooDeep) return reject('LIMIT', error.message)
     return reject('BAD_ENCODING', error instanceof Error ? error.message : 'no reason given')
   }
+}
+
+export function isTagged(value: unknown, tag: number): value is Tagged {
+  return value instanceof Tagged && value.tag === tag
 }
 
 /** What is signed is encoded as it is read: in the one form that the reader takes. */
@@ -56,6 +66,7 @@ class Bounded extends Tokenizer {
     const last = this.#open.length - 1
     if (last >= 0) this.#open[last] = (this.#open[last] ?? 0) - 1
     if (token.type.name === 'array') this.#open.push(Number(token.value))
+    if (token.type.name === 'tag') this.#open.push(1)
     if (token.type.name === 'map') this.#open.push(2 * Number(token.value))
     // what is no UTF-8 was replaced, and then two texts would read the same
     if (token.type.name === 'string' && String(token.value).includes('\ufffd')) throw new Error('a text is not well-formed UTF-8')

@@ -1,3 +1,4 @@
+import { generateKeyPairSync } from 'node:crypto'
 import {
   appraiseEventLogs,
   appraiseImaList,
@@ -9,6 +10,7 @@ import {
   readImaEntry,
   replayEventLog,
   type Verdict,
+  verifyCorim,
 } from '#attestation'
 import { readEfiVariable, readSignatureLists } from '../../attestation/eventlog/efi_variable.ts'
 import type { PcrEvent } from '../../attestation/eventlog/event_log.ts'
@@ -17,6 +19,7 @@ import { secureBootClaims } from '../../attestation/eventlog/secure_boot.ts'
 import { faultOfBoot } from '../../attestation/reference/boot_rules.ts'
 import { faultOfFiles } from '../../attestation/reference/ima_rules.ts'
 import { unwrap } from './attester.ts'
+import { comidOf, manifestOf, map, measurement, signedBy, triplesOf } from './corim_maker.ts'
 import {
   boot,
   driverConfig,
@@ -133,6 +136,20 @@ const references: Provocations['refusals'] = {
   TPM_FIRMWARE: () => finish(appraiseReferences({}, measured, [{ ...wanted, firmwareVersions: [] }])).verdict,
 }
 
+const signer = generateKeyPairSync('ed25519')
+const corim = (payload: unknown) => verifyCorim(signedBy(signer.privateKey, payload), [{ name: 'acme', key: signer.publicKey }])
+const registers = (...digests: readonly (readonly [number, Buffer])[]) =>
+  manifestOf([comidOf(triplesOf(measurement({ 0: digests })))])
+
+const corims: Provocations['refusals'] = {
+  LIMIT: () => verifyCorim(Buffer.alloc(65_537), []),
+  BAD_ENCODING: () => verifyCorim(Buffer.of(0), []),
+  TRAILING_DATA: () => verifyCorim(Buffer.of(0, 0), []),
+  UNSUPPORTED_ALG: () => verifyCorim(signedBy(signer.privateKey, 0, { head: map([1, 0], [3, 'application/rim+cbor']) }), []),
+  SIGNATURE: () => verifyCorim(signedBy(signer.privateKey, 0), []),
+  WEAK_BANK: () => corim(registers([0, Buffer.alloc(4)])),
+}
+
 export const ofLogs: Readonly<Record<string, Provocations>> = {
   parseEventLog: { file: 'eventlog/event_log.ts', refusals: structures },
   replayEventLog: { file: 'eventlog/replay.ts', refusals: replays },
@@ -145,5 +162,6 @@ export const ofLogs: Readonly<Record<string, Provocations>> = {
   appraiseImaList: { file: 'eventlog/ima_list.ts', refusals: imaLists },
   faultOfBoot: { file: 'reference/boot_rules.ts', refusals: boots },
   faultOfFiles: { file: 'reference/ima_rules.ts', refusals: files },
+  verifyCorim: { file: 'reference/corim.ts', refusals: corims },
   appraiseReferences: { file: 'reference/appraisal.ts', refusals: references },
 }
