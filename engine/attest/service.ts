@@ -19,6 +19,7 @@ import { type Approval, openApproval } from './approval.ts'
 import type { KeyOffer } from './bound_key.ts'
 import { type Challenge, type Challenges, openChallenges } from './challenges.ts'
 import { openClocks } from './clocks.ts'
+import { referenceFromCorim } from './corim.ts'
 import { type DocumentEvidence, openDocuments } from './documents.ts'
 import { openEndorse } from './endorsements.ts'
 import { type Enrolled, type Offered, openEnrolment } from './enrol.ts'
@@ -89,6 +90,11 @@ export type Attest = {
     tpmId: string,
     given: Parameters<typeof referenceFromTpm>[5],
   ) => ReturnType<typeof referenceFromTpm>
+  readonly referenceFromCorim: (
+    mount: Mount,
+    name: string,
+    given: Parameters<typeof referenceFromCorim>[3],
+  ) => ReturnType<typeof referenceFromCorim>
   readonly configOf: (mount: Mount) => Promise<AttestConfig>
   readonly offer: (mount: Mount, fields: OfferFields) => Promise<Offered>
   readonly activate: (mount: Mount, enrollment: Buffer, secret: Buffer, txn: string) => Promise<Enrolled>
@@ -189,6 +195,7 @@ export function openAttest(ports: AttestPorts): Attest {
     trust,
     approval,
     results,
+    referenceFromCorim: (...given) => referenceFromCorim(settings, ...given),
     referenceFromTpm: (...given) => referenceFromTpm(settings, results, ...given),
     configOf: mount => configOf(settings, mount),
     offer: async (mount, { ek_certificate, ek_public, ak_public, hierarchy, intermediates, caller, txn }) => {

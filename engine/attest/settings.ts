@@ -7,6 +7,7 @@ import type { Mount } from '../mount_table.ts'
 import { openLargeStore } from '../vault/large.ts'
 import type { Store } from '../vault/store.ts'
 import { BUNDLE_LIMIT, checkAnchors, checkLists } from './bundles.ts'
+import { openSigners, type Signers } from './corim.ts'
 import { openFileLists } from './file_lists.ts'
 import { openReferences, type References } from './references.ts'
 
@@ -104,6 +105,8 @@ export type AttestSettings = {
   readonly reference: References
   /** lists of files, which sets of reference values name */
   readonly ima: ReturnType<typeof openFileLists>
+  /** keys of those whose signed reference values are taken */
+  readonly signer: Signers
   readonly role: Collection<typeof roleFields>
   readonly tpm: Collection<typeof tpmFields>
 }
@@ -126,6 +129,7 @@ export function openAttestSettings(store: Store): AttestSettings {
     crl: openCollection(openLargeStore(store), 'crl', listFields, { check: record => checkLists(record.crl) }),
     reference,
     ima,
+    signer: openSigners(store),
     role: openCollection(store, 'role', roleFields, {
       check: (record, mountId) => checkReferences(reference, mountId, record.references),
     }),

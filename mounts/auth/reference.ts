@@ -1,4 +1,4 @@
-import { type Broker, fromTpmFields, required, text } from '#engine'
+import { type Broker, corimFields, fromTpmFields, required, text } from '#engine'
 import { collection } from '../records.ts'
 import { type Path, path } from '../table.ts'
 
@@ -20,6 +20,30 @@ export const ima = ({ attest }: Broker): readonly Path[] =>
     one: 'list of files',
     many: 'lists of files',
     description: 'Digests of files that machines may use, as sets of reference values name them.',
+  })
+
+export const signer = ({ attest }: Broker): readonly Path[] =>
+  collection('signer', attest.settings.signer, {
+    one: 'key of who may sign reference values',
+    many: 'keys of those who may sign reference values',
+    description: 'Public keys by which signed reference values are verified before `reference/:name/corim` takes them.',
+  })
+
+export const fromCorim = ({ attest }: Broker): Path =>
+  path({
+    pattern: 'reference/:name/corim',
+    help: {
+      synopsis: 'Make a set of reference values of a signed CoRIM.',
+      description:
+        'Takes a Concise Reference Integrity Manifest (COSE_Sign1) that one of the keys under `signer/` signed, and makes or replaces the set: PCRs from its integrity registers, the time in which it counts from its validity. What else a manifest can say is refused.',
+    },
+    fields: { name: required(text('Name of the set.', { max: 128 })), ...corimFields },
+    operations: {
+      update: {
+        summary: 'Make or replace the set; return it.',
+        run: async ({ mount, values: { name, ...given } }) => ({ data: await attest.referenceFromCorim(mount, name, given) }),
+      },
+    },
   })
 
 export const fromTpm = ({ attest }: Broker): Path =>

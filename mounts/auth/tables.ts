@@ -5,7 +5,7 @@ import { challengeDocument, loginDocument } from './document.ts'
 import { activate, enroll } from './enroll.ts'
 import { clear, jwks, reattest, webhook } from './lifecycle.ts'
 import { challenge, login } from './login.ts'
-import { fromTpm, ima, reference } from './reference.ts'
+import { fromCorim, fromTpm, ima, reference, signer } from './reference.ts'
 import { role } from './role.ts'
 import { ca, crl, pending } from './trust.ts'
 
@@ -16,6 +16,8 @@ export const tpmQuote = (broker: Broker): readonly Path[] => [
   ...crl(broker),
   ...reference(broker),
   fromTpm(broker),
+  fromCorim(broker),
+  ...signer(broker),
   ...ima(broker),
   ...role(broker),
   ...tpm(broker),
