@@ -135,6 +135,7 @@ function heedSignals(server: Server, log: Log): void {
 function setupCommand(): Command {
   return new Command('setup')
     .description('what the service needs in Vault: its policy, its mounts and its AppRole')
+    .option('--proxy', 'what the proxy needs in place of it: its own policy, AppRole and certificate authority')
     .option('--print', 'print the policy and the commands that an operator runs')
     .option('--policy', 'print the policy alone, as HCL')
     .option(
@@ -146,25 +147,30 @@ function setupCommand(): Command {
     .action((options: SetupOptions, command: Command) => reported(command, () => runSetup(options)))
 }
 
-type SetupOptions = { print?: true; policy?: true; apply?: true; secretIdFile?: string; vaultAddr: string }
+type SetupOptions = { proxy?: true; print?: true; policy?: true; apply?: true; secretIdFile?: string; vaultAddr: string }
 
 async function runSetup(options: SetupOptions): Promise<void> {
-  const { BrokerError, PLACES, policyHcl, setupCommands } = await import('#engine')
-  if (options.policy) process.stdout.write(policyHcl(PLACES))
-  else if (options.print)
-    process.stdout.write(`# policy.hcl\n${policyHcl(PLACES)}\n# commands\n${setupCommands(PLACES).join('\n')}\n`)
+  const { BrokerError, PLACES, PROXY_PLACES, policyHcl, proxyPolicyHcl, proxySetupCommands, setupCommands } = await import(
+    '#engine'
+  )
+  const [name, policy, commands] = options.proxy
+    ? ['proxy.hcl', proxyPolicyHcl(PROXY_PLACES), proxySetupCommands(PROXY_PLACES)]
+    : ['policy.hcl', policyHcl(PLACES), setupCommands(PLACES)]
+  if (options.policy) process.stdout.write(policy)
+  else if (options.print) process.stdout.write(`# ${name}\n${policy}\n# commands\n${commands.join('\n')}\n`)
   else if (options.apply) await apply(options)
   else throw new BrokerError('bad_request', 'wanted --print, --policy or --apply')
 }
 
-async function apply({ vaultAddr, secretIdFile }: SetupOptions): Promise<void> {
-  const [{ BrokerError, PLACES, provision, Secret }, { writeFile }] = await Promise.all([
+async function apply({ vaultAddr, secretIdFile, proxy }: SetupOptions): Promise<void> {
+  const [{ BrokerError, PLACES, PROXY_PLACES, provision, provisionProxy, Secret }, { writeFile }] = await Promise.all([
     import('#engine'),
     import('node:fs/promises'),
   ])
   if (!secretIdFile) throw new BrokerError('bad_request', 'wanted --secret-id-file FILE')
   const vault = { address: vaultAddr, deadlineMs: 10_000 }
-  const { roleId, secretId } = await provision(vault, PLACES, new Secret(await operatorToken()))
+  const token = new Secret(await operatorToken())
+  const { roleId, secretId } = await (proxy ? provisionProxy(vault, PROXY_PLACES, token) : provision(vault, PLACES, token))
   await writeFile(secretIdFile, `${secretId.reveal()}\n`, { mode: 0o600 })
   process.stdout.write(`role_id: ${roleId}\nsecret_id_file: ${secretIdFile}\n`)
 }

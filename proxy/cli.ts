@@ -65,15 +65,11 @@ function production({ vault: { approle } }: ProxyConfig, folder: string) {
 
 /** Provisions with an operator's token, then goes on exactly as in production: as an AppRole with nothing but its policy. */
 async function development({ vault: { address }, places }: ProxyConfig) {
-  const { openVault, PROXY_PLACES, provisionProxy, Secret } = await import('#engine')
-  const vault = openVault({ address, deadlineMs: 10_000 })
-  try {
-    const token = new Secret(await operatorToken())
-    const { roleId, secretId } = await provisionProxy(vault, { ...PROXY_PLACES, ...places }, token)
-    return { mount: PROXY_PLACES.approle, roleId, secretId: async () => secretId }
-  } finally {
-    await vault.close()
-  }
+  const { PROXY_PLACES, provisionProxy, Secret } = await import('#engine')
+  const server = { address, deadlineMs: 10_000 }
+  const token = new Secret(await operatorToken())
+  const { roleId, secretId } = await provisionProxy(server, { ...PROXY_PLACES, ...places }, token)
+  return { mount: PROXY_PLACES.approle, roleId, secretId: async () => secretId }
 }
 
 /** As the stock CLI finds it: the environment, else the file where `vault login` and a dev server leave it. */

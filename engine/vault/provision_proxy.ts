@@ -1,6 +1,7 @@
 import { Secret } from '../secret.ts'
 import type { Vault } from './client.ts'
-import { hclOf, type Places, type Rule } from './provision.ts'
+import { hclOf, type Identity, type Places, type Rule } from './provision.ts'
+import type { TransportOptions } from './transport.ts'
 
 /** Where in Vault the proxy keeps its things; the rest it shares with the broker. */
 export type ProxyPlaces = Pick<Places, 'transit' | 'kv' | 'approle'> & {
@@ -78,10 +79,14 @@ export function proxySetupCommands(places: ProxyPlaces): readonly string[] {
   ]
 }
 
-export type ProvisionedProxy = { readonly roleId: string; readonly secretId: Secret; readonly interceptCa: string }
-
 /** Applies the same list with an operator's token; what is there already stays. */
-export async function provisionProxy(vault: Vault, places: ProxyPlaces, as: Secret): Promise<ProvisionedProxy> {
+export async function provisionProxy(server: TransportOptions, places: ProxyPlaces, as: Secret): Promise<Identity> {
+  const { openSetupVault } = await import('./node_vault.ts')
+  const vault = openSetupVault(server)
+  return applied(vault, places, as).finally(vault.close)
+}
+
+async function applied(vault: Vault, places: ProxyPlaces, as: Secret): Promise<Identity> {
   const auths = await vault.read('sys/auth', { as })
   if (!Object.hasOwn(auths?.data ?? {}, `${places.approle}/`))
     await vault.write(`sys/auth/${places.approle}`, { type: 'approle' }, { as })
@@ -89,16 +94,8 @@ export async function provisionProxy(vault: Vault, places: ProxyPlaces, as: Secr
   await makeAuthority(vault, places, as)
   for (const [path, body] of writes(places)) await vault.write(path, body, { as })
   const role = `auth/${places.approle}/role/${places.name}`
-  const [id, secret, ca] = await Promise.all([
-    vault.read(`${role}/role-id`, { as }),
-    vault.write(`${role}/secret-id`, {}, { as }),
-    vault.read(`${places.pki}/cert/ca`, { as }),
-  ])
-  return {
-    roleId: String(id?.data?.['role_id']),
-    secretId: new Secret(String(secret?.data?.['secret_id'])),
-    interceptCa: String(ca?.data?.['certificate']),
-  }
+  const [id, secret] = await Promise.all([vault.read(`${role}/role-id`, { as }), vault.write(`${role}/secret-id`, {}, { as })])
+  return { roleId: String(id?.data?.['role_id']), secretId: new Secret(String(secret?.data?.['secret_id'])) }
 }
 
 async function makeAuthority(vault: Vault, places: ProxyPlaces, as: Secret): Promise<void> {

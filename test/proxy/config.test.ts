@@ -1,0 +1,103 @@
+import { readFile } from 'node:fs/promises'
+import { expect, test } from 'vitest'
+import { readConfig } from '../../proxy/config.ts'
+
+const GOOD = `listen:
+  cert_file: cert.pem
+  key_file: key.pem
+vault:
+  address: http://127.0.0.1:8200
+audit:
+  file: audit.jsonl
+services:
+  - kind: http
+    name: github
+    hosts: [api.github.com]
+    inject:
+      - header: { name: Authorization, value: 'Bearer {token}' }
+`
+
+test('what is left out has a value', () => {
+  const read = readConfig(GOOD)
+  if (!read.ok) throw new Error(JSON.stringify(read.problems))
+  expect(read.config).toMatchObject({ listen: { port: 8220 }, places: { kv: 'assay' }, intercept: false })
+  expect(read.config.services[0]).toMatchObject({ scheme: 'https', match: 'bearer', allow: ['/**'], websocket: false })
+})
+
+const replaced = (from: string, to: string) => {
+  if (!GOOD.includes(from)) throw new Error(`${from} is not there`)
+  return GOOD.replace(from, to)
+}
+
+const wrong: readonly (readonly [string, string, number, RegExp])[] = [
+  ['a misspelt setting', replaced('    hosts:', '    host: x\n    hosts:'), 11, /services\.0\.host: there is no such setting/],
+  ['a missing setting', replaced('    hosts: [api.github.com]\n', ''), 9, /services\.0\.hosts/],
+  ['a host that is a pattern', replaced('[api.github.com]', '["*.github.com"]'), 11, /hosts\.0: wanted a host/],
+  ['a route that is none', replaced('    inject:', "    allow: ['get /x']\n    inject:"), 12, /allow\.0: wanted a path/],
+  [
+    'a template without a field',
+    replaced('Bearer {token}', 'Bearer token'),
+    13,
+    /inject\.0\.header\.value: wanted at least one \{field\}/,
+  ],
+  [
+    'two places in one',
+    replaced("'Bearer {token}' }", "'Bearer {token}' }\n        basic: { user: a, password: '{token}' }"),
+    13,
+    /inject\.0: wanted one of header, query, basic, body, aws/,
+  ],
+  ['a match that is none', replaced('    inject:', '    match: cookie\n    inject:'), 12, /match: wanted bearer/],
+  [
+    'an address that is none',
+    replaced('    inject:', '    addresses: [10.0.0.0/99]\n    inject:'),
+    12,
+    /addresses\.0: wanted an address/,
+  ],
+  ['a kind that is not there', replaced('kind: http', 'kind: telnet'), 9, /services\.0/],
+  ['no YAML', replaced('services:', 'services: ]'), 8, /./],
+  ['a setting twice', replaced('audit:', 'vault:\n  address: http://x\naudit:'), 6, /unique/],
+  ['a number that is too large', replaced('  key_file: key.pem', '  key_file: key.pem\n  port: 70000'), 4, /listen\.port/],
+  [
+    'two services of one name',
+    `${GOOD}${GOOD.slice(GOOD.indexOf('  - kind')).replace('api.github.com', 'b.example')}`,
+    14,
+    /name github is taken/,
+  ],
+  [
+    'two services of one host',
+    `${GOOD}${GOOD.slice(GOOD.indexOf('  - kind')).replace('name: github', 'name: other')}`,
+    14,
+    /api\.github\.com:443 is taken by the service github/,
+  ],
+  [
+    'aws beside another',
+    replaced('    inject:', '    inject:\n      - aws: { regions: [a], services: [s3] }'),
+    12,
+    /aws signs the whole request/,
+  ],
+  ['nothing', '', 1, /./],
+]
+
+test.each(wrong)('%s is found, with its line', (_, text, line, message) => {
+  const read = readConfig(text)
+  if (read.ok) throw new Error('it was taken')
+  expect(read.problems[0]).toMatchObject({ line, column: expect.any(Number) })
+  expect(read.problems.map(one => one.message).join('\n')).toMatch(message)
+})
+
+test('many aliases of one thing are not unfolded', () => {
+  const bomb = `a: &a [x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b]\nd: [*c,*c,*c,*c,*c]\n${GOOD}`
+  expect(readConfig(bomb).ok).toBe(false)
+})
+
+test('every sample of the documentation is in order', async () => {
+  const page = await readFile(new URL('../../docs/proxy.md', import.meta.url), 'utf8')
+  const samples = [...page.matchAll(/```yaml\n([\s\S]*?)```/g)].map(([, text = '']) => text)
+  expect(samples.length).toBeGreaterThan(4)
+  const head = GOOD.slice(0, GOOD.indexOf('services:'))
+  for (const sample of samples) {
+    const text = sample.startsWith('listen:') ? sample : `${head}services:\n${sample}`
+    const read = readConfig(text)
+    expect(read.ok ? [] : read.problems).toEqual([])
+  }
+})
