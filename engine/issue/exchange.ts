@@ -85,7 +85,7 @@ export function openExchange(parts: ExchangeParts): Exchange {
   }
   const fresh = (prepared: Prepared, grant: Grant, asker: Asker): Promise<Credential> => {
     const make = () => made(prepared, grant, asker.token)
-    const { mount, issuer, record, source } = prepared
+    const { mount, record, source } = prepared
     const from = {
       mount,
       issuer: record.issuer,
