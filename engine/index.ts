@@ -40,6 +40,7 @@ export { MARK, type Mount, type MountType, mountTypes, type Tuned, visibilities 
 export { warm } from './policy/index.ts'
 export { type RefusalCode, refusals } from './refusals.ts'
 export type { Place as RefusalPlace } from './refuse.ts'
+export { rotators } from './rotators/index.ts'
 export {
   admits,
   type Destination,

@@ -10,13 +10,24 @@ const registries = {
     description: 'list the ways to make a credential, with their fields of roles and integrations',
     rows: (engine: Engine) => Object.entries(engine.issuers).map(([name, one]) => issuerRow(name, one)),
   },
+  rotators: {
+    description: 'list the ways to replace a root credential',
+    rows: (engine: Engine) =>
+      Object.entries(engine.rotators).map(([name, { summary, type, settings, supplied }]) => ({
+        name,
+        summary,
+        type,
+        settings: fieldRows(settings),
+        supplied: supplied === true,
+      })),
+  },
   stores: {
     description: 'list the kinds of places where root credentials may be kept',
     rows: (engine: Engine) => Object.entries(engine.stores).map(([name, one]) => storeRow(name, one)),
   },
 } as const satisfies Record<string, { description: string; rows: (engine: Engine) => readonly Row[] }>
 
-/** `assay issuers` and `assay stores`. */
+/** `assay issuers`, `assay rotators` and `assay stores`. */
 export function registryCommands(): Command[] {
   return Object.entries(registries).map(([name, { description, rows }]) =>
     new Command(name)

@@ -5,7 +5,17 @@ import manifest from '../package.json' with { type: 'json' }
 const agent = async () => [(await import('../agent/cli.ts')).agentCommand()]
 const proxy = async () => [(await import('../proxy/cli.ts')).proxyCommand()]
 const server = async () => (await import('../mounts/cli.ts')).serverCommands()
-const homes: Readonly<Record<string, () => Promise<Command[]>>> = { agent, proxy, server, setup: server, audit: server }
+const registries = async () => (await import('../mounts/registries.ts')).registryCommands()
+const homes: Readonly<Record<string, () => Promise<Command[]>>> = {
+  agent,
+  proxy,
+  server,
+  setup: server,
+  audit: server,
+  issuers: registries,
+  rotators: registries,
+  stores: registries,
+}
 
 const program = new Command('assay').description(manifest.description).version(manifest.version)
 for (const load of homesOf(process.argv[2])) for (const command of await load()) program.addCommand(command)

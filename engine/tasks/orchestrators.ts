@@ -5,7 +5,7 @@ import { optionalEndpoint } from '../issuers/common.ts'
 import type { Store } from '../vault/store.ts'
 
 /** Signatures that are taken at all: none that a shared secret or a weak key could make. */
-export const ALGORITHMS = ['ES256', 'ES384', 'ES512', 'EdDSA', 'PS256', 'PS384', 'PS512', 'RS256'] as const
+const ALGORITHMS = ['ES256', 'ES384', 'ES512', 'EdDSA', 'PS256', 'PS384', 'PS512', 'RS256'] as const
 const LONGEST_SECONDS = 3600
 
 /** Who may say what a task is about. */

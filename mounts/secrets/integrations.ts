@@ -180,7 +180,8 @@ export const store = ({ integrations }: Broker): readonly Path[] => {
         },
         update: {
           summary: 'Write the store: what is given replaces what is there.',
-          run: async ({ mount, values, given: { name: _, secrets, ...given } }) => {
+          run: async ({ mount, values, given: all }) => {
+            const { name: _, secrets, ...given } = all
             await integrations.writeStore(mount, values.name, given, secrets)
             return undefined
           },

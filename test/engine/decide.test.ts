@@ -10,6 +10,8 @@ import { NO_CONTEXT } from '../../engine/tasks/bindings.ts'
 const role: RoleRecord = {
   ...parseFields(roleFields, { plugins: 'kubernetes', actions: 'deploy', audiences: 'https://api.example.com' }).values,
   scopes: ['apps:read', 'apps:write'],
+  // as `within` fills it in
+  ttl: 900,
 }
 const agent: Agent = {
   tpmId: `sha256-${'ab'.repeat(32)}`,
@@ -81,7 +83,8 @@ const cases: readonly (readonly [string, string, Change])[] = [
     { role: { bind_key: 'certified' }, agent: { keyThumbprint: '' } },
   ],
   ['ATTESTATION_STALE', 'the quote is too old', { role: { max_attestation_age: 9 } }],
-  ['OK', 'the quote is just young enough', { role: { max_attestation_age: 10 } }],
+  ['OK', 'the quote is just young enough', { role: { max_attestation_age: 11 } }],
+  ['TTL', 'nothing is left of the age that the quote may have', { role: { max_attestation_age: 10 } }],
   ['QUOTE_REQUIRED', 'the quote at login is not enough', { role: { attestation: 'request' } }],
   ['OK', 'the request brings a quote', { role: { attestation: 'request' }, agent: { fresh: true } }],
   ['TTL', 'nothing is asked for', { ask: { ttlSeconds: 0 } }],

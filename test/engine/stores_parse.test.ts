@@ -90,13 +90,15 @@ describe('the challenge of a key vault', () => {
   ])('is not answered for %s', resource => expect(answers(challengeOf(said(resource)), vault, tenant)).toMatch('another domain'))
 
   test.each([
-    ...['', 'Bearer', 'Basic realm="x"', 'Bearer authorization=https://login', 'Bearer resource="https://vault.azure.net"'],
-    ...[
-      `${said('https://a.example')}, resource="https://b.example"`,
-      said('file:///etc'),
-      said('https://u:p@vault.azure.net'),
-      `${said('https://vault.azure.net')} x`,
-    ],
+    '',
+    'Bearer',
+    'Basic realm="x"',
+    'Bearer authorization=https://login',
+    'Bearer resource="https://vault.azure.net"',
+    `${said('https://a.example')}, resource="https://b.example"`,
+    said('file:///etc'),
+    said('https://u:p@vault.azure.net'),
+    `${said('https://vault.azure.net')} x`,
     `Bearer ${'a="b",'.repeat(1000)}`,
   ])('cannot be read from %s', header => expect(outcome(header, challengeOf)).toBeInstanceOf(StoreFault))
 

@@ -269,13 +269,15 @@ test('a server that is not there is down', async () => {
 describe('where a store may be', () => {
   const url = (value: string) => parseFields((stores['onepassword_connect'] as SecretStore).settings, { url: value })
   test.each([
-    ...['http://connect.example', 'http://169.254.169.254', 'http://10.0.0.1', 'ftp://connect.example', 'connect.example'],
-    ...[
-      'https://user:password@connect.example',
-      'https://connect.example/?x=1',
-      'https://connect.example/#x',
-      'http://127.0.0.1.evil.example',
-    ],
+    'http://connect.example',
+    'http://169.254.169.254',
+    'http://10.0.0.1',
+    'ftp://connect.example',
+    'connect.example',
+    'https://user:password@connect.example',
+    'https://connect.example/?x=1',
+    'https://connect.example/#x',
+    'http://127.0.0.1.evil.example',
   ])('not %s', value => expect(() => url(value)).toThrow('wanted an https URL'))
   test.each([
     'https://connect.example',

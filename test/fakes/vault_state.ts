@@ -228,7 +228,7 @@ function transitSign({ transit }: FakeState, { body }: Asked, { name = '' }: Rea
 function transitEncrypt(_: FakeState, { body }: Asked, { name = '' }: Readonly<Record<string, string>>): Reply {
   const iv = randomBytes(12)
   const cipher = createCipheriv('aes-256-gcm', createHash('sha256').update(name).digest(), iv)
-  cipher.setAAD(Buffer.from(String(body['associated_data'] ?? ''), 'base64'))
+  cipher.setAAD(Buffer.from((body['associated_data'] as string | undefined) ?? '', 'base64'))
   const sealed = Buffer.concat([cipher.update(Buffer.from(String(body['plaintext']), 'base64')), cipher.final()])
   return data({ ciphertext: `vault:v1:${Buffer.concat([iv, sealed, cipher.getAuthTag()]).toString('base64')}` })
 }
@@ -236,7 +236,7 @@ function transitEncrypt(_: FakeState, { body }: Asked, { name = '' }: Readonly<R
 function transitDecrypt(_: FakeState, { body }: Asked, { name = '' }: Readonly<Record<string, string>>): Reply {
   const sealed = Buffer.from(String(body['ciphertext']).replace(/^vault:v1:/, ''), 'base64')
   const decipher = createDecipheriv('aes-256-gcm', createHash('sha256').update(name).digest(), sealed.subarray(0, 12))
-  decipher.setAAD(Buffer.from(String(body['associated_data'] ?? ''), 'base64'))
+  decipher.setAAD(Buffer.from((body['associated_data'] as string | undefined) ?? '', 'base64'))
   decipher.setAuthTag(sealed.subarray(-16))
   try {
     return data({ plaintext: Buffer.concat([decipher.update(sealed.subarray(12, -16)), decipher.final()]).toString('base64') })

@@ -151,18 +151,22 @@ describe('AWS Secrets Manager (moto), by the real SDK', () => {
     await write('integration/aws', {
       type: 'aws_sts',
       settings: { region: 'eu-central-1', endpoint: moto.url, auth: 'access_key' },
-      ...{
-        store: 'sm',
-        ref: 'root/aws',
-        org: TASK.org,
-        max_stale: '10m',
-        read_actions: 'deploy',
-        rotation: { iam_url: moto.url },
-      },
+      store: 'sm',
+      ref: 'root/aws',
+      org: TASK.org,
+      max_stale: '10m',
+      read_actions: 'deploy',
+      rotation: { iam_url: moto.url },
     })
     await write('role/aws', {
-      ...{ issuer: 'aws_sts', integration: 'aws', role_arn: role, plugins: 'kubernetes', actions: 'deploy' },
-      ...{ scopes: 'apps:read', audiences: 'aws', permissions: { deploy: ['s3:GetObject arn:aws:s3:::bucket/*'] } },
+      issuer: 'aws_sts',
+      integration: 'aws',
+      role_arn: role,
+      plugins: 'kubernetes',
+      actions: 'deploy',
+      scopes: 'apps:read',
+      audiences: 'aws',
+      permissions: { deploy: ['s3:GetObject arn:aws:s3:::bucket/*'] },
     })
     await write('orchestrator/planner', orchestrator.record)
   })
