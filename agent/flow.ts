@@ -107,6 +107,46 @@ export async function creds(service: Service, request: CredsRequest, token: stri
   const proof = attesting === undefined ? {} : await credsProof(service, request, attesting)
   const path = `${encoded(service.mounts.broker)}/creds/${encodeURIComponent(role)}`
   const reply = await service.client.post(path, { ...asked, ...present({ ttl }), ...proof }, { token })
+  return issuedOf(reply)
+}
+
+/** Where a person has to go before there is a credential, and the code that they will see there. */
+export type Invitation = {
+  readonly url: string
+  readonly userCode: string
+  readonly handle: string
+  readonly expiresInSeconds: number
+  readonly intervalSeconds: number
+}
+
+/** Asks for the consent of a person, where the role works in people's names. */
+export async function askConsent({ client, mounts }: Service, request: CredsRequest, token: string): Promise<Invitation> {
+  const { role, ...asked } = request
+  const data = dataOf(await client.post(consentPath(mounts, role), asked, { token }))
+  return {
+    url: text(data, 'url'),
+    userCode: text(data, 'user_code'),
+    handle: text(data, 'handle'),
+    expiresInSeconds: positive(data, 'expires_in'),
+    intervalSeconds: positive(data, 'interval'),
+  }
+}
+
+/** What the person let us have; undefined while nobody decided. @throws AgentError of `refused` when they said no */
+export async function pollConsent(
+  { client, mounts }: Service,
+  role: string,
+  handle: string,
+  token: string,
+): Promise<Issued | undefined> {
+  const reply = await client.post(`${consentPath(mounts, role)}/poll`, { handle }, { token })
+  const data = dataOf(reply)
+  return member(data, 'status') === 'pending' ? undefined : issuedOf(reply)
+}
+
+const consentPath = ({ broker }: Mounts, role: string) => `${encoded(broker)}/consent/${encodeURIComponent(role)}`
+
+function issuedOf(reply: Reply): Issued {
   const data = dataOf(reply)
   return { token: text(data, 'token'), expiresInSeconds: positive(data, 'expires_in'), data, reply }
 }

@@ -1,4 +1,5 @@
 import { X509Certificate } from 'node:crypto'
+import { consented } from './consent.ts'
 import { athOf } from './dpop.ts'
 import { exec } from './exec.ts'
 import { AgentError, exits } from './exits.ts'
@@ -125,13 +126,18 @@ async function issue(world: World, role: string, options: AskOptions, held?: Hel
   try {
     return await creds(service, request, token)
   } catch (error) {
-    if (!(error instanceof AgentError && error.exit === 'refused' && QUOTE_HELPS.test(error.message))) throw error
+    if (!(error instanceof AgentError && error.exit === 'refused')) throw error
+    if (CONSENT_HELPS.test(error.message)) return await consented(service, request, token, sayTo(world))
+    if (!QUOTE_HELPS.test(error.message)) throw error
     return await creds(service, request, token, await attesting())
   }
 }
 
 /** Reason codes of the broker that a quote with the request answers. */
 const QUOTE_HELPS = /\b(QUOTE_REQUIRED|REATTEST|ATTESTATION_STALE|KEY_NOT_CERTIFIED)\b/
+
+/** and the one that a person answers */
+const CONSENT_HELPS = /\bCONSENT_REQUIRED\b/
 
 async function tokenAtHand(world: World, { tokenFile }: { readonly tokenFile?: string }): Promise<string | undefined> {
   return tokenFile === undefined ? world.env['VAULT_TOKEN'] || undefined : readSecret(tokenFile)

@@ -3,6 +3,7 @@ import { decodeJwt, decodeProtectedHeader } from 'jose'
 import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { Attester } from '../../agent/attester.ts'
+import { consented } from '../../agent/consent.ts'
 import { login } from '../../agent/flow.ts'
 import { ownIdentity } from '../../agent/proxied/identity.ts'
 import { consentRefusals } from '../engine/provocations.ts'
@@ -125,6 +126,23 @@ test('a person sees who asks for what and for how long, allows it, and the agent
   expect(errorOf(await agent('broker/creds/review', { ...wish, scope: ['repo:write'] }))).toContain('CONSENT_REQUIRED')
 })
 
+test("the agent's own client says where to go, and waits", async () => {
+  const said = Promise.withResolvers<string>()
+  const request = { role: 'review', ...wish, scope: ['repo:write'] }
+  const waiting = consented(serviceOf(world.door.address), request, token, said.resolve)
+  const [url = '', code = ''] = /open (\S+) and see that it shows the code (\S+)/.exec(await said.promise)?.slice(1) ?? []
+  const page = await browser.context.newPage()
+  await page.goto(url)
+  expect(await page.innerText('.code')).toBe(code)
+  await page.click('button[value=allow]')
+  // signed in already: the provider asks for the new scope alone
+  await page.waitForURL(`${provider.issuer}/**`)
+  await page.click('button:has-text("Continue")')
+  await page.waitForSelector('text=Done')
+  await page.close()
+  expect(decodeProtectedHeader((await waiting).token)).toMatchObject({ typ: 'sealed+jwt' })
+})
+
 test('who denies is believed, and the page has nothing to decide any more', async () => {
   const { url, handle } = await invited()
   const page = await browser.context.newPage()
@@ -201,7 +219,7 @@ test('an operator sees who consented to what, and ends it', async () => {
   const { keys } = (await done(world.api('LIST', 'broker/consents/forge'))).data
   expect(keys).toHaveLength(1)
   const { data } = await done(world.api('GET', `broker/consents/forge/${keys[0]}`))
-  expect(data).toMatchObject({ plugin: 'kubernetes', action: 'deploy', scope: ['repo:read'], subject: PERSON })
+  expect(data).toMatchObject({ plugin: 'kubernetes', action: 'deploy', scope: ['repo:write'], subject: PERSON })
   expect(JSON.stringify(data)).not.toMatch(/sealed|refresh/)
   await done(world.api('DELETE', `broker/consents/forge/${keys[0]}`))
   expect(errorOf(await agent('broker/creds/review', wish))).toContain('CONSENT_REQUIRED')
