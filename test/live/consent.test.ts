@@ -203,7 +203,7 @@ test('a callback from another browser, with another state, or a second time, gra
   expect(sent.status).toBe(303)
   const state = new URL(sent.headers.get('location') ?? '').searchParams.get('state') ?? ''
   const back = (query: Record<string, string>, as: Record<string, string>) =>
-    fetch(`${world.door.address}/assay/consent/callback?${new URLSearchParams(query)}`, { headers: as })
+    fetch(`${world.door.address}/assay/consent/callback?${new URLSearchParams(query).toString()}`, { headers: as })
   const { issuer: iss } = provider
   expect((await back({ code: 'stolen', state, iss }, {})).status).toBe(400)
   expect((await back({ code: 'stolen', state, iss }, { cookie: 'assay-consent=of-another-browser' })).status).toBe(400)
