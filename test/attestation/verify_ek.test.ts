@@ -68,6 +68,9 @@ const extensions = (...list: Buffer[]) => ({ fields: { extensions: list } })
 const strict = { rules: { strictProfile: true } }
 const good = unwrap(admitEk(ekAreaOf(ek)))
 
+/** tcg-at-tpmVersion, -Manufacturer, -Model */
+const ATTRIBUTES = ['2.23.133.2.3', '2.23.133.2.1', '2.23.133.2.2']
+
 const cases: readonly (readonly [string, string, Change])[] = [
   ['a good certificate', 'OK', {}],
   ['padded with 0xff', 'OK', { tail: Buffer.alloc(431, 0xff) }],
@@ -142,6 +145,17 @@ const cases: readonly (readonly [string, string, Change])[] = [
     'MAKER_MISMATCH',
     { ca: swtpm, ...from(SWTPM), rules: { allowedMakers: ['id:00001014'] } },
   ],
+  ['an RSAES-OAEP key with a parameter, as old TPMs have it', 'OK', { fields: { spki: oaepKey(Buffer.from('TCPA')) } }],
+  ['an RSAES-OAEP key that is none', 'UNSUPPORTED_ALG', { fields: { spki: oaepKey(Buffer.alloc(0), Buffer.of(1)) } }],
+  ['until 9999-12-31', 'OK', { fields: { notAfter: new Date('9999-12-31T23:59:59Z') } }],
+  [
+    'maker, model and version in one RDN, in another order than DER has',
+    'OK',
+    withSan(
+      directoryName(name([INFINEON[2], INFINEON[0], INFINEON[1]].map((value, at) => [ATTRIBUTES[at] ?? '', value] as const))),
+    ),
+  ],
+  ['an attribute certificate of the platform', 'BAD_ENCODING', { certificate: attributeCertificate() }],
   ['no anchor', 'BAD_CHAIN', { rules: { anchors: [] } }],
   ['a kind that is not wanted', 'EK_TEMPLATE', { rules: { ekTypes: ['p-256', 'p-384'] } }],
   ['a kind that is', 'OK', { rules: { ekTypes: ['rsa-2048'] } }],
@@ -149,6 +163,19 @@ const cases: readonly (readonly [string, string, Change])[] = [
   ['a prime in common with another TPM', 'WEAK_KEY', { rules: { enrolledModuli: [withItsPrime()] } }],
   ['its own modulus, enrolled before', 'OK', { rules: { enrolledModuli: [modulus(), modulus()] } }],
 ]
+
+/** id-RSAES-OAEP with a label in its parameters (RFC 4055 4.1), around a PKCS #1 key. */
+function oaepKey(label: Buffer, key: Uint8Array = ek.export({ type: 'pkcs1', format: 'der' })): Buffer {
+  const source = der(0xa2, sequence(oid('1.2.840.113549.1.1.9'), der(0x04, label)))
+  return sequence(sequence(oid('1.2.840.113549.1.1.7'), sequence(source)), der(0x03, Buffer.of(0), key))
+}
+
+/** AttributeCertificate (RFC 5755 4.1): version, holder, issuer and so on, but no key. */
+function attributeCertificate(): Buffer {
+  const algorithm = sequence(oid('1.2.840.10045.4.3.2'))
+  const info = sequence(der(0x02, Buffer.of(1)), der(0xa0, sequence()), der(0xa0, sequence()), algorithm, der(0x02, Buffer.of(7)))
+  return sequence(info, algorithm, der(0x03, Buffer.alloc(65)))
+}
 
 function modulus(): Buffer {
   return good.public.kind === 'rsa' ? good.public.modulus : Buffer.alloc(0)

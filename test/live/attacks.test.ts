@@ -1,0 +1,98 @@
+import { request as httpRequest } from 'node:http'
+import { gzipSync } from 'node:zlib'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import type { Attester } from '../../agent/attester.ts'
+import type { Swtpm } from '../harness/swtpm.ts'
+import { type Here, serveHere } from './in_process.ts'
+import {
+  ask,
+  configureAuth,
+  enrol,
+  logIn,
+  MEASURED,
+  machine,
+  measure,
+  openWorld,
+  serviceOf,
+  type World,
+  withheldLogin,
+} from './world.ts'
+
+// What needs a whole front door, or two, to be tried; the rest of the list is in test/attacks.ts.
+
+let world: World
+let second: Here
+let tpm: Swtpm
+let attester: Attester
+beforeAll(async () => {
+  world = await openWorld({ tpms: [{}] })
+  tpm = world.tpms[0] as Swtpm
+  await measure(tpm, MEASURED, 'good firmware')
+  attester = await machine(tpm)
+  await configureAuth(world, tpm, attester)
+  await enrol(serviceOf(world.door.address), tpm, attester)
+  second = await serveHere(world.vault)
+})
+afterAll(async () => {
+  await second?.[Symbol.asyncDispose]()
+  await attester?.close()
+  await world?.[Symbol.asyncDispose]()
+})
+
+const enroll = (body: string, headers: Record<string, string> = {}) =>
+  ask(world.door.address, 'POST', 'auth/tpm-quote/enroll', { body, headers })
+
+test('the same answer to two front doors at the same instant, a hundred times: one of them takes it', {
+  timeout: 300_000,
+}, async () => {
+  for (let turn = 0; turn < 100; turn += 1) {
+    const drawnBy = turn % 2 === 0 ? world.door.address : second.address
+    const { path, body } = await withheldLogin(serviceOf(drawnBy), attester)
+    const replies = await Promise.all([world.door.address, second.address].map(door => ask(door, 'POST', path, { body })))
+    expect(replies.map(({ status }) => status).toSorted()).toEqual([200, 403])
+  }
+})
+
+describe('a flood of challenges', () => {
+  test('in the names of keys that nobody has is held up in all, and known machines go on', { timeout: 120_000 }, async () => {
+    const name = (n: number) => `000b${n.toString(16).padStart(64, '0')}`
+    const one = async (n: number) =>
+      (await ask(world.door.address, 'POST', 'auth/tpm-quote/challenge', { body: { role: 'builder', ak_name: name(n) } })).status
+    const statuses: number[] = []
+    for (let batch = 0; batch < 100 && !statuses.includes(429); batch += 1)
+      statuses.push(...(await Promise.all(Array.from({ length: 100 }, (_, n) => one(batch * 100 + n)))))
+    expect(new Set(statuses)).toEqual(new Set([403, 429]))
+    expect(await logIn(serviceOf(world.door.address), attester)).toMatch(/^hvs\./)
+  })
+})
+
+describe('bodies that are made to be expensive', () => {
+  const wide = `{${Array.from({ length: 60_000 }, (_, n) => `"m${n}":0`).join()}}`
+  test.each([
+    ['deep', `{"ek_public":${'['.repeat(10_000)}${']'.repeat(10_000)}}`],
+    ['deep and not closed', '['.repeat(100_000)],
+    ['wide', wide],
+    ['a number that is none', '{"ek_public":1e309}'],
+    ['half a surrogate', '{"ek_public":"\\ud800"}'],
+    ['a name of the prototype', '{"__proto__":{"ek_public":"AAAA"}}'],
+    ['no object', '[1]'],
+  ])('JSON that is deep, wide or strange: %s', async (_, body) => {
+    const { status, body: said } = await enroll(body)
+    expect(status).toBe(400)
+    expect(said).toEqual({ errors: [expect.any(String)] })
+  })
+
+  test('compressed evidence is not unpacked', async () => {
+    const bomb = gzipSync(Buffer.alloc(50_000_000, 0x20))
+    const { hostname, port } = new URL(world.door.address)
+    const status = await new Promise(resolve => {
+      const headers = { 'content-encoding': 'gzip', 'content-type': 'application/json', 'content-length': bomb.length }
+      const sent = httpRequest({ hostname, port, method: 'POST', path: '/v1/auth/tpm-quote/enroll', headers }, reply => {
+        reply.resume()
+        resolve(reply.statusCode)
+      })
+      sent.end(bomb)
+    })
+    expect(status).toBe(400)
+  })
+})
