@@ -10,7 +10,9 @@ const benches: Readonly<Record<string, () => Promise<readonly Row[]>>> = {
   B3: async () => (await import('./verify.ts')).benchVerify(),
   'B3.log': async () => (await import('./logs.ts')).benchLogs(),
   B4: async () => (await import('./trust.ts')).benchTrust(),
+  B6: async () => (await import('./leases.ts')).benchLeases(),
   B7: async () => (await import('./start.ts')).benchStart(),
+  exchange: async () => (await import('./exchange.ts')).benchExchange(),
   pass: async () => (await import('./pass.ts')).benchPass(),
 }
 
