@@ -27,7 +27,7 @@ export type Ledger = {
 }
 
 const RECORDS = 'leases/record/'
-const NAMES = 'leases/due/'
+export const NAMES = 'leases/due/'
 const AT_ONCE = 32
 
 export function openLedger(store: Store): Ledger {
@@ -54,7 +54,7 @@ export function openLedger(store: Store): Ledger {
     const minutes = await store.list(NAMES)
     const lists = await inParallel(minutes, AT_ONCE, minute => store.list(`${NAMES}${minute}`))
     const seen = new Set(lists.flat())
-    for (const name of [...calendar.names()]) if (!seen.has(name) && !young.has(name)) calendar.drop(name)
+    for (const name of calendar.names()) if (!seen.has(name) && !young.has(name)) calendar.drop(name)
     for (const name of seen) calendar.add(name)
     young = undefined
   }

@@ -99,7 +99,11 @@ async function enable(request: SysRequest, body: Record<string, unknown>): Promi
 
 function done({ broker, txn }: SysRequest, path: string, mount: Mount): void {
   broker.audit.appendLazy({
-    ...{ type: 'outcome', txn, operation: 'update', mount: 'sys/', path },
+    type: 'outcome',
+    txn,
+    operation: 'update',
+    mount: 'sys/',
+    path,
     fields: { mount_id: plain(mount.id) },
   })
 }

@@ -118,7 +118,7 @@ function fakeStore({ kept }: Outside, step: Step): Store {
     delete: path => step(() => void kept.delete(path)),
     deleteAll: folder =>
       step(() => {
-        for (const key of [...kept.keys()]) if (key.startsWith(folder)) kept.delete(key)
+        for (const key of kept.keys()) if (key.startsWith(folder)) kept.delete(key)
       }),
   }
 }
@@ -140,7 +140,7 @@ function fakeProvider(out: Outside, step: Step): Provider {
   }
 }
 
-export const MOUNT = {
+const MOUNT = {
   type: 'broker',
   path: 'broker/',
   id: 'mount-1',

@@ -1,4 +1,4 @@
-import { createServer } from 'node:http'
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test, vi } from 'vitest'
@@ -11,7 +11,9 @@ import { leasesOf } from './leases_child.ts'
 const books = { alive: new Map<string, boolean>(), made: new Map<string, string>(), count: 0 }
 const living = () => [...books.alive.values()].filter(Boolean).length
 
-const server = createServer(async (incoming, outgoing) => {
+const server = createServer((incoming, outgoing) => void answer(incoming, outgoing))
+
+async function answer(incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
   const chunks: Buffer[] = []
   for await (const chunk of incoming) chunks.push(chunk as Buffer)
   const { txn = '', id = '' } = JSON.parse(Buffer.concat(chunks).toString()) as Record<string, string>
@@ -22,7 +24,7 @@ const server = createServer(async (incoming, outgoing) => {
   } else if (incoming.url === '/revoke') books.alive.set(id, false)
   const found = books.made.get(txn)
   outgoing.end(JSON.stringify(found === undefined ? {} : { id: found }))
-})
+}
 
 let vault: Vault
 let provider: string
