@@ -1,0 +1,109 @@
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
+import type { Socket } from 'node:net'
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { isMetadata } from '../../../engine/issuers/metadata.ts'
+import { openUpstreams, type Upstreams } from '../../../engine/issuers/outbound.ts'
+import { openTestExchange } from '../../fakes/exchange.ts'
+import { type Provider, startProvider } from '../../fakes/provider.ts'
+
+let upstreams: Upstreams
+let provider: Provider
+beforeAll(async () => {
+  upstreams = openUpstreams({ monotonic: () => performance.now(), deadlineMs: 500 })
+  provider = await startProvider()
+})
+afterAll(async () => {
+  await upstreams.close()
+  await provider[Symbol.asyncDispose]()
+})
+
+/** Where sockets of this process were meant to go, while it runs. */
+const dialled: string[] = []
+const note = (message: unknown) => {
+  const { socket } = message as { socket: Socket }
+  socket.once('connectionAttempt', (ip: string) => dialled.push(ip))
+}
+beforeAll(() => subscribe('net.client.socket', note))
+afterAll(() => void unsubscribe('net.client.socket', note))
+afterEach(() => void dialled.splice(0))
+
+describe('metadata addresses are never dialled', () => {
+  test.each([
+    'http://169.254.169.254/latest/meta-data/',
+    'http://2852039166/',
+    'http://0xa9fea9fe/',
+    'http://0251.0376.0251.0376/',
+    'http://169.254.43518/',
+    'http://１６９.254.169.254/',
+    'http://[::ffff:169.254.169.254]/',
+    'http://[::ffff:a9fe:a9fe]/',
+    'http://169.254.170.2/v2/credentials',
+    'http://169.254.170.23/',
+    'http://[fd00:ec2::254]/',
+    'http://[fd20:ce::254]/',
+    'http://[fe80::a9fe:a9fe]/',
+    'http://100.100.100.200/',
+    'http://168.63.129.16/',
+    'http://192.0.0.192/',
+  ])('%s', async url => {
+    const asked = upstreams.of(url, 'acme').send({ method: 'GET', url })
+    await expect(asked).rejects.toThrow('the integration acme has the address of a metadata service, which is never asked')
+    expect(dialled).toEqual([])
+  })
+
+  test('others are', () => {
+    expect(['127.0.0.1', '10.0.0.1', '[::1]', 'example.com', '169.253.1.1'].filter(isMetadata)).toEqual([])
+  })
+})
+
+test('no SDK goes anywhere but to the provider, whatever the environment says', async () => {
+  const kept = { ...process.env }
+  Object.assign(process.env, {
+    AWS_CONTAINER_CREDENTIALS_RELATIVE_URI: '/x',
+    AWS_WEB_IDENTITY_TOKEN_FILE: '/none',
+    MSI_ENDPOINT: 'http://169.254.169.254/',
+  })
+  try {
+    const aws = { region: 'eu-central-1', endpoint: provider.url }
+    const role = { role_arn: 'arn:aws:iam::123456789012:role/agents', permissions: { read: ['s3:GetObject arn:aws:s3:::b/*'] } }
+    for (const auth of ['web_identity', 'access_key']) {
+      await using one = openTestExchange({
+        type: 'aws_sts',
+        settings: { ...aws, auth },
+        secrets: { access_key_id: 'AKIA', secret_access_key: 's' },
+        role,
+      })
+      expect(await one.outcome()).toMatch(/^EXCHANGE_/)
+    }
+    const azure = { authority: 'https://127.0.0.1:1', tenant_id: 't', client_id: 'c', auth: 'secret' }
+    await using entra = openTestExchange({ type: 'azure', settings: azure, secrets: { client_secret: 's' } })
+    expect(await entra.outcome({ grant: { scope: ['a'] } })).toBe('unavailable')
+    expect(new Set(dialled)).toEqual(new Set(['127.0.0.1']))
+  } finally {
+    process.env = kept
+  }
+})
+
+test('a redirect is an answer, and is not followed', async () => {
+  await using elsewhere = await startProvider()
+  provider.answer = () => ({ status: 307, headers: { location: elsewhere.url } })
+  const received = await upstreams.of('redirect', 'acme').send({ method: 'POST', url: provider.url, body: 'client_secret=x' })
+  expect([received.status, elsewhere.asked.length]).toEqual([307, 0])
+})
+
+test('a reply without end is cut off', async () => {
+  provider.answer = () => ({ status: 200, text: 'x'.repeat(2 ** 20 + 1) })
+  await expect(upstreams.of('long', 'acme').send({ method: 'GET', url: provider.url })).rejects.toThrow('acme said too much')
+})
+
+test('what one integration does wrong is not held against another', async () => {
+  provider.answer = () => ({ status: 429, headers: { 'retry-after': '60' } })
+  await expect(upstreams.of('one', 'one').send({ method: 'GET', url: provider.url })).rejects.toThrow(
+    'one answered with status 429 and asked to be left alone for 60 s',
+  )
+  await expect(upstreams.of('one', 'one').send({ method: 'GET', url: provider.url })).rejects.toThrow(
+    /one asked to be left alone for \d+ s more/,
+  )
+  provider.answer = () => ({ status: 200 })
+  expect((await upstreams.of('other', 'other').send({ method: 'GET', url: provider.url })).status).toBe(200)
+})
