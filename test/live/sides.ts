@@ -47,9 +47,11 @@ const VOLATILE: readonly (readonly [RegExp, string])[] = [
   [/\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)/g, 'TIME'],
   [/\b\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)? [+-]\d{4} UTC(?: m=[+-][\d.]+)?/g, 'TIME'],
   [/\b[A-Z][a-z]{2}, \d+ [A-Z][a-z]{2} \d{4} [\d:]+ \w+/g, 'TIME'],
+  [/\b\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ/g, 'TIME'],
   [/\b(?:\d+h)?(?:\d+m)?\d+(?:\.\d+)?(?:s|ms|µs)\b/g, 'DURATION'],
   [/127\.0\.0\.1:\d+/g, 'ADDRESS'],
   [/_[0-9a-f]{8}\b/g, '_ID'],
+  [/\bvault-cluster-[0-9a-f]{8}\b/g, 'CLUSTER'],
   [/\b[0-9a-f]{16,}\b/g, 'HEX'],
   [/\b[A-Za-z0-9]{24}\b/g, 'ID'],
 ]
