@@ -2,10 +2,10 @@ import { createPublicKey, type KeyObject } from 'node:crypto'
 import { type CorimKey, verifyCorim } from '#attestation'
 import { type Collection, openCollection } from '../collection.ts'
 import { BrokerError } from '../errors.ts'
-import { bytes, required, text, type Values } from '../fields.ts'
+import { bytes, parseFields, required, text, type Values } from '../fields.ts'
 import type { Mount } from '../mount_table.ts'
 import type { Store } from '../vault/store.ts'
-import type { ReferenceRecord, References } from './references.ts'
+import { type ReferenceRecord, type References, referenceFields } from './references.ts'
 
 const signerFields = {
   public_key: required(text('Public key of who may sign reference values, PEM: P-256, P-384 or Ed25519.', { max: 4096 })),
@@ -54,9 +54,8 @@ export async function referenceFromCorim(
   const read = verifyCorim(corim, await keysOf(signer, mount))
   if (!read.ok) throw new BrokerError('bad_request', `corim: ${read.code}: ${read.detail}`)
   const { id, signer: by, pcrs, notBefore, notAfter } = read.value
-  const kept = await reference.fresh(mount.id, name)
-  if (kept) await reference.delete(mount.id, name)
   return reference.write(mount.id, name, {
+    ...parseFields(referenceFields, {}).values,
     ...words,
     pcrs,
     not_before: instant(notBefore),

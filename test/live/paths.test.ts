@@ -174,7 +174,9 @@ const words = (text: string) => text.split(' ')
 test('path-help reads every path and the mounts, to any valid token', async () => {
   const { stdout } = await world.vault.cli(['token', 'create', '-policy=default', '-field=token'])
   const ours: Record<string, readonly string[]> = {
-    'auth/tpm-quote': words('config ca ca/x reference reference/x role role/x tpm tpm/x enroll enroll/activate challenge login'),
+    'auth/tpm-quote': words(
+      'config ca ca/x reference reference/x ima ima/x signer signer/x role role/x tpm tpm/x enroll enroll/activate challenge login',
+    ),
     broker: words('config policy policy/x role role/x creds/x simulate keys keys/rotate'),
   }
   for (const [mount, paths] of Object.entries(ours)) {
