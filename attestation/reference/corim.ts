@@ -102,7 +102,7 @@ const manifest = { id: 0, tags: 1, validity: 4, entities: 5 } as const
 
 function readManifest(map: Fields, signer: string): Verdict<Corim> {
   const strange = [...map.keys()].find(key => !(Object.values(manifest) as unknown[]).includes(key))
-  if (strange !== undefined) return malformed(`the CoRIM has a member ${String(strange)}`)
+  if (strange !== undefined) return malformed('the CoRIM has a member that is not taken')
   const [id, tags, validity] = [idOf(map.get(manifest.id)), map.get(manifest.tags), validityOf(map.get(manifest.validity))]
   if (id === undefined) return malformed('the CoRIM has no id')
   if (validity === undefined) return malformed('the validity of the CoRIM is none')
