@@ -1,4 +1,4 @@
-import { dueIn, type Entry, entryOf, minuteOf } from './name.ts'
+import { accessorIn, dueIn, type Entry, entryOf, idIn, minuteOf } from './name.ts'
 
 /** The names of all leases, in memory: by id, and by the minute in which something is due. A name is kept as it is and read when it is needed. */
 export type Calendar = {
@@ -28,8 +28,10 @@ export function openCalendar(): Calendar {
     set?.delete(name)
     if (set?.size === 0) waiting.delete(minute)
   }
-  const count = ({ accessorTag, id }: Entry, by: 1 | -1) => {
+  const count = (name: string, by: 1 | -1) => {
+    const accessorTag = accessorIn(name)
     if (accessorTag === '') return
+    const id = idIn(name)
     const { count: before, id: known } = accessors.get(accessorTag) ?? { count: 0, id }
     // the newest is the likeliest to be there still when it is read
     if (before + by > 0) accessors.set(accessorTag, { count: before + by, id: by > 0 ? id : known })
@@ -37,17 +39,15 @@ export function openCalendar(): Calendar {
   }
   return {
     add: name => {
-      const entry = entryOf(name)
-      if (!entry || names.has(name)) return
+      if (names.has(name) || !entryOf(name)) return
       names.add(name)
-      wait(name, minuteOf(entry.due))
-      count(entry, 1)
+      wait(name, minuteOf(dueIn(name)))
+      count(name, 1)
     },
     drop: name => {
-      const entry = entryOf(name)
-      if (!entry || !names.delete(name)) return
-      unwait(name, minuteOf(entry.due))
-      count(entry, -1)
+      if (!names.delete(name)) return
+      unwait(name, minuteOf(dueIn(name)))
+      count(name, -1)
     },
     has: name => names.has(name),
     due: now => {

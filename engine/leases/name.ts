@@ -28,7 +28,20 @@ export function entryOf(name: string): Entry | undefined {
   if (!id || !due || accessorTag === undefined || tpmTag === undefined || !path || more.length > 0) return undefined
   const seconds = Number.parseInt(due, 36)
   if (!Number.isSafeInteger(seconds)) return undefined
-  return { id, due: seconds, accessorTag, tpmTag, path: Buffer.from(path, 'base64url').toString() }
+  return { id, due: seconds, accessorTag, tpmTag, path: pathOf(path) }
+}
+
+/** There are as many as roles, and a hundred thousand names have them. */
+const paths = new Map<string, string>()
+const MOST_PATHS = 10_000
+
+function pathOf(encoded: string): string {
+  const known = paths.get(encoded)
+  if (known !== undefined) return known
+  if (paths.size >= MOST_PATHS) paths.clear()
+  const path = Buffer.from(encoded, 'base64url').toString()
+  paths.set(encoded, path)
+  return path
 }
 
 /** Seconds since the epoch; never for what is no name of ours. */
@@ -36,6 +49,12 @@ export function dueIn(name: string): number {
   const from = name.indexOf('.') + 1
   const due = Number.parseInt(name.slice(from, name.indexOf('.', from)), 36)
   return Number.isSafeInteger(due) ? due : Number.POSITIVE_INFINITY
+}
+
+/** Tag of the accessor; empty where there is none. */
+export function accessorIn(name: string): string {
+  const from = name.indexOf('.', name.indexOf('.') + 1) + 1
+  return name.slice(from, name.indexOf('.', from))
 }
 
 export const idIn = (name: string) => name.slice(0, name.indexOf('.'))
