@@ -10,7 +10,7 @@ export const rates = {
   offersOfEk: { burst: 10, perSecond: 1, of: 'enrolments of this TPM' },
   offers: { burst: 100, perSecond: 50, of: 'enrolments' },
   challengesOfAk: { burst: 400, perSecond: 200, of: 'challenges of this attestation key' },
-  strangers: { burst: 1000, perSecond: 500, of: 'challenges of keys that nobody knows' },
+  strangers: { burst: 1000, perSecond: 200, of: 'challenges of keys that nobody knows' },
   offersOfP384: { burst: 20, perSecond: 10, of: 'enrolments of endorsement keys on P-384' },
   documents: { burst: 400, perSecond: 200, of: 'logins by document' },
   loginsOfAk: { burst: 400, perSecond: 200, of: 'logins of this attestation key' },

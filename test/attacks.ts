@@ -38,7 +38,7 @@ export const attacks: Readonly<Record<number, readonly Tried[]>> = {
   13: [live('replay', 'a challenge answers the request that it was drawn for')],
   14: [engine('challenges', 'AUDIENCE')],
   15: [live('replay', 'an offer of an enrolment is no challenge')],
-  16: [engine('login', 'with challenges, or offers, too'), attack('a flood of challenges')],
+  16: [engine('login', 'with challenges, or offers, too'), engine('strangers', 'in the names of keys that nobody has')],
   17: [live('replay', 'an offer of an enrolment is no challenge', 'bytes of nobody’s')],
   18: [vectors('N18-digest-of-a-key')],
   // structure
