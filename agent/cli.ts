@@ -176,6 +176,7 @@ function withAsking(command: Command): Command {
     .option('--scope <scope>', 'no more than the task needs; repeatable', collect, [])
     .option('--audience <audience>', 'who will rely on the credential')
     .option('--ttl <duration>', 'wanted life, such as 10m', duration)
+    .option('--task-token-file <file>', 'what an orchestrator signed of the task; read anew for each credential')
     .option('--attest', 'send a quote with the request even where the role does not ask for one')
     .option('--no-bind', "do not tie the credential to the TPM's key: it is then a bearer credential")
     .option('--token-file <file>', 'file with a Vault token, private to its owner (else env VAULT_TOKEN; else log in first)')

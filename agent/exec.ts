@@ -18,6 +18,8 @@ export type ExecOptions = {
   readonly signals: NodeJS.EventEmitter
   /** one line for a person */
   readonly say: (message: string) => void
+  /** runs beside the command: shows the broker that the work goes on */
+  readonly alive?: (signal: AbortSignal) => Promise<void>
 }
 
 /** Runs a command with a credential that is replaced before it expires, where the mode can. @returns its exit code */
@@ -32,11 +34,13 @@ export async function exec(options: ExecOptions): Promise<number> {
   const { replace } = delivery
   const fresh =
     replace === null ? warnOfEnd(first.lifeMs, options, ended.signal) : refreshed(first, issuedAt, replace, options, ended)
+  const alive = options.alive?.(ended.signal)
   try {
     return await child
   } finally {
     ended.abort()
     await fresh
+    await alive
   }
 }
 

@@ -19,6 +19,8 @@ export type CredsRequest = {
   readonly audience?: string
   /** Vault duration, such as `15m` */
   readonly ttl?: string
+  /** what an orchestrator signed of the task */
+  readonly taskToken?: string
 }
 
 /** `pending`: an operator has to approve of the machine, which enrols again then. */
@@ -30,7 +32,15 @@ export type LoggedIn = {
   /** Vault's own */
   readonly reply: Reply
 }
-export type Issued = { readonly token: string; readonly expiresInSeconds: number; readonly data: object; readonly reply: Reply }
+export type Issued = {
+  readonly token: string
+  readonly expiresInSeconds: number
+  /** how soon the broker wants a sign of life; undefined when it wants none */
+  readonly beatWithinSeconds: number | undefined
+  readonly warnings: readonly string[]
+  readonly data: object
+  readonly reply: Reply
+}
 
 /** What goes with an enrolment: certificates in DER, and a token where the mount asks for an operator's. */
 export type Endorsements = {
@@ -103,10 +113,10 @@ export type Attesting = { readonly attester: Attester } & Pick<LoginRequest, 'ro
 
 /** Asks the broker for a credential. @param attesting sends a quote over the request itself with it */
 export async function creds(service: Service, request: CredsRequest, token: string, attesting?: Attesting): Promise<Issued> {
-  const { role, ttl, ...asked } = request
+  const { role, ttl, taskToken, ...asked } = request
   const proof = attesting === undefined ? {} : await credsProof(service, request, attesting)
   const path = `${encoded(service.mounts.broker)}/creds/${encodeURIComponent(role)}`
-  const reply = await service.client.post(path, { ...asked, ...present({ ttl }), ...proof }, { token })
+  const reply = await service.client.post(path, { ...asked, ...present({ ttl, task_token: taskToken }), ...proof }, { token })
   return issuedOf(reply)
 }
 
@@ -121,8 +131,9 @@ export type Invitation = {
 
 /** Asks for the consent of a person, where the role works in people's names. */
 export async function askConsent({ client, mounts }: Service, request: CredsRequest, token: string): Promise<Invitation> {
-  const { role, ...asked } = request
-  const data = dataOf(await client.post(consentPath(mounts, role), asked, { token }))
+  const { role, taskToken, ...asked } = request
+  const asking = { ...asked, ...present({ task_token: taskToken }) }
+  const data = dataOf(await client.post(consentPath(mounts, role), asking, { token }))
   return {
     url: text(data, 'url'),
     userCode: text(data, 'user_code'),
@@ -148,7 +159,21 @@ const consentPath = ({ broker }: Mounts, role: string) => `${encoded(broker)}/co
 
 function issuedOf(reply: Reply): Issued {
   const data = dataOf(reply)
-  return { token: text(data, 'token'), expiresInSeconds: positive(data, 'expires_in'), data, reply }
+  const within = member(data, 'beat_within')
+  return {
+    token: text(data, 'token'),
+    expiresInSeconds: positive(data, 'expires_in'),
+    beatWithinSeconds: typeof within === 'number' && within > 0 ? within : undefined,
+    warnings: Array.isArray(reply['warnings']) ? reply['warnings'].filter(one => typeof one === 'string') : [],
+    data,
+    reply,
+  }
+}
+
+/** Shows the broker that the work goes on. */
+export async function heartbeat(service: Service, role: string, token: string, taskToken: string | undefined): Promise<void> {
+  const path = `${encoded(service.mounts.broker)}/creds/${encodeURIComponent(role)}/heartbeat`
+  await service.client.post(path, present({ task_token: taskToken }), { token })
 }
 
 async function credsProof(

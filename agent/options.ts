@@ -50,6 +50,7 @@ export type AskOptions = CommonOptions &
     readonly ttl?: string
     readonly bind: boolean
     readonly attest?: true
+    readonly taskTokenFile?: string
     readonly tokenFile?: string
   }
 export type CredsOptions = AskOptions & PrintOptions

@@ -3,8 +3,9 @@ import { consented } from './consent.ts'
 import { athOf } from './dpop.ts'
 import { exec } from './exec.ts'
 import { AgentError, exits } from './exits.ts'
-import { creds, enroll, type HeldKey, type Issued, type LoggedIn, login, present, type Service } from './flow.ts'
+import { creds, enroll, type HeldKey, heartbeat, type Issued, type LoggedIn, login, present, type Service } from './flow.ts'
 import { logsFrom } from './logs.ts'
+import { keepAlive, sayOnce } from './long_work.ts'
 import { type LazyTpm, lazyTpm, openService, readBytes } from './open.ts'
 import type {
   AskOptions,
@@ -63,7 +64,8 @@ export async function runLogin(world: World, options: LoginOptions): Promise<num
 }
 
 export async function runCreds(world: World, role: string, options: CredsOptions): Promise<number> {
-  const { reply, data } = await issue(world, role, options)
+  const { reply, data, warnings } = await issue(world, role, options)
+  sayOnce(sayTo(world))(warnings)
   return print(world, options, { json: reply, rows: Object.entries(data) })
 }
 
@@ -73,15 +75,27 @@ export async function runExec(world: World, role: string, words: readonly string
   if (command === undefined) throw new AgentError('usage', 'wanted a command to run, behind --')
   const { VAULT_TOKEN: _, ...env } = world.env
   await using proxied = options.proxy === undefined ? undefined : await (await import('./proxied/run.ts')).open(world, options)
+  const tell = sayOnce(sayTo(world))
+  let last: IssuedAs | undefined
   const issued = async () => {
-    const { token, data, expiresInSeconds } = await issue(world, role, options, proxied?.held)
+    const one = await issue(world, role, options, proxied?.held)
+    const { token, data, expiresInSeconds, warnings } = one
+    last = one
+    tell(warnings)
     return { content: options.json ? JSON.stringify(data) : token, lifeMs: expiresInSeconds * 1000 }
   }
   const name = options.env ?? proxied?.variable
   const mode = name === undefined ? { kind: 'fd' as const, fd: options.fd } : { kind: 'env' as const, name }
+  const alive = (signal: AbortSignal) =>
+    keepAlive({
+      beat: async () => last?.beat(),
+      withinMs: () => last?.beatWithinSeconds && last.beatWithinSeconds * 1000,
+      failed: error => sayTo(world)(`the broker did not take a sign of life: ${sentenceOf(error)}`),
+      signal,
+    })
   const { directories, terminal, signals } = world
   const all = { ...env, ...proxied?.env }
-  return exec({ command, args, mode, issue: issued, env: all, directories, terminal, signals, say: sayTo(world) })
+  return exec({ command, args, mode, issue: issued, env: all, directories, terminal, signals, say: sayTo(world), alive })
 }
 
 export async function runDpop(world: World, method: string, url: string, options: DpopOptions): Promise<number> {
@@ -108,11 +122,12 @@ export async function runPcrs(world: World, options: PcrsOptions): Promise<numbe
 }
 
 /** Asks for a credential with the token at hand or one of a fresh login; answers with a quote when that is wanted. */
-async function issue(world: World, role: string, options: AskOptions, held?: HeldKey): Promise<Issued> {
+async function issue(world: World, role: string, options: AskOptions, held?: HeldKey): Promise<IssuedAs> {
   const service = await openService(world, options)
   await using tpm = lazyTpm(world, options)
   const { plugin, action, scope, audience, ttl } = options
-  const request = { role, scope, ...present({ plugin, action, audience, ttl }) }
+  const taskToken = await taskTokenOf(options)
+  const request = { role, scope, ...present({ plugin, action, audience, ttl, taskToken }) }
   // a token of an earlier login is bound to another key than the one that is held now
   const atHand = held ? undefined : await tokenAtHand(world, options)
   const token = atHand ?? (await freshToken(service, tpm, options, held))
@@ -122,15 +137,23 @@ async function issue(world: World, role: string, options: AskOptions, held?: Hel
     ...(await proofOf(options)),
     ...(held && { held }),
   })
-  if (options.attest) return await creds(service, request, token, await attesting())
+  const beat = async () => heartbeat(await openService(world, options), role, token, await taskTokenOf(options))
+  if (options.attest) return { ...(await creds(service, request, token, await attesting())), beat }
   try {
-    return await creds(service, request, token)
+    return { ...(await creds(service, request, token)), beat }
   } catch (error) {
     if (!(error instanceof AgentError && error.exit === 'refused')) throw error
-    if (CONSENT_HELPS.test(error.message)) return await consented(service, request, token, sayTo(world))
+    if (CONSENT_HELPS.test(error.message)) return { ...(await consented(service, request, token, sayTo(world))), beat }
     if (!QUOTE_HELPS.test(error.message)) throw error
-    return await creds(service, request, token, await attesting())
+    return { ...(await creds(service, request, token, await attesting())), beat }
   }
+}
+
+/** `beat`: shows that the work goes on, with the token that asked. */
+type IssuedAs = Issued & { readonly beat: () => Promise<void> }
+
+async function taskTokenOf({ taskTokenFile }: AskOptions): Promise<string | undefined> {
+  return taskTokenFile === undefined ? undefined : readSecret(taskTokenFile)
 }
 
 /** Reason codes of the broker that a quote with the request answers. */

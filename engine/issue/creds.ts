@@ -12,7 +12,7 @@ import type { RefusalCode, Verdict } from '../refusals.ts'
 import type { Secret } from '../secret.ts'
 import { NO_CONTEXT } from '../tasks/bindings.ts'
 import type { Tasks } from '../tasks/service.ts'
-import type { Work, Working } from '../tasks/work.ts'
+import { UNBOUNDED, type Work, type Working } from '../tasks/work.ts'
 import type { Identified, TokenFacts } from '../vault/authority.ts'
 import type { World } from '../world.ts'
 import { type Agent, type Ask, type Decision, decide } from './decide.ts'
@@ -41,6 +41,8 @@ export type Issued = {
   readonly issuer: string
   /** seconds since the epoch: nothing that follows lives longer, unless the agent logs in anew; undefined without a limit */
   readonly renewableUntil: number | undefined
+  /** how soon a sign of life is wanted; Infinity when none is */
+  readonly beatWithinSeconds: number
   /** sentences for whoever can do something about it */
   readonly warnings: readonly string[]
 }
@@ -89,32 +91,30 @@ export function openCreds(ports: CredsPorts): Creds {
     agent: Agent,
     ask: Ask,
     txn: string,
-    accessor: string,
+    who: Identified | undefined,
   ): Promise<Verdict<Decided>> => {
     const [record, policies] = await Promise.all([ports.settings.role.get(mount.id, name), ports.policies.of(mount)])
     if (!record) return reject('ROLE', 'no role has this name')
-    const work = accessor === '' ? accept(undefined) : await workOf(ports, mount, name, record, agent, accessor)
+    const work = who ? await workOf(ports, mount, name, record, agent, who) : accept(UNBOUNDED)
     if (!work.ok) return work
-    const working = work.value ? { ...agent, workLeftSeconds: work.value.leftSeconds } : agent
+    const { leftSeconds: workLeftSeconds, beatWithinSeconds } = work.value
+    const working = { ...agent, workLeftSeconds }
     const decision = decide(name, within(mount, record), policies, working, ask)
     if (!decision.ok) return decision
     // a lease that is renewed does not outlive it either
     const bounded = { ...record, max_ttl: Math.min(record.max_ttl, Math.floor(decision.value.leftSeconds)) }
     const asked = { action: decision.value.action, role: name, txn }
     const prepared = await prepare(ports, mount, bounded, agent, asked)
-    return prepared.ok ? accept({ ...decision.value, prepared: prepared.value, policyVersion: policies.version }) : prepared
+    if (!prepared.ok) return prepared
+    return accept({ ...decision.value, prepared: prepared.value, policyVersion: policies.version, beatWithinSeconds })
   }
-  const ask = async (
-    mount: Mount,
-    { facts, permitted }: Identified,
-    request: CredsRequest,
-    txn: string,
-  ): Promise<Verdict<Asking>> => {
+  const ask = async (mount: Mount, who: Identified, request: CredsRequest, txn: string): Promise<Verdict<Asking>> => {
+    const { facts, permitted } = who
     // a quote uses up its challenge and moves the clock of its key: not for who may not ask
     if (request.evidence) await permitted
     const known = await identify(ports, mount, facts, request)
     const agent = await forTask(ports, mount, known, request)
-    const decided = agent.ok ? await decideFor(mount, request.role, agent.value, request, txn, facts.accessor) : agent
+    const decided = agent.ok ? await decideFor(mount, request.role, agent.value, request, txn, who) : agent
     // who may not ask does not learn what would have been decided
     if (!known.ok || !agent.ok || !decided.ok) await permitted
     if (!known.ok) return known
@@ -125,7 +125,7 @@ export function openCreds(ports: CredsPorts): Creds {
   }
   return {
     simulate: async (mount, name, agent, ask) => {
-      const decided = await decideFor(mount, name, agent, ask, '', '')
+      const decided = await decideFor(mount, name, agent, ask, '', undefined)
       if (!decided.ok) return decided
       const plan = await ports.exchange.plan(decided.value.prepared, grantOf(decided.value, agent, {}, '', ports.world))
       return accept({ ...decided.value, plan })
@@ -136,7 +136,7 @@ export function openCreds(ports: CredsPorts): Creds {
       if (!agent.ok) return agent
       const record = await ports.settings.role.get(mount.id, request.role)
       if (!record) return reject('ROLE', 'no role has this name')
-      return workOf(ports, mount, request.role, record, agent.value, who.facts.accessor)
+      return workOf(ports, mount, request.role, record, agent.value, who)
     },
     decided: async (mount, who, request, txn) => {
       await who.permitted
@@ -163,7 +163,7 @@ export function openCreds(ports: CredsPorts): Creds {
 }
 
 type Asking = { readonly session: Session; readonly agent: Agent; readonly decided: Decided; readonly grant: Grant }
-type Decided = Decision & { readonly prepared: Prepared; readonly policyVersion: string }
+type Decided = Decision & Pick<Working, 'beatWithinSeconds'> & { readonly prepared: Prepared; readonly policyVersion: string }
 
 async function prepare(
   { sources, exchange }: CredsPorts,
@@ -224,17 +224,19 @@ async function unchanged(ports: CredsPorts, mount: Mount, session: Session, poli
   return policies.version === policyVersion ? accept(undefined) : reject('STALE_EPOCH', 'the policy is another one now')
 }
 
-/** The work that the request belongs to, of which it is a sign of life. */
-function workOf(
+/** The work that the request belongs to, of which it is a sign of life; it begins for none who may not ask. */
+async function workOf(
   { work }: CredsPorts,
   mount: Mount,
   role: string,
   record: RoleRecord,
   agent: Agent,
-  accessor: string,
+  { facts, permitted }: Identified,
 ): Promise<Verdict<Working>> {
-  const worker = { tpmId: agent.tpmId, accessor, role, task: agent.task }
-  return work.beat(mount, worker, { maxSeconds: record.max_work, heartbeatSeconds: record.heartbeat })
+  const rules = { maxSeconds: record.max_work, heartbeatSeconds: record.heartbeat }
+  if (rules.maxSeconds === 0 && rules.heartbeatSeconds === 0) return accept(UNBOUNDED)
+  await permitted
+  return work.beat(mount, { tpmId: agent.tpmId, accessor: facts.accessor, role, task: agent.task }, rules)
 }
 
 /** What the agent does this for: signed by an orchestrator for this very agent, or what an operator bound its entity to. */
@@ -337,7 +339,7 @@ function grantOf(decision: Decided, agent: Agent, parameters: Grant['parameters'
 async function make(
   ports: CredsPorts,
   request: CredsRequest,
-  { prepared, reasons, policyVersion, leftSeconds }: Decided,
+  { prepared, reasons, policyVersion, leftSeconds, beatWithinSeconds }: Decided,
   agent: Agent,
   grant: Grant,
   asker: Asker,
@@ -360,7 +362,7 @@ async function make(
     if (stale) ports.onStale()
     const renewableUntil = Number.isFinite(leftSeconds) ? grant.issuedAt + Math.floor(leftSeconds) : undefined
     const warnings = [...(warning === undefined ? [] : [warning]), ...endOf(renewableUntil, credential.expiresAt)]
-    return accept({ credential, grant, issuer: prepared.record.issuer, renewableUntil, warnings })
+    return accept({ credential, grant, issuer: prepared.record.issuer, renewableUntil, beatWithinSeconds, warnings })
   } catch (error) {
     outcome('failed', {})
     throw error

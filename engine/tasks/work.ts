@@ -46,7 +46,8 @@ export type WorkParts = {
 
 const ACCESSORS = 16
 const FORGET_SECONDS = 30 * 86_400
-const NONE: Working = { leftSeconds: Number.POSITIVE_INFINITY, beatWithinSeconds: Number.POSITIVE_INFINITY }
+/** No maximum and no signs of life. */
+export const UNBOUNDED: Working = { leftSeconds: Number.POSITIVE_INFINITY, beatWithinSeconds: Number.POSITIVE_INFINITY }
 
 export function openWork({ state, world, end }: WorkParts): Work {
   const folder = (mount: Mount) => `${mount.id}/work/`
@@ -79,7 +80,6 @@ export function openWork({ state, world, end }: WorkParts): Work {
   return {
     beat: async (mount, worker, rules) => {
       const { maxSeconds, heartbeatSeconds } = rules
-      if (maxSeconds === 0 && heartbeatSeconds === 0) return accept(NONE)
       const path = `${folder(mount)}${nameOf(worker)}`
       const kept = (await state.get<Kept>(path))?.value ?? (await begin(path, worker, rules))
       const leftSeconds = maxSeconds === 0 ? Number.POSITIVE_INFINITY : kept.since + maxSeconds - now()

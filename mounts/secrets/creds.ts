@@ -100,7 +100,7 @@ export const heartbeat = (broker: Broker): Path =>
 const finite = (seconds: number) => (Number.isFinite(seconds) ? seconds : null)
 
 /** What the agent hears of a credential. */
-export function answerOf({ credential, grant, warnings, renewableUntil }: Issued): Answer {
+export function answerOf({ credential, grant, warnings, renewableUntil, beatWithinSeconds }: Issued): Answer {
   const data = {
     ...Object.fromEntries(Object.entries(credential.fields).map(([name, value]) => [name, shown(value)])),
     ...(credential.tokenType === undefined ? {} : { token_type: credential.tokenType }),
@@ -108,6 +108,7 @@ export function answerOf({ credential, grant, warnings, renewableUntil }: Issued
     expires_at: new Date(credential.expiresAt * 1000).toISOString(),
     renew_at: new Date((grant.issuedAt + ((credential.expiresAt - grant.issuedAt) * 2) / 3) * 1000).toISOString(),
     ...(renewableUntil === undefined ? {} : { renewable_until: new Date(renewableUntil * 1000).toISOString() }),
+    ...(Number.isFinite(beatWithinSeconds) ? { beat_within: beatWithinSeconds } : {}),
     scope: grant.scope.join(' '),
     plugin: grant.plugin,
     action: grant.action,
