@@ -68,7 +68,7 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
   const store = openStore(own, places.kv, world.monotonic)
   const [audit, mounts] = await Promise.all([openLog(options, store), openMountTable(own, store, onTableError(world))])
   const signer = openSigner(own, places.transit, world.monotonic)
-  const rsaSigner = openRsaSigner(own, places.transit)
+  const rsaSigner = openRsaSigner(own, places.transit, world.monotonic)
   const cipher = openCipher(own, places.transit)
   const authority = openAuthority(vault, own, world.monotonic)
   const settle = openSettle(audit, metrics)
@@ -78,7 +78,8 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     ...{ world, vault, own, store, signer, audit, authority, settle, metrics, mounts, ownUrl },
     endLeases: async (_mount, tpmId, accessors) => {
       // what is sealed has no lease: it ends with its generation
-      await Promise.all([endLeases(leases, tpmId, accessors), sealing.revocations.raise({ agent: tpmId })])
+      const [left] = await Promise.all([endLeases(leases, tpmId, accessors), sealing.revocations.raise({ agent: tpmId })])
+      return left
     },
   })
   const tasks = openTasks(store, world)
@@ -136,10 +137,12 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
   }
 }
 
-/** Leases of a machine: all of them, or those that were asked for with these tokens. */
-async function endLeases(leases: Leases, tpmId: string, accessors: readonly string[] | 'all'): Promise<void> {
-  if (accessors === 'all') await leases.revokeWhere({ tpmId })
-  else for (const accessor of accessors) await leases.revokeWhere({ accessor })
+/** Leases of a machine: all of them, or those that were asked for with these tokens. The value is how many could not be ended yet. */
+async function endLeases(leases: Leases, tpmId: string, accessors: readonly string[] | 'all'): Promise<number> {
+  if (accessors === 'all') return (await leases.revokeWhere({ tpmId })).left
+  let left = 0
+  for (const accessor of accessors) left += (await leases.revokeWhere({ accessor })).left
+  return left
 }
 
 function onTableError(world: World): (error: unknown) => void {

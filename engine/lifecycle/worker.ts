@@ -26,8 +26,8 @@ export type WorkerPorts = {
   readonly logins: Logins
   readonly courier: Courier
   readonly mounts: () => readonly Mount[]
-  /** Revokes leases of the broker: all of the machine, or those that were asked for with these tokens. */
-  readonly endLeases: (mount: Mount, tpmId: string, accessors: readonly string[] | 'all') => Promise<void>
+  /** Revokes leases of the broker: all of the machine, or those that were asked for with these tokens. The value is how many are left. */
+  readonly endLeases: (mount: Mount, tpmId: string, accessors: readonly string[] | 'all') => Promise<number>
   /** seconds from the quote or the order until the last token was revoked */
   readonly measured: (reason: Incident['reason'], seconds: number) => void
 }
@@ -92,9 +92,14 @@ function replaced(kept: MachineRecord, { done, ...incident }: Settled): MachineR
 /** A boot leaves alone what the new boot was given; a failure leaves nothing. */
 async function endSessions(ports: WorkerPorts, mount: Mount, id: MachineId, incident: Incident): Promise<Incident> {
   const { accessors, failed } = await ports.logins.end(id, login => login.epoch < incident.epoch)
-  await ports.endLeases(mount, id.tpmId, incident.reason === 'rebooted' ? accessors : 'all')
+  const left = await ports
+    .endLeases(mount, id.tpmId, incident.reason === 'rebooted' ? accessors : 'all')
+    .catch((error: unknown) => {
+      ports.world.log.warn({ error, tpm: id.tpmId }, 'the leases of a machine could not be ended yet')
+      return 1
+    })
   const revoked = incident.revoked + accessors.length
-  if (failed > 0) return { ...incident, revoked }
+  if (failed + left > 0) return { ...incident, revoked }
   ports.measured(incident.reason, Math.max(0, ports.world.now() - incident.at) / 1000)
   return { ...incident, revoked, ended: true }
 }
