@@ -9,6 +9,7 @@ import type {
   CredsOptions,
   DpopOptions,
   EnrollOptions,
+  EvidenceOptions,
   ExecOptions,
   KeyCommandOptions,
   LoginOptions,
@@ -24,6 +25,7 @@ export function agentCommand(world: World = processWorld()): Command {
   const commands = [
     enrollCommand(world),
     loginCommand(world),
+    evidenceCommand(world),
     credsCommand(world),
     execCommand(world),
     dpopCommand(world),
@@ -77,6 +79,18 @@ function loginCommand(world: World): Command {
     .option('--no-bind', "do not tie what is issued to the TPM's key: it is then a bearer credential")
     .option('--token-file <file>', 'write the token there (mode 0600) and do not print it')
   return withPrint(command).action((options: LoginOptions) => act(world, actions => actions.runLogin(world, options)))
+}
+
+function evidenceCommand(world: World): Command {
+  const command = new Command('evidence').description(
+    "print a login for a client that sends it itself, once and soon: as `jwt` of Vault's agent, as password of `vault login -method=userpass`",
+  )
+  return withLogs(withKey(withTpm(withService(command))))
+    .requiredOption('--role <role>', 'role of the auth mount')
+    .option('--audience <audience>', 'who will rely on what is issued')
+    .option('--no-bind', "do not tie what is issued to the TPM's key: it is then a bearer credential")
+    .option('--out <file>', 'write it there (mode 0600) and print nothing')
+    .action((options: EvidenceOptions) => act(world, actions => actions.runEvidence(world, options)))
 }
 
 function credsCommand(world: World): Command {

@@ -91,6 +91,19 @@ export type LoginRequest = {
 
 /** Trades a quote over a fresh challenge for a Vault token. */
 export async function login(service: Service, attester: Attester, request: LoginRequest): Promise<LoggedIn> {
+  const body = await loginBody(service, attester, request)
+  const reply = await service.client.post(`${authPath(service.mounts)}/login`, body)
+  const auth = objectOf(reply.auth, 'auth')
+  return { token: text(auth, 'client_token'), auth, reply }
+}
+
+/** A login that somebody else sends, once and within the life of its challenge: all of it in one word, for clients that know Vault's own
+ *  methods, as `jwt` or as a password. */
+export async function evidence(service: Service, attester: Attester, request: LoginRequest): Promise<string> {
+  return Buffer.from(JSON.stringify(await loginBody(service, attester, request))).toString('base64url')
+}
+
+async function loginBody(service: Service, attester: Attester, request: LoginRequest): Promise<object> {
   const { role, audience } = request
   const context = {
     operation: 'login',
@@ -102,10 +115,7 @@ export async function login(service: Service, attester: Attester, request: Login
   const { certificate, held, logs } = request
   const bound = held ? { key_thumbprint: held.thumbprint } : await boundTo(attester, request.bind)
   const asked = { role, ...present({ audience }), ...bound }
-  const evidence = await answer(service, attester, { context, asked, bound, certificate, held, logs })
-  const reply = await service.client.post(`${authPath(service.mounts)}/login`, { ...asked, ...evidence })
-  const auth = objectOf(reply.auth, 'auth')
-  return { token: text(auth, 'client_token'), auth, reply }
+  return { ...asked, ...(await answer(service, attester, { context, asked, bound, certificate, held, logs })) }
 }
 
 /** How to be attested with a request: the role of the auth mount names the PCRs. */

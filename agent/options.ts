@@ -36,6 +36,8 @@ export type LoginOptions = CommonOptions &
   LogOptions &
   PrintOptions & { readonly role: string; readonly audience?: string; readonly bind: boolean; readonly tokenFile?: string }
 
+export type EvidenceOptions = Omit<LoginOptions, 'tokenFile' | keyof PrintOptions> & { readonly out?: string }
+
 /** of `creds` and `exec` */
 export type AskOptions = CommonOptions &
   TpmOptions &

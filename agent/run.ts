@@ -3,7 +3,18 @@ import { consented } from './consent.ts'
 import { athOf } from './dpop.ts'
 import { exec } from './exec.ts'
 import { AgentError, exits } from './exits.ts'
-import { creds, enroll, type HeldKey, heartbeat, type Issued, type LoggedIn, login, present, type Service } from './flow.ts'
+import {
+  creds,
+  enroll,
+  evidence,
+  type HeldKey,
+  heartbeat,
+  type Issued,
+  type LoggedIn,
+  login,
+  present,
+  type Service,
+} from './flow.ts'
 import { logsFrom } from './logs.ts'
 import { keepAlive, sayOnce } from './long_work.ts'
 import { type LazyTpm, lazyTpm, openService, readBytes } from './open.ts'
@@ -12,6 +23,7 @@ import type {
   CredsOptions,
   DpopOptions,
   EnrollOptions,
+  EvidenceOptions,
   ExecOptions,
   KeyOptions,
   LoginOptions,
@@ -61,6 +73,18 @@ export async function runLogin(world: World, options: LoginOptions): Promise<num
   if (tokenFile === undefined) return print(world, options, { json: loggedIn.reply, rows: loginRows(loggedIn.auth) })
   await writeSecret(tokenFile, `${loggedIn.token}\n`)
   return print(world, options, withoutToken(loggedIn))
+}
+
+/** For clients that log in by themselves: Vault's own agent, and the stock CLI. */
+export async function runEvidence(world: World, options: EvidenceOptions): Promise<number> {
+  const service = await openService(world, options)
+  await using tpm = lazyTpm(world, options)
+  const { role, audience, out } = options
+  const proof = await proofOf(options)
+  const prepared = await evidence(service, await tpm.attester(), { role, ...proof, ...present({ audience }) })
+  if (out === undefined) world.out(`${prepared}\n`)
+  else await writeSecret(out, prepared)
+  return exits.ok.code
 }
 
 export async function runCreds(world: World, role: string, options: CredsOptions): Promise<number> {

@@ -10,6 +10,7 @@ import {
   plain,
   type RefusalPlace,
 } from '#engine'
+import { fromStockLogin } from './auth/stock_login.ts'
 import { helpOf, mountHelp } from './help.ts'
 import { match, type Operation, type Path, type Reply, type Request } from './table.ts'
 
@@ -35,7 +36,8 @@ const TITLES: Readonly<Record<Mount['type'], string>> = {
 
 /** Finds the row, authorises, parses, records, runs. Who may not ask learns nothing else: neither what is there nor what is wrong with the request. */
 export function openDispatch(broker: Broker, tables: Tables): Dispatch {
-  return async (mount, logical) => {
+  return async (mount, sent) => {
+    const logical = plainly(mount, sent)
     const { operation } = logical
     const found = match(tables[mount.type], logical.path.slice(mount.path.length).split('/'))
     if (operation === 'help') return help(broker, mount, tables[mount.type], found, logical)
@@ -45,6 +47,13 @@ export function openDispatch(broker: Broker, tables: Tables): Dispatch {
     await recorded(broker.audit, refusalPlace(mount, undefined, logical), require)
     throw new BrokerError('unsupported_path', 'unsupported path')
   }
+}
+
+/** A login in the shape of one of Vault's own methods is a login like any other. */
+function plainly(mount: Mount, logical: Logical): Logical {
+  if (mount.type !== 'tpm-quote' || logical.operation !== 'update') return logical
+  const { segments, data } = fromStockLogin({ segments: logical.path.slice(mount.path.length).split('/'), data: logical.data })
+  return { ...logical, path: `${mount.path}${segments.join('/')}`, data }
 }
 
 type Found = { readonly row: Path; readonly params: Readonly<Record<string, string>> }

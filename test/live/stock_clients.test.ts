@@ -1,0 +1,118 @@
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import nodeVault from 'node-vault'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import type { Attester } from '../../agent/attester.ts'
+import * as flow from '../../agent/flow.ts'
+import { assay } from '../harness/assay.ts'
+import { run, start, until } from '../harness/process.ts'
+import type { Swtpm } from '../harness/swtpm.ts'
+import { vaultBinary } from '../harness/vault.ts'
+import { ask, configureAuth, configureBroker, enrol, machine, openWorld, serviceOf, type World } from './world.ts'
+
+// Clients that know Vault and nothing of us: each logs in with evidence in the shape of a method that it has.
+
+let world: World
+let tpm: Swtpm
+let attester: Attester
+let home: string
+beforeAll(async () => {
+  home = await mkdtemp(join(tmpdir(), 'assay-stock-'))
+  world = await openWorld({ tpms: [{}] })
+  tpm = world.tpms[0] as Swtpm
+  attester = await machine(tpm)
+  await configureAuth(world, tpm, attester)
+  await configureBroker(world)
+  await enrol(service(), tpm, attester)
+})
+afterAll(async () => {
+  await attester?.close()
+  await world?.[Symbol.asyncDispose]()
+  await rm(home, { recursive: true, force: true })
+})
+
+const service = () => serviceOf(world.door.address)
+const prepared = () => flow.evidence(service(), attester, { role: 'builder', bind: true })
+
+test('the stock CLI, by its method userpass: it keeps the token as it does with every other', async () => {
+  await writeFile(join(home, 'evidence'), await prepared())
+  const words = ['-method=userpass', '-path=tpm-quote', 'username=builder', `password=@${join(home, 'evidence')}`]
+  const env = { HOME: home, VAULT_TOKEN: '' }
+  const { code, stderr } = await world.door.vault(['login', ...words], { env })
+  expect({ code, stderr }).toMatchObject({ code: 0 })
+  const token = (await readFile(join(home, '.vault-token'), 'utf8')).trim()
+  const lookup = await ask(world.door.address, 'GET', 'auth/token/lookup-self', { token })
+  expect(lookup.body.data).toMatchObject({ path: 'auth/tpm-quote/login', meta: { role: 'builder' } })
+  const again = await world.door.vault(['login', ...words], { env })
+  expect(again).toMatchObject({ code: 2, stderr: expect.stringContaining('correlation id') as string })
+})
+
+test('node-vault, by userpassLogin', async () => {
+  const client = nodeVault({ endpoint: world.door.address })
+  const reply = (await client.userpassLogin({ mount_point: 'tpm-quote', username: 'builder', password: await prepared() })) as {
+    auth: object
+  }
+  expect(reply.auth).toMatchObject({ token_policies: ['builder', 'default'] })
+})
+
+test('evidence of one role is none of another, and what is no evidence is told so', async () => {
+  const answer = async (path: string, body: object) =>
+    (await ask(world.door.address, 'PUT', `auth/tpm-quote/${path}`, { body })).status
+  expect(await answer('login/another', { password: await prepared() })).toBeGreaterThanOrEqual(400)
+  const { status, body } = await ask(world.door.address, 'PUT', 'auth/tpm-quote/login/builder', {
+    body: { password: 'a-password' },
+  })
+  expect({ status, body }).toEqual({ status: 400, body: { errors: ['wanted what `assay agent evidence` prints'] } })
+  expect(await answer('login/builder', {})).toBeGreaterThanOrEqual(400)
+})
+
+test('Vault Agent logs in by its method jwt, and renders a template of broker/creds', async () => {
+  const [sink, rendered, evidence] = ['token', 'rendered', 'jwt'].map(name => join(home, name)) as [string, string, string]
+  await writeFile(evidence, await prepared(), { mode: 0o600 })
+  const template =
+    '{{ with secret "broker/creds/deploy" "plugin=kubernetes" "action=deploy" "scope=apps:read" }}{{ .Data.token }} {{ .Data.scope }}{{ end }}'
+  const config = `
+    vault { address = "${world.door.address}" }
+    auto_auth {
+      method "jwt" {
+        mount_path = "auth/tpm-quote"
+        config = { role = "builder", path = "${evidence}" }
+      }
+      sink "file" { config = { path = "${sink}" } }
+    }
+    template {
+      contents    = ${JSON.stringify(template)}
+      destination = "${rendered}"
+    }
+  `
+  await writeFile(join(home, 'agent.hcl'), config)
+  const env = { PATH: process.env['PATH'], HOME: home }
+  await using agent = await start(await vaultBinary(), ['agent', `-config=${join(home, 'agent.hcl')}`], { cwd: home, env })
+  const text = await until(
+    'the template',
+    async () => (await readFile(rendered, 'utf8').catch(() => '')) || undefined,
+    40_000,
+    () => undefined,
+  )
+  expect(text).toMatch(/^[\w-]+\.[\w-]+\.[\w-]+ apps:read$/)
+  const token = (await readFile(sink, 'utf8')).trim()
+  expect((await ask(world.door.address, 'GET', 'auth/token/lookup-self', { token })).body.data.meta).toMatchObject({
+    role: 'builder',
+  })
+  expect(agent.output()).not.toContain(token)
+})
+
+test('the agent prints evidence, or writes it where only its owner reads it', async () => {
+  await attester.close()
+  const options = ['--address', world.door.address, '--tpm', tpm.spec, '--role', 'builder']
+  const printed = await assay(['agent', 'evidence', ...options])
+  expect(printed).toMatchObject({ code: 0, stderr: '' })
+  expect(printed.stdout).toMatch(/^[\w-]+\n$/)
+  const out = join(home, 'written')
+  expect(await assay(['agent', 'evidence', ...options, '--out', out])).toMatchObject({ code: 0, stdout: '' })
+  expect((await run('stat', ['-c', '%a', out])).stdout.trim()).toBe('600')
+  const body = { password: await readFile(out, 'utf8') }
+  expect((await ask(world.door.address, 'PUT', 'auth/tpm-quote/login/builder', { body })).status).toBe(200)
+  attester = await machine(tpm)
+})
