@@ -19,7 +19,7 @@ const MAKER = 'Infineon Technologies AG'
 const root = makeCa(named('Root', MAKER), { kind: 'rsa-2048' })
 const issuing = makeCa(named('Issuing', MAKER), { kind: 'rsa-2048' }, root)
 
-/** B4: endorsement certificates among the roots of all makers, and what a flood of challenges leaves behind. */
+/** trust: endorsement certificates among the roots of all makers, and what a flood of challenges leaves behind. */
 export async function benchTrust(): Promise<readonly Row[]> {
   const others = Array.from({ length: ANCHORS }, (_, n) => makeCa(named(`Other CA ${n}`)).certificate)
   const trusted = { anchors: [root.certificate, ...others], lists: [makeList(issuing), makeList(root)] }
@@ -52,7 +52,7 @@ async function coldChain({ anchors, lists }: Trusted): Promise<Row> {
     times.push(await cpuMs(once))
   }
   return limitRow({
-    id: 'B4.chain',
+    id: 'trust.chain',
     what: `an EK certificate not seen before: its profile, its path of three among ${ANCHORS + 1} anchors, revocation lists, in ms of CPU`,
     ours: median(times.slice(MACHINES / 2)),
     limit: 3,
@@ -73,7 +73,12 @@ async function cachedChain(trusted: Trusted): Promise<Row> {
   await once()
   const times: number[] = []
   for (let turn = 0; turn < 50; turn += 1) times.push(await cpuMs(once))
-  return limitRow({ id: 'B4.again', what: 'the whole endorsement, seen before, in ms of CPU', ours: median(times), limit: 0.3 })
+  return limitRow({
+    id: 'trust.again',
+    what: 'the whole endorsement, seen before, in ms of CPU',
+    ours: median(times),
+    limit: 0.3,
+  })
 }
 
 const config = { ek_types: ['rsa-2048'], allowed_makers: [], sha1_makers: [], crl: 'hard' } as unknown as AttestConfig
@@ -93,7 +98,7 @@ async function flood(): Promise<Row> {
   const before = heapUsed()
   for (let turn = 0; turn < CHALLENGES; turn += 1) await draw()
   return limitRow({
-    id: 'B4.flood',
+    id: 'trust.flood',
     what: `growth of the heap by ${CHALLENGES.toLocaleString('en')} challenges that nobody answers, in MiB`,
     ours: Math.max(0, heapUsed() - before) / MEGABYTE,
     limit: 32,

@@ -1,12 +1,6 @@
 import { createHash, createPublicKey, randomUUID, X509Certificate } from 'node:crypto'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import {
-  createServer as createPlain,
-  type IncomingMessage,
-  type OutgoingHttpHeaders,
-  request as plainRequest,
-  type ServerResponse,
-} from 'node:http'
+import { createServer as createPlain, type IncomingMessage, type OutgoingHttpHeaders, type ServerResponse } from 'node:http'
 import { Agent, createServer as createTls, request as tlsRequest } from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -273,4 +267,3 @@ export function exchangeRaw(socket: Socket, bytes: string, enough: (received: st
 }
 
 export const bearer = (token: string) => ({ Authorization: `Bearer ${token}` })
-export { plainRequest }

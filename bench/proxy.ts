@@ -1,0 +1,176 @@
+import { createHash, randomBytes, X509Certificate } from 'node:crypto'
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { openVault, parseRule, Secret } from '#engine'
+import { openSealer } from '../engine/sealing/seal.ts'
+import { openSigner } from '../engine/vault/transit.ts'
+import { freePort, start } from '../test/harness/process.ts'
+import { startProxy } from '../test/harness/proxy.ts'
+import { startVault, type Vault } from '../test/harness/vault.ts'
+import { type Authority, openAuthority } from '../test/live/certificates.ts'
+import { drive, type ManyMeasured, type Target } from './proxy_load.ts'
+import { median, type Row, row } from './rows.ts'
+
+const ROUNDS = 5
+const SECONDS = 1.5
+const sizes = { '1 KB': 1024, '1 MB': 2 ** 20 } as const
+type Size = keyof typeof sizes
+type Side = 'direct' | 'nginx' | 'proxy'
+
+/** B4: a request through the proxy, against the same through nginx and straight to the server. All three speak mutual TLS 1.3 with the client; nginx and the
+ *  proxy go on without TLS to the same server, which is an nginx that serves files. */
+export async function benchProxy(): Promise<readonly Row[]> {
+  await using parts = new AsyncDisposableStack()
+  const home = await mkdtemp(join(tmpdir(), 'assay-bench-'))
+  parts.defer(() => rm(home, { recursive: true, force: true }))
+  const ca = parts.use(await openAuthority())
+  const vault = parts.use(await startVault())
+  const [server, client] = [await ca.issue('localhost'), await ca.issue('client')]
+  const ports = { plain: await freePort(), direct: await freePort(), nginx: await freePort() }
+  await files(home)
+  await writeFile(join(home, 'nginx.conf'), nginxConfig(home, ports, server, ca.ca))
+  const nginx = parts.use(
+    await start('/usr/sbin/nginx', ['-e', join(home, 'error'), '-c', join(home, 'nginx.conf'), '-g', 'daemon off;']),
+  )
+  await nginx.ready(
+    'to answer',
+    async () => (await fetch(`http://127.0.0.1:${ports.plain}/1024`).catch(() => undefined))?.ok === true,
+  )
+  const proxy = parts.use(
+    await startProxy(vault, {
+      listen: { cert_file: server.cert, key_file: server.key },
+      services: [
+        {
+          ...{ kind: 'http', name: 'files', scheme: 'http', hosts: [`127.0.0.1:${ports.plain}`], addresses: ['127.0.0.1'] },
+          inject: [{ header: { name: 'Authorization', value: 'Bearer {token}' } }],
+        },
+      ],
+    }),
+  )
+  const token = await sealed(vault, await readFile(client.cert, 'utf8'), ports.plain)
+  const [caPem, cert, key] = await Promise.all([ca.ca, client.cert, client.key].map(file => readFile(file, 'utf8')))
+  const target = (side: Side, size: Size): Target => {
+    const path = side === 'proxy' ? `/_/http:127.0.0.1:${ports.plain}/${sizes[size]}` : `/${sizes[size]}`
+    const lines = [`GET ${path} HTTP/1.1`, 'Host: localhost', ...(side === 'proxy' ? [`Authorization: Bearer ${token}`] : [])]
+    const request = Buffer.from(`${lines.join('\r\n')}\r\n\r\n`)
+    const port = side === 'proxy' ? proxy.port : ports[side]
+    return { port, ca: caPem ?? '', cert: cert ?? '', key: key ?? '', request, length: sizes[size] }
+  }
+  // what is compiled while it runs is compiled before it is measured
+  await drive(target('proxy', '1 KB'), 32, 5)
+  const rows: Row[] = []
+  for (const size of ['1 KB', '1 MB'] as const)
+    for (const connections of [1, 32, 256]) rows.push(...rowsOf(size, connections, await compare(target, size, connections)))
+  return rows
+}
+
+type Compared = Readonly<Record<Side, { readonly p50Ms: number; readonly perSecond: number }>>
+
+/** In turn, forwards and backwards: a machine whose speed drifts wrongs none of the three. */
+async function compare(target: (side: Side, size: Size) => Target, size: Size, connections: number): Promise<Compared> {
+  const measured: Record<Side, ManyMeasured[]> = { direct: [], nginx: [], proxy: [] }
+  for (let round = 0; round < ROUNDS; round++) {
+    const order: readonly Side[] = round % 2 === 0 ? ['direct', 'nginx', 'proxy'] : ['proxy', 'nginx', 'direct']
+    for (const side of order) measured[side].push(await drive(target(side, size), connections, SECONDS))
+  }
+  const middle = (side: Side) => ({
+    p50Ms: median(measured[side].map(one => one.p50Ms)),
+    perSecond: median(measured[side].map(one => one.perSecond)),
+  })
+  return { direct: middle('direct'), nginx: middle('nginx'), proxy: middle('proxy') }
+}
+
+function rowsOf(size: Size, connections: number, { direct, nginx, proxy }: Compared): Row[] {
+  const what = `${size}, ${connections} connections`
+  if (size === '1 MB')
+    return [
+      row({
+        id: 'B4',
+        what: `${what}, against direct, per second`,
+        ours: proxy.perSecond,
+        theirs: direct.perSecond,
+        goal: '>= 0.8',
+      }),
+    ]
+  const added = { ours: proxy.p50Ms - direct.p50Ms, theirs: Math.max(0.001, nginx.p50Ms - direct.p50Ms) }
+  return [
+    row({
+      id: 'B4',
+      what: `${what}: ms added to ${direct.p50Ms.toFixed(3)} at the median, against nginx`,
+      ...added,
+      goal: '<= 3',
+    }),
+    row({ id: 'B4', what: `${what}, against nginx, per second`, ours: proxy.perSecond, theirs: nginx.perSecond, goal: '>= 0.4' }),
+  ]
+}
+
+async function files(home: string): Promise<void> {
+  await mkdir(join(home, 'www'))
+  for (const length of Object.values(sizes))
+    await writeFile(join(home, 'www', String(length)), randomBytes(length / 2).toString('hex'))
+}
+
+/** A token as the broker seals it, by the keys of this Vault. */
+async function sealed(vault: Vault, certificate: string, port: number): Promise<string> {
+  const client = openVault({ address: vault.address, deadlineMs: 10_000 })
+  const as = new Secret(vault.rootToken)
+  const own = {
+    read: (path: string) => client.read(path, { as }),
+    list: (path: string) => client.list(path, { as }),
+    write: (path: string, body: Readonly<Record<string, unknown>>) => client.write(path, body, { as }),
+    delete: (path: string) => client.delete(path, { as }),
+  }
+  await vault.api('POST', 'sys/mounts/transit', { type: 'transit' })
+  const monotonic = () => performance.now()
+  const sealer = openSealer({
+    vault: own,
+    signer: openSigner(own, 'transit', monotonic),
+    transit: 'transit',
+    mode: 'datakey',
+    monotonic,
+  })
+  const rule = parseRule(`http://127.0.0.1:${port}`)
+  if (!rule) throw new Error('no rule')
+  const x5tS256 = createHash('sha256').update(new X509Certificate(certificate).raw).digest('base64url')
+  const issuedAt = Math.floor(Date.now() / 1000)
+  const { token } = await sealer({
+    fields: { token: new Secret(randomBytes(30).toString('base64url')) },
+    claims: { sub: 'files', aud: 'https://files.example.com' },
+    binding: { tenant: 'bench', agent: 'sha256-bench', plugin: 'files', x5tS256, destinations: [rule], epoch: [0, 0] },
+    ...{ jti: 'bench', keyThumbprint: '', issuedAt, expiresAt: issuedAt + 3600 },
+  })
+  await client.close()
+  return token.reveal()
+}
+
+type Ports = { readonly plain: number; readonly direct: number; readonly nginx: number }
+
+function nginxConfig(home: string, ports: Ports, { cert, key }: Awaited<ReturnType<Authority['issue']>>, ca: string): string {
+  const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map(name => `${name}_temp_path ${home}/${name};`)
+  const tls = `ssl_certificate ${cert}; ssl_certificate_key ${key}; ssl_client_certificate ${ca}; ssl_verify_client on; ssl_protocols TLSv1.3;`
+  return `
+    user root;
+    worker_processes auto;
+    pid ${home}/nginx.pid;
+    events { worker_connections 4096; }
+    http {
+      access_log off;
+      keepalive_requests 100000000;
+      default_type application/octet-stream;
+      ${temporary.join('\n      ')}
+      upstream files { server 127.0.0.1:${ports.plain}; keepalive 256; }
+      server { listen 127.0.0.1:${ports.plain}; root ${home}/www; }
+      server { listen 127.0.0.1:${ports.direct} ssl; ${tls} root ${home}/www; }
+      server {
+        listen 127.0.0.1:${ports.nginx} ssl; ${tls}
+        location / {
+          proxy_pass http://files;
+          proxy_http_version 1.1;
+          proxy_set_header Connection "";
+          proxy_set_header Authorization "Bearer in-place-of-the-real-one";
+        }
+      }
+    }
+  `
+}
