@@ -102,6 +102,7 @@ const replies = fc.record(
             'challenge',
             'nonce',
             'pcrs',
+            'logs',
             'credential_blob',
             'encrypted_secret',
             'enrollment',
@@ -117,6 +118,42 @@ const replies = fc.record(
   },
   { requiredKeys: [] },
 )
+
+test.each([['x'], [['tcg', 'x']], [{}], [7], [[['tcg']]]])(
+  'a service that wants other logs than there are, %j, gets none',
+  async logs => {
+    const data = { challenge: 'eA==', nonce: 'eA==', pcrs: { sha256: [0] }, logs }
+    const asked: string[] = []
+    const client: Client = {
+      post: async path => {
+        asked.push(path)
+        return { data }
+      },
+    }
+    const read = async () => expect.unreachable('a log was read')
+    const work = login({ client, mounts: { auth: 'tpm-quote', broker: 'broker' } }, attester, {
+      role: 'r',
+      bind: false,
+      logs: read,
+    })
+    await expect(work).rejects.toMatchObject({ exit: 'unavailable', message: expect.stringContaining("lacks 'logs'") as string })
+    expect(asked).toEqual(['auth/tpm-quote/challenge'])
+  },
+)
+
+test('a service that wants no logs gets none', async () => {
+  const sent: object[] = []
+  const data = { challenge: 'eA==', nonce: 'eA==', pcrs: { sha256: [0] }, logs: [] }
+  const client: Client = {
+    post: async (_, body) => {
+      sent.push(body)
+      return { data, auth: { client_token: 't' } }
+    },
+  }
+  await login({ client, mounts: { auth: 'tpm-quote', broker: 'broker' } }, attester, { role: 'r', bind: false })
+  expect(Object.keys(sent[1] ?? {})).not.toContain('event_log')
+  expect(Object.keys(sent[1] ?? {})).not.toContain('ima_log')
+})
 
 test('a service that answers nonsense makes no other trouble than an AgentError', async () => {
   await fc.assert(

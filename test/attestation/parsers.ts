@@ -12,6 +12,7 @@ import {
   readRevocationList,
   replayEventLog,
   type Verdict,
+  verifyCorim,
   verifyEk,
   verifyQuote,
 } from '#attestation'
@@ -22,6 +23,7 @@ import { readCbor } from '../../attestation/formats/cbor.ts'
 import { verifySignature } from '../../attestation/tpm2/signature.ts'
 import { answer, makeAk, pairOf, unwrap } from './attester.ts'
 import { certifyEk, makeCa, makeList, NOW, named } from './certificates.ts'
+import { comidOf, manifestOf, measurement, signedBy, triplesOf } from './corim_maker.ts'
 import { ekAreaOf } from './endorsed.ts'
 import { boot, encodeLog } from './eventlog_maker.ts'
 import { entry } from './ima_maker.ts'
@@ -36,6 +38,9 @@ const list = makeList(root, { revoked: [{ serial: Buffer.of(7) }, { serial: Buff
 const log = encodeLog(boot)
 const quoted = unwrap(replayEventLog(unwrap(parseEventLog(log)), 'sha256'))
 const nitro = nitroDocument({ members: { user_data: Buffer.from('data') } })
+
+const author = pairOf('P-256', 'author of a manifest')
+const corim = signedBy(author.privateKey, manifestOf([comidOf(triplesOf(measurement({ 0: [[1, Buffer.alloc(32, 1)]] })))]))
 
 export type Parser = {
   readonly name: string
@@ -94,6 +99,7 @@ export const parsers: readonly Parser[] = [
       }),
     nitro,
   ),
+  parser('verifyCorim', bytes => verifyCorim(bytes, [{ name: 'author', key: author.publicKey }]), corim),
 ]
 
 const replay = [...quoted.keys()]

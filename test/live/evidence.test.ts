@@ -166,6 +166,15 @@ describe('the list of IMA', () => {
     })
   })
 
+  test('of 50,000 entries and more arrives whole, while others are answered', async () => {
+    const tail = Array.from({ length: 50_000 }, (_, at) => ima.entry(`/usr/lib/later/${at}`, { digest: ima.digestOf('later') }))
+    const large = Buffer.concat([list, ima.encodeList(tail)])
+    const login = against(IMA, logsOf({ ima: large }))
+    const health = await fetch(`${world.door.address}/healthz`)
+    expect(health.status).toBe(200)
+    expect(await metadataOf(login)).toMatchObject({ ima: 'true' })
+  })
+
   test('and the log of the boot, both', async () => {
     expect(await metadataOf(against({ ...BOOT, ...IMA }))).toMatchObject({ ima: 'true', boot_log: 'true' })
     expect(await refusedWith({ ...BOOT, ...IMA }, logsOf({ tcg: eventLog }))).toBe('LOG_MISSING')
