@@ -61,7 +61,7 @@ export type IssuerPorts<R extends Fields = Fields, S extends Fields = Fields> = 
   readonly key: () => Promise<SigningKey>
   readonly sign: (key: SigningKey, typ: string, claims: object) => Promise<string>
   /** RS256 by a key of the operator in transit, named `assay-...`, for providers that know nothing else */
-  readonly signRs256: (key: string, header: object, claims: object) => Promise<string>
+  readonly signRs256: (key: string, claims: object) => Promise<string>
   /** to the provider: one breaker and one deadline for each integration */
   readonly http: Outbound
   /** for handles: encrypted in transit, under a key of this mount */
@@ -91,6 +91,9 @@ export type Issuer<R extends Fields = Fields, S extends Fields = Fields> = {
   readonly integration?: IntegrationShape & { readonly settings: S }
   /** how what it issues reaches the agent: `sealed` only where it must never hold the value itself */
   readonly delivery?: 'sealed'
+  /** Making it changes nothing anywhere, as a signature does: it may begin while Vault is still asked whether the token may have it, and what was made
+   *  is dropped when not. */
+  readonly harmless?: true
   /** the same decision may be answered with the same credential while it is young, where the role says so */
   readonly cacheable?: true
   /** a role of this issuer says what each action may do (`permissions`) */

@@ -5,7 +5,7 @@ import { refusals as evidenceRefusals, refusalsTable } from '#attestation'
 import { BrokerError } from '../../engine/errors.ts'
 import { type OwnRefusal, ownRefusals, refusals } from '../../engine/refusals.ts'
 import { configure, enrol, openTestBroker, type TestBroker } from '../fakes/broker.ts'
-import { exchangeRefusals, machine, provocations, withRequest } from './provocations.ts'
+import { consentRefusals, exchangeRefusals, machine, provocations, withRequest } from './provocations.ts'
 
 let broker: TestBroker
 beforeEach(async () => {
@@ -66,7 +66,9 @@ describe('the table', () => {
 
   test('has every row once, with those of the evidence', () => {
     expect(Object.keys(refusals)).toEqual([...Object.keys(evidenceRefusals), ...Object.keys(ownRefusals)])
-    expect([...Object.keys(provocations), ...exchangeRefusals].sort()).toEqual(Object.keys(ownRefusals).sort())
+    expect([...Object.keys(provocations), ...exchangeRefusals, ...consentRefusals].sort()).toEqual(
+      Object.keys(ownRefusals).sort(),
+    )
   })
 
   test('says what was wrong and what to do in sentences', () => {
