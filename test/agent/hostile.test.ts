@@ -119,9 +119,9 @@ const replies = fc.record(
   { requiredKeys: [] },
 )
 
-test.each([['x'], [['tcg', 'x']], [{}], [7], [[['tcg']]]])(
+test.each([{ logs: ['x'] }, { logs: ['tcg', 'x'] }, { logs: [{}] }, { logs: [['tcg']] }, { logs: 7 }, { logs: 'tcg' }])(
   'a service that wants other logs than there are, %j, gets none',
-  async logs => {
+  async ({ logs }) => {
     const data = { challenge: 'eA==', nonce: 'eA==', pcrs: { sha256: [0] }, logs }
     const asked: string[] = []
     const client: Client = {
