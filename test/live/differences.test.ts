@@ -1,0 +1,194 @@
+import { readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { dial } from '../mounts/hosts/wire.ts'
+import { openSides, type Side, type Sides } from './sides.ts'
+
+// docs/differences.md says what a client of the front door finds otherwise than at Vault, and why. Its table is this one, and each row
+// of it is provoked on both sides: the page cannot say what is not so. UPDATE_DOCS=1 writes the table into the page.
+
+const page = join(import.meta.dirname, '../../docs/differences.md')
+
+let sides: Sides
+beforeAll(async () => {
+  sides = await openSides()
+  await sides.both(async ({ vault, address }) => {
+    await vault.api('POST', 'sys/mounts/kv', { type: 'kv' })
+    await vault.api('POST', 'kv/a', { b: 'c' })
+    const headers = { 'X-Vault-Token': vault.rootToken }
+    await fetch(`${address}/v1/sys/mounts/broker`, { method: 'POST', headers, body: '{"type":"broker"}' })
+  })
+})
+afterAll(() => sides[Symbol.asyncDispose]())
+
+/** The status of the reply to a request by the wire, 0 for none; with the name of a header, its value too. */
+const answer =
+  (line: string, headers: readonly string[] | ((token: string) => readonly string[]) = [], shown?: string) =>
+  async (side: Side) => {
+    const connection = await dial(side.address)
+    const token = `X-Vault-Token: ${side.vault.rootToken}`
+    const all = typeof headers === 'function' ? headers(token) : [token, ...headers]
+    connection.write(
+      [`${line} HTTP/1.1`, `Host: ${new URL(side.address).host}`, 'Connection: close', ...all, '', ''].join('\r\n'),
+    )
+    const text = await connection.closed
+    const status = /^HTTP\/1\.1 (\d+)/.exec(text)?.[1] ?? '0'
+    const value = shown && new RegExp(`\\r\\n${shown}: ([^\\r]*)`, 'i').exec(text)?.[1]
+    return value ? `${status} ${value}` : status
+  }
+
+function own(side: Side, path: string, init: RequestInit): Promise<Response> {
+  return fetch(`${side.address}/v1/${path}`, { ...init, headers: { 'X-Vault-Token': side.vault.rootToken, ...init.headers } })
+}
+
+type Row = {
+  readonly what: string
+  readonly vault: string
+  readonly here: string
+  readonly why: string
+  readonly ask: (side: Side) => Promise<unknown>
+  readonly seen: { readonly straight: unknown; readonly through: unknown }
+}
+
+const rows: readonly Row[] = [
+  {
+    what: 'an encoded slash in a path, `/v1/kv%2Fa`',
+    vault: 'is a slash',
+    here: '400',
+    why: 'a path that can be read in two ways has no reading: what is authorised is what is served',
+    ask: answer('GET /v1/kv%2Fa'),
+    seen: { straight: '200', through: '400' },
+  },
+  {
+    what: 'an empty segment, `/v1/kv//a`',
+    vault: 'leads to the path without it',
+    here: '400',
+    why: 'as above; no client sends it',
+    ask: answer('GET /v1/kv//a', [], 'location'),
+    seen: { straight: '307 /v1/kv/a', through: '400' },
+  },
+  {
+    what: 'a target with a scheme and a host, `GET http://vault/v1/kv/a`',
+    vault: 'is taken for its path',
+    here: '400',
+    why: 'two hosts in one request; only forward proxies are asked so',
+    ask: answer('GET http://127.0.0.1/v1/kv/a'),
+    seen: { straight: '200', through: '400' },
+  },
+  {
+    what: '`X-Vault-Token` twice',
+    vault: 'takes the first',
+    here: '400',
+    why: 'two readers could take two',
+    ask: answer('GET /v1/kv/a', token => [token, 'X-Vault-Token: hvs.none']),
+    seen: { straight: '200', through: '400' },
+  },
+  {
+    what: 'a head of more than 32 KiB',
+    vault: 'up to 1 MiB',
+    here: '431',
+    why: 'memory for who has shown no token yet',
+    ask: answer('GET /v1/kv/a', [`X-Padding: ${'x'.repeat(40_000)}`]),
+    seen: { straight: '200', through: '431' },
+  },
+  {
+    what: 'more than 128 headers',
+    vault: 'any number',
+    here: '431',
+    why: 'as above',
+    ask: answer(
+      'GET /v1/kv/a',
+      Array.from({ length: 140 }, (_, at) => `X-${at}: 1`),
+    ),
+    seen: { straight: '200', through: '431' },
+  },
+  {
+    what: 'what is neither API nor UI, `/nothing`',
+    vault: 'leads to `/ui/`',
+    here: '404',
+    why: 'only what is known goes on',
+    ask: answer('GET /nothing', [], 'location'),
+    seen: { straight: '307 /ui/', through: '404' },
+  },
+  {
+    what: '`/healthz`, `/readyz`, `/metrics`',
+    vault: 'lead to `/ui/`',
+    here: 'are the front door’s own',
+    why: 'who operates it has to see it; Vault’s are at `sys/health` and `sys/metrics`, here too',
+    ask: answer('GET /healthz', []),
+    seen: { straight: '307', through: '200' },
+  },
+  {
+    what: '`Upgrade: websocket` (`sys/events/subscribe`)',
+    vault: 'answers',
+    here: '400',
+    why: 'connections are not handed over; events are of Enterprise',
+    ask: async side => (await answer('GET /v1/kv/a', ['Upgrade: websocket', 'Connection: Upgrade'])(side)) === '400',
+    seen: { straight: false, through: true },
+  },
+  {
+    what: 'replies on our mounts and to the tables of mounts',
+    vault: '–',
+    here: 'have `X-Correlation-Id`',
+    why: 'the audit log has it too: a refusal is found by it',
+    ask: async side => (await own(side, 'sys/mounts', {})).headers.has('x-correlation-id'),
+    seen: { straight: false, through: true },
+  },
+  {
+    what: 'a wrapped reply of our mounts',
+    vault: '`creation_path` is the path that was asked',
+    here: '`creation_path` is `sys/wrapping/wrap`',
+    why: 'Vault wraps it, in the name of the caller',
+    ask: async side => {
+      const reply = await own(side, side.name === 'through' ? 'broker/config' : 'kv/a', {
+        headers: { 'X-Vault-Wrap-TTL': '60s' },
+      })
+      return ((await reply.json()) as { wrap_info: { creation_path: string } }).wrap_info.creation_path
+    },
+    seen: { straight: 'kv/a', through: 'sys/wrapping/wrap' },
+  },
+  {
+    what: 'a body of more than 1 MiB on our mounts, logs of measurements aside',
+    vault: 'up to 32 MiB',
+    here: '413',
+    why: 'none of our fields is that large; what goes on to Vault has Vault’s limit',
+    ask: async side =>
+      (
+        await own(side, side.name === 'through' ? 'broker/config' : 'kv/b', {
+          method: 'POST',
+          body: `{"a":"${'x'.repeat(2 ** 20 - 8)}","b":"${'y'.repeat(99)}"}`,
+        })
+      ).status,
+    seen: { straight: 204, through: 413 },
+  },
+  {
+    what: 'Vault is away',
+    vault: 'the connection is refused',
+    here: '503, `Retry-After: 1` and a sentence',
+    why: 'clients repeat what says so; nothing was sent twice by us',
+    ask: async side => {
+      if (side.name === 'straight') return 'refused'
+      await side.vault.stop()
+      return answer('GET /v1/kv/a', [], 'retry-after')(side)
+    },
+    seen: { straight: 'refused', through: '503 1' },
+  },
+]
+
+describe('what is said to differ does', () => {
+  test.each(rows.map(row => [row.what, row] as const))('%s', async (_, { ask, seen }) => {
+    expect(await sides.both(ask)).toEqual(seen)
+  })
+})
+
+const MARKS = ['<!-- rows: test/live/differences.test.ts -->\n', '<!-- end of rows -->\n'] as const
+
+test('the page has these rows', async () => {
+  const text = await readFile(page, 'utf8')
+  const [before = '', rest = ''] = text.split(MARKS[0])
+  const [said, after = ''] = rest.split(MARKS[1])
+  const lines = rows.map(({ what, vault, here, why }) => `| ${what} | ${vault} | ${here} | ${why} |\n`)
+  const wanted = `\n| | Vault | front door | why |\n|---|---|---|---|\n${lines.join('')}\n`
+  if (process.env['UPDATE_DOCS']) await writeFile(page, `${before}${MARKS[0]}${wanted}${MARKS[1]}${after}`)
+  else expect(said).toBe(wanted)
+})
