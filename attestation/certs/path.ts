@@ -1,7 +1,7 @@
 import { hash } from 'node:crypto'
 import { Certificate as Asn1Certificate, CertificateChainValidationEngine } from 'pkijs'
 import { accept, type Rejection, reject, type Verdict } from '../verdict.ts'
-import { type Certificate, readCertificate } from './certificate.ts'
+import { type Certificate, extension, readCertificate } from './certificate.ts'
 import { judge, type PathRules } from './path_checks.ts'
 import { findPaths, type Path } from './path_search.ts'
 import { lookUp, type RevocationRules, type Unrevoked } from './revocation.ts'
@@ -76,7 +76,8 @@ function endOf(path: Path, listsUntil: Date | undefined): Date {
 
 /** pkijs gets the path that was found and nothing to search in: it would follow crosswise signed CAs without end. */
 async function secondOpinion(path: Path, { at, allowExpiredLeaf }: PathRules): Promise<Rejection | undefined> {
-  const certificates = path.map(({ asn1 }) => asn1)
+  const nameless = path[0].asn1.subject.typesAndValues.length === 0
+  const certificates = path.map((one, place) => (nameless && place > 0 ? unconstrained(one) : one.asn1))
   if (allowExpiredLeaf) certificates[0] = renewed(path[0], at)
   const engine = new CertificateChainValidationEngine({
     trustedCerts: certificates.slice(-1),
@@ -90,6 +91,14 @@ async function secondOpinion(path: Path, { at, allowExpiredLeaf }: PathRules): P
   } catch (error) {
     return reject('BAD_CHAIN', `pkijs: ${error instanceof Error ? error.message : 'no reason given'}`)
   }
+}
+
+/** To pkijs an empty subject, as endorsement certificates have it, is in every excluded subtree: constraints on names are then judged by us alone. */
+function unconstrained({ der, asn1, extensions }: Certificate): Asn1Certificate {
+  if (!extensions.has(extension.nameConstraints.oid)) return asn1
+  const copy = Asn1Certificate.fromBER(der)
+  copy.extensions = (copy.extensions ?? []).filter(({ extnID }) => extnID !== extension.nameConstraints.oid)
+  return copy
 }
 
 /** pkijs has no such allowance, so it sees the certificate with a later end. */

@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { readCertificate } from '../../attestation/certs/certificate.ts'
 import { type Trust, validatePath } from '../../attestation/certs/path.ts'
@@ -288,5 +289,66 @@ describe.skipIf(!hasOpenssl)('OpenSSL agrees', () => {
   test.each(comparable)('%s: %s', (_, expected, differences) => {
     const { leaf, between, anchors } = certificatesOf(differences)
     expect(openssl(leaf, between, { anchors, ...differences.trust })).toBe(expected === 'OK')
+  })
+})
+
+/** Ways in which a certificate can be better or worse than another one. */
+const leaves: readonly Partial<Fields>[] = [
+  {},
+  { notAfter: past },
+  { notBefore: future },
+  { notAfter: new Date('9999-12-31T23:59:59Z') },
+  { extensions: [...EK_EXTENSIONS, unknown] },
+  { extensions: [...EK_EXTENSIONS, authorityKey(keyIdOf(root))] },
+  { extensions: [...EK_EXTENSIONS, authorityKey(Buffer.of(7))] },
+  { subject: named('TPM', 'Makers') },
+  { subject: named('TPM', 'Others') },
+  { issuer: named('Intermediate', 'Others') },
+]
+const authorities: readonly CaOptions[] = [
+  {},
+  { notAfter: past },
+  { extensions: [] },
+  { extensions: [basicConstraints(true)] },
+  { extensions: [basicConstraints(false), keyUsage(0x06)] },
+  { extensions: [basicConstraints(true), keyUsage(0x02)] },
+  { extensions: [basicConstraints(true, 0), keyUsage(0x06)] },
+  { extensions: [basicConstraints(true, 1), keyUsage(0x06)] },
+  { extensions: [...ca, unknown] },
+  { extensions: [...ca, subjectKey(keyIdOf(root))] },
+  { extensions: [...ca, nameConstraints([], [maker('Others')])] },
+  { extensions: [...ca, nameConstraints([maker('Makers'), tpm], [])] },
+  { kind: 'rsa-2048' },
+  { kind: 'P-384', hash: 'sha384' },
+]
+
+describe.skipIf(!hasOpenssl)('OpenSSL agrees on any chain', () => {
+  const chains = fc.record({
+    leaf: fc.constantFrom(...leaves),
+    between: fc.array(fc.constantFrom(...authorities), { maxLength: 3 }),
+    top: fc.constantFrom(...authorities),
+    // one CA that is not sent, one that signed with another key, or none of this
+    left: fc.option(fc.nat(2)),
+    forged: fc.option(fc.nat(2)),
+  })
+
+  test('whatever is wrong with it', { timeout: 120_000 }, async () => {
+    const outcomes = new Map<boolean, number>()
+    const check = async ({ leaf, between, top, left, forged }: typeof chains extends fc.Arbitrary<infer T> ? T : never) => {
+      const path = [makeCa(named('Root'), top)]
+      for (const [at, options] of between.entries()) {
+        const above = path.at(-1) ?? root
+        const signer = forged === at ? { ...above, private: pairOf('P-256', 'forger').privateKey } : above
+        path.push(makeCa(named(at === between.length - 1 ? 'Intermediate' : `CA ${at}`), options, signer))
+      }
+      const certificate = certifyEk(path.at(-1) ?? root, key, leaf)
+      const sent = path.slice(1).flatMap((one, at) => (at === left ? [] : [one.certificate]))
+      const anchors = [path[0]?.certificate ?? root.certificate]
+      const ours = (await judge(certificate, sent, { anchors })) === 'OK'
+      outcomes.set(ours, (outcomes.get(ours) ?? 0) + 1)
+      expect(openssl(certificate, sent, { anchors })).toBe(ours)
+    }
+    await fc.assert(fc.asyncProperty(chains, check), { numRuns: 150 })
+    expect(Math.min(outcomes.get(true) ?? 0, outcomes.get(false) ?? 0)).toBeGreaterThan(0)
   })
 })
