@@ -25,9 +25,11 @@ export async function signJwt(
 }
 
 /** The same by an RSA key of the operator, RS256. */
-export async function signRs256(signer: RsaSigner, key: string, header: object, claims: object): Promise<string> {
-  const input = `${encode({ alg: 'RS256', typ: 'JWT', ...header })}.${encode(claims)}`
-  return `${input}.${(await signer.sign(key, Buffer.from(input))).toString('base64url')}`
+export async function signRs256(signer: RsaSigner, key: string, claims: object): Promise<string> {
+  const latest = (await signer.versions(key)).at(-1)
+  if (!latest) throw new BrokerError('unavailable', `the transit key ${key} has no version`)
+  const input = `${encode({ alg: 'RS256', kid: latest.kid, typ: 'JWT' })}.${encode(claims)}`
+  return `${input}.${(await signer.sign(key, latest.version, Buffer.from(input))).toString('base64url')}`
 }
 
 async function prove(token: string, version: KeyVersion): Promise<void> {

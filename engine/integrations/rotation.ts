@@ -82,7 +82,7 @@ export function openRotation(parts: RotationParts): Rotation {
       settings: its,
       own: rotationOf(record),
       http: parts.outbound(mount, name, typeof its['ca'] === 'string' ? its['ca'] : ''),
-      signRs256: (key, header, claims) => signRs256(parts.rsaSigner, key, header, claims),
+      signRs256: (key, claims) => signRs256(parts.rsaSigner, key, claims),
       vaultWrite: order.vaultWrite,
       now: world.now,
       sleep: parts.sleep ?? sleep,

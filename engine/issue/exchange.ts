@@ -99,8 +99,10 @@ export function openExchange(parts: ExchangeParts): Exchange {
       // what can be revoked belongs to one lease
       if (!prepared.issuer.cacheable || !prepared.record.reuse || isRevocable(prepared))
         return accept({ credential: await fresh(prepared, grant, asker), reused: false })
-      const { credential, reused } = await reuse.of(await decisionOf(prepared, grant, decidedBy), () =>
-        fresh(prepared, grant, asker),
+      const { credential, reused } = await reuse.of(
+        await decisionOf(prepared, grant, decidedBy),
+        grant.issuedAt + grant.ttlSeconds,
+        () => fresh(prepared, grant, asker),
       )
       return accept({ credential, reused })
     } catch (error) {
@@ -179,7 +181,7 @@ async function portsOf(parts: ExchangeParts, prepared: Prepared, caller: Secret)
     issuerUrl: await keys.issuerUrl(mount),
     key: () => keys.read(mount),
     sign: (key, typ, claims) => signJwt(signer, key, key.latest, typ, claims),
-    signRs256: (key, header, claims) => signRs256(rsaSigner, key, header, claims),
+    signRs256: (key, claims) => signRs256(rsaSigner, key, claims),
     http: upstreams.of(`${mount.id}/${plain.integration}`, plain.integration, typeof ca === 'string' ? ca : ''),
     seal: async secret => {
       await cipher.create(rootKey(mount.id))
@@ -217,7 +219,7 @@ function hiding(root: Root, log: World['log']): Root {
 
 /** Everything that the credential depends on but who asks at which moment. */
 async function decisionOf({ mount, record, source, permissions }: Prepared, grant: Grant, decidedBy: object): Promise<object> {
-  const { txn: _txn, jti: _jti, issuedAt: _at, ...asked } = grant
+  const { txn: _txn, jti: _jti, issuedAt: _at, ttlSeconds: _ttl, ...asked } = grant
   const version = source ? (await source.root.read()).version : ''
   return { mount: mount.id, record, integration: source?.integration ?? null, version, permissions, asked, decidedBy }
 }

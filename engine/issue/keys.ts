@@ -1,5 +1,6 @@
 import { parseFields } from '../fields.ts'
 import type { Mount } from '../mount_table.ts'
+import type { RsaSigner } from '../vault/rsa_signer.ts'
 import type { Signer, SigningKey } from '../vault/transit.ts'
 import { CONFIG, configFields, type IssueSettings } from './settings.ts'
 
@@ -19,9 +20,10 @@ export type Keys = {
 
 const keyName = (mount: Mount) => `assay-issue-${mount.id}`
 
-export function openKeys(signer: Signer, settings: IssueSettings, ownUrl: () => string): Keys {
+export function openKeys(signer: Signer, rsaSigner: RsaSigner, settings: IssueSettings, ownUrl: () => string): Keys {
+  const configOf = async (mount: Mount) => (await settings.config.get(mount.id, CONFIG)) ?? parseFields(configFields, {}).values
   const issuerUrl = async (mount: Mount) => {
-    const config = (await settings.config.get(mount.id, CONFIG)) ?? parseFields(configFields, {}).values
+    const config = await configOf(mount)
     return config.issuer || `${ownUrl()}/v1/${mount.path.slice(0, -1)}`
   }
   return {
@@ -32,7 +34,10 @@ export function openKeys(signer: Signer, settings: IssueSettings, ownUrl: () => 
     issuerUrl,
     jwks: async mount => {
       const { versions } = await signer.key(keyName(mount))
-      return { keys: versions.map(({ kid, jwk }) => ({ ...jwk, kid, use: 'sig', alg: 'ES256' })) }
+      const { rsa_keys } = await configOf(mount)
+      const rsa = (await Promise.all(rsa_keys.map(key => rsaSigner.versions(key)))).flat()
+      const published = (alg: string) => (one: { kid: string; jwk: object }) => ({ ...one.jwk, kid: one.kid, use: 'sig', alg })
+      return { keys: [...versions.map(published('ES256')), ...rsa.map(published('RS256'))] }
     },
     discovery: async mount => {
       const issuer = await issuerUrl(mount)

@@ -4,31 +4,42 @@ import type { Credential } from '../issuers/issuer.ts'
 
 /** Credentials that answer the same decision again while they are young, and one flight for all who ask at once. Memory only; a restart forgets them. */
 export type Reuse = {
-  /** `decision`: everything that was decided and everything that it was decided from. Two that differ in anything never share. */
-  readonly of: (decision: object, make: () => Promise<Credential>) => Promise<{ credential: Credential; reused: boolean }>
+  /** @param decision everything that was decided and everything that it was decided from, but when: two that differ in anything never share
+   *  @param end seconds since the epoch: what lives longer is not given for this decision */
+  readonly of: (
+    decision: object,
+    end: number,
+    make: () => Promise<Credential>,
+  ) => Promise<{ credential: Credential; reused: boolean }>
 }
 
 const KEPT = 10_000
+/** Ends are counted in whole seconds from different moments. */
+const SLACK_SECONDS = 2
 
 export function openReuse(now: () => number): Reuse {
   const kept = new LRUCache<string, { credential: Credential; bornAt: number }>({ max: KEPT })
   const flights = new Map<string, Promise<Credential>>()
   const fly = async (key: string, make: () => Promise<Credential>): Promise<Credential> => {
-    const credential = await make()
-    kept.set(key, { credential, bornAt: now() })
-    return credential
+    const flight = make()
+    flights.set(key, flight)
+    try {
+      const credential = await flight
+      kept.set(key, { credential, bornAt: now() })
+      return credential
+    } finally {
+      if (flights.get(key) === flight) flights.delete(key)
+    }
   }
   return {
-    of: async (decision, make) => {
+    of: async (decision, end, make) => {
+      const fits = ({ expiresAt }: Credential) => expiresAt <= end + SLACK_SECONDS
       const key = keyOf(decision)
       const found = kept.get(key)
-      if (found && isYoung(found, now())) return { credential: found.credential, reused: true }
-      kept.delete(key)
-      const under = flights.get(key)
-      if (under) return { credential: await under, reused: true }
-      const flight = fly(key, make).finally(() => flights.delete(key))
-      flights.set(key, flight)
-      return { credential: await flight, reused: false }
+      if (found && fits(found.credential) && isYoung(found, now())) return { credential: found.credential, reused: true }
+      const flight = flights.get(key)
+      const under = flight && (await flight)
+      return under && fits(under) ? { credential: under, reused: true } : { credential: await fly(key, make), reused: false }
     },
   }
 }

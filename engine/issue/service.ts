@@ -89,7 +89,7 @@ export function openIssue(parts: IssueParts): Issue {
   const { world, store, signer, rsaSigner, cipher, audit, mounts, metrics, settle, attest } = parts
   const settings = openIssueSettings(store)
   const policies = openPolicies(settings, world.monotonic)
-  const keys = openKeys(signer, settings, parts.ownUrl)
+  const keys = openKeys(signer, rsaSigner, settings, parts.ownUrl)
   const { appraiser, sessions, settings: attestSettings } = attest
   const upstreams = openUpstreams({ monotonic: world.monotonic })
   const leased = openLeased(parts.leases, mounts, world)

@@ -1,6 +1,7 @@
 import { type Collection, openCollection } from '../collection.ts'
 import { BrokerError } from '../errors.ts'
 import { duration, flag, list, map, required, text, type Values } from '../fields.ts'
+import { TRANSIT_KEY } from '../issuers/common.ts'
 import { issuerRoleFields, issuers } from '../issuers/index.ts'
 import { checkPolicy } from '../policy/index.ts'
 import { rulesOf } from '../sealing/deliver.ts'
@@ -18,6 +19,10 @@ export const configFields = {
     {
       fallback: '',
     },
+  ),
+  rsa_keys: list(
+    'RSA keys in transit whose public halves are in the JWKS, for providers that verify RS256 alone (`signing_key` of an integration).',
+    { form: TRANSIT_KEY },
   ),
   actions: list('Actions that policies may name. A policy that names another is refused when it is written.'),
 }

@@ -26,7 +26,7 @@ export async function assertion(
     txn: about.txn,
     ...more,
   }
-  return rsaKey === '' ? ports.sign(await ports.key(), 'JWT', claims) : ports.signRs256(rsaKey, { kid: rsaKey }, claims)
+  return rsaKey === '' ? ports.sign(await ports.key(), 'JWT', claims) : ports.signRs256(rsaKey, claims)
 }
 
 /** Who acts, for whom: what a provider may decide by and will have in its log. */

@@ -61,7 +61,7 @@ const API = { accept: 'application/vnd.github+json', 'x-github-api-version': '20
 
 /** A JWT for ten minutes at most; a minute back, for clocks that are behind. */
 async function appHeaders(grant: Grant, { settings: { app_id, key }, signRs256 }: Ports): Promise<Record<string, string>> {
-  const jwt = await signRs256(key, {}, { iat: grant.issuedAt - 60, exp: grant.issuedAt + 540, iss: app_id })
+  const jwt = await signRs256(key, { iat: grant.issuedAt - 60, exp: grant.issuedAt + 540, iss: app_id })
   return { ...API, authorization: `Bearer ${jwt}` }
 }
 

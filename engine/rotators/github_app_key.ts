@@ -21,7 +21,7 @@ export const githubAppKey = rotator({
     const { api_url, app_id, installation_id } = ports.settings
     const now = Math.floor(ports.now() / 1000)
     const claims = { iat: now - 60, exp: now + 300, iss: app_id }
-    const jwt = await ports.signRs256(key, { alg: 'RS256', typ: 'JWT' }, claims)
+    const jwt = await ports.signRs256(key, claims)
     // the installation says more than the app: that the key is of the app that has it
     const url = `${String(api_url)}/app/installations/${String(installation_id)}`
     const { status } = await ports.http.send({ method: 'GET', url, headers: { ...API, authorization: `Bearer ${jwt}` } })

@@ -21,7 +21,7 @@ export type RotatorPorts<S extends Fields = Fields> = {
   /** to the provider */
   readonly http: Outbound
   /** RS256 by a key in transit */
-  readonly signRs256: (key: string, header: object, claims: object) => Promise<string>
+  readonly signRs256: (key: string, claims: object) => Promise<string>
   /** Vault, in the name of whoever ordered the rotation, else of the broker */
   readonly vaultWrite: (path: string) => Promise<void>
   /** milliseconds since the epoch */

@@ -83,7 +83,6 @@ describe('a credential that may be given again', () => {
     ['another action', { grant: { scope: ['a'], action: 'write' } }],
     ['another audience', { grant: { scope: ['a'], audience: 'https://other.example' } }],
     ['another key', { grant: { scope: ['a'], keyThumbprint: 'other' } }],
-    ['another life', { grant: { scope: ['a'], ttlSeconds: 899 } }],
     ['other permissions', { grant: { scope: ['a'], permissions: ['x'] } }],
     ['other parameters', { grant: { scope: ['a'], parameters: { x: '1' } } }],
     ['another task', { grant: { scope: ['a'], task: { org: 'o' } as never } }],
@@ -96,6 +95,15 @@ describe('a credential that may be given again', () => {
     await one.credential(SCOPED)
     expect(provider.asked).toHaveLength(1)
     await one.credential(asked)
+    expect(provider.asked).toHaveLength(2)
+  })
+
+  test('is not given for a shorter life than it has', async () => {
+    const one = opened(shared)
+    await one.credential(SCOPED)
+    expect(await one.outcome({ grant: { scope: ['a'], ttlSeconds: 300 } })).toBe('EXCHANGE_WIDER')
+    expect(provider.asked).toHaveLength(2)
+    await one.credential({ grant: { scope: ['a'], ttlSeconds: 700 } })
     expect(provider.asked).toHaveLength(2)
   })
 

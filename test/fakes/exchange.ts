@@ -63,7 +63,10 @@ export function openTestExchange(options: Options): TestExchange {
     upstreams,
     keys: { read: async () => key, issuerUrl: async () => ISSUER_URL },
     signer: { sign: async (_key: string, _version: number, input: Buffer) => signEc(ec.privateKey, input) },
-    rsaSigner: { sign: async (_key: string, input: Buffer) => sign('sha256', input, rsa) },
+    rsaSigner: {
+      versions: async () => [{ version: 1, kid: 'assay-rsa-v1' }],
+      sign: async (_key: string, _version: number, input: Buffer) => sign('sha256', input, rsa),
+    },
     cipher: {
       create: async () => {},
       seal: async (_key: string, secret: Secret) => {

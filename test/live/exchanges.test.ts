@@ -1,6 +1,6 @@
 import { generateKeyPairSync } from 'node:crypto'
 import { createEmulator, type Emulator } from 'emulate'
-import type * as jose from 'jose'
+import * as jose from 'jose'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Attester } from '../../agent/attester.ts'
 import { type Provider, startProvider } from '../fakes/provider.ts'
@@ -188,6 +188,28 @@ describe('a GitHub App whose key is in transit', () => {
     await world.operator(['lease', 'revoke', '-sync', body.lease_id])
     const gone = await until('the revocation', async () => revoking.asked.find(one => one.method === 'DELETE'))
     expect(gone).toMatchObject({ url: '/installation/token', headers: { authorization: `Bearer ${body.data.token}` } })
+  })
+})
+
+describe('providers that verify RS256 alone', () => {
+  test('get a JWT by a key of the operator, which the JWKS of the mount has', async () => {
+    await write('broker/config', { rsa_keys: 'assay-github-acme' })
+    await using provider = await startProvider()
+    provider.answer = () => ({ status: 200, body: { access_token: 'upstream', token_type: 'Bearer', expires_in: 600 } })
+    const settings = {
+      token_url: `${provider.url}/token`,
+      grant: 'jwt_bearer',
+      client_auth: 'none',
+      signing_key: 'assay-github-acme',
+    }
+    await configure('rs256', 'oauth2', settings)
+    await write('broker/role/rs256', { ...common, issuer: 'oauth2', integration: 'rs256', scopes: 'a' })
+    expect((await creds('rs256', { scope: 'a' })).status).toBe(200)
+    const { assertion = '' } = Object.fromEntries(new URLSearchParams(provider.asked[0]?.body))
+    const issuer = `${world.door.address}/v1/broker`
+    const keys = jose.createRemoteJWKSet(new URL(`${issuer}/.well-known/jwks.json`))
+    const checks = { issuer, audience: `${provider.url}/token`, subject: 'integration:rs256', algorithms: ['RS256'] }
+    expect((await jose.jwtVerify(assertion, keys, checks)).payload).toMatchObject({ plugin: 'reader', action: 'read' })
   })
 })
 
