@@ -15,19 +15,19 @@ export function handOut(
   world: World,
   mount: Mount,
   { tpmId, claims, epoch }: Attested,
-  role: string,
+  role: { readonly name: string; readonly revocable: boolean },
   reply: VaultReply,
 ): Promise<Verdict<undefined>> {
   const { accessor, lease_duration: life } = reply.auth ?? {}
   const wrapped = reply.wrap_info?.['wrapped_accessor']
   const login: Login = {
     accessor: text(accessor) || text(wrapped),
-    role,
+    role: role.name,
     reference: claims.reference,
     epoch,
     expires_at: Math.floor(world.now() / 1000) + (typeof life === 'number' ? life : UNKNOWN_SECONDS),
   }
-  return lifecycle.hold(mount, tpmId, login)
+  return lifecycle.hold(mount, tpmId, login, role.revocable)
 }
 
 const text = (value: unknown) => (typeof value === 'string' ? value : '')

@@ -181,7 +181,8 @@ export function openAttest(ports: AttestPorts): Attest {
       ended({ result: plain('failed') })
       throw error
     })
-    settle(await handOut(lifecycle, world, mount, attested, request.role, reply), place, 'nothing')
+    const { revocable = true } = (await settings.role.get(mount.id, request.role)) ?? {}
+    settle(await handOut(lifecycle, world, mount, attested, { name: request.role, revocable }, reply), place, 'nothing')
     const accessor = reply.auth?.['accessor'] ?? reply.wrap_info?.['accessor']
     ended({ result: plain('issued'), accessor: hashed(String(accessor)) })
     return reply

@@ -78,6 +78,10 @@ export const roleFields = {
     'How old the quote of a login may be when a credential is asked for; no token lives longer. Without limit when 0.',
     { fallback: 0 },
   ),
+  revocable: flag(
+    'What the role gives can be revoked when a machine reboots or fails: so it gives service tokens. Batch tokens need `false`.',
+    { fallback: true },
+  ),
   disabled: flag('Nobody logs in with a disabled role, and what it gave is revoked.', { fallback: false }),
 }
 

@@ -21,8 +21,9 @@ export type Lifecycle = {
   readonly booted: (mount: Mount, tpmId: string, counters: string, boot: Boot) => Promise<Verdict<number>>
   /** Whether the machine may hold one more token. */
   readonly room: (mount: Mount, tpmId: string) => Promise<Verdict<undefined>>
-  /** A token was issued and is not yet given out. It is revoked when something happened to the machine meanwhile. */
-  readonly hold: (mount: Mount, tpmId: string, login: Login) => Promise<Verdict<undefined>>
+  /** A token was issued and is not yet given out. It is revoked when something happened to the machine meanwhile; one that cannot be
+   *  revoked is not given out then, nor where the role gives none. */
+  readonly hold: (mount: Mount, tpmId: string, login: Login, revocable: boolean) => Promise<Verdict<undefined>>
   readonly clear: (mount: Mount, tpmId: string, why: string) => Promise<void>
   /** @param revoke at once what the machine has, and not only keep new credentials from it */
   readonly reattest: (mount: Mount, tpmId: string, why: string, revoke: boolean) => Promise<void>
@@ -103,18 +104,19 @@ export function openLifecycle({ world, machines, logins, worker }: LifecyclePart
       const count = await logins.count(idOf(mount, tpmId))
       return count < MOST_LOGINS ? accept(undefined) : reject('TOO_MANY_LOGINS', `${count} tokens are alive`)
     },
-    hold: async (mount, tpmId, login) => {
-      if (login.accessor === '') return reject('NOT_REVOCABLE', 'the token has no accessor')
+    hold: async (mount, tpmId, login, revocable) => {
+      const { accessor, epoch } = login
+      if (accessor === '' && revocable) return reject('NOT_REVOCABLE', 'the token has no accessor')
       const id = idOf(mount, tpmId)
       try {
-        await logins.note(id, login)
+        if (accessor !== '') await logins.note(id, login)
         const now = await machines.fresh(id)
-        if (!now.latch && login.epoch === now.epoch) return accept(undefined)
+        if (!now.latch && epoch === now.epoch) return accept(undefined)
       } catch (error) {
-        await logins.revoke(login.accessor).catch(() => undefined)
+        if (accessor !== '') await logins.revoke(accessor).catch(() => undefined)
         throw error
       }
-      await logins.revoke(login.accessor)
+      if (accessor !== '') await logins.revoke(accessor)
       return reject('STALE_EPOCH', 'something happened to the machine while it logged in')
     },
     clear: async (mount, tpmId, why) => {

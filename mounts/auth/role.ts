@@ -14,9 +14,7 @@ const tokenFields = {
   token_no_default_policy: flag('Leave out the default policy. Such tokens need a policy that allows sys/capabilities-self.', {
     fallback: false,
   }),
-  token_type: text('Kind of the tokens: service tokens, as batch tokens cannot be revoked when a machine reboots or fails.', {
-    choices: ['default', 'service', 'default-service'],
-  }),
+  token_type: text('Kind of the tokens.', { choices: ['default', 'service', 'batch', 'default-service', 'default-batch'] }),
 } satisfies Fields
 
 /** Rows of the collection, with the native role kept in step by the operator's own token, so that Vault's word on it counts. A login needs both. */
@@ -49,8 +47,8 @@ function withNative(broker: Broker, row: Path): Path {
           const { mount, given, caller } = request
           const { role: roles } = broker.attest.settings
           const kept = await roles.get(mount.id, nameOf(request))
-          const age = { max_attestation_age: 0, ...kept, ...without(given) }.max_attestation_age
-          const token = age > 0 ? limited(only(given), await lifeNow(broker, request), age) : only(given)
+          const promised = { max_attestation_age: 0, revocable: true, ...kept, ...without(given) }
+          const token = tokenOf(only(given), kept ? await native(broker, request) : {}, promised)
           const reply = await update.run({ ...request, given: without(given) } as never)
           try {
             await broker.attest.writeNativeRole(mount, nameOf(request), token, caller)
@@ -74,10 +72,17 @@ function withNative(broker: Broker, row: Path): Path {
 
 type Any = Request<Fields>
 
-async function lifeNow(broker: Broker, request: Any): Promise<number> {
-  const { token_explicit_max_ttl: seconds } = (await native(broker, request)) as { token_explicit_max_ttl?: unknown }
-  return typeof seconds === 'number' ? seconds : 0
+type Promised = { readonly max_attestation_age: number; readonly revocable: boolean }
+
+/** What is written of the tokens, so that the role keeps what it promises: that they can be revoked, and end with the attestation. */
+function tokenOf(given: Token, now: Token, { max_attestation_age: age, revocable }: Promised): object {
+  const kind = String(given.token_type ?? now.token_type ?? 'default')
+  if (revocable && kind.endsWith('batch'))
+    throw new BrokerError('bad_request', 'token_type: batch tokens cannot be revoked: wanted service tokens, or revocable=false')
+  return age > 0 ? limited(given, Number(now.token_explicit_max_ttl ?? 0), age) : given
 }
+
+type Token = { readonly token_type?: unknown; readonly token_explicit_max_ttl?: unknown }
 
 /** No token outlives the attestation that it stands on: what it may do at Vault itself is not asked here. */
 function limited(given: object, now: number, maxAgeSeconds: number): object {

@@ -281,6 +281,8 @@ describe('the age of an attestation', () => {
     await write('role/builder', { token_explicit_max_ttl: '5m' })
     expect(native()).toMatchObject({ token_explicit_max_ttl: '300s' })
     expect(await outcomeOf(write('role/builder', { token_type: 'batch' }))).toBe('bad_request')
+    await write('role/builder', { token_type: 'batch', revocable: false })
+    expect(await outcomeOf(write('role/builder', { revocable: true }))).toBe('bad_request')
   })
 })
 

@@ -101,13 +101,16 @@ describe('the token is Vault’s own', () => {
     expect((await world.door.vault(['unwrap', token], { env: { VAULT_TOKEN: '' } })).code).toBe(2)
   })
 
-  test('no batch token, which nobody could revoke: neither by the role nor by the one behind it', async () => {
+  test('a batch token, when the role does not promise that it can be revoked', async () => {
     const batch = { references: 'good', token_policies: 'builder', token_type: 'batch' }
     expect(await world.api('POST', 'auth/tpm-quote/role/batch', batch)).toMatchObject({ status: 400 })
     await write('role/batch', { ...batch, token_type: 'default' })
     const native = (await world.vault.api('GET', 'auth/tpm-quote/role/batch')).body.data as object
     await done(world.vault.api('POST', 'auth/tpm-quote/role/batch', { ...native, token_type: 'batch' }))
     expect(await refusal(world, logIn(service(), attester, { role: 'batch' }))).toBe('NOT_REVOCABLE')
+    expect(await world.api('POST', 'auth/tpm-quote/role/batch', { token_ttl: '5m' })).toMatchObject({ status: 400 })
+    await write('role/batch', { revocable: false })
+    expect(await logIn(service(), attester, { role: 'batch' })).toMatch(/^hvb\./)
   })
 
   test('the stock CLI can send the login too', async () => {
