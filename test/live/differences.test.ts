@@ -37,7 +37,11 @@ const answer =
     return value ? `${status} ${value}` : status
   }
 
-function own(side: Side, path: string, init: RequestInit): Promise<Response> {
+function own(
+  side: Side,
+  path: string,
+  init: { method?: string; body?: string; headers?: Record<string, string> },
+): Promise<Response> {
   return fetch(`${side.address}/v1/${path}`, { ...init, headers: { 'X-Vault-Token': side.vault.rootToken, ...init.headers } })
 }
 

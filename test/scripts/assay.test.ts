@@ -6,7 +6,7 @@ import manifest from '../../package.json' with { type: 'json' }
 import { type Ran, run } from '../harness/process.ts'
 
 const wrapper = join(import.meta.dirname, '../../scripts/assay')
-const commands = ['agent', 'server', 'setup', 'audit']
+const commands = ['agent', 'proxy', 'server', 'setup', 'audit', 'issuers', 'rotators', 'stores', 'completion']
 
 const folder = await mkdtemp(join(tmpdir(), 'assay-cli-'))
 afterAll(() => rm(folder, { recursive: true }))
