@@ -175,12 +175,11 @@ describe('the token', () => {
     expect((await post('ask')).status).toBe(200)
   })
 
-  test('one with a limit of uses', async () => {
+  test('one with a limit of uses is good for all of them', async () => {
     await permit()
-    // Vault does not say of a token what it may do when the question is its last use: of two uses one is left for us
     await login({ token_num_uses: 2 })
     const twice = await special()
-    expect(await post('ask', {}, twice)).toMatchObject({ status: 200 })
+    for (const status of [200, 200]) expect(await post('ask', {}, twice)).toMatchObject({ status })
     expect(await post('ask', {}, twice)).toMatchObject(denied)
   })
 
