@@ -18,7 +18,7 @@ import { BrokerError, isConflict } from '../errors.ts'
 import type { Mount } from '../mount_table.ts'
 import type { Verdict } from '../refusals.ts'
 import type { Secret } from '../secret.ts'
-import type { Store } from '../vault/store.ts'
+import { FRESH_MS, type Store } from '../vault/store.ts'
 import type { World } from '../world.ts'
 import { type Bindings, NO_CONTEXT, openBindings } from './bindings.ts'
 import { readClaims, type TaskClaims } from './claims.ts'
@@ -31,6 +31,8 @@ export type Bearer = { readonly tpmId: string; readonly entityId: string; readon
 /** What a task is about: what an orchestrator signed, within what an operator bound the agent to. */
 export type Tasks = {
   readonly orchestrators: Collection<typeof orchestratorFields>
+  /** an orchestrator was written or deleted here */
+  readonly changed: (mount: Mount) => void
   readonly bindings: Bindings
   /** Without a token it is what the agent is bound to, or nothing. */
   readonly contextOf: (mount: Mount, bearer: Bearer, token: Secret | undefined) => Promise<Verdict<TaskContext>>
@@ -43,6 +45,7 @@ export type Tasks = {
 const TYPE = 'txntoken+jwt'
 const SKEW_SECONDS = 5
 const KEY_SETS = 64
+const MOUNTS = 256
 const JWKS_TIMEOUT_MS = 3_000
 
 export function openTasks(state: Store, world: World): Tasks {
@@ -50,8 +53,19 @@ export function openTasks(state: Store, world: World): Tasks {
   const bindings = openBindings(state)
   const keys = openKeySets()
   const used = openUsed(state)
+  const names = new LRUCache<string, readonly string[]>({
+    max: MOUNTS,
+    ttl: FRESH_MS,
+    ttlResolution: 0,
+    perf: { now: world.monotonic },
+  })
+  const namesOf = async (mount: Mount): Promise<readonly string[]> => {
+    const found = names.get(mount.id) ?? (await orchestrators.list(mount.id))
+    names.set(mount.id, found, { noUpdateTTL: true })
+    return found
+  }
   const speakerOf = async (mount: Mount, issuer: unknown): Promise<Orchestrator | undefined> => {
-    const records = await Promise.all((await orchestrators.list(mount.id)).map(name => orchestrators.get(mount.id, name)))
+    const records = await Promise.all((await namesOf(mount)).map(name => orchestrators.get(mount.id, name)))
     return records.find(record => record?.issuer === issuer)
   }
   const claimsOf = async (mount: Mount, token: Secret): Promise<Verdict<{ claims: TaskClaims; by: Orchestrator }>> => {
@@ -65,6 +79,7 @@ export function openTasks(state: Store, world: World): Tasks {
   }
   return {
     orchestrators,
+    changed: mount => void names.delete(mount.id),
     bindings,
     contextOf: async (mount, bearer, token) => {
       const bound = await bindings.of(mount, bearer.entityId)

@@ -228,6 +228,21 @@ test('claims are read or refused, whatever they are', () => {
   )
 })
 
+test('an orchestrator that is trusted no longer is not, at once', async () => {
+  await expect(withTask()).resolves.toBeDefined()
+  await broker.ask('delete', 'broker/orchestrator/planner')
+  expect(await refused(withTask())).toMatch(/^TASK_TOKEN: .*no trusted orchestrator/)
+})
+
+test('many tokens cost one look at who is trusted', async () => {
+  await withTask()
+  const looks = () => broker.vault.asked.filter(({ method, path }) => method === 'LIST' && path.endsWith('/orchestrator/')).length
+  const before = looks()
+  await withTask()
+  await withTask()
+  expect(looks()).toBe(before)
+})
+
 test('a chain of actors has an end', () => {
   const deep = (depth: number): object => (depth === 0 ? { sub: 'first' } : { sub: 'next', act: deep(depth - 1) })
   const claims = { iat: 1, exp: 2, jti: 'x', tctx: { org: 'acme' } }

@@ -3,8 +3,10 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { NO_CONTEXT } from '../../engine/tasks/bindings.ts'
 import { openWork, type WorkRules } from '../../engine/tasks/work.ts'
 import { configure, dataOf, enrol, logIn, openTestBroker, type TestBroker } from '../fakes/broker.ts'
+import { startJsonServer } from '../fakes/json_server.ts'
 import { fakeMachine } from '../fakes/machine.ts'
 import { fakeOrchestrator, type Orchestrator, TASK } from '../fakes/orchestrator.ts'
+import { until } from '../harness/process.ts'
 
 const machine = fakeMachine({ label: 'worker' })
 let broker: TestBroker
@@ -134,6 +136,33 @@ describe('an agent that has to show that it lives', () => {
     await work.sweep(mount)
     expect([...kept.keys()]).toEqual([])
   })
+})
+
+test('the leases of an agent that is silent are ended at their provider', async () => {
+  const revoked: string[] = []
+  await using provider = await startJsonServer(({ path, body }) => {
+    if (path === '/revoke') revoked.push(String(new URLSearchParams(body).get('token')))
+    return { status: 200, body: { access_token: 'upstream', token_type: 'Bearer', expires_in: 300, scope: 'apps:read' } }
+  })
+  await broker.ask('update', 'broker/integration/ci', {
+    type: 'oauth2',
+    settings: {
+      token_url: `${provider.url}/token`,
+      revocation_url: `${provider.url}/revoke`,
+      grant: 'client_credentials',
+      client_id: 'broker',
+    },
+    secrets: { client_secret: 'canary' },
+  })
+  await role({ heartbeat: '2m', issuer: 'oauth2', integration: 'ci' })
+  await ask('one')
+  await broker.broker.integrations.upkeep.round()
+  expect(revoked).toEqual([])
+  broker.world.pass(121_000)
+  await broker.broker.integrations.upkeep.round()
+  await broker.broker.leases.sweep()
+  await until('the token to be revoked', async () => revoked.length > 0)
+  expect(revoked).toEqual(['upstream'])
 })
 
 test('no credential outlives the attestation that it stands on', async () => {
