@@ -47,7 +47,8 @@ async function fuzz(parser: Parser, options: { seconds: number; seed: number }):
     inputs += result.numRuns
     if (result.failed) {
       say(`${parser.name}: found with --seed ${seed}: ${Buffer.from(result.counterexample?.[0] ?? []).toString('hex')}`)
-      say(String(result.errorInstance ?? 'it is slow, or gives a verdict that is none'))
+      const { errorInstance: thrown } = result
+      say(thrown instanceof Error ? String(thrown.stack) : 'it is slow, or gives a verdict that is none')
       return false
     }
     if (performance.now() - told > 10_000) {

@@ -88,7 +88,11 @@ function readPayload(bytes: Uint8Array): Verdict<Payload> {
   const at = read.value as ReadonlyMap<unknown, unknown>
   if (at.has('nitrotpm_pcrs')) return reject('KIND', 'the document is of a NitroTPM, not of an enclave')
   const unknown = [...at.keys()].find(name => typeof name !== 'string' || !members.includes(name))
-  if (unknown !== undefined) return reject('BAD_ENCODING', `the payload has a member ${String(unknown).slice(0, 32)}`)
+  if (unknown !== undefined)
+    return reject(
+      'BAD_ENCODING',
+      `the payload has a member ${typeof unknown === 'string' ? unknown.slice(0, 32) : 'whose name is no text'}`,
+    )
   const [moduleId, timestamp] = [at.get('module_id'), at.get('timestamp')]
   if (typeof moduleId !== 'string' || !/^[A-Za-z0-9-]{1,128}$/.test(moduleId))
     return reject('BAD_ENCODING', 'module_id is not one')
