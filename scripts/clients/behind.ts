@@ -4,8 +4,6 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { Agent, createServer, request } from 'node:https'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
-import { openLog, PLACES, provision, readConfig, Secret } from '#engine'
-import { serve } from '../../mounts/serve.ts'
 import { freePort, start } from '../../test/harness/process.ts'
 
 // `vault server -config=FILE` for tests of others: the real server on another port, and the front door where they expect the server.
@@ -39,6 +37,8 @@ const agent = new Agent({ ca: cert, keepAlive: true })
 let rootToken: string | undefined
 const before = createServer({ cert, key, minVersion: 'TLSv1.2' }, (incoming, outgoing) => void passed(incoming, outgoing))
 before.listen(port, 'localhost')
+// they wait for the server for seconds only: what is needed later is loaded when somebody answers already
+const loaded = Promise.all([import('#engine'), import('../../mounts/serve.ts')])
 
 async function passed(incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
   const answer = await ask(incoming)
@@ -64,6 +64,7 @@ async function ask(incoming: IncomingMessage): Promise<Answer> {
 }
 
 async function serveThrough(token: string): Promise<void> {
+  const [{ openLog, PLACES, provision, readConfig, Secret }, { serve }] = await loaded
   const server = { address: vaultUrl, ca: cert.toString(), deadlineMs: 10_000 }
   const { roleId, secretId } = await provision(server, PLACES, new Secret(token))
   const config = readConfig({
