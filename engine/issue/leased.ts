@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { BrokerError } from '../errors.ts'
 import type { Credential, Grant } from '../issuers/index.ts'
+import { NothingDone } from '../issuers/outbound.ts'
 import { ExchangeRefusal } from '../issuers/refusal.ts'
 import type { Leases } from '../leases/service.ts'
 import type { Mount, MountTable } from '../mount_table.ts'
@@ -59,7 +60,7 @@ async function underLease(
   }
   const credential = await make().catch(async (error: unknown) => {
     // what a provider refused it did not make; what did not answer may have made it
-    await begun.abandon(error instanceof ExchangeRefusal)
+    await begun.abandon(error instanceof ExchangeRefusal || error instanceof NothingDone)
     throw error
   })
   if (!credential.handle) {

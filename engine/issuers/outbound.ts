@@ -86,7 +86,8 @@ function outboundOf(name: string, once: (sent: Sent) => Promise<Received>): Outb
     try {
       return await once(sent)
     } catch (error) {
-      failure = new BrokerError('unavailable', `the provider of the integration ${name} ${reasonOf(error)}`)
+      const kind = isUndone(error) ? NothingDone : BrokerError
+      failure = new kind('unavailable', `the provider of the integration ${name} ${reasonOf(error)}`)
       throw failure
     }
   }
@@ -103,6 +104,13 @@ class Failure extends Error {
     this.undone = undone
     this.retryAfterMs = retryAfterMs
   }
+}
+
+/** The provider was not asked, or said that it did nothing: there is nothing to revoke. */
+export class NothingDone extends BrokerError {}
+
+function isUndone(error: unknown): boolean {
+  return error instanceof BrokenCircuitError || (error instanceof Failure && error.undone)
 }
 
 /** Runs a call, or refuses to. */

@@ -3,6 +3,7 @@ import type { Kept, Store } from '../vault/store.ts'
 import { type Calendar, openCalendar } from './calendar.ts'
 import { type Lease, PENDING_SECONDS } from './lease.ts'
 import { dueIn, idIn, minuteOf, nameOf } from './name.ts'
+import { openPacks } from './packs.ts'
 import { inParallel } from './parallel.ts'
 
 /** Where leases are kept: a record each, changed by check-and-set alone, and a calendar of names, whose list is the index. A record without a
@@ -22,16 +23,21 @@ export type Ledger = {
   readonly rename: (name: string, lease: Lease) => Promise<void>
   /** Takes the names of all leases from the store: those of other replicas, and after a start those from before. */
   readonly refresh: () => Promise<void>
+  /** Puts names of the same minute together where there are many, and removes what is left of minutes that are over. */
+  readonly pack: (now: number) => Promise<void>
   /** Gives every record a name, and takes away names that have no record. Returns how many of both. */
   readonly tidy: (now: number) => Promise<{ readonly named: number; readonly dropped: number }>
 }
 
 const RECORDS = 'leases/record/'
-export const NAMES = 'leases/due/'
+const NAMES = 'leases/due/'
 const AT_ONCE = 32
 
 export function openLedger(store: Store): Ledger {
   const calendar = openCalendar()
+  const packs = openPacks(store)
+  /** names that have an entry of their own in the store; the others are in packs */
+  const alone = new Set<string>()
   let flight: Promise<void> | undefined
   /** names that were written while a list was under way, which may be from before */
   let young: Set<string> | undefined
@@ -41,21 +47,30 @@ export function openLedger(store: Store): Ledger {
   const read = (id: string) => store.fresh<Lease>(recordAt(id))
   const addName = async (name: string) => {
     calendar.add(name)
+    alone.add(name)
     young?.add(name)
     await store.put(nameAt(name), {})
   }
   const dropName = async (name: string) => {
     calendar.drop(name)
     young?.delete(name)
-    await store.delete(nameAt(name))
+    if (alone.delete(name)) await store.delete(nameAt(name))
   }
   const look = async () => {
     young = new Set()
     const minutes = await store.list(NAMES)
     const lists = await inParallel(minutes, AT_ONCE, minute => store.list(`${NAMES}${minute}`))
     const seen = new Set(lists.flat())
-    for (const name of calendar.names()) if (!seen.has(name) && !young.has(name)) calendar.drop(name)
-    for (const name of seen) calendar.add(name)
+    // after the lists: a name that is in none of them any more is in a pack by then, or nowhere
+    const { added, gone } = await packs.refresh()
+    const packed = new Set(added)
+    for (const name of [...alone, ...gone]) {
+      if (seen.has(name) || young.has(name)) continue
+      alone.delete(name)
+      if (!packed.has(name)) calendar.drop(name)
+    }
+    for (const name of seen) alone.add(name)
+    for (const name of [...seen, ...added]) calendar.add(name)
     young = undefined
   }
   return {
@@ -95,8 +110,28 @@ export function openLedger(store: Store): Ledger {
       })
       return flight
     },
+    pack: async now => {
+      for (const names of manyOf(alone, now)) {
+        await packs.write(names)
+        await inParallel(names, AT_ONCE, async name => {
+          if (alone.delete(name)) await store.delete(nameAt(name))
+        })
+      }
+      await packs.clear(now, calendar.has)
+    },
     tidy: now => tidy({ store, calendar, read, addName, dropName }, now),
   }
+}
+
+const MANY = 200
+/** Not what may be due before it is packed. */
+const SOON_SECONDS = 180
+
+/** Names of the same minute, where there are many. */
+function manyOf(names: Iterable<string>, now: number): readonly (readonly string[])[] {
+  const later = [...names].filter(name => dueIn(name) > now + SOON_SECONDS)
+  const minutes = Map.groupBy(later, name => minuteOf(dueIn(name)))
+  return [...minutes.values()].filter(({ length }) => length >= MANY)
 }
 
 type Parts = Pick<Ledger, 'calendar' | 'read' | 'dropName'> & {

@@ -136,6 +136,7 @@ export async function openLeases(options: LeasesOptions): Promise<Leases> {
     },
     sweep: async () => {
       await ledger.refresh()
+      await ledger.pack(clock())
       await watch()
       sweepDue(parts)
       await revoker.idle()
@@ -182,6 +183,7 @@ function everySoOften(parts: Parts, watch: () => Promise<void>): () => Promise<v
     const at = world.monotonic()
     await ledger.refresh()
     tookMs = world.monotonic() - at
+    await ledger.pack(parts.clock())
   }
   const stops = [
     round(

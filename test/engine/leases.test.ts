@@ -391,3 +391,54 @@ describe('a process that dies at any step', () => {
     }
   }
 })
+
+describe('many leases', () => {
+  const MANY = 250
+  /** Issues so many, and lets a process that may die put their names together. */
+  async function packing(out: Outside, death?: Death) {
+    const first = await openProcess(out)
+    await Promise.all(Array.from({ length: MANY }, () => issue(first)))
+    await first.leases.stop()
+    const second = await openProcess(out, { world: first.world, ...(death ? { death } : {}) })
+    first.world.pass(61_000)
+    // once to give them the names of their ends, once to put these together
+    for (let round = 0; round < 3; round++) await second.leases.sweep().catch(() => undefined)
+    await second.leases.stop()
+    return second
+  }
+  const folders = (out: Outside) => Object.groupBy(rest(out), path => path.split('/')[1] ?? '')
+
+  test('have their names together, and are known, ended and forgotten like few', async () => {
+    const out = outside()
+    const { world } = await packing(out)
+    expect(folders(out)).toMatchObject({ pack: [expect.stringMatching(/^leases\/pack\/\d+\./) as string] })
+    expect(folders(out)['due'] ?? []).toEqual([])
+    const next = await openProcess(out, { world })
+    expect(next.observed.held()).toBe(MANY)
+    const ids = await next.leases.list('broker/creds/deploy')
+    expect(ids).toHaveLength(MANY)
+    await next.leases.revoke(`broker/creds/deploy/${ids[0]}`, { sync: true })
+    await next.leases.renew(`broker/creds/deploy/${ids[1]}`, 1800)
+    expect(living(out)).toBe(MANY - 1)
+    await passes(next, 900)
+    expect(living(out)).toBe(1)
+    await passes(next, 1100)
+    expect(rest(out)).toEqual([])
+  })
+
+  test('are lost by no death while they are put together', async () => {
+    const all = (await packing(outside())).steps()
+    // the first steps are its start
+    for (const when of ['before', 'after'] as const)
+      for (let step = 10; step <= all; step += 61) {
+        const out = outside()
+        const { world } = await packing(out, { step, when })
+        const next = await openProcess(out, { world })
+        await next.leases.sweep()
+        await next.leases.sweep()
+        expect({ step, held: (await next.leases.list('broker/creds/deploy')).length }).toEqual({ step, held: MANY })
+        await passes(next, 1100)
+        expect({ step, living: living(out), rest: rest(out) }).toEqual({ step, living: 0, rest: [] })
+      }
+  })
+})
