@@ -125,11 +125,20 @@ async function checkReference(
   const empty = pinned.size === 0 && replayed.length === 0 && record.ima === 'off'
   if (empty) fail('pcrs', `wanted values under one of the banks ${banks.join(', ')}, or PCRs in replay, or ima`)
   checkBoot(record, replayed, pinned.get(record.bank as Bank)?.has(4) ?? false)
+  if (!record.observe && pinned.size === 0 && !hasRules(record))
+    fail('pcrs', 'wanted values to pin, or rules on what the logs say: as it is, every boot would match')
   for (const name of DIGESTS) for (const digest of record[name]) PCR_FORM.digest(name, record.bank as Bank, digest)
   for (const version of record.firmware_versions)
     if (!/^[0-9a-f]{16}$/i.test(version)) fail('firmware_versions', 'wanted 16 hex digits each, as quotes say them')
   checkWindow(record)
   await checkIma(record, mountId, exists)
+}
+
+/** That a log is true to the quote says nothing of whether what it says is good. */
+function hasRules(record: ReferenceRecord): boolean {
+  const { secure_boot, databases, boot_images, boot_drivers, firmware_versions, ima_lists } = record
+  const listed = [...Object.keys(databases), ...boot_images, ...boot_drivers, ...firmware_versions, ...ima_lists]
+  return secure_boot === 'required' || listed.length > 0
 }
 
 function checkBoot(record: ReferenceRecord, replayed: readonly number[], pinsImages: boolean): void {

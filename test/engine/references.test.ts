@@ -48,6 +48,9 @@ describe('the version of a set', () => {
 const images = { replay: '4,7,8,9', boot_images: digest }
 const refused: readonly (readonly [object, string])[] = [
   [{}, 'pcrs: wanted values under one of the banks sha256, sha384, sha512, or PCRs in replay, or ima'],
+  [{ replay: '4,7' }, 'pcrs: wanted values to pin, or rules on what the logs say: as it is, every boot would match'],
+  [{ ima: 'required' }, 'pcrs: wanted values to pin, or rules'],
+  [{ ima: 'required', ima_ignored: '/tmp/*' }, 'pcrs: wanted values to pin, or rules'],
   [{ replay: '4,16' }, 'replay: wanted PCRs 0 to 22, not 16: software can reset 16 and 23'],
   [{ replay: '4,x' }, 'replay: wanted PCRs 0 to 22'],
   [{ replay: '4', bank: 'sha1' }, 'bank: wanted one of sha256, sha384, sha512'],
@@ -67,14 +70,20 @@ const refused: readonly (readonly [object, string])[] = [
   [{ replay: '8', command_lines: 'ro' }, 'boot_images: wanted the boot loaders that measure files and command lines'],
   [{ replay: '9', boot_files: digest }, 'boot_images: wanted the boot loaders that measure files and command lines'],
   [{ replay: '4', firmware_versions: '1.2' }, 'firmware_versions: wanted 16 hex digits each, as quotes say them'],
-  [{ replay: '4', not_after: 'soon' }, 'not_after: wanted a date such as 2026-12-01 or 2026-12-01T12:00:00Z'],
-  [{ replay: '4', not_after: '2026-02-31T00:00:00Z2' }, 'not_after: wanted a date'],
-  [{ replay: '4', not_before: '2026-12-02', not_after: '2026-12-01' }, 'not_after: wanted a date after not_before'],
-  [{ replay: '4', ima_lists: 'base' }, 'ima: wanted `required` with rules on files'],
-  [{ replay: '4', ima_ignored: '/tmp/*' }, 'ima: wanted `required` with rules on files'],
+  [
+    { replay: '4', boot_images: digest, not_after: 'soon' },
+    'not_after: wanted a date such as 2026-12-01 or 2026-12-01T12:00:00Z',
+  ],
+  [{ replay: '4', boot_images: digest, not_after: '2026-02-31T00:00:00Z2' }, 'not_after: wanted a date'],
+  [
+    { replay: '4', boot_images: digest, not_before: '2026-12-02', not_after: '2026-12-01' },
+    'not_after: wanted a date after not_before',
+  ],
+  [{ replay: '4', boot_images: digest, ima_lists: 'base' }, 'ima: wanted `required` with rules on files'],
+  [{ replay: '4', boot_images: digest, ima_ignored: '/tmp/*' }, 'ima: wanted `required` with rules on files'],
   [{ ima: 'required', ima_lists: 'nowhere' }, 'ima_lists: there is no list of the name at place 1: write it first'],
   [{ ima: 'required', ima_lists: Array.from({ length: 17 }, (_, at) => `l${at}`) }, 'ima_lists: wanted at most 16'],
-  [{ ima: 'required', ima_templates: [] }, 'ima_templates: wanted at least one'],
+  [{ pcrs: { sha256: { 0: digest } }, ima: 'required', ima_templates: [] }, 'ima_templates: wanted at least one'],
   [{ ima: 'required', ima_templates: 'ima' }, 'ima_templates: wanted one of ima-ng, ima-sig, ima-buf'],
   [{ pcrs: { sha256: { 0: [] } } }, 'pcrs: wanted digests of 32 bytes in hex for PCR 0'],
 ]
@@ -92,9 +101,9 @@ const taken: readonly object[] = [
   { replay: '7,8', secure_boot: 'required', databases: { dbx: [digest, 'cd'.repeat(32)] }, command_line_forbidden: 'init=*' },
   { pcrs: { sha256: { 4: digest } }, replay: '8', command_line_required: 'ro' },
   { firmware_versions: '20240125001200AA', replay: '0' },
-  { ima: 'required' },
+  { observe: true, replay: '4,7', ima: 'required' },
   { observe: true, pcrs: { sha256: { 0: [], 7: [] } } },
-  { replay: '0', not_before: '2026-01-01', not_after: '2026-12-01T12:00:00+02:00' },
+  { replay: '4', boot_images: digest, not_before: '2026-01-01', not_after: '2026-12-01T12:00:00+02:00' },
 ]
 test.each(taken)('%j is taken', async fields => expect(await outcomeOf(write('x', fields))).toBe('OK'))
 

@@ -13,6 +13,8 @@ export type LogThread = {
 
 const WAITING = 16
 const LONGEST_MS = 20_000
+/** A list of the largest size takes some 100. */
+const MOST_MB = 512
 
 type Waiting = PromiseWithResolvers<Shown> & { readonly timer: NodeJS.Timeout }
 type Answer = { readonly id: number; readonly shown?: Shown; readonly failed?: string }
@@ -39,7 +41,7 @@ export function openLogThread(longestMs: number = LONGEST_MS): LogThread {
   }
   const started = () => {
     if (worker) return worker
-    const next = new Worker(new URL('./log_worker.ts', import.meta.url))
+    const next = new Worker(new URL('./log_worker.ts', import.meta.url), { resourceLimits: { maxOldGenerationSizeMb: MOST_MB } })
     next.on('message', ({ id, shown, failed }: Answer) =>
       settle(id, one => (shown ? one.resolve(shown) : one.reject(new Error(`the logs could not be judged: ${failed}`)))),
     )
