@@ -73,6 +73,12 @@ describe('an attestation result', () => {
     const id = broker.broker.mounts.find('auth/tpm-quote')?.id
     expect(head).toEqual({ alg: 'ES256', kid: `assay-login-${id}-v1`, typ: 'JWT' })
     expect(claims).toMatchObject({ iss: 'assay', aud: `assay/${id}`, sub: machine.tpmId, nbf: now - 5, exp: now + 25 })
+    expect(claims).toMatchObject({
+      eat_profile: 'urn:x-assay:eat:tpm2-quote:1',
+      eat_nonce: expect.stringMatching(/^[\w-]{43}$/) as string,
+      ueid: expect.stringMatching(/^A[\w-]{43}$/) as string,
+      measres: [['tpm2-pcr', [['good@1', 'success']]]],
+    })
   })
 
   test('that Vault does not take is a refusal on record, without a token', async () => {
