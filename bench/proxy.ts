@@ -37,6 +37,8 @@ export async function benchProxy(): Promise<readonly Row[]> {
     'to answer',
     async () => (await fetch(`http://127.0.0.1:${ports.plain}/1024`).catch(() => undefined))?.ok === true,
   )
+  await vault.api('POST', 'sys/mounts/transit', { type: 'transit' })
+  await vault.api('POST', 'sys/mounts/assay', { type: 'kv', options: { version: '2' } })
   const proxy = parts.use(
     await startProxy(vault, {
       listen: { cert_file: server.cert, key_file: server.key },
@@ -121,7 +123,6 @@ async function sealed(vault: Vault, certificate: string, port: number): Promise<
     write: (path: string, body: Readonly<Record<string, unknown>>) => client.write(path, body, { as }),
     delete: (path: string) => client.delete(path, { as }),
   }
-  await vault.api('POST', 'sys/mounts/transit', { type: 'transit' })
   const monotonic = () => performance.now()
   const sealer = openSealer({
     vault: own,

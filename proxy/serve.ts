@@ -92,16 +92,25 @@ async function openLog(own: OwnVault, config: ProxyConfig, folder: string, log: 
   })
 }
 
-/** The key under which what agents chose is hashed: one for all proxies, made by whoever starts first. */
+/** The key under which what agents chose is hashed: one for all proxies, made by whoever starts first.
+ *  @throws BrokerError unavailable when it can be neither read nor made */
 async function auditKey(own: OwnVault, path: string): Promise<Secret<Uint8Array>> {
-  const kept = await absent(own.read(path))
-  const key = (kept?.data?.['data'] as { key?: unknown } | undefined)?.key
-  if (typeof key === 'string') return new Secret(Buffer.from(key, 'base64'))
+  const kept = await keptKey(own, path)
+  if (kept) return kept
   const body = { data: { key: randomBytes(32).toString('base64') }, options: { cas: 0 } }
+  // somebody else may have been first: what counts is what is there then
   await own.write(path, body).catch((error: unknown) => {
     if (!(error instanceof VaultRefusal)) throw error
   })
-  return auditKey(own, path)
+  const made = await keptKey(own, path)
+  if (made) return made
+  throw new BrokerError('unavailable', `vault keeps no ${path}: start the service, which sets up the mount, before the proxy`)
+}
+
+async function keptKey(own: OwnVault, path: string): Promise<Secret<Uint8Array> | undefined> {
+  const kept = await absent(own.read(path))
+  const key = (kept?.data?.['data'] as { key?: unknown } | undefined)?.key
+  return typeof key === 'string' ? new Secret(Buffer.from(key, 'base64')) : undefined
 }
 
 const systemResolve: Resolve = async host => {
