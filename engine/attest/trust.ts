@@ -15,16 +15,21 @@ export type Trust = {
   readonly listsFrom: (config: AttestConfig, given: { crl?: string; url?: string }) => Promise<Partial<ListRecord>>
 }
 
-/** Lists that were fetched are fetched again after an hour, or when one of them ends. */
+/** Lists that were fetched are fetched again after an hour, or when one of them ends; of a host that gives none no more than once a minute. */
 const REFRESH_MS = 3_600_000
+const BETWEEN_MS = 60_000
 
 export function openTrust(settings: AttestSettings, world: World): Trust {
   const anchors = openJoin()
   const lists = openJoin()
   const fetching = new Map<string, Promise<void>>()
+  const tried = new Map<string, number>()
 
   const refresh = (mount: Mount, name: string, { url }: ListRecord, config: AttestConfig): Promise<void> => {
     const key = `${mount.id} ${name}`
+    const again = (tried.get(key) ?? Number.NEGATIVE_INFINITY) + BETWEEN_MS
+    if (!fetching.has(key) && world.monotonic() < again) return Promise.resolve()
+    tried.set(key, world.monotonic())
     const flight = fetching.get(key) ?? fetched(mount, name, url, config).finally(() => fetching.delete(key))
     fetching.set(key, flight)
     return flight

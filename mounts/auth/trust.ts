@@ -16,7 +16,7 @@ export const ca = ({ attest }: Broker): readonly Path[] => {
       description:
         'Certificates of TPM makers, one or a whole bundle. An endorsement certificate has to lead to one of them; without any, no TPM can enrol.',
     },
-    { show: record => describeAnchors(record.certificate) },
+    { show: ({ format, certificate }) => ({ format, ...describeAnchors(certificate) }) },
   )
   return rows.map(row =>
     writing(row, async (request, write) => {

@@ -219,6 +219,19 @@ describe('lists that are fetched', () => {
     broker.world.pass(3_600_000)
     expect(await outcomeOf(enrol(broker, machine))).toBe('OK')
   })
+
+  test('a host that gives none is asked once a minute, however many enrol', async () => {
+    let answer: Answer = { body: makeList(maker, { nextUpdate: new Date('2026-06-02T00:00:00Z') }) }
+    await using from = await host(() => answer)
+    await write('crl/maker', { url: from.url })
+    answer = { status: 503 }
+    broker.world.pass(2 * 86_400_000)
+    for (const label of ['one', 'two', 'three']) expect(await refusal(enrol(broker, fakeMachine({ label })))).toBe('NO_CRL')
+    expect(from.asked.length).toBe(2)
+    broker.world.pass(60_000)
+    expect(await refusal(enrol(broker, fakeMachine({ label: 'one' })))).toBe('NO_CRL')
+    expect(from.asked.length).toBe(3)
+  })
 })
 
 test('a modulus with a prime that another TPM has is refused', async () => {
