@@ -188,6 +188,7 @@ function withAsking(command: Command): Command {
     .option('--plugin <plugin>', 'plugin to act through')
     .option('--action <action>', 'what to do')
     .option('--scope <scope>', 'no more than the task needs; repeatable', collect, [])
+    .option('--parameter <name=value>', 'what the provider has to know, such as public_key=...; repeatable', collectParameter, {})
     .option('--audience <audience>', 'who will rely on the credential')
     .option('--ttl <duration>', 'wanted life, such as 10m', duration)
     .option('--task-token-file <file>', 'what an orchestrator signed of the task; read anew for each credential')
@@ -300,6 +301,11 @@ function collectBase(value: string, sofar: Readonly<Record<string, string>>): Re
   if (name === undefined || place === undefined)
     return wanted('a variable and a place, such as OPENAI_BASE_URL=api.openai.com/v1')
   return { ...sofar, [name]: place }
+}
+
+function collectParameter(value: string, sofar: Readonly<Record<string, string>>): Record<string, string> {
+  const at = value.indexOf('=')
+  return at > 0 ? { ...sofar, [value.slice(0, at)]: value.slice(at + 1) } : wanted('a name and a value, such as public_key=...')
 }
 
 function variable(value: string): string {

@@ -21,6 +21,8 @@ export type CredsRequest = {
   readonly ttl?: string
   /** what an orchestrator signed of the task */
   readonly taskToken?: string
+  /** what the provider has to know, such as a public key to sign */
+  readonly parameters?: Readonly<Record<string, string>>
 }
 
 /** `pending`: an operator has to approve of the machine, which enrols again then. */
@@ -33,6 +35,7 @@ export type LoggedIn = {
   readonly reply: Reply
 }
 export type Issued = {
+  /** empty for a credential of several parts, such as a user name and a password: they are in `data` */
   readonly token: string
   readonly expiresInSeconds: number
   /** how soon the broker wants a sign of life; undefined when it wants none */
@@ -171,7 +174,7 @@ function issuedOf(reply: Reply): Issued {
   const data = dataOf(reply)
   const within = member(data, 'beat_within')
   return {
-    token: text(data, 'token'),
+    token: member(data, 'token') === undefined && Object.keys(data).some(isPart) ? '' : text(data, 'token'),
     expiresInSeconds: positive(data, 'expires_in'),
     beatWithinSeconds: typeof within === 'number' && within > 0 ? within : undefined,
     warnings: Array.isArray(reply['warnings']) ? reply['warnings'].filter(one => typeof one === 'string') : [],
@@ -179,6 +182,12 @@ function issuedOf(reply: Reply): Issued {
     reply,
   }
 }
+
+/** What the broker says of every credential; what else is there is the credential. */
+const ABOUT = new Set(
+  'token_type expires_in expires_at scope plugin action audience kid jti txn beat_within destinations'.split(' '),
+)
+const isPart = (name: string) => !ABOUT.has(name)
 
 /** Shows the broker that the work goes on. */
 export async function heartbeat(service: Service, role: string, token: string, taskToken: string | undefined): Promise<void> {

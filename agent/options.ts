@@ -48,6 +48,7 @@ export type AskOptions = CommonOptions &
     readonly plugin?: string
     readonly action?: string
     readonly scope: readonly string[]
+    readonly parameter: Readonly<Record<string, string>>
     readonly audience?: string
     readonly ttl?: string
     readonly bind: boolean

@@ -106,6 +106,8 @@ export async function runExec(world: World, role: string, words: readonly string
     const { token, data, expiresInSeconds, warnings } = one
     last = one
     tell(warnings)
+    if (!options.json && token === '')
+      throw new AgentError('usage', 'this credential has several parts: take them all with --json')
     return { content: options.json ? JSON.stringify(data) : token, lifeMs: expiresInSeconds * 1000 }
   }
   const name = options.env ?? proxied?.variable
@@ -149,9 +151,10 @@ export async function runPcrs(world: World, options: PcrsOptions): Promise<numbe
 async function issue(world: World, role: string, options: AskOptions, held?: HeldKey): Promise<IssuedAs> {
   const service = await openService(world, options)
   await using tpm = lazyTpm(world, options)
-  const { plugin, action, scope, audience, ttl } = options
+  const { plugin, action, scope, audience, ttl, parameter } = options
   const taskToken = await taskTokenOf(options)
-  const request = { role, scope, ...present({ plugin, action, audience, ttl, taskToken }) }
+  const parameters = Object.keys(parameter).length > 0 ? { parameters: parameter } : {}
+  const request = { role, scope, ...present({ plugin, action, audience, ttl, taskToken }), ...parameters }
   // a token of an earlier login is bound to another key than the one that is held now
   const atHand = held ? undefined : await tokenAtHand(world, options)
   const token = atHand ?? (await freshToken(service, tpm, options, held))

@@ -1,6 +1,7 @@
 import { Client } from 'pg'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Attester } from '../../agent/attester.ts'
+import { assay } from '../harness/assay.ts'
 import { type Postgres, startPostgres } from '../harness/peers/postgres.ts'
 import { provisioned } from '../harness/peers/provisioned.ts'
 import { type Sshd, startSshd } from '../harness/peers/sshd.ts'
@@ -198,6 +199,17 @@ describe('SSH through the ssh engine', () => {
       errors: [expect.stringMatching(/^EXCHANGE_REFUSED: .*status_400/)],
     })
   })
+})
+
+test('the agent’s own command line gives the parts, and what the provider has to know', async () => {
+  const agent = (args: readonly string[]) =>
+    assay(['agent', ...args, '--address', world.door.address, '--json'], { PATH: process.env['PATH'], VAULT_TOKEN: token })
+  const login = JSON.parse((await agent(['creds', 'orders'])).stdout) as { data: { username: string; password: string } }
+  const { username: user, password } = login.data
+  expect(await sql({ user, password }, 'SELECT id FROM orders')).toEqual([{ id: 7 }])
+  const signed = await agent(['creds', 'host', '--parameter', `public_key=${sshd.publicKey.trim()}`])
+  const { data } = JSON.parse(signed.stdout) as { data: { signed_key: string } }
+  expect((await sshd.ssh(data.signed_key, 'echo in')).stdout).toBe('in\n')
 })
 
 test('what Vault does not let the agent do is not done for it', async () => {
