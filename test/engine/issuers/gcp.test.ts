@@ -1,4 +1,5 @@
 import { generateKeyPairSync } from 'node:crypto'
+import { IAMCredentialsClient } from '@google-cloud/iam-credentials'
 import { Impersonated, OAuth2Client } from 'google-auth-library'
 import * as jose from 'jose'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
@@ -123,4 +124,17 @@ test('Google’s own client gets the same from this server', async () => {
   const { token } = await client.getAccessToken()
   expect(token).toMatch(/^ya29\./)
   expect(client.credentials.expiry_date).toBeGreaterThan(Date.now())
+})
+
+test('and so does the client that is made from the proto', async () => {
+  const authClient = new OAuth2Client()
+  const { fields } = await opened().credential(ask)
+  authClient.setCredentials({ access_token: (fields['token'] as Secret).reveal() })
+  const { hostname, port } = new URL(google.url)
+  const where = { apiEndpoint: hostname, port: Number(port), protocol: 'http', fallback: 'rest' } as const
+  const client = new IAMCredentialsClient({ ...where, authClient: authClient as never })
+  const asked = { name: `projects/-/serviceAccounts/${ACCOUNT}`, scope: [READ_ONLY], lifetime: { seconds: 300 } }
+  const [{ accessToken }] = await client.generateAccessToken(asked)
+  expect(accessToken).toMatch(/^ya29\./)
+  await client.close()
 })

@@ -120,7 +120,7 @@ function routeOf(url: string): { method: string; name: string; request: string }
   for (const [method, { requestType, options }] of Object.entries(service.IAMCredentials.methods)) {
     const template = options['(google.api.http).post']
     const pattern = template.replace(/\{name=([^}]*)\}/, (_, name: string) => `(${name.replaceAll('*', '[^/]+')})`)
-    const name = new RegExp(`^${pattern}$`).exec(decodeURIComponent(url))?.[1]
+    const name = new RegExp(`^${pattern}$`).exec(decodeURIComponent(url.split('?', 1)[0] ?? ''))?.[1]
     if (name !== undefined) return { method, name, request: requestType }
   }
   return undefined
