@@ -4,8 +4,10 @@ import { calculateJwkThumbprint, type JWK } from 'jose'
 import { describe, expect, test } from 'vitest'
 import { admitAk, alg, attribute, nameOf, qualifiedNameOf, verifyCertifiedKey } from '#attestation'
 import { qualifiedUnder } from '../../attestation/qualified_name.ts'
+import { parseCertification } from '../../attestation/tpm2/attest.ts'
 import { answer, areaOf, makeAk, NONCE, outcome, pairOf, signAs, unwrap } from './attester.ts'
 import { BOUND_ATTRIBUTES, type Certified, certification, certifier, ekPublic, keyArea, storageArea } from './certified.ts'
+import { counted, present, readJson, unhex } from './vectors.ts'
 
 const rules = {
   ak: unwrap(admitAk(certifier.area)),
@@ -117,6 +119,35 @@ describe('is refused', () => {
     expect(judge({ ...good, attest: Buffer.alloc(4097) })).toBe('LIMIT')
     expect(judge({ ...good, signature: Buffer.alloc(2049) })).toBe('LIMIT')
   })
+})
+
+type Statement = {
+  readonly attest_hex: string
+  readonly attest_decoded: Readonly<Record<'qualifiedSigner' | 'extraData' | 'name' | 'qualifiedName', string>>
+  readonly pubArea_tpmt_public_hex?: string
+  readonly pubArea_name_matches_certify?: boolean
+}
+const { quotes_and_certifies: entries } = readJson<{ quotes_and_certifies: { id: string; file: string; kind: string }[] }>(
+  'index.json',
+  { quotes_and_certifies: [] },
+)
+
+describe.skipIf(!present)('statements of real TPMs on their keys', () => {
+  const count = counted('certifications')
+  test.each(entries.filter(({ kind }) => kind === 'certify'))(
+    '$id: is read as it is, and is of the key that came with it',
+    ({ id, file }) => {
+      const vector = readJson<Statement>(file, {} as Statement)
+      const read = parseCertification(unhex(vector.attest_hex))
+      count()
+      // made up by hand: TPMS_CLOCK_INFO.safe is 51, which no TPM says
+      if (id === 'webauthn-webauthn-1') return expect(outcome(read)).toBe('BAD_ENCODING')
+      const said = unwrap(read)
+      for (const member of ['qualifiedSigner', 'extraData', 'name', 'qualifiedName'] as const)
+        expect(said[member].toString('hex')).toBe(vector.attest_decoded[member])
+      if (vector.pubArea_name_matches_certify) expect(nameOf(unhex(vector.pubArea_tpmt_public_hex ?? ''))).toEqual(said.name)
+    },
+  )
 })
 
 test('the same bytes have one thumbprint', () => {

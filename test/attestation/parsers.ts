@@ -8,10 +8,12 @@ import {
   parsePcrTable,
   parsePublic,
   parseQuote,
+  qualifiedNameOf,
   readImaEntry,
   readRevocationList,
   replayEventLog,
   type Verdict,
+  verifyCertifiedKey,
   verifyCorim,
   verifyEk,
   verifyQuote,
@@ -20,9 +22,11 @@ import { readCertificate } from '../../attestation/certs/certificate.ts'
 import { readEkCertificate } from '../../attestation/certs/ek_certificate.ts'
 import { verifyNitroDocument } from '../../attestation/formats/aws_nitro.ts'
 import { readCbor } from '../../attestation/formats/cbor.ts'
+import { parseCertification } from '../../attestation/tpm2/attest.ts'
 import { verifySignature } from '../../attestation/tpm2/signature.ts'
-import { answer, makeAk, pairOf, unwrap } from './attester.ts'
+import { answer, makeAk, NONCE, pairOf, unwrap } from './attester.ts'
 import { certifyEk, makeCa, makeList, NOW, named } from './certificates.ts'
+import { certification, certifier, ekPublic, keyArea } from './certified.ts'
 import { comidOf, manifestOf, measurement, signedBy, triplesOf } from './corim_maker.ts'
 import { ekAreaOf } from './endorsed.ts'
 import { boot, encodeLog } from './eventlog_maker.ts'
@@ -42,6 +46,10 @@ const nitro = nitroDocument({ members: { user_data: Buffer.from('data') } })
 const author = pairOf('P-256', 'author of a manifest')
 const corim = signedBy(author.privateKey, manifestOf([comidOf(triplesOf(measurement({ 0: [[1, Buffer.alloc(32, 1)]] })))]))
 
+const keyToBind = certification(keyArea())
+const ak = unwrap(admitAk(certifier.area))
+const keyRules = { ak, qualifyingData: NONCE, qualifiedSigner: qualifiedNameOf('endorsement', ak.name), ekPublic }
+
 export type Parser = {
   readonly name: string
   readonly parse: (bytes: Uint8Array) => Verdict<unknown> | Promise<Verdict<unknown>>
@@ -57,6 +65,8 @@ export const parsers: readonly Parser[] = [
   parser('admitAk', bytes => admitAk(bytes), ...keys.map(({ area }) => area)),
   parser('admitEk', admitEk, ekAreaOf(ek), ekAreaOf(pairOf('P-384', 'ek').publicKey)),
   parser('parseQuote', parseQuote, ...asked.map(({ evidence }) => evidence.attest)),
+  parser('parseCertification', parseCertification, keyToBind.attest),
+  parser('verifyCertifiedKey', bytes => verifyCertifiedKey({ ...keyToBind, public: bytes }, keyRules), keyToBind.public),
   ...asked.map(({ evidence, expected }) =>
     parser(
       `verifySignature-${expected.ak.scheme}`,
