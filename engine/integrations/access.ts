@@ -15,6 +15,28 @@ export function mayManage({ creator }: Pick<IntegrationRecord, 'creator'>, facts
 
 const isRoot = ({ policies }: TokenFacts) => policies.includes('root')
 
+type Settings = Readonly<Record<string, unknown>>
+
+/** Types of integrations that stand on nothing but a secret that their maker brings. All others sign with keys of the mount or of an operator, and would
+ *  let whoever chooses their settings have assertions made in the name of somebody else. */
+const ownSecretOnly: Readonly<Record<string, (settings: Settings) => boolean>> = {
+  static: () => true,
+  oauth2: ({ grant, client_auth }) =>
+    ['client_credentials', 'refresh_token'].includes(String(grant)) && client_auth !== 'private_key_jwt',
+  aws_sts: ({ auth }) => auth === 'access_key',
+  azure: ({ auth }) => auth === 'secret' || auth === 'refresh_token',
+  gcp: ({ auth }) => auth === 'key',
+}
+
+/** Why an agent may not make this; undefined when it may. What is an operator's (stores, keys, schedules) is not there for an agent. */
+export function beyondAgents(record: IntegrationRecord, settings: Settings): string | undefined {
+  if (record.store !== 'vault') return 'store: an agent keeps its root credentials in vault'
+  if (record.rotate_every > 0) return 'rotate_every: an agent orders rotations itself'
+  return ownSecretOnly[record.type]?.(settings)
+    ? undefined
+    : 'type, settings: an agent makes what stands on a secret of its own alone'
+}
+
 /** Why this agent may not use it for this task; undefined when it may. For the audit log: who asked hears one and the same answer.
  *  @param granted the creator let this agent use it */
 export function objection(

@@ -20,7 +20,7 @@ import type { RsaSigner } from '../vault/rsa_signer.ts'
 import type { Store } from '../vault/store.ts'
 import type { Signer } from '../vault/transit.ts'
 import type { World } from '../world.ts'
-import { creatorOf, mayManage, objection } from './access.ts'
+import { beyondAgents, creatorOf, mayManage, objection } from './access.ts'
 import { type Expiry, expiryOf } from './expiry.ts'
 import type { Integration, Root, RootCredential } from './port.ts'
 import { openRoots, type Roots } from './roots.ts'
@@ -221,6 +221,7 @@ export function openIntegrations(parts: IntegrationParts): Integrations {
         throw new BrokerError('bad_request', 'type: an integration keeps its type: delete it and make it anew')
       // what a half-done deletion left behind is nobody's
       if (!kept) await forget(mount, name)
+      if (isAgent(who)) refuseBeyondAgents(settings, kept, { ...given, ...made })
       const record = await records.write(mount.id, name, { ...given, ...made })
       if (secrets) {
         await roots.write(mount, name, record, secrets).catch(async (error: unknown) => {
@@ -277,7 +278,12 @@ export function openIntegrations(parts: IntegrationParts): Integrations {
     },
     writeStore: async (mount, name, given, secrets) => {
       if (name === 'vault') throw new BrokerError('bad_request', 'the store vault is always there and has no settings')
+      const kept = await settings.store.fresh(mount.id, name)
+      const moved = kept && (differs(given.settings, kept.settings) || differs(given.type, kept.type))
+      // the settings say where they are sent: whoever changes those has to know them
+      if (moved && !secrets) throw new BrokerError('bad_request', 'secrets: wanted anew, as the settings change')
       await settings.store.write(mount.id, name, given)
+      if (moved) await roots.removeStore(mount, name)
       if (secrets) await roots.writeStore(mount, name, secrets)
     },
     readStore: async (mount, name) => {
@@ -304,6 +310,20 @@ export function openIntegrations(parts: IntegrationParts): Integrations {
       await Promise.all([roots.close(), upstreams.close()])
     },
   }
+}
+
+const differs = (given: unknown, kept: unknown) => given !== undefined && JSON.stringify(given) !== JSON.stringify(kept)
+
+/** @throws BrokerError bad_request */
+function refuseBeyondAgents(
+  { integration }: IntegrationSettings,
+  kept: IntegrationRecord | undefined,
+  given: Partial<IntegrationRecord>,
+): void {
+  const defaults = Object.fromEntries(Object.entries(integration.fields).map(([name, { fallback }]) => [name, fallback]))
+  const record = { ...defaults, ...kept, ...given } as IntegrationRecord
+  const why = beyondAgents(record, settingsOf(record))
+  if (why !== undefined) throw new BrokerError('bad_request', why)
 }
 
 function integrationOf(name: string, record: IntegrationRecord, kind: string): Integration {

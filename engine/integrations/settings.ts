@@ -55,6 +55,7 @@ export type IntegrationRecord = Values<typeof recordFields>
 export const storeFields = {
   type: required(text('Kind of store.', { choices: Object.keys(stores).filter(kind => kind !== VAULT) })),
   settings: map('Where it is and who the broker is there: a JSON object or key=value pairs. Nothing secret.'),
+  refs: list('References that integrations may name there; a `*` at the end stands for any rest. All when empty.', { max: 512 }),
 }
 export type StoreRecord = Values<typeof storeFields>
 
@@ -138,9 +139,15 @@ function checkIntegration(record: IntegrationRecord): void {
 }
 
 function checkRef(record: IntegrationRecord, store: StoreRecord | undefined): void {
+  if (store && store.refs.length > 0 && !store.refs.some(one => covers(one, record.ref)))
+    throw new BrokerError('bad_request', 'ref: the store does not let integrations name this one')
   if (!store) throw new BrokerError('bad_request', 'store: there is no store of this name')
   const wanted = stores[store.type]?.ref
   if (wanted && !wanted.form.test(record.ref)) throw new BrokerError('bad_request', `ref: wanted ${wanted.means}`)
+}
+
+function covers(pattern: string, ref: string): boolean {
+  return pattern.endsWith('*') ? ref.startsWith(pattern.slice(0, -1)) : ref === pattern
 }
 
 function secretMap(description: string): Field<Readonly<Record<string, Secret>> | undefined> {

@@ -257,12 +257,90 @@ describe('who may change it', () => {
     ).toMatchObject({ granted_by: 'entity:alice' })
   })
 
+  test.each([
+    ['a store of an operator', { store: 'shared', ref: 'root/payroll' }, /^store: an agent keeps/],
+    ['a schedule', { rotate_every: '1d' }, /^rotate_every: an agent orders/],
+    [
+      'the name of somebody else in an assertion',
+      { settings: { grant: 'jwt_bearer', subject: 'integration:payroll' } },
+      /^type, settings: an agent makes/,
+    ],
+    [
+      'the key of the mount as its own',
+      { settings: { grant: 'client_credentials', client_auth: 'private_key_jwt', client_id: 'payroll' } },
+      /^type, settings/,
+    ],
+    [
+      'the key of an operator',
+      { type: 'github_app', settings: { app_id: '1', installation_id: '1', key: 'assay-payroll' }, secrets: undefined },
+      /^type, settings/,
+    ],
+    [
+      'the web identity of the broker',
+      { type: 'aws_sts', settings: { region: 'eu-central-1' }, secrets: undefined },
+      /^type, settings/,
+    ],
+    [
+      'the root of a database',
+      { type: 'vault_database', settings: { path: 'database/rotate-root/x' }, secrets: undefined },
+      /^type, settings/,
+    ],
+  ])('an agent cannot have %s', async (_, more, wanted) => {
+    const settings =
+      'settings' in more && !('type' in more) ? { token_url: `${provider.url}/token`, ...more.settings } : more.settings
+    expect(await outcome(write({ ...more, ...(settings ? { settings } : {}) }, token))).toMatch(wanted)
+    expect(await outcome(read())).toBe('')
+  })
+
   test('it keeps its type', async () => {
     await write()
     expect(await outcome(write({ type: 'static', settings: {}, secrets: { api_key: CANARY } }))).toMatch(
       /^type: an integration keeps its type/,
     )
   })
+})
+
+describe('a store', () => {
+  const CONNECT = { type: 'onepassword_connect', settings: { url: 'https://connect.example' }, secrets: { token: CANARY } }
+  const store = (more: object) => broker.ask('update', 'broker/store/shared', more)
+  beforeEach(() => store(CONNECT))
+
+  test('is read without what lets the broker in', async () => {
+    const data = dataOf(await broker.ask('read', 'broker/store/shared'))
+    expect(data).toMatchObject({ name: 'shared', type: 'onepassword_connect', secrets: ['token'] })
+    expect(JSON.stringify(data)).not.toMatch(CANARY)
+    expect(dataOf(await broker.ask('list', 'broker/store'))).toEqual({ keys: ['vault', 'shared'] })
+  })
+
+  test('that moves does not take along what lets the broker in', async () => {
+    const settings = { url: 'https://evil.example' }
+    expect(await outcome(store({ settings }))).toBe('secrets: wanted anew, as the settings change')
+    expect(await outcome(store({ settings, secrets: { token: 'canary-of-another' } }))).toBe('done')
+    expect(await outcome(store({ refs: 'a/*' }))).toBe('done')
+  })
+
+  test('lets integrations name what it may only', async () => {
+    const ref = (item: string) => `${'v'.repeat(26)}/${item.repeat(26)}`
+    await store({ refs: [ref('a'), `${'w'.repeat(26)}/*`] })
+    const named = (to: string) => outcome(write({ store: 'shared', ref: to, secrets: undefined }))
+    expect(await named(ref('b'))).toBe('ref: the store does not let integrations name this one')
+    expect(await named('a b')).toMatch(/^ref: /)
+    expect(await named(ref('a'))).toBe('done')
+    expect(await named(`${'w'.repeat(26)}/${'c'.repeat(26)}`)).toBe('done')
+    expect(await outcome(broker.ask('delete', 'broker/store/shared'))).toBe(
+      'the store is in use by ci: point them elsewhere first',
+    )
+  })
+
+  test.each([
+    ['secrets that are not known', { secrets: { password: CANARY } }, /^secrets: wanted token, and nothing else$/],
+    [
+      'settings that are not known',
+      { settings: { url: 'https://connect.example', host: 'x' }, secrets: { token: CANARY } },
+      /^settings: wanted url, ca/,
+    ],
+    ['the kind that is always there', { type: 'vault' }, /^type: wanted one of/],
+  ])('is not written with %s', async (_, more, wanted) => expect(await outcome(store(more))).toMatch(wanted))
 })
 
 describe('its end', () => {
