@@ -47,23 +47,24 @@ export type ImaFile = Pick<ImaEntry, 'template' | 'digest' | 'path' | 'extra'>
  *   LOG_MISMATCH or EVENT_SEMANTICS
  */
 export function appraiseImaList(list: Uint8Array, quoted: PcrTable, rules: ImaRules): Rounds {
-  return judge(Buffer.from(list.buffer, list.byteOffset, list.byteLength), quoted, rules)
+  return judge(list, quoted, rules)
 }
 
 export type Rounds = Generator<undefined, Verdict<ImaClaims>, undefined>
 
-function* judge(list: Buffer, quoted: PcrTable, rules: ImaRules): Rounds {
+function* judge(list: Uint8Array, quoted: PcrTable, rules: ImaRules): Rounds {
   const { bank, from, linesPerRound = LINES_PER_ROUND } = rules
   const goal = quoted.get(bank)?.get(IMA_PCR)?.toString('hex')
   if (goal === undefined) return reject('PCR_NOT_QUOTED', `PCR ${IMA_PCR} of ${bank} is not signed`)
   if (list.length > IMA_LIMIT) return reject('LIMIT', `an IMA list of ${list.length} bytes, at most ${IMA_LIMIT} are read`)
   if (list.length === 0 && from === undefined) return reject('LOG_MISSING', 'the IMA list is empty')
+  const text = Buffer.from(list.buffer, list.byteOffset, list.byteLength).toString('latin1')
   const extend = extender(bank)
   const files: ImaFile[] = []
   let [value, end, violations] = [Buffer.from(from ?? Buffer.alloc(hashes[bank].size)).toString('hex'), 0, 0]
   for (let line = 0; value !== goal || (line === 0 && from === undefined); line += 1) {
     if (line > 0 && line % linesPerRound === 0) yield
-    const read = readLine(list, end, rules)
+    const read = readLine(text, end, rules)
     if (!read.ok) return read
     const { entry, next } = read.value
     const fault = line === 0 && from === undefined ? wrongAggregate(entry, quoted, rules) : undefined
@@ -76,12 +77,13 @@ function* judge(list: Buffer, quoted: PcrTable, rules: ImaRules): Rounds {
   return accept({ bank, files, violations, end, value: Buffer.from(value, 'hex') })
 }
 
-function readLine(list: Buffer, at: number, rules: ImaRules): Verdict<{ entry: ImaEntry; next: number }> {
+/** @param list one byte to a character */
+function readLine(list: string, at: number, rules: ImaRules): Verdict<{ entry: ImaEntry; next: number }> {
   if (at >= list.length) return reject('LOG_MISMATCH', `the whole IMA list does not lead to PCR ${IMA_PCR}`)
   const newline = list.indexOf('\n', at)
   const end = newline < 0 ? list.length : newline
   if (end - at > LINE_LIMIT) return reject('LIMIT', `a line of the IMA list of ${end - at} bytes`)
-  const entry = readImaEntry(list.toString('latin1', at, end), rules)
+  const entry = readImaEntry(list.slice(at, end), rules)
   if (!entry.ok) return entry
   if (entry.value.violation && !rules.allowViolations) return reject('EVENT_SEMANTICS', 'a file was changed while it was in use')
   return accept({ entry: entry.value, next: Math.min(end + 1, list.length) })
