@@ -275,7 +275,6 @@ describe('the broker itself', () => {
     ['PUT', 'sys/policies/acl/assay', { policy: '' }],
     ['GET', 'auth/approle/role/assay/role-id', {}],
     ['GET', 'secret/data/x', {}],
-    ['POST', 'sys/capabilities', { token: 'x', paths: ['x'] }],
     ['PUT', 'sys/seal', {}],
   ]
   test.each(forbidden)('may not: %s %s', async (method, path, body) => {

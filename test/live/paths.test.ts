@@ -68,7 +68,7 @@ describe('every collection is written, read, listed and deleted with the stock C
       at: 'broker/role',
       name: 'deploy',
       write: { args: Object.entries(ROLE).map(([name, value]) => `${name}=${value}`) },
-      shows: { plugins: ['kubernetes', 'payroll'], ttl: 900, max_ttl: 3600, attestation: 'login', bind_key: 'required' },
+      shows: { plugins: ['kubernetes', 'payroll'], ttl: 0, max_ttl: 3600, attestation: 'login', bind_key: 'required' },
       change: async () => 'ttl=1m30s',
       changed: { plugins: ['kubernetes', 'payroll'], ttl: 90 },
     },

@@ -151,7 +151,7 @@ const DENIED = `
   auth/token/create auth/token/create-orphan auth/token/create/any auth/tpm-quote/role/builder auth/approle/role/assay
   transit/export/signing-key/assay-issue-x transit/backup/assay-issue-x transit/restore transit/keys/other transit/sign/other
   transit/decrypt/assay-x secret/data/any sys/policies/acl/assay sys/auth/any sys/mounts/any sys/seal sys/raw/any
-  identity/entity sys/capabilities sys/leases/lookup cubbyhole/any`
+  identity/entity sys/capabilities-accessor sys/leases/lookup cubbyhole/any`
   .trim()
   .split(/\s+/)
 
