@@ -92,7 +92,7 @@ async function gitHub(): Promise<void> {
   revoking.answer = async ({ method, url, headers, body }) => {
     if (method === 'DELETE') return { status: 204 }
     const forwarded = { authorization: String(headers.authorization), 'content-type': 'application/json' }
-    const reply = await fetch(`${github.url}${url}`, { method, headers: forwarded, body })
+    const reply = await fetch(`${github.url}${url}`, { method: 'POST', headers: forwarded, body })
     return { status: reply.status, text: await reply.text() }
   }
   // as an operator does: the key that GitHub made goes into transit, which never gives it out again
