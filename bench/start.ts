@@ -1,52 +1,68 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { login } from '../agent/flow.ts'
+import { assay } from '../test/harness/assay.ts'
 import { freePort, start } from '../test/harness/process.ts'
-import { startVault } from '../test/harness/vault.ts'
+import { startVault, type Vault } from '../test/harness/vault.ts'
 import { open, post } from './load.ts'
 import { startParts } from './parts.ts'
 import { limitRow, median, type Row } from './rows.ts'
 
-const ROUNDS = 7
+const ROUNDS = 9
 const LIMIT_MS = 600
 const cli = join(import.meta.dirname, '../scripts/assay.js')
 
-/** B7: from spawning a second replica beside a running Vault to the first credential that it issues. */
+/** B7: from spawning a second replica beside a running Vault, set up as in production, to the first credential that it issues. */
 export async function benchStart(): Promise<readonly Row[]> {
   await using vault = await startVault()
   await using parts = await startParts(vault, 1)
   const [machine] = parts.machines
   if (!machine) throw new Error('wanted a machine')
   const { token } = await login(machine.service, machine.attester, { role: 'service', bind: true })
-  const times: number[] = []
-  for (let round = 0; round < ROUNDS; round++) times.push(await firstCredential(vault.env, vault.address, token))
-  return [
-    limitRow({
-      id: 'B7',
-      what: 'server start to first credential beside a running Vault, ms (lower is better)',
-      ours: median(times),
-      limit: LIMIT_MS,
-    }),
-  ]
+  const folder = await mkdtemp(join(tmpdir(), 'assay-start-'))
+  try {
+    const configure = await setUp(vault, folder)
+    const times: number[] = []
+    // the first start fills the compile cache, as the first on any machine does
+    for (let round = 0; round <= ROUNDS; round++) times.push(await firstCredential(configure, folder, token))
+    const what = 'server start to first credential beside a running Vault, ms (lower is better)'
+    return [limitRow({ id: 'B7', what, ours: median(times.slice(1)), limit: LIMIT_MS })]
+  } finally {
+    await rm(folder, { recursive: true, force: true })
+  }
 }
 
-async function firstCredential(env: NodeJS.ProcessEnv, vaultAddress: string, token: string): Promise<number> {
-  const listen = `127.0.0.1:${await freePort()}`
-  const address = `http://${listen}`
+type Configure = (port: number) => Promise<string>
+
+/** What an operator does once: the AppRole and its secret id; then a configuration for each port. */
+async function setUp(vault: Vault, folder: string): Promise<Configure> {
+  const secretIdFile = join(folder, 'secret-id')
+  const { code, stdout, stderr } = await assay(['setup', '--apply', '--secret-id-file', secretIdFile], vault.env)
+  if (code !== 0) throw new Error(stderr)
+  const roleId = /role_id: (\S+)/.exec(stdout)?.[1] ?? ''
+  return async port => {
+    const file = join(folder, `${port}.yaml`)
+    const config = {
+      vault: { address: vault.address, approle: { role_id: roleId, secret_id_file: secretIdFile } },
+      listen: { port },
+      audit: { file: join(folder, `${port}.jsonl`) },
+      log_level: 'error',
+    }
+    await writeFile(file, JSON.stringify(config))
+    return file
+  }
+}
+
+async function firstCredential(configure: Configure, home: string, token: string): Promise<number> {
+  const port = await freePort()
+  const address = `http://127.0.0.1:${port}`
+  const config = await configure(port)
   const request = post(address, 'broker/creds/deploy', { plugin: 'kubernetes', action: 'deploy', scope: ['apps:write'] }, token)
   const begun = performance.now()
-  const args = [
-    cli,
-    'server',
-    '--dev',
-    '--vault-addr',
-    vaultAddress,
-    '--listen',
-    listen,
-    '--audit-file',
-    `${env['HOME']}/${listen}.jsonl`,
-  ]
-  await using server = await start(process.execPath, args, { env })
-  await server.line(/^assay serves /, 10_000)
+  const env = { PATH: process.env['PATH'], HOME: home }
+  await using server = await start(process.execPath, [cli, 'server', '--config', config], { env })
+  await server.line(/^assay serves /, 30_000)
   const connection = await open(address)
   const { status } = await connection.exchange(request)
   const took = performance.now() - begun
