@@ -58,7 +58,7 @@ async function answer(parts: AppParts, c: Ctx): Promise<HttpReply> {
     parts.broker.metrics.requests.inc({ ...labels, outcome: outcomeOf(reply.status) })
     return named(reply, txn)
   } catch (error) {
-    const reply = replyOfError(error)
+    const reply = replyOfError(error, tokenOf(c) ? 'with a token' : 'without a token')
     parts.broker.metrics.requests.inc({ ...labels, outcome: outcomeOf(reply.status) })
     if (reply.status >= 500) parts.world.log.error({ error, txn }, 'a request failed')
     return named(reply, txn)
@@ -81,7 +81,7 @@ async function handle(
   if (sys) return handleSys(parts, c, sys, path, txn)
   const mount = parts.broker.mounts.find(path.path)
   if (!mount) throw new BrokerError('unsupported_path', 'unsupported path')
-  const logical = { ...(await logicalOf(c, path, txn)), wrapTtl }
+  const logical = { ...(await logicalOf(parts.broker, c, path, txn)), wrapTtl }
   labels.mount_type = mount.type
   labels.operation = logical.operation
   return replyOf(await parts.dispatch(mount, logical), txn, mount.type)
@@ -99,9 +99,11 @@ async function handleSys(
   return row.handle({ broker: parts.broker, path: params, query: path.query, caller: { token: tokenOf(c) }, txn, body, pass })
 }
 
-async function logicalOf(c: Ctx, path: CanonicalPath, txn: string): Promise<Omit<Logical, 'wrapTtl'>> {
+async function logicalOf(broker: Broker, c: Ctx, path: CanonicalPath, txn: string): Promise<Omit<Logical, 'wrapTtl'>> {
   const query = new URLSearchParams(path.query)
-  const operation = operationOf(c.env.incoming.method ?? '', query)
+  const { method = '' } = c.env.incoming
+  if (!METHODS.has(method)) return unsupported(broker, tokenOf(c), path)
+  const operation = operationOf(method, query)
   if (operation === 'update' && path.trailingSlash) throw new BrokerError('bad_request', "cannot write to a path ending in '/'")
   const body = bodyOf(c.env.incoming)
   const data = operation === 'update' ? parseBody(c, body) : Object.fromEntries(query)
@@ -111,13 +113,20 @@ async function logicalOf(c: Ctx, path: CanonicalPath, txn: string): Promise<Omit
   return { operation, path: path.path, data, caller: { token: tokenOf(c) }, txn }
 }
 
+const METHODS: ReadonlySet<string> = new Set(['GET', 'LIST', 'HELP', 'POST', 'PUT', 'DELETE'])
+
+/** Said only to who might write there: a path where nothing is has no verbs either. */
+async function unsupported(broker: Broker, token: Secret | undefined, path: CanonicalPath): Promise<never> {
+  await broker.authority.require({ token }, path.path, ['create', 'update'])
+  throw new BrokerError('unsupported_operation', 'unsupported operation')
+}
+
 /** `GET ?list=` as Go's ParseBool has it; `?help=` with anything in it. */
 function operationOf(method: string, query: URLSearchParams): Logical['operation'] {
   if (method === 'HELP' || (method === 'GET' && query.get('help'))) return 'help'
   if (method === 'LIST') return 'list'
   if (method === 'POST' || method === 'PUT') return 'update'
   if (method === 'DELETE') return 'delete'
-  if (method !== 'GET') throw new BrokerError('unsupported_operation', 'unsupported operation')
   const list = query.get('list')
   if (list === null) return 'read'
   const asked = parseBool(list)

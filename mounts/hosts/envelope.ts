@@ -51,10 +51,20 @@ function isEmptyList(data: object): boolean {
 }
 
 /** What a caller learns of an error. What is no BrokerError is our own mistake and tells nothing. */
-export function replyOfError(error: unknown): HttpReply {
+export function replyOfError(error: unknown, token: 'with a token' | 'without a token'): HttpReply {
   if (error instanceof VaultRefusal) return { status: error.status, body: { errors: error.errors } }
   if (!(error instanceof BrokerError)) return { status: 500, body: { errors: ['internal error'] } }
   const status = codes[error.code].http
   const again: Record<string, string> = status === 429 || status === 503 ? { 'Retry-After': '1' } : {}
-  return { status, body: { errors: error.message === '' ? [] : [error.message] }, headers: again }
+  const message = isBareDenial(error) && token === 'with a token' ? vaultsDenial(error) : error.message
+  return { status, body: { errors: message === '' ? [] : [message] }, headers: again }
+}
+
+const isBareDenial = ({ code, message }: BrokerError) => code === 'permission_denied' && message === 'permission denied'
+
+/** Vault's own words: what we refuse reads like a path where nothing is, to who may do nothing there. The cause is what Vault said of the
+ *  token itself. */
+function vaultsDenial({ cause }: BrokerError): string {
+  const lines = ['permission denied', ...(cause === undefined ? [] : ['invalid token'])]
+  return `${lines.length} error${lines.length > 1 ? 's' : ''} occurred:\n${lines.map(line => `\t* ${line}\n`).join('')}\n`
 }

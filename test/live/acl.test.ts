@@ -204,7 +204,7 @@ test('who is denied changes nothing, and is in the audit log', async () => {
     expect({ path, status: reply.status, body: await reply.json() }).toEqual({
       path,
       status: 403,
-      body: { errors: ['permission denied'] },
+      body: { errors: ['1 error occurred:\n\t* permission denied\n\n'] },
     })
     const id = reply.headers.get('x-correlation-id')
     await until(`the refusal of ${method} ${path} in the audit log`, async () =>
