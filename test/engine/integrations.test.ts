@@ -286,9 +286,9 @@ describe('who may change it', () => {
       /^type, settings/,
     ],
   ])('an agent cannot have %s', async (_, more, wanted) => {
-    const settings =
-      'settings' in more && !('type' in more) ? { token_url: `${provider.url}/token`, ...more.settings } : more.settings
-    expect(await outcome(write({ ...more, ...(settings ? { settings } : {}) }, token))).toMatch(wanted)
+    const { settings = {} } = more as { settings?: object }
+    const all = 'type' in more ? more : { ...more, settings: { ...RECORD().settings, ...settings } }
+    expect(await outcome(write(all, token))).toMatch(wanted)
     expect(await outcome(read())).toBe('')
   })
 
