@@ -44,3 +44,9 @@ async function prove(token: string, version: KeyVersion): Promise<void> {
 function encode(value: object): string {
   return Buffer.from(JSON.stringify(value)).toString('base64url')
 }
+
+/** `cnf` (RFC 7800): one key, and two ways to show that it is there, by a proof (RFC 9449) or at mutual TLS with its certificate (RFC 8705).
+ *  @param x5tS256 empty when no certificate was shown */
+export function confirmationOf(jkt: string, x5tS256: string): object {
+  return x5tS256 ? { jkt, 'x5t#S256': x5tS256 } : { jkt }
+}

@@ -1,6 +1,6 @@
 import type { BoundRequest } from '#attestation'
 import { BrokerError } from '../errors.ts'
-import { signJwt } from '../jwt.ts'
+import { confirmationOf, signJwt } from '../jwt.ts'
 import type { Mount } from '../mount_table.ts'
 import { type Vault, VaultRefusal, type VaultReply } from '../vault/client.ts'
 import type { Store } from '../vault/store.ts'
@@ -119,8 +119,18 @@ function claimsOf(mount: Mount, attested: Attested, request: BoundRequest, world
     key_certified: String(attested.key.certified),
     x5t_s256: attested.key.x5tS256,
   }
+  const { thumbprint, x5tS256 } = attested.key
+  const cnf = thumbprint ? { cnf: confirmationOf(thumbprint, x5tS256) } : {}
   const times = { iat: start - SKEW_SECONDS, nbf: start - SKEW_SECONDS, exp: start - SKEW_SECONDS + LIFE_SECONDS }
-  return { iss: ISSUER, aud: audienceOf(mount), sub: attested.tpmId, ...times, ...attested.eat, ...metadata }
+  return {
+    iss: ISSUER,
+    aud: audienceOf(mount),
+    sub: attested.tpmId,
+    ...times,
+    ...attested.eat,
+    ...cnf,
+    ...metadata,
+  }
 }
 
 /** The native role behind one of ours: who may log in by JWT is decided here, everything about the token is the operator's. */

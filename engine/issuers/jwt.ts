@@ -1,3 +1,4 @@
+import { confirmationOf } from '../jwt.ts'
 import { Secret } from '../secret.ts'
 import { type Grant, type IssuerPorts, issuer } from './issuer.ts'
 
@@ -46,11 +47,6 @@ function claimsOf(grant: Grant, issuerUrl: IssuerPorts['issuerUrl']): object {
     jti: grant.jti,
     txn: grant.txn,
     ...actedFor(grant),
-    ...(grant.keyThumbprint ? { cnf: confirmationOf(grant) } : {}),
+    ...(grant.keyThumbprint ? { cnf: confirmationOf(grant.keyThumbprint, grant.x5tS256) } : {}),
   }
-}
-
-/** One key, and two ways to show that it is there: by a proof (RFC 9449), or at mutual TLS with the certificate that was shown (RFC 8705). */
-function confirmationOf({ keyThumbprint: jkt, x5tS256 }: Grant): object {
-  return x5tS256 ? { jkt, 'x5t#S256': x5tS256 } : { jkt }
 }

@@ -72,7 +72,14 @@ describe('an attestation result', () => {
     const now = broker.world.now() / 1000
     const id = broker.broker.mounts.find('auth/tpm-quote')?.id
     expect(head).toEqual({ alg: 'ES256', kid: `assay-login-${id}-v1`, typ: 'JWT' })
-    expect(claims).toMatchObject({ iss: 'assay', aud: `assay/${id}`, sub: machine.tpmId, nbf: now - 5, exp: now + 25 })
+    expect(claims).toMatchObject({
+      iss: 'assay',
+      aud: `assay/${id}`,
+      sub: machine.tpmId,
+      nbf: now - 5,
+      exp: now + 25,
+      cnf: { jkt: THUMBPRINT },
+    })
     expect(claims).toMatchObject({
       eat_profile: 'urn:x-assay:eat:tpm2-quote:1',
       eat_nonce: expect.stringMatching(/^[\w-]{43}$/) as string,
