@@ -1,6 +1,6 @@
 import { createHash, randomBytes, X509Certificate } from 'node:crypto'
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { openVault, parseRule, Secret } from '#engine'
 import { openSealer } from '../engine/sealing/seal.ts'
@@ -19,7 +19,7 @@ type Size = keyof typeof sizes
 type Side = 'direct' | 'nginx' | 'proxy'
 
 /** B4: a request through the proxy, against the same through nginx and straight to the server. All three speak mutual TLS 1.3 with the client; nginx and the
- *  proxy go on without TLS to the same server, which is an nginx that serves files. */
+ *  proxy, with as many processes as there are processors, go on without TLS to the same server, which is an nginx that serves files. */
 export async function benchProxy(): Promise<readonly Row[]> {
   await using parts = new AsyncDisposableStack()
   const home = await mkdtemp(join(tmpdir(), 'assay-bench-'))
@@ -42,9 +42,14 @@ export async function benchProxy(): Promise<readonly Row[]> {
   const proxy = parts.use(
     await startProxy(vault, {
       listen: { cert_file: server.cert, key_file: server.key },
+      workers: availableParallelism(),
       services: [
         {
-          ...{ kind: 'http', name: 'files', scheme: 'http', hosts: [`127.0.0.1:${ports.plain}`], addresses: ['127.0.0.1'] },
+          kind: 'http',
+          name: 'files',
+          scheme: 'http',
+          hosts: [`127.0.0.1:${ports.plain}`],
+          addresses: ['127.0.0.1'],
           inject: [{ header: { name: 'Authorization', value: 'Bearer {token}' } }],
         },
       ],
@@ -139,7 +144,10 @@ async function sealed(vault: Vault, certificate: string, port: number): Promise<
     fields: { token: new Secret(randomBytes(30).toString('base64url')) },
     claims: { sub: 'files', aud: 'https://files.example.com' },
     binding: { tenant: 'bench', agent: 'sha256-bench', plugin: 'files', x5tS256, destinations: [rule], epoch: [0, 0] },
-    ...{ jti: 'bench', keyThumbprint: '', issuedAt, expiresAt: issuedAt + 3600 },
+    jti: 'bench',
+    keyThumbprint: '',
+    issuedAt,
+    expiresAt: issuedAt + 3600,
   })
   await client.close()
   return token.reveal()

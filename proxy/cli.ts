@@ -6,6 +6,7 @@ import { Command } from 'commander'
 import type { Log } from '#engine'
 import type { ProxyConfig } from './config.ts'
 import type { RunningProxy } from './serve.ts'
+import { auditFileOf, openWorkers, sayServing, WORKER } from './workers.ts'
 
 /** `assay proxy` and `assay proxy check`. What they need is loaded when they run. */
 export function proxyCommand(): Command {
@@ -44,9 +45,33 @@ async function runProxy({ config: file, dev }: Options): Promise<void> {
   const folder = dirname(absolute(file))
   await mkdir(dirname(absolute(folder, config.audit.file)), { recursive: true, mode: 0o700 })
   const log = openLog({ level: config.log_level })
-  const proxy = await serveProxy({ config, folder, log, approle: dev ? await development(config) : production(config, folder) })
+  const number = process.env[WORKER]
+  if (config.workers > 1 && number === undefined) return lead(config, log, dev)
+  const audit = number === undefined ? config.audit : { file: auditFileOf(config.audit.file, number) }
+  const proxy = await serveProxy({
+    config: { ...config, audit },
+    folder,
+    log,
+    approle: dev ? await development(config) : production(config, folder),
+  })
   heed(proxy, file, log)
-  process.stdout.write(`assay proxy serves ${proxy.url} for ${config.services.length} services, audit log ${config.audit.file}\n`)
+  if (number === undefined) announce(proxy.url, config)
+  else sayServing()
+}
+
+function announce(url: string, { services, audit }: ProxyConfig): void {
+  process.stdout.write(`assay proxy serves ${url} for ${services.length} services, audit log ${audit.file}\n`)
+}
+
+/** Starts the workers and looks after them; what they need in Vault is there before the first of them asks for it. */
+async function lead(config: ProxyConfig, log: Log, dev: true | undefined): Promise<void> {
+  if (dev) await development(config)
+  const workers = await openWorkers(config.workers, number => log.error({ number }, 'a worker ended: it is started again'))
+  const stop = () => void workers.stop().then(() => process.exit(0))
+  process.once('SIGINT', stop)
+  process.once('SIGTERM', stop)
+  process.on('SIGHUP', () => workers.signal('SIGHUP'))
+  announce(`https://${config.listen.host}:${config.listen.port} by ${config.workers} workers`, config)
 }
 
 function production({ vault: { approle } }: ProxyConfig, folder: string) {

@@ -46,6 +46,8 @@ const schema = z.strictObject({
       connections: z.int().min(1).max(100_000).default(4_096),
     })
     .prefault({}),
+  /** processes that share the ports; each has an audit log of its own, `audit.1.jsonl` and so on */
+  workers: z.int().min(1).max(64).default(1),
   log_level: z.enum(['debug', 'info', 'warn', 'error']).default('info'),
   shutdown_seconds: z.int().min(0).max(600).default(10),
   services: z.array(z.discriminatedUnion('kind', [connectors.http.schema, connectors.postgres.schema])).min(1),

@@ -67,7 +67,7 @@ const floors: Readonly<Record<string, Floor>> = {
   proxy: {
     below: ['engine'],
     packages: ['aws4fetch', 'commander', 'lru-cache', 'pg', 'undici', 'yaml', 'zod'],
-    builtins: ['crypto', 'dns/promises', 'fs', 'fs/promises', 'http', 'https', 'net', 'os', 'path', 'stream', 'tls'],
+    builtins: ['cluster', 'crypto', 'dns/promises', 'fs', 'fs/promises', 'http', 'https', 'net', 'os', 'path', 'stream', 'tls'],
     without: ['console', 'fetch'],
     entries: ['proxy/cli.ts', 'proxy/serve.ts'],
   },

@@ -35,7 +35,7 @@ export function fakeTransit(): FakeTransit {
       Buffer.from(String(aad), 'base64'),
     )
     const sealed = Buffer.concat([nonce, cipher.update(text), cipher.final(), cipher.getAuthTag()])
-    return `vault:v${version}:${sealed.toString('base64')}`
+    return `vault:v${Number(version)}:${sealed.toString('base64')}`
   }
   const decrypt = ({ ciphertext, context, associated_data: aad = '' }: Body) => {
     const [, version, encoded = ''] = /^vault:v(\d+):(.*)$/.exec(String(ciphertext)) ?? []
@@ -65,8 +65,8 @@ export function fakeTransit(): FakeTransit {
   }
   const writes: Readonly<Record<string, (name: string, body: Body) => object>> = {
     keys: name => {
-      if (name === 'assay-seal') sealing.length === 0 && sealing.push(randomBytes(32))
-      else if (!signing.has(name)) signing.set(name, [newSigning()])
+      if (name === 'assay-seal' && sealing.length === 0) sealing.push(randomBytes(32))
+      else if (name !== 'assay-seal' && !signing.has(name)) signing.set(name, [newSigning()])
       return {}
     },
     'datakey/plaintext': (_, body) => {

@@ -1,11 +1,12 @@
 import { createHash, createPublicKey, X509Certificate } from 'node:crypto'
-import { readFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { pipeline, Readable } from 'node:stream'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import * as flow from '../../agent/flow.ts'
+import { assay } from '../harness/assay.ts'
 import { run } from '../harness/process.ts'
 import { type AssayProxy, startProxy } from '../harness/proxy.ts'
 import { type Authority, openAuthority } from './certificates.ts'
@@ -55,7 +56,9 @@ beforeAll(async () => {
   const second = createTlsServer({ cert: await readFile(upstream.cert), key: await readFile(upstream.key) }, listener(two ?? []))
   for (const server of [first, second]) {
     await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
-    opening.defer(() => void server.close().closeAllConnections())
+    opening.defer(() => {
+      server.close().closeAllConnections()
+    })
   }
   plain = { port: (first.address() as AddressInfo).port, seen: one ?? [] }
   secured = { port: (second.address() as AddressInfo).port, seen: two ?? [] }
@@ -71,7 +74,8 @@ beforeAll(async () => {
   proxy = opening.use(
     await startProxy(world.vault, {
       listen: { cert_file: server.cert, key_file: server.key },
-      ...{ intercept: true, revocations: { poll_ms: 50 } },
+      intercept: true,
+      revocations: { poll_ms: 50 },
       services: [
         { ...http, name: 'plain', scheme: 'http', hosts: [`127.0.0.1:${plain.port}`] },
         { ...http, name: 'secured', hosts: [`127.0.0.1:${secured.port}`], ca_file: ca.ca },
@@ -80,7 +84,6 @@ beforeAll(async () => {
   )
   interceptCa = ca.at('intercept.pem')
   const { body } = await world.vault.api('GET', 'assay-proxy-ca/cert/ca')
-  const { writeFile } = await import('node:fs/promises')
   await writeFile(interceptCa, body.data.certificate)
   parts = opening.move()
 }, 120_000)
@@ -101,7 +104,7 @@ async function identity(name: string) {
 
 async function sealed(): Promise<{ token: string; data: Readonly<Record<string, unknown>> }> {
   const asked = { role: 'deploy', plugin: 'kubernetes', action: 'deploy', scope: ['apps:read'] }
-  const { token: held = '', data } = await flow.creds(serviceOf(world.door.address), asked, token)
+  const { token: held, data } = await flow.creds(serviceOf(world.door.address), asked, token)
   return { token: held, data: { ...data } }
 }
 
@@ -217,7 +220,7 @@ describe('sealed tokens end', () => {
 
   test('by their id', async () => {
     const [one, two] = [await sealed(), await sealed()]
-    await world.operator(['write', 'broker/sealing/revoke', `jti=${one.data['jti']}`])
+    await world.operator(['write', 'broker/sealing/revoke', `jti=${String(one.data['jti'])}`])
     await ends(one.token)
     expect(await curl(`${base()}/apps/a`, bearer(two.token))).toBe('fine 200')
   })
@@ -287,8 +290,44 @@ test('the audit log of the proxy holds its chain, and no token', async () => {
   await vi.waitFor(async () => expect(await readFile(proxy.auditFile, 'utf8')).toContain(claims(held).jti))
   const text = await readFile(proxy.auditFile, 'utf8')
   expect(text).not.toContain(held.slice(0, 60))
-  const { assay } = await import('../harness/assay.ts')
   expect(await assay(['audit', 'verify', proxy.auditFile])).toMatchObject({ code: 0 })
+})
+
+test('several workers serve the same, and one that is killed comes back', async () => {
+  const { token: held } = await sealed()
+  const before = JSON.parse(await readFile(proxy.configFile, 'utf8'))
+  await using many = await startProxy(world.vault, { ...before, workers: 2, listen: before.listen })
+  const place = `https://localhost:${many.port}/_/http:127.0.0.1:${plain.port}/apps/a`
+  const served = async () => expect(await curl(place, bearer(held))).toBe('fine 200')
+  for (const _ of [1, 2, 3, 4]) await served()
+  const children = (await readFile(`/proc/${many.server.pid}/task/${many.server.pid}/children`, 'utf8')).trim().split(' ')
+  expect(children).toHaveLength(2)
+  process.kill(Number(children[0]), 'SIGKILL')
+  await many.server.line(/a worker ended: it is started again/)
+  for (const _ of [1, 2, 3, 4]) await vi.waitFor(served, { timeout: 20_000, interval: 100 })
+  for (const number of [1, 2])
+    expect(await assay(['audit', 'verify', many.auditFile.replace('.jsonl', `.${number}.jsonl`)])).toMatchObject({ code: 0 })
+})
+
+test('a configuration is checked by its command, with line and column', async () => {
+  expect(await assay(['proxy', 'check', proxy.configFile])).toMatchObject({
+    code: 0,
+    stdout: expect.stringContaining('2 services'),
+  })
+  const file = ca.at('wrong.yaml')
+  await writeFile(file, (await readFile(proxy.configFile, 'utf8')).replace('"hosts"', '"host"'))
+  const { code, stderr } = await assay(['proxy', 'check', file])
+  expect(code).toBe(1)
+  expect(stderr).toMatch(/wrong\.yaml:\d+:\d+ services\.0\.host: there is no such setting/)
+})
+
+test.each([
+  ['without verification of certificates', { NODE_TLS_REJECT_UNAUTHORIZED: '0' }, 'not starting without verification'],
+  ['without a login', {}, 'vault.approle: wanted'],
+])('it does not start %s', async (_, env, sentence) => {
+  const { code, stderr } = await assay(['proxy', '--config', proxy.configFile], env)
+  expect(code).not.toBe(0)
+  expect(stderr).toContain(sentence)
 })
 
 test('a machine that is disabled has nothing left', async () => {

@@ -13,7 +13,7 @@ const spelled: readonly (readonly [string, string])[] = [
   ['hex', Buffer.from(REAL).toString('hex')],
   ['HEX', Buffer.from(REAL).toString('hex').toUpperCase()],
   ['percent', [...Buffer.from(REAL)].map(byte => `%${byte.toString(16)}`).join('')],
-  ['JSON escapes', [...REAL].map(one => `\\u00${one.charCodeAt(0).toString(16)}`).join('')],
+  ['JSON escapes', [...Buffer.from(REAL)].map(byte => `\\u00${byte.toString(16)}`).join('')],
 ]
 
 describe('scrubbing', () => {

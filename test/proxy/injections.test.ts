@@ -1,5 +1,8 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { AwsV4Signer } from 'aws4fetch'
-import { expect, test } from 'vitest'
+import { expect, onTestFinished, test } from 'vitest'
 import { REAL } from '../fakes/sealing.ts'
 import { run } from '../harness/process.ts'
 import { bearer, openProxyWorld, type ProxyWorld } from './world.ts'
@@ -109,10 +112,8 @@ test('into an AWS signature: what curl signed with throw-away keys is signed ane
 })
 
 async function curlFiles(world: ProxyWorld) {
-  const { mkdtemp, writeFile } = await import('node:fs/promises')
-  const { tmpdir } = await import('node:os')
-  const { join } = await import('node:path')
   const folder = await mkdtemp(join(tmpdir(), 'assay-curl-'))
+  onTestFinished(() => rm(folder, { recursive: true, force: true }))
   const write = async (name: string, text: string) => {
     await writeFile(join(folder, name), text)
     return join(folder, name)
@@ -145,7 +146,7 @@ test.each([
 test('keys are not what an answer tells', async () => {
   await using world = await openProxyWorld({ service: aws })
   world.upstream.answer = (incoming, outgoing) =>
-    void outgoing.end(`${incoming.headers['x-amz-security-token']} ${keys.secret_access_key}`)
+    void outgoing.end(`${String(incoming.headers['x-amz-security-token'])} ${keys.secret_access_key}`)
   const signed = `AWS4-HMAC-SHA256 Credential=AKIA/20261121/eu-west-1/s3/aws4_request, SignedHeaders=host, Signature=${'0'.repeat(64)}`
   const answered = await world.ask({
     headers: { 'X-Amz-Security-Token': await world.seal({ fields: keys }), Authorization: signed },

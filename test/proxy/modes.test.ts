@@ -5,7 +5,7 @@ import type { AddressInfo } from 'node:net'
 import { Readable } from 'node:stream'
 import { type TLSSocket, connect as tlsConnect } from 'node:tls'
 import { describe, expect, onTestFinished, test } from 'vitest'
-import { WebSocket, WebSocketServer } from 'ws'
+import { type RawData, WebSocket, WebSocketServer } from 'ws'
 import { REAL } from '../fakes/sealing.ts'
 import { bearer, exchangeRaw, openProxyWorld, type ProxyWorld } from './world.ts'
 
@@ -310,6 +310,8 @@ test('an upstream server may speak HTTP/2', async () => {
   expect(seen).toEqual([`Bearer ${REAL}`, `api.test:${world.upstream.port}`])
 })
 
+const textOf = (data: RawData) => Buffer.from(data as Buffer).toString()
+
 describe('a WebSocket', () => {
   const opened = async (world: ProxyWorld, headers: Record<string, string>) => {
     const { agent, ca, port } = world
@@ -327,15 +329,15 @@ describe('a WebSocket', () => {
   test('is opened with the real credential; frames flow, and what echoes it is masked', async () => {
     await using world = await openProxyWorld({ service: { websocket: true } })
     const peers = new WebSocketServer({ server: world.upstream.server as never, perMessageDeflate: true })
-    onTestFinished(() => void peers.close())
+    onTestFinished(() => peers.close())
     peers.on('connection', (peer, incoming) => {
-      peer.on('message', data => peer.send(`${String(data)} ${incoming.headers.authorization}`))
+      peer.on('message', data => peer.send(`${textOf(data)} ${incoming.headers.authorization}`))
     })
     const socket = await opened(world, bearer(await world.seal()))
-    const answer = new Promise<string>(resolve => socket.once('message', data => resolve(String(data))))
+    const answer = new Promise<string>(resolve => socket.once('message', data => resolve(textOf(data))))
     socket.send('hello')
     expect(await answer).toBe(`hello Bearer ${'*'.repeat(REAL.length)}`)
-    const big = new Promise<number>(resolve => socket.once('message', data => resolve(String(data).length)))
+    const big = new Promise<number>(resolve => socket.once('message', data => resolve(textOf(data).length)))
     socket.send('x'.repeat(300_000))
     expect(await big).toBe(300_000 + ' Bearer '.length + REAL.length)
     socket.terminate()
