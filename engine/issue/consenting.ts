@@ -6,7 +6,8 @@ import type { Verdict } from '../refusals.ts'
 import type { Settle } from '../refuse.ts'
 import type { Secret } from '../secret.ts'
 import type { Identified } from '../vault/authority.ts'
-import type { Creds, CredsRequest, Issued } from './creds.ts'
+import type { Creds, Issued } from './creds.ts'
+import type { CredsRequest } from './who.ts'
 
 /** Where an agent sends a person. */
 export type Invitation = Awaited<ReturnType<Consent['ask']>>

@@ -1,40 +1,21 @@
-import { accept, type BoundRequest, reject } from '#attestation'
-import type { Appraiser, Evidence } from '../attest/appraise.ts'
-import type { BoundKey } from '../attest/bound_key.ts'
-import type { Metadata } from '../attest/login.ts'
-import { stateOf, stateOfMetadata } from '../attest/machine_state.ts'
-import type { AttestSettings } from '../attest/settings.ts'
-import { type Audit, type AuditFields, hashed, plain } from '../audit/index.ts'
+import { accept, reject } from '#attestation'
+import { type Audit, type AuditFields, plain } from '../audit/index.ts'
 import type { Credential, Grant } from '../issuers/index.ts'
-import type { Session, Sessions } from '../lifecycle/sessions.ts'
-import type { Mount, MountTable } from '../mount_table.ts'
+import type { Session } from '../lifecycle/sessions.ts'
+import type { Mount } from '../mount_table.ts'
 import type { RefusalCode, Verdict } from '../refusals.ts'
-import type { Secret } from '../secret.ts'
-import { NO_CONTEXT } from '../tasks/bindings.ts'
-import type { Tasks } from '../tasks/service.ts'
 import { UNBOUNDED, type Work, type Working } from '../tasks/work.ts'
-import type { Identified, TokenFacts } from '../vault/authority.ts'
+import type { Identified } from '../vault/authority.ts'
 import type { World } from '../world.ts'
+import { entry, grantFields, issuedFields } from './account.ts'
 import { type Agent, type Ask, type Decision, decide } from './decide.ts'
 import type { Exchange, Prepared, Source } from './exchange.ts'
 import { type Asker, askerOf } from './leased.ts'
 import { within } from './life.ts'
 import type { Policies } from './policies.ts'
 import type { IssueSettings, RoleRecord } from './settings.ts'
+import { type CredsRequest, forTask, identify, type WhoPorts } from './who.ts'
 
-/** A request for a credential; `evidence` is there when the request brings a quote of its own. */
-export type CredsRequest = Ask & {
-  readonly role: string
-  readonly evidence: Evidence | undefined
-  /** the key that the request's own quote binds; the one of the login when absent */
-  readonly keyThumbprint: string | undefined
-  /** what the agent gives for the provider, such as a public key to sign */
-  readonly parameters: Readonly<Record<string, unknown>>
-  /** what an orchestrator signed of the task */
-  readonly taskToken: Secret | undefined
-  /** the token that asks */
-  readonly token: Secret
-}
 export type Issued = {
   readonly credential: Credential
   readonly grant: Grant
@@ -51,17 +32,11 @@ export type Issued = {
 export type Sources = (mount: Mount, name: string, agent: Agent, asked: Asked) => Promise<Verdict<Source>>
 type Asked = { readonly action: string; readonly role: string; readonly txn: string }
 
-export type CredsPorts = {
-  readonly world: World
+export type CredsPorts = WhoPorts & {
   readonly audit: Audit
-  readonly mounts: MountTable
-  readonly attestSettings: AttestSettings
-  readonly appraiser: Appraiser
-  readonly sessions: Sessions
   readonly settings: IssueSettings
   readonly policies: Policies
   readonly sources: Sources
-  readonly tasks: Tasks
   readonly work: Work
   /** a credential was made from what a store said before it went down */
   readonly onStale: () => void
@@ -187,36 +162,16 @@ async function intended(
   permitted: Promise<void>,
   fields: AuditFields,
 ): Promise<void> {
-  const written = ports.audit.append({ ...entry('intent', mount, request, grant.txn), fields })
+  const written = ports.audit.append({ ...entry('intent', mount, request.role, grant.txn), fields })
   const [durable, allowed] = await Promise.allSettled([written, permitted])
   if (durable.status === 'rejected') throw durable.reason
   if (allowed.status === 'fulfilled') return
   ports.audit.appendLazy({
-    ...entry('outcome', mount, request, grant.txn),
+    ...entry('outcome', mount, request.role, grant.txn),
     fields: { result: plain('not permitted'), jti: plain(grant.jti) },
   })
   throw allowed.reason
 }
-
-/** Who the token belongs to: only what an attested login of one of our mounts wrote into it counts. */
-async function identify(ports: CredsPorts, mount: Mount, facts: TokenFacts, request: CredsRequest): Promise<Verdict<Known>> {
-  const login = ports.mounts.find(facts.path)
-  if (login?.type !== 'tpm-quote' || facts.path !== `${login.path}login`)
-    return reject('NOT_ATTESTED', 'the token came from elsewhere')
-  const meta = facts.meta as Metadata
-  const tpm = await ports.attestSettings.tpm.get(login.id, meta.tpm_id)
-  if (!tpm) return reject('AK_NOT_ENROLLED', 'the record of the TPM was deleted')
-  if (tpm.disabled) return reject('TPM_DISABLED', meta.tpm_id)
-  const told = agentOf(login, facts, meta, tpm.labels, ports.world)
-  const agent = request.evidence ? await quoted(ports, mount, login, told, meta, request, request.evidence) : accept(told)
-  if (!agent.ok) return agent
-  const session = await ports.sessions.appraise(login, meta, agent.value.fresh)
-  if (!session.ok) return session
-  const { attestationLeftSeconds } = session.value
-  return accept({ agent: { ...agent.value, attestationLeftSeconds }, session: session.value })
-}
-
-type Known = { readonly agent: Agent; readonly session: Session }
 
 /** What the decision was made on is looked at once more before anything is made. */
 async function unchanged(ports: CredsPorts, mount: Mount, session: Session, policyVersion: string): Promise<Verdict<undefined>> {
@@ -238,83 +193,6 @@ async function workOf(
   if (rules.maxSeconds === 0 && rules.heartbeatSeconds === 0) return accept(UNBOUNDED)
   await permitted
   return work.beat(mount, { tpmId: agent.tpmId, accessor: facts.accessor, role, task: agent.task }, rules)
-}
-
-/** What the agent does this for: signed by an orchestrator for this very agent, or what an operator bound its entity to. */
-async function forTask(ports: CredsPorts, mount: Mount, known: Verdict<Known>, request: CredsRequest): Promise<Verdict<Agent>> {
-  if (!known.ok) return known
-  const { agent } = known.value
-  const task = await ports.tasks.contextOf(mount, agent, request.taskToken)
-  return task.ok ? accept({ ...agent, task: task.value }) : task
-}
-
-function agentOf(login: Mount, facts: TokenFacts, meta: Metadata, labels: readonly string[], world: World): Agent {
-  return {
-    tpmId: meta.tpm_id,
-    mount: login.path,
-    role: meta.login_role,
-    entityId: facts.entityId,
-    maker: meta.maker,
-    firmwareVersion: meta.firmware_version,
-    state: stateOfMetadata(meta),
-    labels,
-    task: NO_CONTEXT,
-    keyThumbprint: meta.key_thumbprint,
-    x5tS256: meta.x5t_s256 ?? '',
-    keyCertified: meta.key_certified === 'true',
-    tokenTtlSeconds: facts.ttlSeconds,
-    attestationAgeSeconds: Math.max(0, Math.floor(world.now() / 1000) - Number(meta.attested_at)),
-    attestationLeftSeconds: Number.POSITIVE_INFINITY,
-    workLeftSeconds: Number.POSITIVE_INFINITY,
-    fresh: false,
-  }
-}
-
-/** The quote that came with the request: over this very request, by the key that logged in, against the reference values of its login role. */
-async function quoted(
-  ports: CredsPorts,
-  mount: Mount,
-  login: Mount,
-  agent: Agent,
-  meta: Metadata,
-  request: CredsRequest,
-  evidence: Evidence,
-): Promise<Verdict<Agent>> {
-  const bound: BoundRequest = {
-    operation: 'creds',
-    mount: mount.path,
-    role: request.role,
-    audience: request.audience ?? '',
-    akName: Buffer.from(meta.ak_name, 'hex'),
-    keyThumbprint: request.keyThumbprint ?? '',
-    plugin: request.plugin ?? '',
-    action: request.action ?? '',
-    scope: request.scope,
-  }
-  const attested = await ports.appraiser.appraise(login, meta.login_role, bound, evidence)
-  if (!attested.ok) return attested
-  return accept({
-    ...agent,
-    ...keyBetween(agent, attested.value.key),
-    firmwareVersion: String(attested.value.claims.firmwareVersion),
-    state: stateOf(attested.value),
-    attestationAgeSeconds: 0,
-    fresh: true,
-  })
-}
-
-/** The key of the request's own quote comes in place of the one of the login; what the login knows of the same key stays true. */
-function keyBetween(
-  login: Agent,
-  { thumbprint, x5tS256, certified }: BoundKey,
-): Pick<Agent, 'keyThumbprint' | 'x5tS256' | 'keyCertified'> {
-  if (thumbprint === '') return login
-  const same = thumbprint === login.keyThumbprint
-  return {
-    keyThumbprint: thumbprint,
-    x5tS256: x5tS256 || (same ? login.x5tS256 : ''),
-    keyCertified: certified || (same && login.keyCertified),
-  }
 }
 
 function grantOf(decision: Decided, agent: Agent, parameters: Grant['parameters'], txn: string, world: World): Grant {
@@ -348,7 +226,7 @@ async function make(
 ): Promise<Verdict<Issued>> {
   const outcome = (result: string, fields: AuditFields) =>
     ports.audit.appendLazy({
-      ...entry('outcome', prepared.mount, request, grant.txn),
+      ...entry('outcome', prepared.mount, request.role, grant.txn),
       fields: { result: plain(result), jti: plain(grant.jti), ...fields },
     })
   let result = 'failed'
@@ -381,49 +259,4 @@ function endOf(renewableUntil: number | undefined, expiresAt: number): readonly 
   if (renewableUntil === undefined || renewableUntil > expiresAt) return []
   const end = new Date(renewableUntil * 1000).toISOString()
   return [`nothing follows this credential after ${end}: attest the machine anew or begin a new session of the task before then`]
-}
-
-function issuedFields({ kid, expiresAt, granted, lease }: Credential): AuditFields {
-  return {
-    ...(lease === undefined ? {} : { lease_id: plain(lease.id) }),
-    ...(kid === undefined ? {} : { kid: plain(kid) }),
-    expires_at: expiresAt,
-    ...(Object.keys(granted).length > 0 ? { granted: plain(JSON.stringify(granted)) } : {}),
-  }
-}
-
-function entry(type: 'intent' | 'outcome', mount: Mount, request: CredsRequest, txn: string) {
-  return { type, txn, operation: 'update', mount: mount.path, path: `creds/${request.role}` } as const
-}
-
-function grantFields(grant: Grant, facts: TokenFacts, { reasons, prepared }: Decided): AuditFields {
-  return {
-    jti: plain(grant.jti),
-    tpm_id: plain(grant.tpmId),
-    accessor: hashed(facts.accessor),
-    entity_id: plain(facts.entityId),
-    plugin: plain(grant.plugin),
-    action: plain(grant.action),
-    scope: plain(grant.scope),
-    audience: plain(grant.audience),
-    key_thumbprint: plain(grant.keyThumbprint),
-    ttl_seconds: grant.ttlSeconds,
-    policies: plain(reasons),
-    issuer: plain(prepared.record.issuer),
-    ...(prepared.record.integration ? { integration: plain(prepared.record.integration) } : {}),
-    ...(grant.permissions.length > 0 ? { permissions: plain(grant.permissions) } : {}),
-    ...taskFields(grant.task),
-  }
-}
-
-function taskFields(task: Grant['task']): AuditFields {
-  if (!task) return {}
-  const { org, task: name, session, user, actors, txn } = task
-  const said = { task: name, session, user, task_txn: txn }
-  const texts = Object.entries(said).filter(([, value]) => value !== '')
-  return {
-    org: plain(org),
-    ...Object.fromEntries(texts.map(([field, value]) => [field, plain(value)])),
-    ...(actors.length > 0 ? { actors: plain(actors) } : {}),
-  }
 }

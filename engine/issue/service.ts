@@ -26,7 +26,7 @@ import type { Store } from '../vault/store.ts'
 import type { Signer } from '../vault/transit.ts'
 import type { World } from '../world.ts'
 import { type Consenting, openConsenting } from './consenting.ts'
-import { type CredsRequest, type Issued, openCreds, type Sources } from './creds.ts'
+import { type Issued, openCreds, type Sources } from './creds.ts'
 import type { Agent, Ask } from './decide.ts'
 import { openExchange } from './exchange.ts'
 import { type Keys, openKeys } from './keys.ts'
@@ -34,6 +34,7 @@ import { openLeased } from './leased.ts'
 import { openPolicies, type Policies } from './policies.ts'
 import { providerOf } from './provider.ts'
 import { CONFIG, configFields, type IssueSettings, openIssueSettings } from './settings.ts'
+import type { CredsRequest } from './who.ts'
 
 /** An agent as an operator describes it to `simulate`. */
 export type DescribedAgent = {
@@ -57,6 +58,8 @@ export type Issue = {
   readonly simulate: (mount: Mount, role: string, agent: DescribedAgent, ask: Ask) => Promise<object>
   readonly open: (mount: Mount) => Promise<void>
   readonly close: (mount: Mount) => Promise<void>
+  /** ends the connections to providers */
+  readonly stop: () => Promise<void>
   /** what ends credentials that have a lease */
   readonly provider: Provider
   /** for people: pages, and what they consented to */
@@ -153,6 +156,7 @@ export function openIssue(parts: IssueParts): Issue {
     simulate: async (mount, role, described, ask) =>
       explain(await creds.simulate(mount, role, await complete(attestSettings, mounts, described), ask)),
     open: mount => keys.create(mount),
+    stop: upstreams.close,
     close: async mount => {
       await keys.destroy(mount).catch((error: unknown) => {
         world.log.warn({ error, mount: mount.path }, 'the signing key of a disabled mount could not be destroyed')
