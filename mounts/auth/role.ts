@@ -76,8 +76,8 @@ type Promised = { readonly max_attestation_age: number; readonly revocable: bool
 
 /** What is written of the tokens, so that the role keeps what it promises: that they can be revoked, and end with the attestation. */
 function tokenOf(given: Token, now: Token, { max_attestation_age: age, revocable }: Promised): object {
-  const kind = String(given.token_type ?? now.token_type ?? 'default')
-  if (revocable && kind.endsWith('batch'))
+  const kind = given.token_type ?? now.token_type
+  if (revocable && (kind === 'batch' || kind === 'default-batch'))
     throw new BrokerError('bad_request', 'token_type: batch tokens cannot be revoked: wanted service tokens, or revocable=false')
   return age > 0 ? limited(given, Number(now.token_explicit_max_ttl ?? 0), age) : given
 }

@@ -1,4 +1,4 @@
-import { createServer, type Server } from 'node:http'
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { createLocalJWKSet, type JSONWebKeySet, type JWTPayload, jwtVerify } from 'jose'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
@@ -21,13 +21,14 @@ class Receiver {
   readonly #server: Server
 
   constructor() {
-    this.#server = createServer(async (incoming, outgoing) => {
-      let jwt = ''
-      for await (const chunk of incoming) jwt += String(chunk)
-      const status = this.answer(incoming.url ?? '')
-      outgoing.writeHead(status, status === 307 ? { location: '/elsewhere' } : {}).end()
-      this.pushes.push({ jwt, headers: incoming.headers, path: incoming.url ?? '' })
-    })
+    this.#server = createServer((incoming, outgoing) => void this.#take(incoming, outgoing))
+  }
+  async #take(incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
+    let jwt = ''
+    for await (const chunk of incoming) jwt += String(chunk)
+    const status = this.answer(incoming.url ?? '')
+    outgoing.writeHead(status, status === 307 ? { location: '/elsewhere' } : {}).end()
+    this.pushes.push({ jwt, headers: incoming.headers, path: incoming.url ?? '' })
   }
   async listen(): Promise<void> {
     await new Promise<void>(resolve => this.#server.listen(0, '127.0.0.1', resolve))
