@@ -25,8 +25,8 @@ export type LogJob = {
   readonly listing: boolean
 }
 
-/** Judges it to the end. @param read reads a list of files, or knows it from before */
-export function judgeLogs({ logs, quoted, references, listing }: LogJob, read: (files: Files) => FileList): Shown {
+/** Judges it to the end. @param read reads lists of files into one, or knows it from before */
+export function judgeLogs({ logs, quoted, references, listing }: LogJob, read: ReadFiles): Shown {
   const rounds = appraiseReferences(
     logs,
     quoted,
@@ -38,8 +38,10 @@ export function judgeLogs({ logs, quoted, references, listing }: LogJob, read: (
   return round.value
 }
 
-function referenceOf({ ima, ...wanted }: Wanted, read: (files: Files) => FileList): Reference {
+export type ReadFiles = (files: readonly Files[]) => FileList
+
+function referenceOf({ ima, ...wanted }: Wanted, read: ReadFiles): Reference {
   if (ima === undefined) return wanted
   const { files, ...rules } = ima
-  return { ...wanted, ima: { ...rules, ...(files && { lists: files.map(read) }) } }
+  return { ...wanted, ima: { ...rules, ...(files && { lists: [read(files)] }) } }
 }
