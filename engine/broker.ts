@@ -113,6 +113,7 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
   const close = async () => {
     mounts.stop()
     await leases.stop()
+    await issue.stop()
     await integrations.close()
     await attest.stop()
     await audit.close()

@@ -95,7 +95,7 @@ export function openIssue(parts: IssueParts): Issue {
   const keys = openKeys(signer, rsaSigner, settings, parts.ownUrl)
   const { appraiser, sessions, settings: attestSettings } = attest
   const upstreams = openUpstreams({ monotonic: world.monotonic })
-  const leased = openLeased(parts.leases, mounts, world)
+  const leased = openLeased(parts.leases, mounts, parts.vault, world)
   const grants = openGrants(store, cipher, world)
   const exchange = openExchange({
     world,
