@@ -38,7 +38,17 @@ export function openLargeStore(store: Store): Store {
 
   return {
     ...store,
-    get: async path => whole(path, await store.get<object>(path)),
+    get: async <T>(path: string) => {
+      const kept = await store.get<object>(path)
+      try {
+        return await whole<T>(path, kept)
+      } catch (error) {
+        // another replica may have replaced it, and taken the parts that our copy of the record names
+        const now = await store.fresh<object>(path)
+        if (now?.version === kept?.version) throw error
+        return whole<T>(path, now)
+      }
+    },
     fresh: async path => whole(path, await store.fresh<object>(path)),
     put: async (path, value, cas) => {
       const text = JSON.stringify(value)

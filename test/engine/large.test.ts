@@ -48,6 +48,15 @@ describe('values of any size', () => {
     expect(kept.size).toBe(0)
   })
 
+  test('that another replica replaced a moment ago are read as they are now', async () => {
+    const { store, kept } = memory()
+    await openLargeStore(store).put('mount/ca/x', large, 0)
+    const before = kept.get('mount/ca/x')
+    await openLargeStore(store).put('mount/ca/x', { text: `${large.text}more` }, 1)
+    const behind = { ...store, get: async <T>(path: string) => (path === 'mount/ca/x' ? before : kept.get(path)) as Kept<T> }
+    expect((await openLargeStore(behind).get<typeof large>('mount/ca/x'))?.value.text.slice(-4)).toBe('more')
+  })
+
   test('that lost against another writer leave the record as it is', async () => {
     const { store } = memory()
     const both = openLargeStore(store)
