@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Attester } from '../../agent/attester.ts'
 import * as flow from '../../agent/flow.ts'
-import { COMMAND_LINE, digestOf, encodeLog, image, policy } from '../attestation/eventlog_maker.ts'
+import { COMMAND_LINE, digestOf, driverConfig, encodeLog, image, policy } from '../attestation/eventlog_maker.ts'
 import * as ima from '../attestation/ima_maker.ts'
 import { assay } from '../harness/assay.ts'
 import type { Swtpm } from '../harness/swtpm.ts'
@@ -40,7 +40,7 @@ let tpmId: string
 let list: Buffer
 let logs: ReturnType<typeof logsOf>
 beforeAll(async () => {
-  world = await openWorld({ tpms: [{}] })
+  world = await openWorld({ tpms: [{}, {}] })
   tpm = world.tpms[0] as Swtpm
   await replayInto(tpm, eventLog)
   const measured = imaListOf(await bootValues(tpm), PATHS)
@@ -129,6 +129,21 @@ describe('the log of the boot', () => {
       ['EVENT_DATA_DIGEST', forged],
     ] as const)
       expect([code, await refusedWith(BOOT, logsOf({ tcg }))]).toEqual([code, code])
+  })
+
+  test('of a machine that booted without secure boot, and says so or not', async () => {
+    const lax = world.tpms[1] as Swtpm
+    const off = encodeLog(booted.map(one => (one === policy[0] ? driverConfig('SecureBoot', Buffer.of(0)) : one)))
+    await replayInto(lax, off)
+    await using other = await machine(lax)
+    await enrol(service(), lax, other)
+    await write('reference/boots', BOOT)
+    await write('role/measured', { references: 'boots', token_policies: 'builder' })
+    const login = (tcg: Buffer) => flow.login(service(), other, { role: 'measured', bind: true, logs: logsOf({ tcg }) })
+    expect(await refusal(world, login(off))).toBe('SECURE_BOOT')
+    expect(await refusal(world, login(eventLog))).toBe('LOG_MISMATCH')
+    await write('reference/boots', { secure_boot: 'any' })
+    expect(await metadataOf(login(off))).toMatchObject({ secure_boot: 'false', boot_log: 'true' })
   })
 
   test('is read by the command line where it is told to', async () => {
