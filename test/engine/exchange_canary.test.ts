@@ -82,7 +82,7 @@ async function ask(operation: 'read' | 'update', path: string, data: object, tok
     return reply
   } catch (error) {
     broker.world.log.error({ error }, 'a request failed')
-    const reply = JSON.stringify(replyOfError(error))
+    const reply = JSON.stringify(replyOfError(error, 'with a token'))
     told.push(reply, inspect(error, { depth: null, showHidden: true }))
     for (let at = error; at instanceof Error; at = at.cause)
       told.push(at.message, at.stack ?? '', inspect(Object.entries(at), { depth: null }))
