@@ -85,14 +85,14 @@ export function openExchange(parts: ExchangeParts): Exchange {
   }
   const fresh = (prepared: Prepared, grant: Grant, asker: Asker): Promise<Credential> => {
     const make = () => made(prepared, grant, asker.token)
-    const { mount, record, source } = prepared
+    const { mount, issuer, record, source } = prepared
     const from = {
       mount,
       issuer: record.issuer,
       integration: source?.integration.name ?? '',
       maxTtlSeconds: within(mount, record).max_ttl,
     }
-    return isRevocable(prepared) ? parts.leased(from, grant, asker, make) : make()
+    return isRevocable(prepared) || issuer.engine ? parts.leased({ ...from, engine: issuer.engine }, grant, asker, make) : make()
   }
   const issued = async (prepared: Prepared, grant: Grant, asker: Asker, decidedBy: object): Promise<Verdict<Exchanged>> => {
     try {
@@ -119,8 +119,6 @@ export function openExchange(parts: ExchangeParts): Exchange {
     issue: async (prepared, grant, asker, decidedBy) => {
       const { mount, record } = prepared
       if (record.delivery !== 'sealed') return issued(prepared, grant, asker, decidedBy)
-      const possible = parts.deliver.possible(grant)
-      if (!possible.ok) return possible
       let reused = false
       const sealed = await parts.deliver.seal(mount.id, record.destinations, grant, async inner => {
         const made = await issued(prepared, inner, asker, decidedBy)

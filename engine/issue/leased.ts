@@ -7,6 +7,7 @@ import type { Leases } from '../leases/service.ts'
 import type { Mount, MountTable } from '../mount_table.ts'
 import type { Secret } from '../secret.ts'
 import type { TokenFacts } from '../vault/authority.ts'
+import { type Vault, VaultRefusal } from '../vault/client.ts'
 import type { World } from '../world.ts'
 import { openRecent } from './recent.ts'
 
@@ -22,7 +23,14 @@ export type Asker = {
 }
 
 /** Where a credential comes from, and for how long it may be renewed. */
-type From = { readonly mount: Mount; readonly issuer: string; readonly integration: string; readonly maxTtlSeconds: number }
+type From = {
+  readonly mount: Mount
+  readonly issuer: string
+  readonly integration: string
+  readonly maxTtlSeconds: number
+  /** an engine of Vault, which keeps the lease */
+  readonly engine?: true | undefined
+}
 
 /** Makes a credential that can be revoked under a lease: what it is known by is durable before its provider is called, and whoever asks the same
  *  again within a minute gets the same, or what they got before is revoked first. */
@@ -31,15 +39,30 @@ export type Leased = (from: From, grant: Grant, asker: Asker, make: () => Promis
 /** Vault's own words. */
 const LAST_USE = 'Secret cannot be returned; token had one use left, so leased credentials were immediately revoked.'
 
-export function openLeased(leases: Leases, mounts: Pick<MountTable, 'still'>, world: World): Leased {
-  const lives = async ({ lease }: Credential) => {
-    const known = lease && (await leases.lookup(lease.id))
-    return known?.state === 'active' && known.expiresAt > world.now() / 1000
+export function openLeased(leases: Leases, mounts: Pick<MountTable, 'still'>, vault: Vault, world: World): Leased {
+  const lives = async ({ credential: { lease, expiresAt }, token }: Answer) => {
+    if (!lease || expiresAt <= world.now() / 1000) return false
+    const ours = await leases.lookup(lease.id)
+    return ours ? ours.state === 'active' : livesAtVault(vault, lease.id, token)
   }
-  const recent = openRecent<Credential>(world.monotonic, lives)
+  const recent = openRecent<Answer>(world.monotonic, lives)
   return async (from, grant, asker, make) => {
     if (asker.lastUse) throw new BrokerError('bad_request', LAST_USE)
-    return recent.once(asker.request, () => underLease(leases, mounts, from, grant, asker, make))
+    const issue = () => (from.engine ? make() : underLease(leases, mounts, from, grant, asker, make))
+    const answer = await recent.once(asker.request, async () => ({ credential: await issue(), token: asker.token }))
+    return answer.credential
+  }
+}
+
+type Answer = { readonly credential: Credential; readonly token: Secret }
+
+/** Of a lease of Vault's own, as whoever got it sees it: gone is only what Vault says is. */
+async function livesAtVault(vault: Vault, leaseId: string, as: Secret): Promise<boolean> {
+  try {
+    await vault.write('sys/leases/lookup', { lease_id: leaseId }, { as })
+    return true
+  } catch (error) {
+    return !(error instanceof VaultRefusal && error.status === 400)
   }
 }
 

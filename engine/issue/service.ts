@@ -187,7 +187,7 @@ async function complete(settings: AttestSettings, mounts: MountTable, described:
     labels: tpm?.labels ?? [],
     task: { ...NO_CONTEXT, ...described.task },
     keyThumbprint: described.keyBound ? 'the key of the agent' : '',
-    x5tS256: '',
+    x5tS256: described.keyBound ? 'the certificate of the agent' : '',
     keyCertified: described.keyBound,
     tokenTtlSeconds: Number.POSITIVE_INFINITY,
     attestationAgeSeconds: 0,

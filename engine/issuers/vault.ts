@@ -32,6 +32,7 @@ type Ports = IssuerPorts<typeof role>
 export const vault = issuer({
   summary: 'What an engine of Vault issues (database, ssh, pki, kubernetes, ...), with a lease of Vault’s own.',
   role,
+  engine: true,
   check: ({ vault_parameters, vault_accepts, vault_ttl }) => {
     const twice = vault_accepts.find(name => Object.hasOwn(vault_parameters, name) || name === vault_ttl)
     if (twice !== undefined) throw new BrokerError('bad_request', 'vault_accepts: wanted no parameter that the role sets itself')

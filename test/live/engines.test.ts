@@ -146,6 +146,19 @@ describe('PostgreSQL through the database engine', () => {
     await expect(client.query('SELECT 1')).rejects.toThrow()
   })
 
+  test('the same request again gets the same login while it lives, and another when it does not', async () => {
+    const [first, second] = await Promise.all([creds('orders', { ttl: '4m' }), creds('orders', { ttl: '4m' })])
+    expect(second.body.lease_id).toBe(first.body.lease_id)
+    expect(second.body.data.username).toBe(first.body.data.username)
+    await world.operator(['lease', 'revoke', first.body.lease_id])
+    await until(
+      'the lease to be gone',
+      async () => (await world.api('POST', 'sys/leases/lookup', { lease_id: first.body.lease_id })).status === 400,
+    )
+    const third = await creds('orders', { ttl: '4m' })
+    expect(third.body.lease_id).not.toBe(first.body.lease_id)
+  })
+
   test('the end of the grant is the end of the login, though the engine would have given an hour', async () => {
     const { body } = await creds('orders', { ttl: '2s' })
     expect(body.data.expires_in).toBeLessThanOrEqual(2)
