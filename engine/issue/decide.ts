@@ -87,6 +87,8 @@ function ceiling(role: RoleRecord, agent: Agent, ask: Ask): Verdict<Within> {
   const above = scope.filter(one => !role.scopes.includes(one))
   if (above.length > 0 || (scope.length === 0 && role.scopes.length > 0))
     return reject('SCOPE', `the ceiling of the role is ${role.scopes.join(', ') || 'no scope'}`)
+  if (role.delivery === 'sealed' && agent.x5tS256 === '')
+    return reject('CERTIFICATE_NOT_BOUND', 'a sealed token is bound to a certificate')
   if (role.bind_key !== 'optional' && agent.keyThumbprint === '') return reject('KEY_NOT_BOUND', 'the login bound no key')
   if (role.bind_key === 'certified' && !agent.keyCertified)
     return reject('KEY_NOT_CERTIFIED', 'the login bound a key by its thumbprint alone')

@@ -1,4 +1,4 @@
-import { accept, reject } from '#attestation'
+import { accept } from '#attestation'
 import { BrokerError } from '../errors.ts'
 import type { Credential, Grant } from '../issuers/issuer.ts'
 import type { Verdict } from '../refusals.ts'
@@ -9,8 +9,6 @@ import type { Sealer } from './seal.ts'
 
 /** Turns what an issuer gave into what an agent may hold. */
 export type Deliver = {
-  /** Whether it can be sealed for who asks: before anything is made. */
-  readonly possible: (grant: Grant) => Verdict<undefined>
   /** @param tenant id of the mount @param destinations of the role */
   readonly seal: (
     tenant: string,
@@ -22,8 +20,6 @@ export type Deliver = {
 
 export function openDeliver(sealer: Sealer, revocations: Revocations): Deliver {
   return {
-    possible: ({ x5tS256 }) =>
-      x5tS256 === '' ? reject('CERTIFICATE_NOT_BOUND', 'a sealed token is bound to a certificate') : accept(undefined),
     seal: async (tenant, destinations, grant, make) => {
       // taken before the credential is made: what is revoked meanwhile was revoked for this one too
       const epoch = await revocations.epoch(tenant, grant.tpmId)

@@ -34,7 +34,7 @@ async function recorded(message: string): Promise<unknown> {
 }
 
 /** What is looked at once more after the intent is on record. */
-const late = ['STALE_EPOCH', 'NOT_REVOCABLE', 'CERTIFICATE_NOT_BOUND']
+const late = ['STALE_EPOCH', 'NOT_REVOCABLE']
 
 const authorised = ['authorization', 'policy']
 const told = (code: OwnRefusal) => authorised.includes(ownRefusals[code].family) && code !== 'ROLE'
