@@ -1,4 +1,4 @@
-import { type Duplex, pipeline, Transform } from 'node:stream'
+import { type Duplex, Transform } from 'node:stream'
 import type { Dispatcher } from 'undici'
 import { AddressRefused } from '../egress/dial.ts'
 import type { RefusalCode } from '../refusals.ts'
@@ -31,7 +31,7 @@ export function openWebSocket(ports: ExchangePorts, swap: Swap, socket: Duplex, 
       }
       socket.write(switching(headers))
       if (rest.length > 0) upstream.write(rest)
-      pipeline(socket, upstream, scrubbing(scrubber), socket, () => {})
+      join(socket, upstream, scrubbing(scrubber))
     },
     onHeaders: status => {
       if (status < 200) return true
@@ -50,6 +50,15 @@ export function openWebSocket(ports: ExchangePorts, swap: Swap, socket: Duplex, 
   service.upstreams
     .of(known.binding.tenant, `${scheme}://${host}:${port}`)
     .dispatch({ path: `${path}${outgoing.query}`, method: 'GET', headers, upgrade: 'websocket' }, handler)
+}
+
+/** Both ways, until one side ends; what breaks on one side breaks the other. */
+function join(agent: Duplex, upstream: Duplex, back: Transform): void {
+  agent.pipe(upstream)
+  upstream.pipe(back).pipe(agent)
+  agent.once('close', () => upstream.destroy())
+  upstream.once('error', () => agent.destroy())
+  upstream.once('close', () => upstream.readableEnded || agent.destroy())
 }
 
 function withoutExtensions(headers: readonly string[]): string[] {

@@ -18,7 +18,7 @@ export type AssayProxy = AsyncDisposable & {
 /** Starts `assay proxy --dev` on a free port and waits until it says that it serves. `config`: everything but `vault`, `audit` and the port. */
 export async function startProxy(
   vault: Vault,
-  config: object & { readonly listen: object },
+  config: Readonly<Record<string, unknown>> & { readonly listen: object },
 ): Promise<AssayProxy> {
   const home = await mkdtemp(join(tmpdir(), 'assay-proxy-'))
   const port = await freePort()

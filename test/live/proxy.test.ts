@@ -295,8 +295,8 @@ test('the audit log of the proxy holds its chain, and no token', async () => {
 
 test('several workers serve the same, and one that is killed comes back', async () => {
   const { token: held } = await sealed()
-  const before = JSON.parse(await readFile(proxy.configFile, 'utf8'))
-  await using many = await startProxy(world.vault, { ...before, workers: 2, listen: before.listen })
+  const { listen, services } = JSON.parse(await readFile(proxy.configFile, 'utf8'))
+  await using many = await startProxy(world.vault, { listen, services, workers: 2 })
   const place = `https://localhost:${many.port}/_/http:127.0.0.1:${plain.port}/apps/a`
   const served = async () => expect(await curl(place, bearer(held))).toBe('fine 200')
   for (const _ of [1, 2, 3, 4]) await served()
