@@ -30,7 +30,7 @@ beforeAll(async () => {
   const machine = fakeMachine({ label: 'enrolled' })
   await enrol(broker, machine)
   agent = await logIn(broker, machine)
-})
+}, 60_000)
 afterAll(async () => {
   await provider[Symbol.asyncDispose]()
   await broker[Symbol.asyncDispose]()
