@@ -2,7 +2,7 @@
 export { type AkRules, type AttestationKey, admitAk } from './attestation_key.ts'
 export { type BoundRequest, contextOf, qualifyingData } from './binding.ts'
 export { type KeyEvidence, type KeyRules, verifyCertifiedKey } from './certified_key.ts'
-export { type Certificate, publicKeyOf, readCertificate } from './certs/certificate.ts'
+export { type Certificate, isCertificate, publicKeyOf, readCertificate } from './certs/certificate.ts'
 export { type RevocationList, readRevocationList } from './certs/crl.ts'
 export { readEkCertificate } from './certs/ek_certificate.ts'
 export { type Trust, validatePath } from './certs/path.ts'

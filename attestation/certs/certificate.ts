@@ -72,6 +72,19 @@ export function readCertificate(bytes: Uint8Array): Verdict<Certificate> {
 }
 
 /**
+ * Whether the bytes are one certificate and nothing else, as far as OpenSSL and its Names tell: a fiftieth of the time that reading
+ * takes, for those who have thousands.
+ */
+export function isCertificate(bytes: Uint8Array): boolean {
+  if (bytes.length > CERTIFICATE_LIMIT || sequenceLength(bytes) !== bytes.length || namesOf(bytes) === undefined) return false
+  try {
+    return new X509Certificate(bytes).raw.length === bytes.length
+  } catch {
+    return false // which is what was asked
+  }
+}
+
+/**
  * The public key of a certificate. One that may only be used with RSAES-OAEP, as old TPMs have it, is read as an RSA key.
  * @returns UNSUPPORTED_ALG when it is neither RSA nor on a NIST curve
  */

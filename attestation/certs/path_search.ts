@@ -44,7 +44,7 @@ function extend(chain: readonly [Certificate, ...Certificate[]], search: Search)
 
 /** An anchor is read when its name is the one wanted: a mount may have thousands of them. */
 function anchorsNamed(name: Buffer, { anchors }: Search): Certificate[] {
-  return (anchors.get(name.toString('hex')) ?? []).map(certificateOf)
+  return (anchors.get(name.toString('hex')) ?? []).flatMap(der => certificateOf(der) ?? [])
 }
 
 /** Key identifiers, where both have one, then the signature; neither is verified when the search was long enough. */
@@ -84,16 +84,17 @@ function indexOf(anchors: readonly Uint8Array[]): Anchors {
 
 const read = new WeakMap<Uint8Array, Certificate>()
 
-/** The anchors are ours: that one cannot be read is no verdict on the evidence. */
-function certificateOf(der: Uint8Array): Certificate {
+/** An anchor with something in it that cannot be read certifies nobody. */
+function certificateOf(der: Uint8Array): Certificate | undefined {
   const known = read.get(der)
   if (known) return known
   const certificate = readCertificate(der)
-  if (!certificate.ok) throw new TypeError(`a trust anchor is not a certificate: ${certificate.detail}`)
+  if (!certificate.ok) return undefined
   read.set(der, certificate.value)
   return certificate.value
 }
 
+/** The anchors are ours: that one is none is no verdict on the evidence. */
 function subjectOf(der: Uint8Array): string {
   const names = namesOf(der)
   if (names === undefined) throw new TypeError('a trust anchor is not a certificate in DER')

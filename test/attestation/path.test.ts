@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { readCertificate } from '../../attestation/certs/certificate.ts'
+import { isCertificate, readCertificate } from '../../attestation/certs/certificate.ts'
 import { type Trust, validatePath } from '../../attestation/certs/path.ts'
 import { outcome, pairOf } from './attester.ts'
 import {
@@ -22,6 +22,7 @@ import {
   keyIdOf,
   keyUsage,
   makeCa,
+  makeList,
   NOW,
   name,
   nameConstraints,
@@ -264,6 +265,24 @@ describe('the search', () => {
     const top = makeCa(named('Top'), { extensions: [basicConstraints(true, 0), keyUsage(0x06)] })
     const next = makeCa(named('Top'), { label: 'next' }, top)
     expect(await judge(certifyEk(next, key), [next.certificate], { anchors: [top.certificate] })).toBe('OK')
+  })
+  test('an anchor of which something cannot be read certifies nobody', async () => {
+    const odd = makeCa(named('Root'), { extensions: [...ca, ca[0] as Buffer] })
+    expect(await judge(certifyEk(odd, key), [], { anchors: [odd.certificate] })).toBe('BAD_CHAIN')
+    expect(await judge(certifyEk(root, key), [], { anchors: [odd.certificate, root.certificate] })).toBe('OK')
+  })
+  test('what is a certificate is told without reading all of it', () => {
+    const [good] = anchors as [Buffer]
+    expect([good, leaf].map(isCertificate)).toEqual([true, true])
+    const bad = [
+      Buffer.alloc(0),
+      Buffer.of(0x30, 0),
+      good.subarray(1),
+      good.subarray(0, -1),
+      Buffer.concat([good, Buffer.of(0)]),
+      makeList(root),
+    ]
+    expect(bad.map(isCertificate)).toEqual(bad.map(() => false))
   })
   test('an anchor that is none is our own mistake', async () => {
     await expect(judge(leaf, [], { anchors: [Buffer.of(1)] })).rejects.toThrow('a trust anchor is not a certificate')
