@@ -53,14 +53,14 @@ export function openEgress(listed: readonly string[]): Egress {
 
 function listOf(networks: readonly string[]): BlockList {
   const list = new BlockList()
-  for (const network of networks) {
+  for (const [index, network] of networks.entries()) {
     const [address = '', prefix = String(isIP(network) === 6 ? 128 : 32), ...more] = network.split('/')
     const bits = /^\d{1,3}$/.test(prefix) ? Number(prefix) : 999
     const kind = isIP(address)
     if (kind === 0 || more.length > 0 || bits > (kind === 6 ? 128 : 32))
       throw new BrokerError(
         'bad_request',
-        `wanted an address or a network such as 10.0.0.0/8 in place of ${JSON.stringify(network)}`,
+        `wanted addresses and networks such as 10.0.0.0/8: the one at place ${index + 1} is neither`,
       )
     list.addSubnet(address, bits, kind === 6 ? 'ipv6' : 'ipv4')
   }

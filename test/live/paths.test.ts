@@ -105,13 +105,15 @@ describe('every collection is written, read, listed and deleted with the stock C
 })
 
 test('config is read before it was ever written, and written in part', async () => {
-  expect(await read('auth/tpm-quote/config')).toEqual({
+  expect(await read('auth/tpm-quote/config')).toMatchObject({
     enrollment: 'listed',
     ek_types: ['rsa-2048'],
     allowed_makers: [],
     allow_software_tpms: false,
     hierarchies: ['endorsement', 'ek'],
     challenge_ttl: 60,
+    latch: true,
+    webhook_networks: [],
   })
   await world.operator(['write', 'auth/tpm-quote/config', 'challenge_ttl=30s', 'ek_types=p-256,p-384'])
   expect(await read('auth/tpm-quote/config')).toMatchObject({
@@ -127,6 +129,9 @@ test('what an operator writes that makes no sense is refused with a sentence, an
     ['auth/tpm-quote/config', 'enrollment=everybody', /enrollment: wanted one of any, listed, token/],
     ['auth/tpm-quote/config', 'challenge_ttl=61', /challenge_ttl: wanted 1 to 60 seconds/],
     ['auth/tpm-quote/config', 'ek_types=rsa-1024', /ek_types: wanted one of/],
+    ['auth/tpm-quote/config', 'webhook_networks=10.0.0.0/33', /wanted addresses and networks such as .* the one at place 1/],
+    ['auth/tpm-quote/webhook/soc', 'url=http://example.com/', /url: wanted an https URL/],
+    ['auth/tpm-quote/tpm/none/clear', 'reason=x', /id: no TPM of this id is known/],
     ['auth/tpm-quote/config', 'allow_software_tpms=perhaps', /allow_software_tpms: wanted true or false/],
     ['auth/tpm-quote/role/x', 'references=nowhere', /there is no set of the name at place 1/],
     ['auth/tpm-quote/role/x', 'token_policies=a', /references: wanted at least one set/],
