@@ -239,6 +239,20 @@ describe('a token that is revoked', () => {
   })
 })
 
+test('a token on its last use gets no credential that would have to be revoked with it, in Vault’s words', async () => {
+  const native = { references: 'good', token_policies: 'builder', token_num_uses: 1 }
+  await done(root('POST', 'auth/tpm-quote/role/once', native))
+  await done(root('POST', 'broker/policy/once', { policy: 'permit (principal, action, resource);' }))
+  const once = await logIn(serviceOf(here.address), attester, { role: 'once' })
+  const { status, body } = await creds({ token: once })
+  expect({ status, errors: body.errors as unknown }).toEqual({
+    status: 400,
+    errors: ['Secret cannot be returned; token had one use left, so leased credentials were immediately revoked.'],
+  })
+  expect(provider.calls).toBe(0)
+  await done(root('DELETE', 'broker/policy/once'))
+})
+
 describe('the same request again', () => {
   test('gets the same credential, which lives once', async () => {
     const [first, second] = await Promise.all([creds({ ttl: 77 }), creds({ ttl: 77 })])
