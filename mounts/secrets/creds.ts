@@ -73,7 +73,6 @@ export const heartbeat = (broker: Broker): Path =>
         'A role with `heartbeat` ends the work of an agent that is silent for longer: it gets nothing more, and its leases end.',
     },
     identify: true,
-    audits: 'itself',
     fields: { role: askFields.role, task_token: credsFields.task_token },
     operations: {
       update: {

@@ -117,8 +117,7 @@ export const provocations: Readonly<Record<Exclude<OwnRefusal, Elsewhere>, Provo
     const token = String(auth?.['client_token'])
     return test.ask('update', 'broker/creds/deploy', { plugin: 'kubernetes', scope: 'apps:read' }, { token })
   },
-  CERTIFICATE_NOT_BOUND: test =>
-    creds(test, {}, { role: { delivery: 'sealed', destinations: ['https://api.example.com'] } }),
+  CERTIFICATE_NOT_BOUND: test => creds(test, {}, { role: { delivery: 'sealed', destinations: ['https://api.example.com'] } }),
   PLUGIN: test => creds(test, { plugin: 'github' }),
   ACTION: test => creds(test, { action: 'delete' }),
   SCOPE: test => creds(test, { scope: 'apps:admin' }),
