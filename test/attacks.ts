@@ -188,7 +188,7 @@ export const attacks: Readonly<Record<number, readonly Tried[]>> = {
   146: [engine('lifecycle', 'loses everything, and stays out until it is cleared, however good it is')],
   147: [live('bound_key', 'the token is refused with another key')],
   148: [engine('lifecycle', 'bounds the life of tokens, too')],
-  149: [live('login', 'no batch token')],
+  149: [live('login', 'a batch token, when the role does not promise'), engine('lifecycle', 'revocable: true')],
   150: [engine('leases', 'is tried until it is done'), engine('lifecycle', 'is found and done by whoever comes next')],
   151: [engine('webhooks', 'a receiver that is down', 'comes in order, each with the next number')],
   152: [['engine/lifecycle_provocations.ts', 'STALE_EPOCH']],
