@@ -51,7 +51,7 @@ type Options = {
 }
 
 export function openTestExchange(options: Options): TestExchange {
-  const { type, settings = {}, secrets = {}, role = {}, deadlineMs = 2000 } = options
+  const { type, settings = {}, secrets = {}, role = {}, deadlineMs = 20_000 } = options
   const world = testWorld({ start: Date.now() })
   const ec = options.ec ?? newEcKey()
   const rsa = options.rsa ?? generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey

@@ -57,7 +57,7 @@ afterEach(async () => {
 
 function opened(settings: object, secrets: Record<string, string> = {}): TestExchange {
   const where = { authority: server.url.replace('/tenant', ''), tenant_id: 'tenant', ca: authority.ca }
-  const one = openTestExchange({ type: 'azure', settings: { ...where, ...settings }, secrets, ec, deadlineMs: 5000 })
+  const one = openTestExchange({ type: 'azure', settings: { ...where, ...settings }, secrets, ec })
   open.push(one)
   return one
 }

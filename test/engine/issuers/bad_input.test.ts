@@ -183,13 +183,15 @@ describe.each(rows)('$type', row => {
     provider = await startProvider(row.tls && (await authority.issue('provider')))
     side = await startProvider()
     if (row.side) side.answer = () => row.side ?? 'hang'
-    test_ = openTestExchange({ ...row, settings: row.settings(provider.url, side.url, authority.ca), deadlineMs: 1000 })
+    test_ = opened(20_000)
   })
   afterEach(async () => {
     await test_[Symbol.asyncDispose]()
     await provider[Symbol.asyncDispose]()
     await side[Symbol.asyncDispose]()
   })
+  const opened = (deadlineMs: number) =>
+    openTestExchange({ ...row, settings: row.settings(provider.url, side.url, authority.ca), deadlineMs })
   const answer = (last: Answer) => {
     provider.answer = asked => row.beside?.(asked) ?? last
   }
@@ -231,6 +233,10 @@ describe.each(rows)('$type', row => {
     { status: 429, headers: { 'retry-after': '60' } },
   ]
   test.each(outages.map(one => [one] as const))('%j is an outage', async last => {
+    if (last === 'hang') {
+      await test_[Symbol.asyncDispose]()
+      test_ = opened(300)
+    }
     answer(last)
     expect(await outcome()).toBe('unavailable')
   })

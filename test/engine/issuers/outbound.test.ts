@@ -9,7 +9,7 @@ import { type Provider, startProvider } from '../../fakes/provider.ts'
 let upstreams: Upstreams
 let provider: Provider
 beforeAll(async () => {
-  upstreams = openUpstreams({ monotonic: () => performance.now(), deadlineMs: 500 })
+  upstreams = openUpstreams({ monotonic: () => performance.now(), deadlineMs: 20_000 })
   provider = await startProvider()
 })
 afterAll(async () => {
