@@ -36,15 +36,19 @@ export type TokenPorts = {
 }
 
 const REMEMBERED = 2000
+/** No sealed token lives longer. */
+const LONGEST_MS = 3_600_000
 /** A clock that is behind by more is wrong. */
 const SKEW_SECONDS = 60
 
 export function openTokens({ opener, revocations, now }: TokenPorts): Tokens {
-  const known = new LRUCache<string, Known>({ max: REMEMBERED })
+  // what has ended is not kept until somebody asks for it
+  const known = new LRUCache<string, Known>({ max: REMEMBERED, ttlAutopurge: true, ttl: LONGEST_MS })
   // what a connection sent last it mostly sends again
   const last = new WeakMap<Holder, { readonly token: string; readonly found: Known }>()
   const live = (found: Known) =>
     now() / 1000 < found.expiresAt && revocations.standing({ ...found.binding, jti: found.jti }) === 'live'
+  const lifeMs = ({ expiresAt }: Known) => Math.min(LONGEST_MS, Math.max(1, Math.ceil(expiresAt * 1000 - now())))
   const remembered = (token: string, holder: Holder) => {
     const before = last.get(holder)
     if (before?.token === token && live(before.found)) return before.found
@@ -61,7 +65,7 @@ export function openTokens({ opener, revocations, now }: TokenPorts): Tokens {
       const opened = await opener(token, holder)
       if (!opened.ok) return refuse(opened.code, opened.detail)
       const made = knownOf(opened.value)
-      if (opened.value.mode === 'datakey' && live(made)) known.set(nameOf(token, holder), made)
+      if (made.mode === 'datakey' && live(made)) known.set(nameOf(token, holder), made, { ttl: lifeMs(made) })
       return accept(made)
     },
     permits: (found, to) => {
