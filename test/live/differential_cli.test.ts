@@ -61,7 +61,7 @@ const script: Readonly<Record<string, readonly Step[]>> = {
     ['read', 'sys/policies/acl/none'],
     ['list', 'sys/policies/acl'],
     ['delete', 'sys/policies/acl/one'],
-    ['write', '-f', 'sys/tools/random'],
+    ['write', 'sys/tools/random', 'format=hex'],
     ['write', 'cubbyhole/one', 'a=b'],
     ['read', '-field=a', 'cubbyhole/one'],
     ['patch', 'cubbyhole/one', 'a=c'],
