@@ -66,9 +66,12 @@ export async function serve(config: Config, log: Log, secretId: SecretId): Promi
     world,
     newId: randomUUID,
     forward: async (incoming, target, body) => {
-      const request = { method: incoming.method ?? '', target, headers: incoming.rawHeaders, body }
-      const { status, headers, body: raw } = await forwardBuffered(upstream, request)
-      return { status, headers, raw }
+      const { method = '', rawHeaders: headers } = incoming
+      // what Vault is told to do may take it long; what it only tells may not
+      const withinMs = method === 'GET' || method === 'LIST' ? config.vault.deadline_ms : undefined
+      const request = { method, target, headers, body, withinMs }
+      const { status, headers: told, body: raw } = await forwardBuffered(upstream, request)
+      return { status, headers: told, raw }
     },
   })
   door = await openFrontDoor({

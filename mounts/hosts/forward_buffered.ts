@@ -9,6 +9,8 @@ export type BufferedRequest = {
   /** the client's, as they came (`incoming.rawHeaders`) */
   readonly headers: RawHeaders
   readonly body: Buffer
+  /** milliseconds for the whole reply; without them Vault may take its time, as some of what it is told to do does */
+  readonly withinMs?: number | undefined
 }
 
 /** `headers` have their names as Vault wrote them; the one that counts the body is not among them. */
@@ -21,10 +23,13 @@ const MOST_BYTES = 32 * 2 ** 20
 
 /** Passes on a request whose body had to be read before it was clear whose it is, by the same rules as what is passed on unread.
  *  When there is no reply of Vault's, it is a 503 in Vault's shape, like there. */
-export async function forwardBuffered(upstream: Upstream, { body, headers, ...rest }: BufferedRequest): Promise<BufferedReply> {
+export async function forwardBuffered(
+  upstream: Upstream,
+  { body, headers, withinMs, ...rest }: BufferedRequest,
+): Promise<BufferedReply> {
   try {
     const request = { ...rest, headers: without(headers, OF_THE_CLIENT), length: body.length }
-    const reply = await collect(upstream, { ...request, body: body.length > 0 ? body : undefined })
+    const reply = await collect(upstream, { ...request, body: body.length > 0 ? body : undefined }, withinMs)
     const kept = without(fromVault(reply.headers, upstream.origin), OF_THE_BODY)
     return { status: reply.status, headers: Object.fromEntries(pairs(kept)), body: Buffer.concat(reply.chunks) }
   } catch (error) {
@@ -34,7 +39,7 @@ export async function forwardBuffered(upstream: Upstream, { body, headers, ...re
 
 type Collected = Pick<ReplyHead, 'status' | 'headers'> & { readonly chunks: readonly Buffer[] }
 
-function collect(upstream: Upstream, request: Ask): Promise<Collected> {
+function collect(upstream: Upstream, request: Ask, withinMs: number | undefined): Promise<Collected> {
   const { promise, resolve, reject } = Promise.withResolvers<Collected>()
   const chunks: Buffer[] = []
   let size = 0
@@ -54,7 +59,12 @@ function collect(upstream: Upstream, request: Ask): Promise<Collected> {
     end: () => resolve({ status: head.status, headers: head.headers, chunks }),
     failed: reject,
   })
-  return promise
+  if (withinMs === undefined) return promise
+  const late = setTimeout(() => {
+    asked.abort()
+    reject(new UpstreamError('Vault did not answer in time'))
+  }, withinMs)
+  return promise.finally(() => clearTimeout(late))
 }
 
 function unavailable(message: string): BufferedReply {

@@ -77,6 +77,7 @@ describe('what is issued', () => {
       token_type: 'DPoP',
       expires_in: 300,
       expires_at: new Date(Number(claims.exp) * 1000).toISOString(),
+      renew_at: new Date((Number(claims.iat) + 200) * 1000).toISOString(),
       scope: 'apps:read apps:write',
       plugin: 'kubernetes',
       action: 'deploy',

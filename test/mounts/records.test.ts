@@ -102,7 +102,7 @@ describe('a role of the auth mount', () => {
   const native = () => broker.vault.state.jwt.get('tpm-quote')?.roles.get('ci')
 
   test('is two: which machines is ours, what their tokens may is Vault’s, which alone keeps it', async () => {
-    await role('update', { references: 'good', token_policies: 'a,b', token_ttl: '20m', token_type: 'batch' })
+    await role('update', { references: 'good', token_policies: 'a,b', token_ttl: '20m', token_type: 'batch', revocable: false })
     expect(native()).toMatchObject({
       token_policies: ['a', 'b'],
       token_ttl: '20m',

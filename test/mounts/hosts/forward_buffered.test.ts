@@ -1,5 +1,5 @@
 import { describe, expect, onTestFinished, test } from 'vitest'
-import { forwardBuffered } from '../../../mounts/hosts/forward_buffered.ts'
+import { type BufferedRequest, forwardBuffered } from '../../../mounts/hosts/forward_buffered.ts'
 import { openUpstream, type UpstreamOptions } from '../../../mounts/hosts/upstream.ts'
 import { type Line, listenRaw } from './wire.ts'
 
@@ -13,7 +13,7 @@ const REQUEST = {
 /** Forwards to an upstream that does as told. */
 async function forward(
   serve: (line: Line) => void,
-  request: Partial<typeof REQUEST> = {},
+  request: Partial<BufferedRequest> = {},
   options: Partial<UpstreamOptions> = {},
 ) {
   const upstream = openUpstream({ url: await listenRaw(serve), ...options })
@@ -87,6 +87,12 @@ describe('no reply is a reply in Vault’s shape', () => {
     ['says nothing', () => {}, 'Vault did not answer within 0.2 s'],
   ])('Vault %s', async (_, serve, message) => {
     expect(await forward(serve, {}, { answerWithinMs: 200 })).toEqual(unavailable(message))
+  })
+
+  test('Vault takes longer than the request may', async () => {
+    expect(await forward(answer('HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{'), { withinMs: 200 })).toEqual(
+      unavailable('Vault did not answer in time'),
+    )
   })
 
   test('Vault is down', async () => {
