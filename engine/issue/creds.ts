@@ -129,11 +129,10 @@ export function openCreds(ports: CredsPorts): Creds {
       const still = unchanged(ports, mount, session, decided.policyVersion)
       // awaited behind the intent, which may fail first
       still.catch(() => undefined)
-      const before = decided.prepared.issuer.harmless ? Promise.resolve() : permitted
-      await intended(ports, mount, request, grant, before, grantFields(grant, facts, decided))
+      await intended(ports, mount, request, grant, permitted, grantFields(grant, facts, decided))
       const same = await still
       if (!same.ok) return same
-      return make(ports, request, decided, agent, grant, askerOf(mount, facts, request), permitted)
+      return make(ports, request, decided, agent, grant, askerOf(mount, facts, request))
     },
   }
 }
@@ -153,7 +152,7 @@ async function prepare(
   return source.ok ? exchange.prepare(mount, record, asked.action, source.value) : source
 }
 
-/** The intent is durable before anything secret is made, and Vault has said that this token may before anything is done; the two do not wait for each other. */
+/** The intent is durable and Vault has said that this token may, both, before anything secret is made; the two do not wait for each other. */
 async function intended(
   ports: CredsPorts,
   mount: Mount,
@@ -222,21 +221,15 @@ async function make(
   agent: Agent,
   grant: Grant,
   asker: Asker,
-  permitted: Promise<void>,
 ): Promise<Verdict<Issued>> {
   const outcome = (result: string, fields: AuditFields) =>
     ports.audit.appendLazy({
       ...entry('outcome', prepared.mount, request.role, grant.txn),
       fields: { result: plain(result), jti: plain(grant.jti), ...fields },
     })
-  let result = 'failed'
   try {
     const decidedBy = { policyVersion, reasons, login: agent.mount, role: agent.role, entityId: agent.entityId }
     const exchanged = await ports.exchange.issue(prepared, grant, asker, decidedBy)
-    result = 'not permitted'
-    // Vault's word comes before anything leaves, whatever was made meanwhile
-    await permitted
-    result = 'failed'
     if (!exchanged.ok) {
       outcome('failed', { code: plain(exchanged.code satisfies RefusalCode) })
       return exchanged
@@ -249,7 +242,7 @@ async function make(
     const warnings = [...(warning === undefined ? [] : [warning]), ...endOf(renewableUntil, credential.expiresAt)]
     return accept({ credential, grant, issuer: prepared.record.issuer, renewableUntil, beatWithinSeconds, warnings })
   } catch (error) {
-    outcome(result, {})
+    outcome('failed', {})
     throw error
   }
 }

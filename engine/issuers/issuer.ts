@@ -91,9 +91,6 @@ export type Issuer<R extends Fields = Fields, S extends Fields = Fields> = {
   readonly integration?: IntegrationShape & { readonly settings: S }
   /** how what it issues reaches the agent: `sealed` only where it must never hold the value itself */
   readonly delivery?: 'sealed'
-  /** Making it changes nothing anywhere, as a signature does: it may begin while Vault is still asked whether the token may have it, and what was made
-   *  is dropped when not. */
-  readonly harmless?: true
   /** what it issues comes from an engine of Vault, with a lease of Vault's own */
   readonly engine?: true
   /** the same decision may be answered with the same credential while it is young, where the role says so */

@@ -6,7 +6,6 @@ import { type Grant, type IssuerPorts, issuer } from './issuer.ts'
 export const jwt = issuer({
   summary: 'A JWT access token, verified offline with the JWKS of this mount.',
   role: {},
-  harmless: true,
   plan: (grant, { issuerUrl }) => claimsOf(grant, issuerUrl),
   issue: async (grant, ports) => {
     const key = await ports.key()

@@ -215,14 +215,16 @@ describe('a credential', () => {
     expect(intents).toHaveLength(1)
   })
 
-  test('does not leave for a token that may not, though a signature does not wait for the answer; both are on record', async () => {
+  test('is not signed for a token that may not, though its intent was written; both are on record', async () => {
     await enrol(broker, machine)
     const token = await logIn(broker, machine)
     const { meta } = broker.vault.state.tokens.get(token) ?? {}
     const powerless = broker.vault.token({ path: 'auth/tpm-quote/login', meta: meta ?? {}, allow: () => ['read'] })
+    const from = broker.vault.asked.length
     expect(await outcomeOf(broker.ask('update', 'broker/creds/deploy', asked, { token: powerless, txn: 'x' }))).toBe(
       'permission_denied',
     )
+    expect(broker.vault.asked.slice(from).filter(one => one.path.startsWith('transit/sign/'))).toEqual([])
     const mine = (await broker.records()).filter(one => one['txn'] === 'x')
     expect(mine.map(one => one['type'])).toEqual(['intent', 'outcome', 'refusal'])
     expect(mine[1]?.['result']).toBe('not permitted')
