@@ -75,7 +75,17 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
   const { ownUrl, sealing: mode = 'datakey' } = options
   const sealing = openSealing({ world, own, store, signer, transit: places.transit, mode })
   const attest: Attest = openAttest({
-    ...{ world, vault, own, store, signer, audit, authority, settle, metrics, mounts, ownUrl },
+    world,
+    vault,
+    own,
+    store,
+    signer,
+    audit,
+    authority,
+    settle,
+    metrics,
+    mounts,
+    ownUrl,
     endLeases: async (_mount, tpmId, accessors) => {
       // what is sealed has no lease: it ends with its generation
       const [left] = await Promise.all([endLeases(leases, tpmId, accessors), sealing.revocations.raise({ agent: tpmId })])
@@ -85,27 +95,35 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
   const tasks = openTasks(store, world)
   const work = openWork({ state: store, world, end: async accessor => void (await leases.revokeWhere({ accessor })) })
   const integrations = openIntegrations({
-    ...{ world, state: store, own, cipher, signer, rsaSigner, audit, mounts, metrics, tasks, work },
+    world,
+    state: store,
+    own,
+    cipher,
+    signer,
+    rsaSigner,
+    audit,
+    mounts,
+    metrics,
+    tasks,
+    work,
   })
-  const leases = await openBrokerLeases({ ...{ world, own, audit, metrics, kv: places.kv }, provider: () => issue.provider })
+  const leases = await openBrokerLeases({ world, own, audit, metrics, kv: places.kv, provider: () => issue.provider })
   const issue: Issue = openIssue({
-    ...{
-      world,
-      vault,
-      store,
-      signer,
-      rsaSigner,
-      cipher,
-      audit,
-      mounts,
-      metrics,
-      settle,
-      attest,
-      integrations,
-      tasks,
-      work,
-      leases,
-    },
+    world,
+    vault,
+    store,
+    signer,
+    rsaSigner,
+    cipher,
+    audit,
+    mounts,
+    metrics,
+    settle,
+    attest,
+    integrations,
+    tasks,
+    work,
+    leases,
     ownUrl,
     deliver: sealing.deliver,
   })

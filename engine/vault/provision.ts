@@ -91,7 +91,11 @@ export type Identity = { readonly roleId: string; readonly secretId: Secret }
 export async function provision(server: TransportOptions, places: Places, as: Secret): Promise<Identity> {
   const { openSetupVault } = await import('./node_vault.ts')
   const vault = openSetupVault(server)
-  return applied(vault, places, as).finally(vault.close)
+  try {
+    return await applied(vault, places, as)
+  } finally {
+    await vault.close()
+  }
 }
 
 async function applied(vault: Vault, places: Places, as: Secret): Promise<Identity> {

@@ -83,7 +83,11 @@ export function proxySetupCommands(places: ProxyPlaces): readonly string[] {
 export async function provisionProxy(server: TransportOptions, places: ProxyPlaces, as: Secret): Promise<Identity> {
   const { openSetupVault } = await import('./node_vault.ts')
   const vault = openSetupVault(server)
-  return applied(vault, places, as).finally(vault.close)
+  try {
+    return await applied(vault, places, as)
+  } finally {
+    await vault.close()
+  }
 }
 
 async function applied(vault: Vault, places: ProxyPlaces, as: Secret): Promise<Identity> {

@@ -32,7 +32,11 @@ async function ask(operation: Operation, path: string, data: object, token: stri
   } catch (error) {
     // as a host does with what is no fault of the caller
     broker.world.log.error({ error }, 'a request failed')
-    told.push(JSON.stringify(replyOfError(error, 'with a token')), inspect(error, { depth: null, showHidden: true }), JSON.stringify(error))
+    told.push(
+      JSON.stringify(replyOfError(error, 'with a token')),
+      inspect(error, { depth: null, showHidden: true }),
+      JSON.stringify(error),
+    )
     for (let at = error; at instanceof Error; at = at.cause)
       told.push(at.message, at.stack ?? '', inspect(Object.entries(at), { depth: null }))
   }

@@ -34,7 +34,8 @@ export async function startIdentityProvider(redirectUri: string): Promise<Identi
     ttl: { AccessToken: 600, RefreshToken: 86_400 },
     cookies: { keys: ['a key of this test'] },
   })
-  const server = createServer(provider.callback())
+  const answer = provider.callback()
+  const server = createServer((incoming, outgoing) => void answer(incoming, outgoing))
   await new Promise<void>(resolve => server.listen(port, '127.0.0.1', resolve))
   const introspect: IdentityProvider['introspect'] = async token => {
     const authorization = `Basic ${Buffer.from(`${client.id}:${client.secret}`).toString('base64')}`
