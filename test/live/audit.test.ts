@@ -129,7 +129,7 @@ test('SIGHUP where no file can be made: said aloud, and the old file is still wr
   await rename(folder, `${folder}-moved`)
   await writeFile(folder, 'a file where the folder was')
   process.kill(server.pid, 'SIGHUP')
-  await server.line(/could not be opened anew/)
+  await server.line(/not everything could be opened anew/)
   expect((await creds()).status).toBe(200)
   await rm(folder)
   await rename(`${folder}-moved`, folder)

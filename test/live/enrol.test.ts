@@ -21,7 +21,7 @@ import {
 let world: World
 let tpm: Swtpm
 beforeAll(async () => {
-  world = await openWorld({ tpms: [{ p256: true }, {}] })
+  world = await openWorld({ tpms: [{ p256: true }, {}, {}] })
   tpm = world.tpms[0] as Swtpm
   await using attester = await machine(tpm)
   await configureAuth(world, tpm, attester, { config: { ek_types: ekKinds } })
@@ -109,7 +109,9 @@ describe('who may enrol', () => {
   })
 
   test('hierarchies that are not configured are refused', async () => {
-    const { path, body } = await withheld(service(), /enroll$/, held => enrol(held, other, attester))
+    // of a machine of its own: the others have made all the offers that one may make at once
+    await using third = await machine(world.tpms[2] as Swtpm)
+    const { path, body } = await withheld(service(), /enroll$/, held => enrol(held, world.tpms[2] as Swtpm, third))
     const reply = await ask(world.door.address, 'POST', path, { body: { ...body, hierarchy: 'owner' } })
     expect(reply.status).toBe(403)
     expect(await codeOf(world.door.auditFile, reply.body)).toBe('HIERARCHY')
