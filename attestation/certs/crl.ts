@@ -1,7 +1,7 @@
 import type { Integer } from 'asn1js'
 import { CertificateRevocationList, type Extension, IssuingDistributionPoint } from 'pkijs'
 import { accept, reject, type Verdict } from '../verdict.ts'
-import { issuerOfList, sequenceLength } from './der.ts'
+import { isSignedExactly, issuerOfList, sequenceLength } from './der.ts'
 
 /** A revocation list is refused above this many bytes: the largest of the makers have some ten thousand entries. */
 const LIST_LIMIT = 8 * 1024 * 1024
@@ -49,8 +49,8 @@ export function readRevocationList(bytes: Uint8Array): Verdict<RevocationList> {
 
 function decode(der: Buffer, issuer: Buffer): Verdict<RevocationList> {
   const asn1 = CertificateRevocationList.fromBER(der)
-  if (asn1.signature.algorithmId !== asn1.signatureAlgorithm.algorithmId)
-    return reject('BAD_ENCODING', 'a list names two signature algorithms')
+  const ecdsa = asn1.signatureAlgorithm.algorithmId.startsWith('1.2.840.10045.4.')
+  if (!isSignedExactly(der, ecdsa)) return reject('BAD_ENCODING', 'a list is signed in a form that is no DER')
   const extensions = asn1.crlExtensions?.extensions ?? []
   const entries = asn1.revokedCertificates ?? []
   const scope = scopeOf(extensions)

@@ -34,6 +34,28 @@ export function issuerOfList(list: Uint8Array): Buffer | undefined {
   return issuer?.tag === SEQUENCE ? slice(list, issuer) : undefined
 }
 
+const BIT_STRING = 0x03
+
+/** Whether what is not signed of a list is as DER has it: the algorithm twice alike, and a signature of whole bytes behind it, with nothing beside.
+ *  @param ecdsa the signature is itself DER, of two INTEGERs (RFC 3279 2.2.3) */
+export function isSignedExactly(list: Uint8Array, ecdsa: boolean): boolean {
+  const outer = elementAt(list, 0)
+  const body = elementAt(list, outer?.from)
+  const algorithm = after(list, body)
+  const signature = after(list, algorithm)
+  const first = elementAt(list, body?.from)
+  const signed = first?.tag === INTEGER ? after(list, first) : first
+  if (!outer || !algorithm || !signed || signature?.tag !== BIT_STRING || signature.to !== outer.to) return false
+  if (list[signature.from] !== 0 || !slice(list, signed).equals(slice(list, algorithm))) return false
+  return !ecdsa || isPair(list.subarray(signature.from + 1, signature.to))
+}
+
+function isPair(bytes: Uint8Array): boolean {
+  const whole = elementAt(bytes, 0)
+  const [r, s] = [elementAt(bytes, whole?.from), after(bytes, elementAt(bytes, whole?.from))]
+  return whole?.tag === SEQUENCE && whole.to === bytes.length && r?.tag === INTEGER && s?.tag === INTEGER && s.to === whole.to
+}
+
 function after(bytes: Uint8Array, element: Element | undefined): Element | undefined {
   return elementAt(bytes, element?.to)
 }

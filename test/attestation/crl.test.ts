@@ -2,7 +2,6 @@ import { spawnSync } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { readRevocationList } from '#attestation'
 import { readCertificate } from '../../attestation/certs/certificate.ts'
@@ -143,7 +142,7 @@ describe('lists that are refused', () => {
       if (!readRevocationList(changed).ok) return
       expect(outcome(await judged([changed, ofRoot]))).toBe('NO_CRL')
     }
-    await fc.assert(fc.asyncProperty(fc.nat(list.length - 1), fc.nat(7), check))
+    for (let at = 0; at < list.length; at++) for (let bit = 0; bit < 8; bit++) await check(at, bit)
   })
 })
 

@@ -16,6 +16,7 @@ test('the least that a configuration holds, and what is filled in', () => {
     listen: { host: '127.0.0.1', port: 8210 },
     audit: least.audit,
     places: { transit: 'transit', kv: 'assay' },
+    sealing: 'datakey',
     log_level: 'info',
     shutdown_seconds: 10,
   })

@@ -51,6 +51,8 @@ export async function dial(url: string, tls: ConnectionOptions = {}): Promise<Li
   await new Promise((resolve, reject) => {
     socket.once(protocol === 'https:' ? 'secureConnect' : 'connect', resolve).once('error', reject)
   })
+  // who hangs up first may be told so by the other's reset
+  socket.on('error', () => undefined)
   return lineOf(socket)
 }
 
