@@ -2,6 +2,7 @@ import { Client } from 'pg'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { type Postgres, startPostgres } from '../harness/peers/postgres.ts'
 import { provisioned } from '../harness/peers/provisioned.ts'
+import { until } from '../harness/process.ts'
 import { auditOf, done, openWorld, type World } from './world.ts'
 
 // The root password of a real PostgreSQL server, behind Vault's database engine.
@@ -49,7 +50,11 @@ test('is replaced by Vault in the name of who ordered it: the old one is worth n
   )
   const { data } = await done(world.api('GET', 'database/creds/reader'))
   expect(await sql({ user: data.username, password: data.password }, 'SELECT 1 AS one')).toEqual([{ one: 1 }])
-  const told = (await auditOf(world.door.auditFile)).filter(one => one['operation'] === 'rotate')
+  // outcomes are written within a tenth of a second
+  const told = await until('the outcome in the audit log', async () => {
+    const mine = (await auditOf(world.door.auditFile)).filter(one => one['operation'] === 'rotate')
+    return mine.length > 1 ? mine : undefined
+  })
   expect(told.map(one => one['result'] ?? one['type'])).toEqual(['intent', 'rotated'])
 })
 
