@@ -16,7 +16,6 @@ export const providerFields = {
   }),
   authorization_url: optionalEndpoint('Authorization endpoint, with discovery=none.'),
   token_url: optionalEndpoint('Token endpoint, with discovery=none.'),
-  revocation_url: optionalEndpoint('Revocation endpoint (RFC 7009), with discovery=none.'),
   client_id: required(text('Client that the broker is there.', { max: 512 })),
   client_auth: text('How the broker proves that it is this client.', {
     fallback: 'client_secret_basic',
@@ -48,8 +47,8 @@ export type Provider = {
     redirectUri: string,
     secret: Secret | undefined,
   ) => Promise<Redeemed>
-  /** The token endpoint; @throws BrokerError unavailable when the metadata cannot be had */
-  readonly endpoints: () => Promise<{ readonly token: string; readonly revocation: string }>
+  /** @throws BrokerError unavailable when the metadata cannot be had */
+  readonly tokenEndpoint: () => Promise<string>
 }
 export type Redeemed = {
   readonly refreshToken: string
@@ -78,10 +77,7 @@ export function openProvider(name: string, settings: ProviderSettings, http: Out
   }
   const server = () => guarded(() => metadataOf(settings, options))
   return {
-    endpoints: async () => {
-      const { token_endpoint = '', revocation_endpoint = '' } = await server()
-      return { token: token_endpoint, revocation: revocation_endpoint }
-    },
+    tokenEndpoint: async () => (await server()).token_endpoint ?? '',
     authorizationUrl: async ({ state, nonce, verifier }, scope, redirectUri) => {
       const { authorization_endpoint } = await server()
       const url = new URL(authorization_endpoint ?? '')
@@ -129,9 +125,8 @@ type Options = {
 }
 
 async function metadataOf(settings: ProviderSettings, options: Options): Promise<oauth.AuthorizationServer> {
-  const { issuer, discovery, authorization_url, token_url, revocation_url } = settings
-  if (discovery === 'none')
-    return { issuer, authorization_endpoint: authorization_url, token_endpoint: token_url, revocation_endpoint: revocation_url }
+  const { issuer, discovery, authorization_url, token_url } = settings
+  if (discovery === 'none') return { issuer, authorization_endpoint: authorization_url, token_endpoint: token_url }
   const key = JSON.stringify([issuer, discovery, settings.ca])
   const there = known.get(key)
   if (there) return there

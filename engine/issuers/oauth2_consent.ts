@@ -34,7 +34,7 @@ function refreshed(grant: Grant, ports: Ports): Promise<TokenAnswer> {
 
 async function ask(grant: Grant, ports: Ports, root: RootCredential): Promise<TokenAnswer> {
   const settings: ProviderSettings = ports.settings
-  const { token: url } = await openProvider(ports.integration, settings, ports.http).endpoints()
+  const url = await openProvider(ports.integration, settings, ports.http).tokenEndpoint()
   const secret = settings.client_auth === 'none' ? undefined : (await ports.root.read()).fields['client_secret']
   const token = root.fields['refresh_token']?.reveal() ?? ''
   return askToken(ports.http, ports.integration, {

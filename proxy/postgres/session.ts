@@ -6,7 +6,7 @@ import { holderOf } from '../tls/holder.ts'
 import { type Admitted, admit, firstOf } from './admission.ts'
 import { authenticated, backendKey, cancelRequest, type First, fatal, parameterStatus, ready } from './messages.ts'
 import type { SessionPorts } from './ports.ts'
-import { openReader } from './reader.ts'
+import { type MessageReader, openReader } from './reader.ts'
 
 /** Sessions of one service: what they are known by, for requests to cancel. */
 export type Sessions = { readonly begin: (socket: Socket) => Promise<void> }
@@ -30,12 +30,8 @@ export function openSessions(ports: SessionPorts): Sessions {
 async function serve(ports: SessionPorts, keys: Set<string>, socket: Socket): Promise<void> {
   const signal = AbortSignal.timeout(ports.startWithinMs)
   const txn = ports.newId()
-  const first = await firstOf(openReader(socket, signal)).catch(() => undefined)
+  const first = await beginning(openReader(socket, signal), socket).catch(() => undefined)
   if (first?.kind === 'cancel') return cancel(ports, keys, socket, first)
-  if (first?.kind === 'gss') {
-    socket.write('N')
-    return serve(ports, keys, socket)
-  }
   // bytes that came before the handshake were not protected by it
   if (first?.kind !== 'ssl' || socket.readableLength > 0) {
     ports.refused('NO_CERTIFICATE', 'the connection does not begin with TLS', txn, undefined)
@@ -51,6 +47,14 @@ async function serve(ports: SessionPorts, keys: Set<string>, socket: Socket): Pr
     return end(secured, known.code)
   }
   await run(ports, keys, secured, known.value, txn)
+}
+
+/** A client may ask for GSS encryption first, once, and hears that there is none. */
+async function beginning(reader: MessageReader, socket: Socket): Promise<First | undefined> {
+  const first = await firstOf(reader)
+  if (first?.kind !== 'gss') return first
+  socket.write('N')
+  return firstOf(reader)
 }
 
 function secure({ context, requireCa }: SessionPorts, socket: Socket, signal: AbortSignal): Promise<TLSSocket | undefined> {

@@ -184,6 +184,10 @@ describe('the protocol before TLS', () => {
     ['a length beyond any bound', message(0x7fffffff, 196_608)],
     ['another protocol', message(8, 131_072)],
   ])('%s is refused', async (_, bytes) => expect((await raw(bytes)).toString()).toContain('NO_CERTIFICATE'))
+  test('GSS encryption is declined once, and then it has to be TLS', async () => {
+    const gss = message(8, 80_877_104)
+    expect((await raw(Buffer.concat([gss, gss, gss]))).toString()).toMatch(/^NE.*NO_CERTIFICATE/s)
+  })
   test('a request to cancel a session that is not ours goes nowhere', async () => {
     expect(await raw(message(16, 80_877_102, 1, 2))).toEqual(Buffer.alloc(0))
   })
