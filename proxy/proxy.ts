@@ -54,7 +54,7 @@ export async function openProxy(ports: ProxyPorts): Promise<ServedProxy> {
   })
   const recordStream: StreamPorts['record'] = (swap, held, txn) => audit.appendLazy(recordOf(swap, held.holder, txn))
   const lent = { tls: listener.tls, tokens, now, newId: ports.newId, record: recordStream, refused, broken }
-  const streams = await openStreams(() => current.open.flatMap(one => one.stream ?? []), lent)
+  const streams = await openStreams(() => current.open.flatMap(one => one.stream ?? []), lent, config.limits.connections)
   const graceMs = config.shutdown_seconds * 1000
   return {
     url: server.url,

@@ -13,7 +13,11 @@ export type Streams = {
 type Listening = { readonly server: Server; readonly where: string; service: StreamService }
 
 /** @throws BrokerError unavailable when a port cannot be had */
-export async function openStreams(services: () => readonly StreamService[], lent: StreamPorts): Promise<Streams> {
+export async function openStreams(
+  services: () => readonly StreamService[],
+  lent: StreamPorts,
+  connections: number,
+): Promise<Streams> {
   const sockets = new Set<Socket>()
   const listening = new Map<string, Listening>()
   const renew = async () => {
@@ -27,7 +31,11 @@ export async function openStreams(services: () => readonly StreamService[], lent
     for (const [name, service] of wanted) {
       const there = listening.get(name)
       if (there) there.service = service
-      else listening.set(name, await listen(service, listening, sockets, lent))
+      else {
+        const opened = await listen(service, listening, sockets, lent)
+        opened.server.maxConnections = connections
+        listening.set(name, opened)
+      }
     }
   }
   await renew()
