@@ -3,7 +3,7 @@
 #   setup_all      Debian packages, npm packages, a Vault; says what it does, and does nothing twice
 #   need_packages  the npm packages alone; sets `node`
 #   need_vault     a Vault alone; sets `vault`
-#   need_peers     what only the tests talk to: need_postgres_plugin (sets `plugin_dir`) and need_moto (sets `moto`)
+#   need_peers     what only the tests use: need_postgres_plugin (sets `plugin_dir`), need_moto (sets `moto`) and need_awscli (sets `awscli`)
 # shellcheck shell=bash
 
 root=$(cd "${BASH_SOURCE[0]%/*}/../.." && pwd)
@@ -139,6 +139,7 @@ build_vault() {
 need_peers() {
   need_postgres_plugin
   need_moto
+  need_awscli
 }
 
 # The plugin with which Vault's database engine speaks to PostgreSQL, from the module that Vault is built from, alone in a folder for -dev-plugin-dir.
@@ -162,18 +163,29 @@ build_plugin() {
   mv -f "$half" "$1"
 }
 
-# A server that speaks for AWS (https://docs.getmoto.org), in a Python environment of its own.
+# A server that speaks for AWS (https://docs.getmoto.org).
 need_moto() {
-  local wanted=$root/scripts/lib/moto.txt venv
-  venv=$cache/moto-$(sha256sum <"$wanted" | cut -c 1-12)
+  need_python moto 'moto, a stand-in for AWS, once: about 300 MB'
   moto=$venv/bin/moto_server
+}
+
+# The AWS CLI, which goes through the proxy as it is.
+need_awscli() {
+  need_python awscli 'the AWS CLI, once: about 200 MB'
+  awscli=$venv/bin/aws
+}
+
+# need_python NAME WHAT: the packages that NAME.txt pins, in a Python environment of their own; sets `venv`.
+need_python() {
+  local wanted=$root/scripts/lib/$1.txt
+  venv=$cache/$1-$(sha256sum <"$wanted" | cut -c 1-12)
   [ -f "$venv/.complete" ] && return
   command -v python3 >/dev/null || fail 'set-up: python3 is missing; install Python 3.11 or newer with venv'
   mkdir -p "$cache"
   exec 9>"$cache/build.lock"
   take_turn 9
   if [ ! -f "$venv/.complete" ]; then
-    say 'set-up: installing moto, a stand-in for AWS, once: about 300 MB (pinned in scripts/lib/moto.txt; only the tests use it)'
+    say "set-up: installing $2 (pinned in scripts/lib/$1.txt; only the tests use it)"
     rm -rf "$venv"
     python3 -m venv "$venv" || exit
     with_progress 'pip install' "$venv/bin/pip" install --quiet --no-deps --requirement "$wanted" || exit

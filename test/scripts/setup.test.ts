@@ -11,8 +11,8 @@ const project = join(import.meta.dirname, '../..')
 let place: string
 beforeEach(async () => {
   place = await mkdtemp(join(tmpdir(), 'assay-setup-'))
-  for (const file of ['scripts/lib/setup.sh', 'scripts/vault/go.mod', 'scripts/vault/go.sum', 'scripts/lib/moto.txt'])
-    await copy(file)
+  const pins = ['scripts/lib/moto.txt', 'scripts/lib/awscli.txt']
+  for (const file of ['scripts/lib/setup.sh', 'scripts/vault/go.mod', 'scripts/vault/go.sum', ...pins]) await copy(file)
   await put('root/package-lock.json', '{}')
   for (const tool of tools) await program(tool, `exec /usr/bin/${tool} "$@"`)
 })
@@ -185,13 +185,17 @@ describe('peers of the tests', () => {
     expect(await readFile(join(place, 'go'), 'utf8')).toMatch(/^build -mod=readonly [^\n]*\/postgresql-database-plugin\n$/)
   })
 
-  test('moto is installed once, at a name of its pinned packages', async () => {
+  test.each([
+    ['moto', 'moto_server'],
+    ['awscli', 'aws'],
+  ])('%s is installed once, at a name of its pinned packages', async (name, tool) => {
     await program('python3', pip('echo "$@" >> "$place/pip"'))
-    const moto = async () => (await setup('need_moto; echo "$moto"')).stdout.trim()
-    const [one, other] = await Promise.all([moto(), moto()])
-    expect(one).toMatch(/\/cache\/assay\/moto-[0-9a-f]{12}\/bin\/moto_server$/)
+    const found = async () => (await setup(`need_${name}; echo "$${name}"`)).stdout.trim()
+    const [one, other] = await Promise.all([found(), found()])
+    expect(one).toMatch(new RegExp(`/cache/assay/${name}-[0-9a-f]{12}/bin/${tool}$`))
     expect(other).toBe(one)
-    expect(await readFile(join(place, 'pip'), 'utf8')).toMatch(/^install --quiet --no-deps --requirement [^\n]*\/moto\.txt\n$/)
+    const asked = new RegExp(`^install --quiet --no-deps --requirement [^\\n]*/${name}\\.txt\\n$`)
+    expect(await readFile(join(place, 'pip'), 'utf8')).toMatch(asked)
   })
 
   test('an installation that fails is not taken for one', async () => {
