@@ -12,9 +12,10 @@ export async function consented(
 ): Promise<Issued> {
   const { url, userCode, handle, expiresInSeconds, intervalSeconds } = await askConsent(service, request, token)
   say(`somebody has to consent: open ${url} and see that it shows the code ${userCode}`)
+  const { role, taskToken } = request
   const until = performance.now() + expiresInSeconds * 1000
   while (performance.now() < until) {
-    const issued = await pollConsent(service, request.role, handle, token)
+    const issued = await pollConsent(service, role, handle, token, taskToken)
     if (issued) return issued
     await delay(intervalSeconds * 1000)
   }

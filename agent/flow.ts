@@ -162,8 +162,13 @@ export async function pollConsent(
   role: string,
   handle: string,
   token: string,
+  taskToken?: string,
 ): Promise<Issued | undefined> {
-  const reply = await client.post(`${consentPath(mounts, role)}/poll`, { handle }, { token })
+  const reply = await client.post(
+    `${consentPath(mounts, role)}/poll`,
+    { handle, ...present({ task_token: taskToken }) },
+    { token },
+  )
   const data = dataOf(reply)
   return member(data, 'status') === 'pending' ? undefined : issuedOf(reply)
 }

@@ -5,16 +5,19 @@ import type { Root, RootCredential } from '../integrations/port.ts'
 import { ExchangeRefusal } from '../issuers/refusal.ts'
 import type { Secret } from '../secret.ts'
 import { rootKey } from '../stores/vault_kv.ts'
+import type { TaskContext } from '../tasks/context.ts'
 import type { Cipher } from '../vault/cipher.ts'
 import type { Store } from '../vault/store.ts'
 import type { World } from '../world.ts'
 
-/** For what a person consented: this machine, through this plugin, this action, at most this scope. */
+/** For what a person consented: this machine, through this plugin, this action, at most this scope; and, where it was asked for in a task, tasks of this
+ *  organisation and this user. */
 export type Purpose = {
   readonly tpmId: string
   readonly plugin: string
   readonly action: string
   readonly scope: readonly string[]
+  readonly task: Pick<TaskContext, 'org' | 'user'> | undefined
 }
 
 /** A consent that counts, without its refresh token. */
@@ -27,7 +30,7 @@ export type ConsentGrant = Purpose & {
 }
 type Kept = ConsentGrant & { readonly sealed: string }
 
-/** Refresh tokens of people who consented: encrypted in transit, one for each machine, plugin and action. */
+/** Refresh tokens of people who consented: encrypted in transit, one for each machine, plugin, action, organisation and user. */
 export type Grants = {
   readonly put: (mountId: string, integration: string, grant: ConsentGrant, refreshToken: Secret) => Promise<void>
   /** The refresh token as a root credential, replaced when the provider replaces it.
@@ -91,10 +94,10 @@ export function openGrants(store: Store, cipher: Cipher, world: World): Grants {
   }
 }
 
-/** One for each machine, plugin and action: whoever consents again replaces what was there. */
-function idOf({ tpmId, plugin, action }: Purpose): string {
+/** Whoever consents again to the same replaces what was there; what was granted in a task of one organisation or user serves no other. */
+function idOf({ tpmId, plugin, action, task }: Purpose): string {
   return createHash('sha256')
-    .update(JSON.stringify([tpmId, plugin, action]))
+    .update(JSON.stringify([tpmId, plugin, action, task?.org ?? '', task?.user ?? '']))
     .digest('hex')
     .slice(0, 32)
 }

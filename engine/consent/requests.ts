@@ -1,6 +1,7 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
 import { BrokerError, isConflict } from '../errors.ts'
 import type { Mount } from '../mount_table.ts'
+import type { TaskContext } from '../tasks/context.ts'
 import type { Kept, Store } from '../vault/store.ts'
 import type { World } from '../world.ts'
 
@@ -14,6 +15,8 @@ export type Wish = {
   readonly scope: readonly string[]
   readonly audience: string
   readonly ttlSeconds: number
+  /** what the agent does it for */
+  readonly task: TaskContext | undefined
 }
 
 /** What goes to the identity provider and has to come back, or to fit what comes back. */

@@ -5,6 +5,7 @@ import type { Upstreams } from '../issuers/outbound.ts'
 import { ExchangeRefusal } from '../issuers/refusal.ts'
 import type { Mount, MountTable } from '../mount_table.ts'
 import { Secret } from '../secret.ts'
+import { taskFields } from '../tasks/account.ts'
 import type { World } from '../world.ts'
 import type { ConsentGrant, Grants } from './grants.ts'
 import { openProvider, type Provider, type ProviderSettings } from './provider.ts'
@@ -140,6 +141,7 @@ async function redeem(parts: ConsentParts, mount: Mount, found: Found, url: URL,
     plugin: wish.plugin,
     action: wish.action,
     scope: granted,
+    task: wish.task && { org: wish.task.org, user: wish.task.user },
     subject,
     grantedAt: now,
     expiresAt: now + settings.consent_ttl * 1000,
@@ -195,6 +197,7 @@ function recordOf({ audit }: ConsentParts, mountPath: string, wish: Wish, txn: s
     plugin: plain(wish.plugin),
     action: plain(wish.action),
     scope: plain(wish.scope),
+    ...taskFields(wish.task),
   }
   return {
     intent: () => audit.append({ type: 'intent', ...place, fields: about }),

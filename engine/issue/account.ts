@@ -1,6 +1,7 @@
 import { type AuditFields, hashed, plain } from '../audit/index.ts'
 import type { Credential, Grant } from '../issuers/index.ts'
 import type { Mount } from '../mount_table.ts'
+import { taskFields } from '../tasks/account.ts'
 import type { TokenFacts } from '../vault/authority.ts'
 import type { Prepared } from './exchange.ts'
 
@@ -39,17 +40,5 @@ export function grantFields(
     ...(prepared.record.integration ? { integration: plain(prepared.record.integration) } : {}),
     ...(grant.permissions.length > 0 ? { permissions: plain(grant.permissions) } : {}),
     ...taskFields(grant.task),
-  }
-}
-
-function taskFields(task: Grant['task']): AuditFields {
-  if (!task) return {}
-  const { org, task: name, session, user, actors, txn } = task
-  const said = { task: name, session, user, task_txn: txn }
-  const texts = Object.entries(said).filter(([, value]) => value !== '')
-  return {
-    org: plain(org),
-    ...Object.fromEntries(texts.map(([field, value]) => [field, plain(value)])),
-    ...(actors.length > 0 ? { actors: plain(actors) } : {}),
   }
 }

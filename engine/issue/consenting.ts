@@ -5,6 +5,7 @@ import type { Mount } from '../mount_table.ts'
 import type { Verdict } from '../refusals.ts'
 import type { Settle } from '../refuse.ts'
 import type { Secret } from '../secret.ts'
+import type { TaskContext } from '../tasks/context.ts'
 import type { Identified } from '../vault/authority.ts'
 import type { Creds, Issued } from './creds.ts'
 import type { CredsRequest } from './who.ts'
@@ -16,12 +17,13 @@ export type Invitation = Awaited<ReturnType<Consent['ask']>>
 export type Consenting = {
   /** Decides as an issue would; then a person is to decide. */
   readonly ask: (mount: Mount, who: Identified, request: CredsRequest, txn: string) => Promise<Invitation>
-  /** What the person let the agent have; undefined while nobody decided. Once: after that the agent asks as for any credential. */
+  /** What the person let the agent have; undefined while nobody decided. Once: after that the agent asks as for any credential.
+   *  @param handed what the request was answered with, and the task token of the task that it was asked in */
   readonly poll: (
     mount: Mount,
     who: Identified,
     role: string,
-    handle: string,
+    handed: { readonly handle: string; readonly taskToken: Secret | undefined },
     token: Secret,
     txn: string,
   ) => Promise<Issued | undefined>
@@ -48,17 +50,21 @@ export function openConsenting({ creds, consent, settle, issue }: ConsentingPart
       const { grant, prepared } = settle(await creds.decided(mount, who, request, txn), place, 'reason')
       if (prepared.record.issuer !== CONSENT_TYPE)
         settle(reject('INTEGRATION', 'the role issues without the consent of a person: ask at creds/'), place, 'reason')
-      const { tpmId, plugin, action, scope, audience, ttlSeconds } = grant
+      const { tpmId, plugin, action, scope, audience, ttlSeconds, task } = grant
       const integration = prepared.record.integration
-      return consent.ask(mount, { role: request.role, integration, tpmId, plugin, action, scope, audience, ttlSeconds }, txn)
+      const wish = { role: request.role, integration, tpmId, plugin, action, scope, audience, ttlSeconds, task }
+      return consent.ask(mount, wish, txn)
     },
-    poll: async (mount, who, role, handle, token, txn) => {
+    poll: async (mount, who, role, { handle, taskToken }, token, txn) => {
       await who.permitted
       const place = placeOf(mount, who, role, txn)
       const progress = settle(await progressOf(consent, mount, who, role, handle), place, 'reason')
       if (progress.state !== 'granted') return undefined
-      const { plugin, action, scope, audience, ttlSeconds } = progress.wish
-      const request = { role, plugin, action, scope, audience, ttlSeconds, ...NOTHING_MORE, token }
+      const { plugin, action, scope, audience, ttlSeconds, task } = progress.wish
+      const request = { role, plugin, action, scope, audience, ttlSeconds, ...NOTHING_MORE, taskToken, token }
+      const { grant } = settle(await creds.decided(mount, who, request, txn), place, 'reason')
+      if (!isSameTask(grant.task, task))
+        settle(reject('TASK_TOKEN', 'the person was asked in another task: give a task token of that one'), place, 'reason')
       const issued = await issue(mount, who, request, txn)
       await progress.close()
       return issued
@@ -66,7 +72,14 @@ export function openConsenting({ creds, consent, settle, issue }: ConsentingPart
   }
 }
 
-const NOTHING_MORE = { evidence: undefined, keyThumbprint: undefined, taskToken: undefined, parameters: {} } as const
+const NOTHING_MORE = { evidence: undefined, keyThumbprint: undefined, parameters: {} } as const
+
+/** What a person was told of a task; a token that was signed anew may differ in the rest. */
+function isSameTask(one: TaskContext | undefined, other: TaskContext | undefined): boolean {
+  return TOLD.every(name => one?.[name] === other?.[name])
+}
+
+const TOLD = ['org', 'task', 'session', 'user'] as const
 
 type Progress = NonNullable<Awaited<ReturnType<Consent['progress']>>>
 

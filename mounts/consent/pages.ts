@@ -68,6 +68,7 @@ from its own machine.</p>
   <dt>Access</dt><dd>${wish.scope.length > 0 ? wish.scope.join(', ') : 'none in particular'}</dd>
   <dt>On</dt><dd>${wish.audience}</dd>
   <dt>For</dt><dd>${spoken(wish.ttlSeconds)} at a time, again and again for ${spoken(consentSeconds)}</dd>
+  ${taskRows(wish)}
   <dt>Machine</dt><dd>${wish.tpmId}</dd>
 </dl>
 <p>Allow it only if you started this yourself and the code is the one that the program shows you.</p>
@@ -77,6 +78,12 @@ from its own machine.</p>
   <button name="decision" value="allow">Allow</button>
 </form>`,
   )
+}
+
+/** On whose behalf, where an orchestrator signed it. */
+function taskRows({ task }: ConsentView['wish']) {
+  const rows = { Organisation: task?.org, Task: task?.task, 'Asked by': task?.user }
+  return Object.entries(rows).map(([name, value]) => (value ? html`<dt>${name}</dt><dd>${value}</dd>` : ''))
 }
 
 const ENDS = {

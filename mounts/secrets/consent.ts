@@ -1,10 +1,13 @@
-import { type Broker, BrokerError, required, text } from '#engine'
+import { type Broker, BrokerError, required, sensitive, text } from '#engine'
 import { type Path, path, type Request } from '../table.ts'
-import { answerOf, asked, askFields, present } from './creds.ts'
+import { answerOf, asked, askFields, present, taskToken } from './creds.ts'
+
+const wishFields = { ...askFields, task_token: taskToken }
 
 const handleFields = {
   role: required(text('Role.', { max: 128 })),
   handle: required(text('What the request was answered with.', { max: 512 })),
+  task_token: sensitive(text('What an orchestrator signed of the task that the person was asked in.', { max: 8192 })),
 }
 
 /** `consent/:role` and `consent/:role/poll`: for roles whose integration works in the name of people. */
@@ -18,7 +21,7 @@ export const consent = (broker: Broker): readonly Path[] => [
     },
     identify: true,
     audits: 'itself',
-    fields: askFields,
+    fields: wishFields,
     operations: { update: { summary: 'Ask for the consent of a person.', run: request => begun(broker, request) } },
   }),
   path({
@@ -62,9 +65,10 @@ export const consent = (broker: Broker): readonly Path[] => [
         run: async ({ mount, values }) => {
           const grant = await broker.issue.consent.grants.read(mount.id, values.integration, values.id)
           if (!grant) throw new BrokerError('not_found', '')
-          const { tpmId, grantedAt, expiresAt, ...rest } = grant
+          const { tpmId, grantedAt, expiresAt, task, ...rest } = grant
           const at = (ms: number) => new Date(ms).toISOString()
-          return { data: { tpm_id: tpmId, ...rest, granted_at: at(grantedAt), expires_at: at(expiresAt) } }
+          const within = { org: task?.org ?? '', user: task?.user ?? '' }
+          return { data: { tpm_id: tpmId, ...rest, ...within, granted_at: at(grantedAt), expires_at: at(expiresAt) } }
         },
       },
       delete: {
@@ -80,15 +84,16 @@ export const consent = (broker: Broker): readonly Path[] => [
 
 const POLL_SECONDS = 2
 
-async function begun(broker: Broker, { mount, values, identified, caller, txn }: Request<typeof askFields>) {
-  const nothing = { evidence: undefined, keyThumbprint: undefined, taskToken: undefined, parameters: {} }
-  const request = { ...asked(values), ...nothing, token: present(caller.token) }
+async function begun(broker: Broker, { mount, values, identified, caller, txn }: Request<typeof wishFields>) {
+  const nothing = { evidence: undefined, keyThumbprint: undefined, parameters: {} }
+  const request = { ...asked(values), ...nothing, taskToken: values.task_token, token: present(caller.token) }
   const { url, handle, userCode, expiresIn } = await broker.issue.consenting.ask(mount, present(identified), request, txn)
   return { data: { url, user_code: userCode, handle, expires_in: expiresIn, interval: POLL_SECONDS } }
 }
 
 async function polled(broker: Broker, { mount, values, identified, caller, txn }: Request<typeof handleFields>) {
-  const { role, handle } = values
-  const issued = await broker.issue.consenting.poll(mount, present(identified), role, handle, present(caller.token), txn)
+  const { role, handle, task_token } = values
+  const handed = { handle, taskToken: task_token }
+  const issued = await broker.issue.consenting.poll(mount, present(identified), role, handed, present(caller.token), txn)
   return issued ? answerOf(issued) : { data: { status: 'pending', interval: POLL_SECONDS } }
 }

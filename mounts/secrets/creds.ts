@@ -16,6 +16,8 @@ import { keyFields, keyOf } from '../auth/key_fields.ts'
 import { EVIDENCE_BODY, evidenceFields, thumbprintForm } from '../auth/login.ts'
 import { type Path, path, type ReplyLease, type Request } from '../table.ts'
 
+export const taskToken = sensitive(text('What an orchestrator signed of the task, for this agent.', { max: 8192 }))
+
 export const askFields = {
   role: required(text('Role.', { max: 128 })),
   plugin: text('Plugin to act through; may be left out when the role serves one.', { max: 256 }),
@@ -29,7 +31,7 @@ const credsFields = {
   ...askFields,
   ...evidenceFields,
   ...keyFields,
-  task_token: sensitive(text('What an orchestrator signed of the task, for this agent.', { max: 8192 })),
+  task_token: taskToken,
   parameters: map('What the provider has to know of the request, such as a public key to sign; the role says what counts.'),
   key_thumbprint: text('Key that the quote of this request binds, instead of the one bound at login.', { form: thumbprintForm }),
 }
@@ -73,7 +75,7 @@ export const heartbeat = (broker: Broker): Path =>
         'A role with `heartbeat` ends the work of an agent that is silent for longer: it gets nothing more, and its leases end.',
     },
     identify: true,
-    fields: { role: askFields.role, task_token: credsFields.task_token },
+    fields: { role: askFields.role, task_token: taskToken },
     operations: {
       update: {
         summary: 'Give a sign of life.',

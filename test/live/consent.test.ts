@@ -1,14 +1,16 @@
 import { randomBytes } from 'node:crypto'
 import { decodeJwt, decodeProtectedHeader } from 'jose'
 import type { Page } from 'playwright-core'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Attester } from '../../agent/attester.ts'
 import { consented } from '../../agent/consent.ts'
 import { login } from '../../agent/flow.ts'
 import { ownIdentity } from '../../agent/proxied/identity.ts'
 import { consentRefusals } from '../engine/provocations.ts'
+import { fakeOrchestrator, type Orchestrator, TASK } from '../fakes/orchestrator.ts'
 import { openBrowser } from '../harness/browser.ts'
 import { type IdentityProvider, startIdentityProvider } from '../harness/identity_provider.ts'
+import { until } from '../harness/process.ts'
 import type { Reply } from '../harness/vault.ts'
 import {
   ask,
@@ -34,6 +36,8 @@ let attester: Attester
 let token: string
 let provider: IdentityProvider
 let browser: Awaited<ReturnType<typeof openBrowser>>
+let orchestrator: Orchestrator
+let tpmId: string
 beforeAll(async () => {
   world = await openWorld({ tpms: [{}] })
   const [tpm] = world.tpms
@@ -44,8 +48,10 @@ beforeAll(async () => {
   await configureBroker(world)
   provider = await startIdentityProvider(`${world.door.address}/assay/consent/callback`)
   browser = await openBrowser()
+  orchestrator = await fakeOrchestrator({ now: Date.now })
+  await write('broker/orchestrator/planner', orchestrator.record)
   const { id, secret } = provider.client
-  await write('broker/integration/forge', {
+  const forge = {
     type: 'oauth2_consent',
     settings: {
       issuer: provider.issuer,
@@ -53,8 +59,10 @@ beforeAll(async () => {
       authorization_parameters: { prompt: 'consent' },
     },
     secrets: { client_secret: secret },
-  })
-  await write('broker/role/review', {
+  }
+  await write('broker/integration/forge', forge)
+  await write('broker/integration/forge-of-acme', { ...forge, org: TASK.org })
+  const review = {
     issuer: 'oauth2_consent',
     integration: 'forge',
     delivery: 'sealed',
@@ -63,10 +71,12 @@ beforeAll(async () => {
     scopes: 'repo:read,repo:write',
     audiences: 'https://forge.example.com',
     destinations: 'https://forge.example.com',
-  })
+  }
+  await write('broker/role/review', review)
+  await write('broker/role/task-review', { ...review, integration: 'forge-of-acme', task: 'required' })
   const rights = ['creds', 'consent'].map(path => `path "broker/${path}/*" { capabilities = ["update"] }`)
   await done(world.api('PUT', 'sys/policies/acl/builder', { policy: rights.join('\n') }))
-  await enrol(serviceOf(world.door.address), tpm, attester)
+  tpmId = (await enrol(serviceOf(world.door.address), tpm, attester)).tpm_id
   const { thumbprint = '', certificate } = await ownIdentity({ now: Date.now, random: randomBytes })
   const asked = { role: 'builder', bind: true, held: { thumbprint, certificate } }
   token = (await login(serviceOf(world.door.address), attester, asked)).token
@@ -141,6 +151,60 @@ test("the agent's own client says where to go, and waits", async () => {
   await page.waitForSelector('text=Done')
   await page.close()
   expect(decodeProtectedHeader((await waiting).token)).toMatchObject({ typ: 'sealed+jwt' })
+})
+
+describe('in a task that an orchestrator signed', () => {
+  const within = (claims: object = {}) => orchestrator.sign(tpmId, { ...claims })
+  const refused = ({ status, body }: Reply) => `${status} ${String(body.errors?.[0])}`
+  const asked = async (task_token: string) => agent('broker/creds/task-review', { ...wish, task_token })
+  const tctx = { org: TASK.org, task: TASK.task, session: 'another' }
+  let handle: string
+
+  test('nobody is asked without one', async () =>
+    expect(refused(await agent('broker/consent/task-review', wish))).toContain('TASK_REQUIRED'))
+
+  test('the person sees whose task it is', async () => {
+    const invitation = (await done(agent('broker/consent/task-review', { ...wish, task_token: await within() }))).data
+    handle = invitation.handle
+    const page = await browser.context.newPage()
+    await page.goto(invitation.url)
+    const text = await page.innerText('main')
+    for (const word of [TASK.org, TASK.task, TASK.user]) expect(text).toContain(word)
+    await page.click('button[value=allow]')
+    await page.waitForURL(`${provider.issuer}/**`)
+    await page.click('button:has-text("Continue")')
+    await page.waitForSelector('text=Done')
+    await page.close()
+  })
+
+  test('what was granted is given in that task alone', async () => {
+    const answer = async (task_token?: string) => agent('broker/consent/task-review/poll', { handle, task_token })
+    expect(refused(await answer())).toContain('TASK_REQUIRED')
+    expect(refused(await answer(await within({ tctx })))).toContain('TASK_TOKEN')
+    expect(refused(await answer(await within({ act: { sub: 'another-agent' } })))).toContain('TASK_TOKEN_AGENT')
+    const { data } = await done(answer(await within()))
+    expect(decodeJwt(data.token)).toMatchObject({ txn: data.txn })
+    const records = await until('the task in the audit log', async () => {
+      const mine = (await auditOf(world.door.auditFile)).filter(one => one['txn'] === data.txn)
+      return mine.some(one => one['type'] === 'outcome') ? mine : undefined
+    })
+    const task = { org: TASK.org, task: TASK.task, session: TASK.session, user: TASK.user, task_txn: 'txn-of-the-orchestrator' }
+    expect(records.find(one => one['type'] === 'intent')).toMatchObject(task)
+    const consents = (await auditOf(world.door.auditFile)).filter(
+      one => one['operation'] === 'consent' && one['integration'] === 'forge-of-acme',
+    )
+    expect(consents.map(one => one['result'] ?? one['type'])).toEqual(['asked', 'allowed', 'intent', 'granted'])
+    for (const one of consents) expect(one).toMatchObject(task)
+  })
+
+  test('it serves the next session of the same user, and no other user or organisation', async () => {
+    expect((await done(asked(await within({ tctx })))).data.token).toMatch(/^ey/)
+    expect(refused(await asked(await within({ sub: 'bob@acme.example' })))).toContain('CONSENT_REQUIRED')
+    expect(refused(await asked(await within({ tctx: { ...tctx, org: 'umbrella' } })))).toContain('TASK_TOKEN')
+    const { keys } = (await done(world.api('LIST', 'broker/consents/forge-of-acme'))).data
+    const { data } = await done(world.api('GET', `broker/consents/forge-of-acme/${keys[0]}`))
+    expect(data).toMatchObject({ org: TASK.org, user: TASK.user })
+  })
 })
 
 test('who denies is believed, and the page has nothing to decide any more', async () => {
