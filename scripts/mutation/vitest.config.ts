@@ -11,6 +11,8 @@ const slow = [
   'changed on its way',
   'keep the thread',
   'OpenSSL agrees',
+  'tpm2_eventlog replays',
+  'no byte can be another one',
   'every CA of the makers',
 ]
 
