@@ -1,6 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { AgentError } from './exits.ts'
-import { askConsent, type CredsRequest, type Issued, pollConsent, type Service } from './flow.ts'
+import type { CredsRequest } from './flow.ts'
+import { type Issued, issuedOf } from './issued.ts'
+import { dataOf, member, positive, text } from './replies.ts'
+import { encoded, type Mounts, present, type Service } from './service.ts'
 
 /** Tells where a person has to consent, and waits for what they decide.
  *  @throws AgentError of `refused` when they say no, or nothing in time */
@@ -21,3 +24,45 @@ export async function consented(
   }
   throw new AgentError('refused', 'nobody consented in time: ask again')
 }
+
+/** Where a person has to go before there is a credential, and the code that they will see there. */
+type Invitation = {
+  readonly url: string
+  readonly userCode: string
+  readonly handle: string
+  readonly expiresInSeconds: number
+  readonly intervalSeconds: number
+}
+
+/** Asks for the consent of a person, where the role works in people's names. */
+async function askConsent({ client, mounts }: Service, request: CredsRequest, token: string): Promise<Invitation> {
+  const { role, taskToken, ...asked } = request
+  const asking = { ...asked, ...present({ task_token: taskToken }) }
+  const data = dataOf(await client.post(consentPath(mounts, role), asking, { token }))
+  return {
+    url: text(data, 'url'),
+    userCode: text(data, 'user_code'),
+    handle: text(data, 'handle'),
+    expiresInSeconds: positive(data, 'expires_in'),
+    intervalSeconds: positive(data, 'interval'),
+  }
+}
+
+/** What the person let us have; undefined while nobody decided. @throws AgentError of `refused` when they said no */
+async function pollConsent(
+  { client, mounts }: Service,
+  role: string,
+  handle: string,
+  token: string,
+  taskToken?: string,
+): Promise<Issued | undefined> {
+  const reply = await client.post(
+    `${consentPath(mounts, role)}/poll`,
+    { handle, ...present({ task_token: taskToken }) },
+    { token },
+  )
+  const data = dataOf(reply)
+  return member(data, 'status') === 'pending' ? undefined : issuedOf(reply)
+}
+
+const consentPath = ({ broker }: Mounts, role: string) => `${encoded(broker)}/consent/${encodeURIComponent(role)}`
