@@ -60,11 +60,14 @@ export {
   watchRevocations,
 } from './sealing/index.ts'
 export { Secret } from './secret.ts'
+export { blobOfLine, parseCertificate, type SshCertificate } from './ssh/certificate.ts'
+export { readable, readSsh, sshStrings } from './ssh/wire.ts'
 export { stores } from './stores/index.ts'
 export type { SecretStore } from './stores/store.ts'
 export type { Caller, Capability, Identified, TokenFacts } from './vault/authority.ts'
 export { absent, openVault, type Vault, VaultRefusal, type VaultReply } from './vault/client.ts'
 export { type OwnVault, openOwn } from './vault/own.ts'
+export { Presented } from './vault/presented.ts'
 export { PLACES, type Places, policyHcl, provision, setupCommands } from './vault/provision.ts'
 export {
   INTERCEPT_ROLE,

@@ -1,10 +1,11 @@
 import { BrokerError } from '../errors.ts'
 import { flag, list, map, required, text } from '../fields.ts'
 import { Secret } from '../secret.ts'
+import { endOfCertificate } from '../ssh/certificate.ts'
 import { VaultRefusal, type VaultReply } from '../vault/client.ts'
+import { heldBy } from '../vault/presented.ts'
 import { type Credential, type Grant, type IssuerPorts, issuer, type Plan } from './issuer.ts'
 import { ExchangeRefusal, refused, unusable } from './refusal.ts'
-import { endOfCertificate } from './ssh_certificate.ts'
 
 const role = {
   vault_path: required(
@@ -73,7 +74,7 @@ async function childOf(grant: Grant, { vault: client, caller, role: { vault_poli
   const reply = await client.write('auth/token/create', body, { as: caller }).catch(told('auth/token/create'))
   const token = reply?.auth?.['client_token']
   if (typeof token !== 'string' || token === '') throw unusable('vault', 'a child token was not made')
-  return new Secret(token)
+  return heldBy(caller, token)
 }
 
 async function asked(

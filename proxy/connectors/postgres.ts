@@ -1,12 +1,11 @@
-import type { Socket } from 'node:net'
-import { createSecureContext } from 'node:tls'
 import { z } from 'zod'
 import { parseAuthority } from '#engine'
 import { blockListOf, parseRange } from '../egress/addresses.ts'
-import { openDial } from '../egress/dial.ts'
+import { openDial, openSocket } from '../egress/dial.ts'
 import type { SessionPorts } from '../postgres/ports.ts'
 import { openSessions, type Sessions } from '../postgres/session.ts'
 import { logIn } from '../postgres/upstream.ts'
+import { doorOf } from '../tls/secure.ts'
 import type { Connector, ConnectorPorts, StreamPorts } from './connector.ts'
 
 const name = z.string().regex(/^[a-z0-9][a-z0-9_-]{0,62}$/, 'wanted lower-case letters, digits, dashes and underscores')
@@ -59,15 +58,13 @@ function sessionPorts(declared: Declared, { resolve }: ConnectorPorts, ca: strin
   if (!place) throw new Error('the schema lets no other server through')
   const timeoutMs = declared.start_within_ms
   const connect = openDial({ resolve, listed: blockListOf(declared.addresses), timeoutMs, http2: false })
-  const dial = () => dialled(connect, place)
-  const { cert, key, clientCa } = lent.tls
+  const dial = () => openSocket(connect, place)
   return {
     ...lent,
     service: declared.name,
     place,
     databases: declared.databases,
-    context: createSecureContext({ cert, key, minVersion: 'TLSv1.3', ...(clientCa === undefined ? {} : { ca: clientCa }) }),
-    requireCa: clientCa !== undefined,
+    door: doorOf(lent.tls),
     startWithinMs: timeoutMs,
     watchMs: declared.watch_ms,
     dial,
@@ -76,13 +73,4 @@ function sessionPorts(declared: Declared, { resolve }: ConnectorPorts, ca: strin
       return logIn({ ...place, ...login, tls, socket: await dial(), timeoutMs })
     },
   }
-}
-
-function dialled(connect: ReturnType<typeof openDial>, { host, port }: { host: string; port: number }): Promise<Socket> {
-  return new Promise((resolve, reject) => {
-    // plain: PostgreSQL begins TLS inside its own protocol
-    connect({ hostname: host, protocol: 'http:', port: String(port) }, (error, socket) =>
-      error || !socket ? reject(error ?? new Error('no socket')) : resolve(socket),
-    )
-  })
 }

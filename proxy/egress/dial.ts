@@ -45,6 +45,14 @@ export function openDial(options: DialOptions): buildConnector.connector {
   }
 }
 
+/** A plain connection, for protocols that begin encryption themselves. */
+export function openSocket(
+  connect: buildConnector.connector,
+  place: { readonly host: string; readonly port: number },
+): Promise<Socket> {
+  return attempt(connect, { hostname: place.host, protocol: 'http:', port: String(place.port) })
+}
+
 async function dial(options: DialOptions, connect: buildConnector.connector, target: buildConnector.Options): Promise<Socket> {
   const name = target.hostname.replace(/^\[|\]$/g, '')
   const addresses = isIP(name) ? [name] : await options.resolve(name)

@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net'
-import type { SecureContext } from 'node:tls'
 import type { Secret } from '#engine'
 import type { StreamPorts } from '../connectors/connector.ts'
+import type { Door } from '../tls/secure.ts'
 import type { Upstream } from './upstream.ts'
 
 /** What a PostgreSQL service is, and what of the world its sessions need. */
@@ -10,9 +10,7 @@ export type SessionPorts = Omit<StreamPorts, 'tls'> & {
   readonly place: { readonly host: string; readonly port: number }
   /** databases that are served; any when empty */
   readonly databases: readonly string[]
-  readonly context: SecureContext
-  /** certificates of agents have to lead to a declared authority */
-  readonly requireCa: boolean
+  readonly door: Door
   readonly connect: (login: Login) => Promise<Upstream>
   /** a connection to the same server, for a request to cancel */
   readonly dial: () => Promise<Socket>

@@ -1,8 +1,9 @@
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
-import { TLSSocket } from 'node:tls'
+import type { TLSSocket } from 'node:tls'
 import { type RefusalCode, toldOf } from '../refusals.ts'
 import { holderOf } from '../tls/holder.ts'
+import { secure } from '../tls/secure.ts'
 import { type Admitted, admit, firstOf } from './admission.ts'
 import { authenticated, backendKey, cancelRequest, type First, fatal, parameterStatus, ready } from './messages.ts'
 import type { SessionPorts } from './ports.ts'
@@ -38,7 +39,7 @@ async function serve(ports: SessionPorts, keys: Set<string>, socket: Socket): Pr
     return end(socket, 'NO_CERTIFICATE')
   }
   socket.write('S')
-  const secured = await secure(ports, socket, signal)
+  const secured = await secure(ports.door, socket, signal)
   if (!secured) return void socket.destroy()
   const held = holderOf(secured)
   const known = await admit(ports, held, openReader(secured, signal), secured, txn)
@@ -55,21 +56,6 @@ async function beginning(reader: MessageReader, socket: Socket): Promise<First |
   if (first?.kind !== 'gss') return first
   socket.write('N')
   return firstOf(reader)
-}
-
-function secure({ context, requireCa }: SessionPorts, socket: Socket, signal: AbortSignal): Promise<TLSSocket | undefined> {
-  const secured = new TLSSocket(socket, {
-    isServer: true,
-    secureContext: context,
-    requestCert: true,
-    rejectUnauthorized: requireCa,
-  })
-  return new Promise(resolve => {
-    secured.on('error', () => resolve(undefined))
-    signal.addEventListener('abort', () => resolve(undefined), { once: true })
-    secured.once('secure', () => resolve(!requireCa || secured.authorized ? secured : undefined))
-    secured.once('close', () => resolve(undefined))
-  })
 }
 
 /** Bytes both ways until one side ends, or the token does not count any more. */
