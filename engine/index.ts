@@ -61,7 +61,7 @@ export {
 } from './sealing/index.ts'
 export { Secret } from './secret.ts'
 export { blobOfLine, parseCertificate, type SshCertificate } from './ssh/certificate.ts'
-export { readable, readSsh, sshStrings } from './ssh/wire.ts'
+export { readable, readSsh, type SshReader, sshStrings } from './ssh/wire.ts'
 export { stores } from './stores/index.ts'
 export type { SecretStore } from './stores/store.ts'
 export type { Caller, Capability, Identified, TokenFacts } from './vault/authority.ts'
