@@ -6,9 +6,9 @@ type Item = { version: number; fields: Field[] }
 /** A 1Password Connect server, as far as its published OpenAPI document says how an item is read and patched. */
 export type Connect = JsonServer & { readonly token: string; readonly vault: string; readonly items: Map<string, Item> }
 
-export async function startConnect(): Promise<Connect> {
+export async function startConnect(token = 'canary-connect-token'): Promise<Connect> {
   const server = await startJsonServer(arrived => answer(connect, arrived))
-  const parts = { token: 'canary-connect-token', vault: 'v'.repeat(26), items: new Map<string, Item>() }
+  const parts = { token, vault: 'v'.repeat(26), items: new Map<string, Item>() }
   const connect: Connect = Object.assign(server, parts)
   return connect
 }

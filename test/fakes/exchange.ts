@@ -8,6 +8,7 @@ import { type Credential, type Grant, issuerRoleFields, issuers } from '../../en
 import { openUpstreams } from '../../engine/issuers/outbound.ts'
 import type { Mount } from '../../engine/mount_table.ts'
 import type { Verdict } from '../../engine/refusals.ts'
+import type { Deliver } from '../../engine/sealing/deliver.ts'
 import { Secret } from '../../engine/secret.ts'
 import type { PublicJwk, SigningKey } from '../../engine/vault/transit.ts'
 import { testWorld } from './world.ts'
@@ -44,6 +45,9 @@ type Options = {
   readonly secrets?: Readonly<Record<string, string>>
   readonly role?: object
   readonly deadlineMs?: number
+  /** what a person left here, for issuers that work in a person's name */
+  readonly consented?: Readonly<Record<string, string>>
+  readonly deliver?: Deliver
   /** RSA key `assay-rsa` of the operator in transit */
   readonly rsa?: KeyObject
   /** P-256 key of the mount */
@@ -51,7 +55,7 @@ type Options = {
 }
 
 export function openTestExchange(options: Options): TestExchange {
-  const { type, settings = {}, secrets = {}, role = {}, deadlineMs = 20_000 } = options
+  const { type, settings = {}, secrets = {}, role = {}, deadlineMs = 20_000, consented = {} } = options
   const world = testWorld({ start: Date.now() })
   const ec = options.ec ?? newEcKey()
   const rsa = options.rsa ?? generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey
@@ -76,6 +80,8 @@ export function openTestExchange(options: Options): TestExchange {
       },
       open: async (_key: string, name: string) => sealed.get(name) ?? new Secret(''),
     },
+    grants: { rootOf: () => memoryRoot(consented) },
+    deliver: options.deliver,
     leased: async (_from: unknown, _grant: unknown, _asker: unknown, make: () => Promise<Credential>) => make(),
   } as unknown as Parameters<typeof openExchange>[0])
   const root = memoryRoot(secrets)

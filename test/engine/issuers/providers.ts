@@ -1,0 +1,169 @@
+import { type Asked, TPM_ID } from '../../fakes/exchange.ts'
+import type { Answer, ProviderAsked } from '../../fakes/provider.ts'
+/** In every secret of these integrations. */
+export const CANARY = 'CanaRy7-0123456789-root'
+
+export const soon = (seconds = 900) => new Date(Date.now() + seconds * 1000).toISOString()
+const ROLE_ARN = 'arn:aws:iam::123456789012:role/agents'
+
+export function assumed({
+  arn = `arn:aws:sts::123456789012:assumed-role/agents/assay-${TPM_ID.slice(7, 39)}`,
+  end = soon(),
+  token = 'token',
+} = {}): string {
+  const credentials = `<AccessKeyId>ASIAEXAMPLE000000000</AccessKeyId><SecretAccessKey>secret</SecretAccessKey><SessionToken>${token}</SessionToken><Expiration>${end}</Expiration>`
+  const result = `<Credentials>${credentials}</Credentials><AssumedRoleUser><Arn>${arn}</Arn><AssumedRoleId>A:b</AssumedRoleId></AssumedRoleUser>`
+  return `<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult>${result}</AssumeRoleResult><ResponseMetadata><RequestId>1</RequestId></ResponseMetadata></AssumeRoleResponse>`
+}
+const xml = (status: number, text: string): Answer => ({ status, headers: { 'content-type': 'text/xml' }, text })
+
+export type Case = readonly [string, Answer, string]
+/** One provider as an integration of its issuer has it: what it answers when all is well, and what must not be taken from it. */
+export type ProviderRow = {
+  readonly type: string
+  readonly settings: (url: string, side: string, ca: string) => object
+  /** the provider is asked over TLS only */
+  readonly tls?: true
+  readonly secrets: Readonly<Record<string, string>>
+  readonly role?: object
+  readonly asked?: Asked
+  readonly good: Answer
+  /** what a second host of the provider answers, and what the first does beside the request that fails */
+  readonly side?: Answer
+  readonly beside?: (asked: ProviderAsked) => Answer | undefined
+  readonly cases: readonly Case[]
+}
+
+const token = (changes: object = {}) => ({
+  access_token: 'upstream',
+  token_type: 'Bearer',
+  expires_in: 600,
+  scope: 'a',
+  ...changes,
+})
+const ok = (body: object, status = 200): Answer => ({ status, body })
+
+const oauth: readonly Case[] = [
+  ['a success that is 201', ok(token(), 201), 'EXCHANGE_UNUSABLE'],
+  ['a success that is 202', ok(token(), 202), 'EXCHANGE_UNUSABLE'],
+  ['an empty body', { status: 200, text: '' }, 'EXCHANGE_UNUSABLE'],
+  ['no JSON', { status: 200, text: '<html>' }, 'EXCHANGE_UNUSABLE'],
+  ['a list', { status: 200, text: '[]' }, 'EXCHANGE_UNUSABLE'],
+  ['null', { status: 200, text: 'null' }, 'EXCHANGE_UNUSABLE'],
+  ['a null token', ok(token({ access_token: null })), 'EXCHANGE_UNUSABLE'],
+  ['an empty token', ok(token({ access_token: '' })), 'EXCHANGE_UNUSABLE'],
+  ['a token that is a number', ok(token({ access_token: 7 })), 'EXCHANGE_UNUSABLE'],
+  ['a token of another type', ok(token({ token_type: 'mac' })), 'EXCHANGE_UNUSABLE'],
+  ['a life of text', ok(token({ expires_in: '600' })), 'EXCHANGE_UNUSABLE'],
+  ['no life', ok(token({ expires_in: undefined })), 'EXCHANGE_UNUSABLE'],
+  ['a life that has ended', ok(token({ expires_in: -1 })), 'EXCHANGE_UNUSABLE'],
+  [
+    'a life without end',
+    { status: 200, text: JSON.stringify(token({ expires_in: 1 })).replace(':1,', ':1e400,') },
+    'EXCHANGE_UNUSABLE',
+  ],
+  ['a longer life than was asked for', ok(token({ expires_in: 3600 })), 'EXCHANGE_WIDER'],
+  ['a wider scope', ok(token({ scope: 'a b' })), 'EXCHANGE_WIDER'],
+  ['a scope that is no text', ok(token({ scope: ['a'] })), 'EXCHANGE_UNUSABLE'],
+  ['a refusal', ok({ error: 'invalid_client', error_description: CANARY }, 401), 'EXCHANGE_REFUSED'],
+  ['a refusal that repeats what was sent', ok({ error: CANARY }, 400), 'EXCHANGE_REFUSED'],
+  ['a redirect', { status: 307, headers: { location: 'http://127.0.0.1:1/' } }, 'EXCHANGE_UNUSABLE'],
+]
+
+const entra = oauth
+  .filter(([name]) => !['a scope that is no text', 'a redirect'].includes(name))
+  .map(([name, answer, code]): Case => [name, answer, code])
+
+const installation = (changes: object = {}) => ({
+  token: 'ghs_upstream',
+  expires_at: soon(3600),
+  permissions: { contents: 'read', metadata: 'read' },
+  repository_selection: 'selected',
+  repositories: [{ name: 'app' }],
+  ...changes,
+})
+
+export const providers: readonly ProviderRow[] = [
+  {
+    type: 'oauth2',
+    settings: url => ({ token_url: `${url}/token`, grant: 'client_credentials', client_id: 'assay' }),
+    secrets: { client_secret: CANARY },
+    asked: { grant: { scope: ['a'] } },
+    good: ok(token()),
+    cases: oauth,
+  },
+  {
+    type: 'azure',
+    settings: (url, _, ca) => ({ authority: url, tenant_id: 'tenant', client_id: 'app', auth: 'secret', ca }),
+    tls: true,
+    secrets: { client_secret: CANARY },
+    asked: { grant: { scope: ['a'] } },
+    good: ok(token()),
+    cases: entra,
+  },
+  {
+    type: 'gcp',
+    settings: (url, side) => ({ provider: '//iam.googleapis.com/p', sts_url: `${side}/sts`, iam_url: url }),
+    secrets: {},
+    role: { service_account: 'sa@project.iam.gserviceaccount.com' },
+    asked: { grant: { scope: ['a'] } },
+    side: ok(token({ scope: undefined, issued_token_type: 'urn:ietf:params:oauth:token-type:access_token' })),
+    good: ok({ accessToken: 'ya29.upstream', expireTime: soon() }),
+    cases: [
+      ['a success that is 201', ok({ accessToken: 'ya29', expireTime: soon() }, 201), 'EXCHANGE_UNUSABLE'],
+      ['an empty body', { status: 200, text: '' }, 'EXCHANGE_UNUSABLE'],
+      ['a null token', ok({ accessToken: null, expireTime: soon() }), 'EXCHANGE_UNUSABLE'],
+      ['no end', ok({ accessToken: 'ya29' }), 'EXCHANGE_UNUSABLE'],
+      ['an end that is a number', ok({ accessToken: 'ya29', expireTime: 7 }), 'EXCHANGE_UNUSABLE'],
+      ['an end in the past', ok({ accessToken: 'ya29', expireTime: soon(-60) }), 'EXCHANGE_UNUSABLE'],
+      ['a longer life than was asked for', ok({ accessToken: 'ya29', expireTime: soon(3600) }), 'EXCHANGE_WIDER'],
+      ['a refusal', ok({ error: { status: 'PERMISSION_DENIED', message: CANARY } }, 403), 'EXCHANGE_REFUSED'],
+      ['a redirect', { status: 307, headers: { location: 'http://127.0.0.1:1/' } }, 'EXCHANGE_UNUSABLE'],
+    ],
+  },
+  {
+    type: 'github_app',
+    settings: url => ({ api_url: url, app_id: '12', installation_id: '34', key: 'assay-rsa' }),
+    secrets: {},
+    role: { repositories: 'app', permissions: { read: ['contents:read'] } },
+    beside: ({ method }) => (method === 'DELETE' ? { status: 204 } : undefined),
+    good: ok(installation(), 201),
+    cases: [
+      ['a success that is 200', ok(installation()), 'EXCHANGE_UNUSABLE'],
+      ['an empty body', { status: 201, text: '' }, 'EXCHANGE_UNUSABLE'],
+      ['a null token', ok(installation({ token: null }), 201), 'EXCHANGE_UNUSABLE'],
+      ['no end', ok(installation({ expires_at: undefined }), 201), 'EXCHANGE_UNUSABLE'],
+      ['an end in the past', ok(installation({ expires_at: soon(-60) }), 201), 'EXCHANGE_UNUSABLE'],
+      ['more of a permission', ok(installation({ permissions: { contents: 'write' } }), 201), 'EXCHANGE_WIDER'],
+      ['another permission', ok(installation({ permissions: { contents: 'read', issues: 'read' } }), 201), 'EXCHANGE_WIDER'],
+      ['no permissions', ok(installation({ permissions: undefined }), 201), 'EXCHANGE_WIDER'],
+      ['all repositories', ok(installation({ repository_selection: 'all' }), 201), 'EXCHANGE_WIDER'],
+      ['another repository', ok(installation({ repositories: [{ name: 'app' }, { name: 'payroll' }] }), 201), 'EXCHANGE_WIDER'],
+      ['no list of repositories', ok(installation({ repositories: undefined }), 201), 'EXCHANGE_WIDER'],
+      ['a refusal', ok({ message: CANARY }, 422), 'EXCHANGE_REFUSED'],
+    ],
+  },
+  {
+    type: 'aws_sts',
+    settings: url => ({ region: 'eu-central-1', endpoint: url, auth: 'access_key' }),
+    secrets: { access_key_id: 'AKIAEXAMPLE000000000', secret_access_key: CANARY },
+    role: { role_arn: ROLE_ARN, permissions: { read: ['s3:GetObject arn:aws:s3:::bucket/*'] } },
+    good: xml(200, assumed()),
+    cases: [
+      ['a success that is 201', xml(201, assumed()), 'EXCHANGE_UNUSABLE'],
+      ['an empty body', xml(200, ''), 'EXCHANGE_UNUSABLE'],
+      ['no XML', xml(200, '{"a":1}'), 'EXCHANGE_UNUSABLE'],
+      ['an empty token', xml(200, assumed({ token: '' })), 'EXCHANGE_UNUSABLE'],
+      ['an end in the past', xml(200, assumed({ end: soon(-60) })), 'EXCHANGE_UNUSABLE'],
+      ['a longer life than was asked for', xml(200, assumed({ end: soon(7200) })), 'EXCHANGE_UNUSABLE'],
+      ['no date', xml(200, assumed({ end: 'tomorrow' })), 'EXCHANGE_UNUSABLE'],
+      ['another role', xml(200, assumed({ arn: 'arn:aws:sts::123456789012:assumed-role/admin/x' })), 'EXCHANGE_WIDER'],
+      ['another account', xml(200, assumed().replace('sts::123456789012', 'sts::999999999999')), 'EXCHANGE_WIDER'],
+      [
+        'a refusal',
+        xml(403, `<ErrorResponse><Error><Code>AccessDenied</Code><Message>${CANARY}</Message></Error></ErrorResponse>`),
+        'EXCHANGE_REFUSED',
+      ],
+    ],
+  },
+]
