@@ -21,6 +21,8 @@ const schema = z.strictObject({
     port: z.int().min(0).max(65_535).default(8210),
     /** how others reach this service; `iss` of what it issues begins with it */
     url: url.optional(),
+    /** proxies in front of this service, by address or network: what they say in X-Forwarded-For of who asks is believed */
+    trusted_proxies: z.array(z.union([z.ipv4(), z.ipv6(), z.cidrv4(), z.cidrv6()])).default([]),
     tls: z
       .strictObject({
         cert_file: file,

@@ -21,6 +21,8 @@ export type Logical = {
   readonly data: Readonly<Record<string, unknown>>
   readonly caller: Request<never>['caller']
   readonly txn: string
+  /** the address that it came from */
+  readonly from: string
   readonly wrapTtl: string | undefined
 }
 export type Outcome = { readonly reply: Reply; readonly warnings: readonly string[] } | { readonly help: object }
@@ -86,8 +88,8 @@ async function answered(
     name => ![undefined, params[name]].includes(logical.data[name] as string | undefined),
   )
   await record(broker.audit, row, placeOf(mount, logical), logical.operation)
-  const { caller, txn, wrapTtl } = logical
-  const reply = await operation.run({ mount, values, given, caller, identified, txn, wrapTtl } as Request<never>)
+  const { caller, txn, from, wrapTtl } = logical
+  const reply = await operation.run({ mount, values, given, caller, identified, txn, from, wrapTtl } as Request<never>)
   return { reply, warnings: [...warningOf(IGNORED, unknown), ...warningOf(REPLACED, replaced)] }
 }
 

@@ -19,6 +19,7 @@ import { openDispatch, type Tables } from './dispatch.ts'
 import { openApp } from './hosts/app.ts'
 import { forwardBuffered } from './hosts/forward_buffered.ts'
 import { type FrontDoor, openFrontDoor, type TlsOptions } from './hosts/http.ts'
+import { addressOf } from './hosts/request_facts.ts'
 import { openUpstream, type Upstream } from './hosts/upstream.ts'
 import type { CanonicalPath } from './path.ts'
 import { brokerPaths } from './secrets/tables.ts'
@@ -69,7 +70,7 @@ export async function serve(config: Config, log: Log, secretId: SecretId): Promi
       const { method = '', rawHeaders: headers } = incoming
       // what Vault is told to do may take it long; what it only tells may not
       const withinMs = method === 'GET' || method === 'LIST' ? config.vault.deadline_ms : undefined
-      const request = { method, target, headers, body, withinMs }
+      const request = { method, target, headers, from: addressOf(incoming), body, withinMs }
       const { status, headers: told, body: raw } = await forwardBuffered(upstream, request)
       return { status, headers: told, raw }
     },
@@ -77,6 +78,7 @@ export async function serve(config: Config, log: Log, secretId: SecretId): Promi
   door = await openFrontDoor({
     upstream,
     listen: { host: config.listen.host, port: config.listen.port },
+    trustedProxies: config.listen.trusted_proxies,
     ...(await tlsOf(config)),
     owns: (method, path) => owns(broker, method, path),
     bodyBytes: path => rowOf(broker, tables, path)?.bodyBytes,

@@ -14,6 +14,8 @@ export type Request<F extends Fields> = {
   readonly identified: Identified | undefined
   /** correlation id: in the reply, in the audit log, in what is issued */
   readonly txn: string
+  /** the address that it came from */
+  readonly from: string
   /** `X-Vault-Wrap-TTL`, when the reply shall be wrapped */
   readonly wrapTtl: string | undefined
 }

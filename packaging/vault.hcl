@@ -23,6 +23,11 @@ listener "tcp" {
   tls_key_file    = "/etc/vault/tls/key.pem"
   tls_min_version = "tls13"
 
+  # Front doors, and nobody else: what they say of whose request it is (X-Forwarded-For) is believed, so that tokens that are bound to
+  # addresses (token_bound_cidrs) are held to those of clients. What they ask in their own name has no such header.
+  x_forwarded_for_authorized_addrs   = "192.0.2.10,192.0.2.11"
+  x_forwarded_for_reject_not_present = false
+
   # Lists of what was measured are large: without this a machine with a long one gets 413 where Vault itself answers.
   max_request_size = 33554432
 }

@@ -16,7 +16,7 @@ export type TokenDoor = {
   /** Makes the key and tells the `jwt` mount to trust it, with the operator's own token. */
   readonly open: (mount: Mount, as: CallOptions) => Promise<void>
   readonly close: (mount: Mount) => Promise<void>
-  readonly login: (mount: Mount, attested: Attested, request: BoundRequest, wrapTtl: string | undefined) => Promise<VaultReply>
+  readonly login: (mount: Mount, attested: Attested, request: BoundRequest, how: CallOptions) => Promise<VaultReply>
 }
 
 /** Facts of a login that become the token's metadata, where `creds` reads them again: strings only. */
@@ -71,10 +71,10 @@ export function openTokenDoor(vault: Vault, signer: Signer, store: Store, world:
       })
       await store.delete(trustPath(mount))
     },
-    login: async (mount, attested, request, wrapTtl) => {
+    login: async (mount, attested, request, how) => {
       const jwt = await loginJwt(mount, attested, request)
       try {
-        const reply = await vault.write(`${mount.path}login`, { role: request.role, jwt }, { wrapTtl })
+        const reply = await vault.write(`${mount.path}login`, { role: request.role, jwt }, how)
         if (!reply?.auth && !reply?.wrap_info) throw new BrokerError('unavailable', 'vault answered a login without a token')
         return reply
       } catch (error) {

@@ -13,6 +13,7 @@ import type { Authority, Caller } from '../vault/authority.ts'
 import { absent, type Vault, type VaultReply } from '../vault/client.ts'
 import type { Store } from '../vault/store.ts'
 import type { Signer } from '../vault/transit.ts'
+import type { CallOptions } from '../vault/transport.ts'
 import type { World } from '../world.ts'
 import { type Appraiser, type Attested, type Evidence, openAppraiser } from './appraise.ts'
 import { type Approval, openApproval } from './approval.ts'
@@ -100,13 +101,13 @@ export type Attest = {
   readonly activate: (mount: Mount, enrollment: Buffer, secret: Buffer, txn: string) => Promise<Enrolled>
   readonly challenge: (mount: Mount, fields: ChallengeFields, txn: string) => Promise<Drawn>
   /** Vault's own reply to the login. */
-  readonly login: (mount: Mount, fields: LoginFields, how: { txn: string; wrapTtl: string | undefined }) => Promise<VaultReply>
+  readonly login: (mount: Mount, fields: LoginFields, how: { txn: string } & CallOptions) => Promise<VaultReply>
   readonly challengeDocument: (mount: Mount, fields: DocumentFields, txn: string) => Promise<Challenge>
   /** Vault's own reply to the login. */
   readonly loginDocument: (
     mount: Mount,
     fields: DocumentFields & DocumentEvidence,
-    how: { txn: string; wrapTtl: string | undefined },
+    how: { txn: string } & CallOptions,
   ) => Promise<VaultReply>
   /** The `jwt` role behind one of ours, with the operator's own token. */
   readonly readNativeRole: (mount: Mount, name: string, caller: Caller) => Promise<object>
@@ -165,7 +166,7 @@ export function openAttest(ports: AttestPorts): Attest {
     attested: Attested,
     request: BoundRequest,
     place: Place,
-    wrapTtl: string | undefined,
+    how: CallOptions,
   ): Promise<VaultReply> => {
     const facts = {
       tpm_id: plain(attested.tpmId),
@@ -177,7 +178,7 @@ export function openAttest(ports: AttestPorts): Attest {
     settle(await lifecycle.room(mount, attested.tpmId), place, 'nothing')
     await audit.append({ type: 'intent', ...place, fields: facts })
     const ended = (fields: AuditFields) => audit.appendLazy({ type: 'outcome', ...place, fields: { ...facts, ...fields } })
-    const reply = await door.login(mount, attested, request, wrapTtl).catch((error: unknown) => {
+    const reply = await door.login(mount, attested, request, how).catch((error: unknown) => {
       ended({ result: plain('failed') })
       throw error
     })
@@ -235,7 +236,7 @@ export function openAttest(ports: AttestPorts): Attest {
       metrics.challengesDrawn.inc({})
       return { ...challenges.draw(request, challenge_ttl), selection, logs }
     },
-    login: async (mount, fields, { txn, wrapTtl }) => {
+    login: async (mount, fields, { txn, ...how }) => {
       bounded('loginsOfAk', keyOf(mount, fields))
       const request = loginRequest(mount, fields)
       const place = akPlaceOf(mount, 'login', fields, txn)
@@ -244,7 +245,7 @@ export function openAttest(ports: AttestPorts): Attest {
         place,
         'nothing',
       )
-      return enter(mount, attested, request, place, wrapTtl)
+      return enter(mount, attested, request, place, how)
     },
     challengeDocument: async (mount, fields, txn) => {
       bounded('documents', mount.id)
@@ -254,12 +255,12 @@ export function openAttest(ports: AttestPorts): Attest {
       metrics.challengesDrawn.inc({})
       return challenges.draw(loginRequest(mount, { ...fields, ak_name: NO_KEY }), challenge_ttl)
     },
-    loginDocument: async (mount, fields, { txn, wrapTtl }) => {
+    loginDocument: async (mount, fields, { txn, ...how }) => {
       bounded('documents', mount.id)
       const request = loginRequest(mount, { ...fields, ak_name: NO_KEY })
       const place = akPlaceOf(mount, 'login/document', { ...fields, ak_name: NO_KEY }, txn)
       const verdict = counted(metrics, await documents.appraise(mount, fields.role, request, fields))
-      return enter(mount, settle(verdict, place, 'nothing'), request, place, wrapTtl)
+      return enter(mount, settle(verdict, place, 'nothing'), request, place, how)
     },
     readNativeRole: async (mount, name, { token }) =>
       (await absent(vault.read(rolePath(mount, name), { as: token })))?.data ?? {},

@@ -5,6 +5,7 @@ import { gatherBy } from '../gather.ts'
 import type { Secret } from '../secret.ts'
 import { type Vault, VaultRefusal, type VaultReply } from './client.ts'
 import { isBadToken, isInvalidToken, type OwnVault } from './own.ts'
+import { Presented } from './presented.ts'
 
 /** Who asks: a token and the namespace header it came with. */
 export type Caller = { readonly token: Secret | undefined }
@@ -51,7 +52,7 @@ const DENIED = 'permission denied'
 
 export function openAuthority(vault: Vault, own: OwnVault, monotonic: () => number): Authority {
   const capabilities = gatherBy<Ask, readonly string[]>(
-    ask => hashOf(ask.token),
+    ask => holderOf(ask.token),
     asks => capabilitiesOf(vault, asks),
     PATHS,
   )
@@ -119,6 +120,11 @@ function present(caller: Caller): Secret {
 /** Tokens are compared by hash, so that no map of live tokens lies about in memory. */
 function hashOf(token: Secret): string {
   return createHash('sha256').update(token.reveal()).digest('base64')
+}
+
+/** The same token from another address may have another answer. */
+function holderOf(token: Secret): string {
+  return token instanceof Presented ? `${hashOf(token)} ${token.from}` : hashOf(token)
 }
 
 async function capabilitiesOf(vault: Vault, asks: readonly Ask[]): Promise<readonly (readonly string[])[]> {

@@ -1,9 +1,11 @@
 import { Agent, type Dispatcher } from 'undici'
 import type { Secret } from '../secret.ts'
+import { Presented } from './presented.ts'
 
-/** In whose name a call is made and how: `as` undefined means without a token. */
+/** In whose name a call is made and how: `as` undefined means without a token, and then `from` is the address of whoever it is made for. */
 export type CallOptions = {
   readonly as?: Secret | undefined
+  readonly from?: string | undefined
   readonly wrapTtl?: string | undefined
   readonly namespace?: string | undefined
 }
@@ -60,11 +62,13 @@ function optionsOf(origin: string, base: string, { method, path, json, ...how }:
   return { origin, path: `${base}/v1/${path}`, method: method as Dispatcher.HttpMethod, headers, body }
 }
 
-function headersOf({ as, wrapTtl, namespace }: CallOptions, hasBody: boolean): Record<string, string> {
+function headersOf({ as, from, wrapTtl, namespace }: CallOptions, hasBody: boolean): Record<string, string> {
+  const address = as instanceof Presented ? as.from : from
   return {
     'X-Vault-Request': 'true',
     ...(hasBody ? { 'Content-Type': 'application/json' } : {}),
     ...(as ? { 'X-Vault-Token': as.reveal() } : {}),
+    ...(address ? { 'X-Forwarded-For': address } : {}),
     ...(wrapTtl ? { 'X-Vault-Wrap-TTL': wrapTtl } : {}),
     ...(namespace ? { 'X-Vault-Namespace': namespace } : {}),
   }

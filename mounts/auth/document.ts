@@ -52,8 +52,8 @@ export const loginDocument = (broker: Broker): Path =>
     operations: {
       update: {
         summary: 'Verify the document; return a token.',
-        run: async ({ mount, values, txn, wrapTtl }) => ({
-          vault: await broker.attest.loginDocument(mount, values, { txn, wrapTtl }),
+        run: async ({ mount, values, txn, wrapTtl, from }) => ({
+          vault: await broker.attest.loginDocument(mount, values, { txn, wrapTtl, from }),
         }),
       },
     },

@@ -93,9 +93,9 @@ export const login = (broker: Broker): Path =>
     operations: {
       update: {
         summary: 'Verify the quote; return a token.',
-        run: async ({ mount, values, txn, wrapTtl }) => {
+        run: async ({ mount, values, txn, wrapTtl, from }) => {
           const fields = { ...values, key: keyOf(values) }
-          return { vault: await broker.attest.login(mount, fields, { txn, wrapTtl }) }
+          return { vault: await broker.attest.login(mount, fields, { txn, wrapTtl, from }) }
         },
       },
     },

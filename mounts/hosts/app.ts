@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import type { HttpBindings } from '@hono/node-server'
 import { type Context, Hono } from 'hono'
-import { type Broker, BrokerError, outcomeOf, parseBool, Secret, type World } from '#engine'
+import { type Broker, BrokerError, outcomeOf, Presented, parseBool, type World } from '#engine'
 import { consentRoutes } from '../consent/routes.ts'
 import type { Dispatch, Logical } from '../dispatch.ts'
 import type { CanonicalPath } from '../path.ts'
@@ -10,7 +10,7 @@ import type { SysRow } from '../sys/request.ts'
 import { othersTurn } from './body.ts'
 import { type HttpReply, replyOf, replyOfError } from './envelope.ts'
 import { parseLargeJson } from './large_json.ts'
-import { bodyOf, canonicalPathOf } from './request_facts.ts'
+import { addressOf, bodyOf, canonicalPathOf } from './request_facts.ts'
 import { wrapped, wrapTtlOf } from './wrapping.ts'
 
 export type App = Hono<{ Bindings: HttpBindings }>
@@ -110,13 +110,13 @@ async function logicalOf(broker: Broker, c: Ctx, path: CanonicalPath, txn: strin
   if (body.length > LARGE) await othersTurn()
   delete data['list']
   delete data['help']
-  return { operation, path: path.path, data, caller: { token: tokenOf(c) }, txn }
+  return { operation, path: path.path, data, caller: { token: tokenOf(c) }, from: addressOf(c.env.incoming), txn }
 }
 
 const METHODS: ReadonlySet<string> = new Set(['GET', 'LIST', 'HELP', 'POST', 'PUT', 'DELETE'])
 
 /** Said only to who might write there: a path where nothing is has no verbs either. */
-async function unsupported(broker: Broker, token: Secret | undefined, path: CanonicalPath): Promise<never> {
+async function unsupported(broker: Broker, token: Presented | undefined, path: CanonicalPath): Promise<never> {
   await broker.authority.require({ token }, path.path, ['create', 'update'])
   throw new BrokerError('unsupported_operation', 'unsupported operation')
 }
@@ -161,11 +161,11 @@ function jsonObject<T>(sent: T, parse: (sent: T) => unknown): Record<string, unk
 }
 
 /** `X-Vault-Token` first, else the first `Authorization: Bearer`. */
-function tokenOf(c: Ctx): Secret | undefined {
+function tokenOf(c: Ctx): Presented | undefined {
   const header = c.req.header('x-vault-token')
   const bearer = c.req.header('authorization')?.match(/^Bearer (.+)$/)?.[1]
   const token = header ?? bearer?.trim()
-  return token ? new Secret(token) : undefined
+  return token ? new Presented(token, addressOf(c.env.incoming)) : undefined
 }
 
 function send({ status, body, raw, headers }: HttpReply): Response {

@@ -8,6 +8,8 @@ export type BufferedRequest = {
   readonly target: string
   /** the client's, as they came (`incoming.rawHeaders`) */
   readonly headers: RawHeaders
+  /** the address that it came from */
+  readonly from: string
   readonly body: Buffer
   /** milliseconds for the whole reply; without them Vault may take its time, as some of what it is told to do does */
   readonly withinMs?: number | undefined

@@ -35,7 +35,8 @@ const SAID_ANEW: ReadonlySet<string> = new Set(['host', 'content-length', 'expec
 /** `Connection` cannot name these away: they decide what a message means and on whose behalf it is sent. */
 const END_TO_END = /^(?:x-vault-.*|authorization|host|content-.*|expect|cookie|date|location)$/
 
-/** Vault listeners can be told to believe these of a trusted peer, and the front door is one: a client's own never go on. */
+/** Vault listeners can be told to believe these of a trusted peer, and the front door is one: a client's own never go on. `X-Forwarded-For` is
+ *  said anew. */
 const BELIEVED = /^(?:forwarded|x-forwarded-for|x-real-ip|(?:x-)?ssl-.*|.*client-?(?:cert|chain).*)$/
 
 const MOST = 128
@@ -107,10 +108,11 @@ export function isRootNamespace(headers: IncomingHttpHeaders): boolean {
   return namespace === undefined || ['', 'root'].includes(String(namespace).replace(/^\/|\/$/g, ''))
 }
 
-/** The headers of a request as they go on to Vault: nothing of this hop, nothing that Vault might believe of us, Vault's own authority. */
-export function toVault(raw: RawHeaders, authority: string, strip: ReadonlySet<string>): string[] {
+/** The headers of a request as they go on to Vault: nothing of this hop, nothing that Vault might believe of us but the address of the client,
+ *  Vault's own authority. */
+export function toVault(raw: RawHeaders, authority: string, from: string, strip: ReadonlySet<string>): string[] {
   const named = namedByConnection(raw)
-  const headers = ['Host', authority]
+  const headers = ['Host', authority, 'X-Forwarded-For', from]
   for (let at = 0; at < raw.length; at += 2) {
     const { name, folded, forVault } = kindOf(raw[at] ?? '')
     if (!forVault || named.has(name) || strip.has(folded)) continue

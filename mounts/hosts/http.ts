@@ -12,6 +12,7 @@ import { type TlsOptions as NodeTlsOptions, type SecureVersion, Server as TlsSer
 import { getRequestListener } from '@hono/node-server'
 import { belongsToVault, type CanonicalPath, canonicalise } from '../path.ts'
 import { openRoom, othersTurn, readBody } from './body.ts'
+import { openClientAddresses } from './client_address.ts'
 import { type Connections, closeAfter, keepConnections } from './connections.ts'
 import { faultInHead, isRootNamespace } from './headers.ts'
 import { type Passed, passThrough } from './pass_through.ts'
@@ -58,6 +59,8 @@ export type FrontDoorOptions = {
   /** without TLS only on the loopback, unless `plaintext` says that something in front of us does it */
   readonly listen: { readonly host: string; readonly port: number; readonly plaintext?: boolean }
   readonly tls?: TlsOptions
+  /** addresses and networks of proxies whose `X-Forwarded-For` is believed; none when absent */
+  readonly trustedProxies?: readonly string[]
   /** which requests are ours; asked only about the root namespace */
   readonly owns: (method: string, path: CanonicalPath, headers: IncomingHttpHeaders) => boolean
   /** how large the body may be of a request that is ours, when it says how large it is; undefined is as large as any */
@@ -147,6 +150,7 @@ function secured({ cert, key, clientCa, requireClientCert = false, minVersion = 
 
 function answerRequests(server: Server, connections: Connections, options: FrontDoorOptions, limits: Limits): void {
   const room = openRoom(limits.largeBytes)
+  const addressOf = openClientAddresses(options.trustedProxies ?? [])
   const own = getRequestListener((request, env) => options.own(request, env as Bindings), { errorHandler: failed(options.log) })
 
   function answer(incoming: IncomingMessage, outgoing: ServerResponse): void {
@@ -163,14 +167,22 @@ function answerRequests(server: Server, connections: Connections, options: Front
     const { url = '', method = '', headers } = incoming
     const fault = faultInHead(incoming)
     const read = canonicalise(url)
+    const client = addressOf(incoming)
     if (fault) replyError(outgoing, fault.status, fault.message)
     else if (!read.ok) replyError(outgoing, read.status, read.message)
-    else if (isRootNamespace(headers) && options.owns(method, read.path, headers)) void answerOwn(incoming, outgoing, read.path)
-    else if (belongsToVault(read.path)) passThrough(options.upstream, incoming, outgoing, read.path, options.onPassThrough)
+    else if (!client.ok) replyError(outgoing, client.status, client.message)
+    else if (isRootNamespace(headers) && options.owns(method, read.path, headers))
+      void answerOwn(incoming, outgoing, { path: read.path, from: client.address })
+    else if (belongsToVault(read.path))
+      passThrough(options.upstream, incoming, outgoing, { path: read.path, from: client.address }, options.onPassThrough)
     else replyError(outgoing, 404, '')
   }
 
-  async function answerOwn(incoming: IncomingMessage, outgoing: ServerResponse, path: CanonicalPath): Promise<void> {
+  async function answerOwn(
+    incoming: IncomingMessage,
+    outgoing: ServerResponse,
+    { path, from }: { readonly path: CanonicalPath; readonly from: string },
+  ): Promise<void> {
     const large = largeOf(incoming, path)
     if (large > 0 && !room.take(large))
       return replyError(outgoing, 503, 'too many large requests are being answered: try again in some seconds')
@@ -178,7 +190,7 @@ function answerRequests(server: Server, connections: Connections, options: Front
       const bounds = { bytes: Math.max(large, limits.bodyBytes), withinMs: limits.bodyWithinMs }
       const body = await readBody(incoming, bounds, () => outgoing.writeContinue())
       if (!body.ok) return replyError(outgoing, body.status, body.message)
-      remember(incoming, path, body.bytes)
+      remember(incoming, path, from, body.bytes)
       if (large > 0) await othersTurn()
       await own(incoming, outgoing)
     } finally {

@@ -22,14 +22,14 @@ export function passThrough(
   upstream: Upstream,
   incoming: IncomingMessage,
   outgoing: ServerResponse,
-  path: CanonicalPath,
+  { path, from }: { readonly path: CanonicalPath; readonly from: string },
   done: (passed: Passed) => void = () => {},
 ): void {
   const method = incoming.method ?? ''
   const began = performance.now()
   let failure: string | undefined
   const upload = hasBody(incoming) ? incoming.pipe(new PassThrough()) : undefined
-  const request = { method, target: path.target, headers: incoming.rawHeaders, length: lengthOf(incoming), body: upload }
+  const request = { method, target: path.target, headers: incoming.rawHeaders, from, length: lengthOf(incoming), body: upload }
   const asked = upstream.ask(request, {
     ...relay(upstream.origin, outgoing, () => asked.abort()),
     failed: error => {

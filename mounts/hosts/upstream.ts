@@ -32,6 +32,8 @@ export type Ask = {
   readonly target: string
   /** the client's headers, as they came */
   readonly headers: RawHeaders
+  /** the address that it came from */
+  readonly from: string
   /** how many bytes the body has, when that is known */
   readonly length: number | 'chunked'
   /** undefined when there is none */
@@ -90,9 +92,9 @@ export function openUpstream(options: UpstreamOptions): Upstream {
   const streams = new Pool(origin, { ...common, connections: null })
   const stripped = new Set(strip.map(name => name.toLowerCase().replaceAll('_', '-')))
 
-  function ask({ method, target, headers, length, body }: Ask, heard: Heard): Asked {
+  function ask({ method, target, headers, from, length, body }: Ask, heard: Heard): Asked {
     const endless = isEndless(target)
-    const sent = toVault(headers, host, stripped)
+    const sent = toVault(headers, host, from, stripped)
     if (typeof length === 'number' && length > 0) sent.push('Content-Length', String(length))
     const { handler, asked } = exchange(heard, connectWithinMs, endless ? Infinity : answerWithinMs)
     const request = {

@@ -62,7 +62,7 @@ export async function openTestBroker({ deadlineMs = 5000 } = {}): Promise<TestBr
       const mount = broker.mounts.find(path)
       if (!mount) throw new Error(`no mount of ours at ${path}`)
       const caller = { token: token === '' ? undefined : new Secret(token) }
-      return dispatch(mount, { operation, path, data: { ...data }, caller, txn, wrapTtl: undefined })
+      return dispatch(mount, { operation, path, data: { ...data }, caller, txn, from: '127.0.0.1', wrapTtl: undefined })
     },
     sys: async (method, path, body = {}, token = vault.rootToken) => {
       const found = findSys(method, { path } as CanonicalPath)

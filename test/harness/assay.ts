@@ -24,7 +24,15 @@ export async function startAssay(vault: Vault, args: readonly string[] = []): Pr
   const home = await mkdtemp(join(tmpdir(), 'assay-door-'))
   const auditFile = join(home, 'audit.jsonl')
   const address = `http://127.0.0.1:${await freePort()}`
-  const options = ['--dev', '--vault-addr', vault.address, '--listen', address.slice('http://'.length), '--audit-file', auditFile]
+  const options = [
+    '--dev',
+    '--vault-addr',
+    vault.doorAddress,
+    '--listen',
+    address.slice('http://'.length),
+    '--audit-file',
+    auditFile,
+  ]
   const server = await start(process.execPath, [...flags, ...command(), 'server', ...options, ...args], {
     env: { ...vault.env, HOME: home },
   })

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { freePort, type Ran, type Running, run, start } from './process.ts'
@@ -9,6 +9,8 @@ const root = join(import.meta.dirname, '../..')
 /** A Vault server of one test or one demo. Disposing of it ends it and removes its files. */
 export type Vault = AsyncDisposable & {
   readonly address: string
+  /** of the listener that believes what a front door here says of whose request it is */
+  readonly doorAddress: string
   readonly rootToken: string
   readonly unsealKey: string
   readonly pid: number
@@ -27,19 +29,27 @@ export type Vault = AsyncDisposable & {
 // biome-ignore lint/suspicious/noExplicitAny: replies are Vault's, tests look into them as they need
 export type Reply = { readonly status: number; readonly body: any }
 
-/** Starts a dev server from vault-dev.hcl: in memory, unsealed, with a random root token. */
+/** Files of a certificate and its key. */
+export type TlsFiles = { readonly cert: string; readonly key: string }
+
+/** Starts a dev server from vault-dev.hcl and vault-dev-listener.hcl: in memory, unsealed, with a random root token. With `tls` the second
+ *  listener has it. */
 export async function startVault({
   env = {},
   args = [],
+  tls,
 }: {
   env?: NodeJS.ProcessEnv
   args?: readonly string[]
+  tls?: TlsFiles
 } = {}): Promise<Vault> {
-  const place = await makePlace()
+  const place = await makePlace({ tls })
+  await writeFile(join(place.home, 'listener.hcl'), await listenerConfig(place, tls))
   const rootToken = `root-${randomBytes(16).toString('hex')}`
   const own = { ...env, VAULT_API_ADDR: place.address, VAULT_DEV_ROOT_TOKEN_ID: rootToken }
   const listen = place.address.slice('http://'.length)
-  const flags = ['-dev', '-dev-no-store-token', `-dev-listen-address=${listen}`, `-config=${join(root, 'vault-dev.hcl')}`]
+  const configs = [join(root, 'vault-dev.hcl'), 'listener.hcl'].map(file => `-config=${file}`)
+  const flags = ['-dev', '-dev-no-store-token', `-dev-listen-address=${listen}`, ...configs]
   const server = await serve(place, [...flags, ...args], own)
   return orClean(place, server, async () => {
     const unsealKey = (await server.line(/^Unseal Key: (\S+)/, 30_000))[1] ?? ''
@@ -50,7 +60,7 @@ export async function startVault({
 
 /** Starts a single node with raft storage on the disk below `folder`, every write synced: what a benchmark compares with. */
 export async function startVaultRaft({ folder = tmpdir() }: { folder?: string } = {}): Promise<Vault> {
-  const place = await makePlace(folder)
+  const place = await makePlace({ folder })
   const config = join(place.home, 'vault.hcl')
   await mkdir(join(place.home, 'raft'))
   await writeFile(config, await raftConfig(place))
@@ -58,7 +68,7 @@ export async function startVaultRaft({ folder = tmpdir() }: { folder?: string } 
   return orClean(place, server, async () => {
     await server.ready('to answer sys/health', async () => (await health(place.address)) !== undefined, 30_000)
     const { body } = await request(place.address, 'PUT', 'sys/init', '', { secret_shares: 1, secret_threshold: 1 })
-    const vault = vaultOf(place, server, body.root_token, body.keys_base64[0])
+    const vault = vaultOf({ ...place, doorAddress: place.address }, server, body.root_token, body.keys_base64[0])
     await vault.unseal()
     return vault
   })
@@ -72,12 +82,20 @@ export async function vaultBinary(): Promise<string> {
   return stdout.trim()
 }
 
-type Place = { readonly binary: string; readonly home: string; readonly address: string }
+type Place = { readonly binary: string; readonly home: string; readonly address: string; readonly doorAddress: string }
 
-async function makePlace(folder = tmpdir()): Promise<Place> {
+async function makePlace({ folder = tmpdir(), tls }: { folder?: string; tls?: TlsFiles | undefined }): Promise<Place> {
   const binary = await vaultBinary()
   const address = `http://127.0.0.1:${await freePort()}`
-  return { binary, address, home: await mkdtemp(join(folder, 'assay-vault-')) }
+  const doorAddress = `${tls ? 'https' : 'http'}://127.0.0.1:${await freePort()}`
+  return { binary, address, doorAddress, home: await mkdtemp(join(folder, 'assay-vault-')) }
+}
+
+/** vault-dev-listener.hcl at a port of its own, with the certificate if there is one. */
+async function listenerConfig({ doorAddress }: Place, tls: TlsFiles | undefined): Promise<string> {
+  const text = await readFile(join(root, 'vault-dev-listener.hcl'), 'utf8')
+  const here = text.replace(/(address += )"[^"]*"/, `$1"${new URL(doorAddress).host}"`)
+  return tls ? here.replace(/tls_disable.*/, `tls_cert_file = "${tls.cert}"\n  tls_key_file = "${tls.key}"`) : here
 }
 
 async function raftConfig({ home, address }: Place): Promise<string> {
@@ -114,11 +132,12 @@ async function orClean(place: Place, server: Running, begin: () => Promise<Vault
 }
 
 function vaultOf(place: Place, server: Running, rootToken: string, unsealKey: string): Vault {
-  const { address, binary, home } = place
+  const { address, doorAddress, binary, home } = place
   const env = { PATH: process.env['PATH'], HOME: home, VAULT_ADDR: address, VAULT_TOKEN: rootToken }
   const api = (method: string, path: string, body?: unknown) => request(address, method, path, rootToken, body)
   const vault: Vault = {
     address,
+    doorAddress,
     rootToken,
     unsealKey,
     pid: server.pid,

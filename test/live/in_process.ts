@@ -13,11 +13,11 @@ export async function serveHere(vault: Vault, settings: { listen?: object } = {}
   await using opening = new AsyncDisposableStack()
   const home = await mkdtemp(join(tmpdir(), 'assay-here-'))
   opening.defer(() => rm(home, { recursive: true, force: true }))
-  const setup = { address: vault.address, deadlineMs: 10_000 }
+  const setup = { address: vault.doorAddress, deadlineMs: 10_000 }
   const { roleId, secretId } = await provision(setup, PLACES, new Secret(vault.rootToken))
   const auditFile = join(home, 'audit.jsonl')
   const config = readConfig({
-    vault: { address: vault.address, approle: { role_id: roleId, secret_id_file: 'not read' } },
+    vault: { address: vault.doorAddress, approle: { role_id: roleId, secret_id_file: 'not read' } },
     listen: { port: 0, ...settings.listen },
     audit: { file: auditFile },
   })

@@ -7,6 +7,7 @@ const REQUEST = {
   method: 'POST',
   target: '/v1/sys/mounts/a?b=c',
   headers: ['Host', 'door.example'],
+  from: '192.0.2.1',
   body: Buffer.from('{"type":"kv"}'),
 }
 
@@ -45,6 +46,7 @@ test('sends and returns by the rules of what is passed on unread', async () => {
     'POST /v1/sys/mounts/a?b=c HTTP/1.1',
     expect.stringMatching(/^host: 127\.0\.0\.1:/),
     'connection: keep-alive',
+    'X-Forwarded-For: 192.0.2.1',
     'X-Vault-Token: s.a',
     'X-Odd: b',
     'content-length: 13',

@@ -33,6 +33,8 @@ async function doorBeforeRaw(serve: (line: Line) => void, options: Parameters<ty
   return dial(door.url)
 }
 
+const FROM = 'X-Forwarded-For: 127.0.0.1'
+
 describe('what goes on to Vault', () => {
   test('verb, path, query and headers as they came, to the authority of Vault', async () => {
     const { line, seen } = await doorBefore(OK)
@@ -43,6 +45,7 @@ describe('what goes on to Vault', () => {
       'LIST /v1/kv/a%20b?after=x&limit=%31 HTTP/1.1',
       expect.stringMatching(/^host: 127\.0\.0\.1:\d+$/),
       'connection: keep-alive',
+      FROM,
       ...headers,
     ])
   })
@@ -70,7 +73,7 @@ describe('what goes on to Vault', () => {
     ]
     line.write(requestText('GET /v1/a', [...gone, 'X-Kept: 1']))
     await line.until('\r\n\r\nOK')
-    expect(head(seen()).split('\r\n').slice(2)).toEqual(['connection: keep-alive', 'X-Kept: 1'])
+    expect(head(seen()).split('\r\n').slice(2)).toEqual(['connection: keep-alive', FROM, 'X-Kept: 1'])
   })
 
   test('a client cannot name away what decides on whose behalf a request is', async () => {
@@ -98,7 +101,7 @@ describe('what goes on to Vault', () => {
     line.write(requestText(`${verb} /v1/a`))
     await line.until('200 OK')
     const connection = verb === 'HEAD' ? 'connection: close' : 'connection: keep-alive'
-    expect(head(seen()).split('\r\n').slice(2)).toEqual([connection, ...framing])
+    expect(head(seen()).split('\r\n').slice(2)).toEqual([connection, FROM, ...framing])
     expect(body(seen())).toBe('')
   })
 
