@@ -3,7 +3,7 @@ import * as oauth from 'oauth4webapi'
 import { BrokerError } from '../errors.ts'
 import { duration, list, map, required, text, type Values } from '../fields.ts'
 import { endpoint, optionalEndpoint, outbound } from '../issuers/common.ts'
-import type { Outbound } from '../issuers/outbound.ts'
+import type { FetchInit, Outbound } from '../issuers/outbound.ts'
 import { ExchangeRefusal, refused, unusable } from '../issuers/refusal.ts'
 import type { Secret } from '../secret.ts'
 
@@ -63,7 +63,7 @@ const known = new LRUCache<string, oauth.AuthorizationServer>({ max: 256, ttl: M
 
 export function openProvider(name: string, settings: ProviderSettings, http: Outbound): Provider {
   const options = {
-    [oauth.customFetch]: (url: string, init: { method: string }) => http.fetch(url, init as RequestInit),
+    [oauth.customFetch]: (url: string, init: FetchInit) => http.fetch(url, init),
     // endpoints without TLS are on the loopback: the settings were checked when they were written
     [oauth.allowInsecureRequests]: true,
   }
@@ -120,7 +120,7 @@ export function clientAuth(name: string, { client_auth }: ProviderSettings, secr
 }
 
 type Options = {
-  [oauth.customFetch]: (url: string, init: { method: string }) => Promise<Response>
+  [oauth.customFetch]: (url: string, init: FetchInit) => Promise<Response>
   [oauth.allowInsecureRequests]: boolean
 }
 

@@ -21,14 +21,20 @@ export type Sent = {
   readonly headers?: Readonly<Record<string, string>>
   readonly body?: string | Uint8Array
 }
+/** What such libraries give: plain headers, of bodies a form. */
+export type FetchInit = {
+  readonly method: string
+  readonly headers: Readonly<Record<string, string>>
+  readonly body?: URLSearchParams | undefined
+}
 export type Received = { readonly status: number; readonly headers: Readonly<Record<string, string>>; readonly body: Buffer }
 
 /** HTTP to the provider of one integration. Redirects are answers like any other, they are not followed.
  *  @throws BrokerError unavailable, naming the integration and the reason, when it is down, slow, too busy (429, 5xx) or says too much */
 export type Outbound = {
   readonly send: (sent: Sent) => Promise<Received>
-  /** the same for libraries that bring a `fetch` */
-  readonly fetch: (input: string | URL | Request, init?: RequestInit) => Promise<Response>
+  /** the same for libraries that want a `fetch` */
+  readonly fetch: (url: string, init: FetchInit) => Promise<Response>
   /** What `send` threw last: libraries wrap what their transport throws. */
   readonly failure: () => BrokerError | undefined
 }
@@ -201,12 +207,11 @@ function flat(headers: Readonly<Record<string, string | string[] | undefined>>):
   return Object.fromEntries(single)
 }
 
+/** No `Request` is made and read again: that would take as long as everything else here. */
 function fetchOver(send: Outbound['send']): Outbound['fetch'] {
-  return async (input, init) => {
-    const asked = new Request(input, init)
-    const body = asked.body === null ? undefined : new Uint8Array(await asked.arrayBuffer())
-    const sent = { method: asked.method as Sent['method'], url: asked.url, headers: Object.fromEntries(asked.headers) }
-    const { status, headers, body: bytes } = await send(body === undefined ? sent : { ...sent, body })
-    return new Response(status === 204 || status === 304 ? null : new Uint8Array(bytes), { status, headers })
+  return async (url, { method, headers, body: form }) => {
+    const sent = { method: method as Sent['method'], url, headers }
+    const { status, headers: told, body } = await send(form === undefined ? sent : { ...sent, body: form.toString() })
+    return new Response(status === 204 || status === 304 ? null : new Uint8Array(body), { status, headers: told })
   }
 }

@@ -32,8 +32,7 @@ export async function askToken(http: Outbound, integration: string, request: Tok
   const server = { issuer: new URL(request.url).origin, token_endpoint: request.url }
   const client = { client_id: request.clientId }
   const options = {
-    [oauth.customFetch]: (url: string, init: oauth.CustomFetchOptions<'POST', URLSearchParams>) =>
-      http.fetch(url, init as RequestInit),
+    [oauth.customFetch]: (url: string, init: oauth.CustomFetchOptions<'POST', URLSearchParams>) => http.fetch(url, init),
     // endpoints without TLS are on the loopback: the settings of the integration were checked when they were written
     [oauth.allowInsecureRequests]: true,
     ...(request.proof === undefined ? {} : { headers: { DPoP: request.proof } }),
