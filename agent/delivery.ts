@@ -6,6 +6,10 @@ import { writeSecret } from './secret_file.ts'
 /** How a child gets a credential: `fd` gives a descriptor and a file that is kept fresh, `env` a variable that stays as it is. */
 export type Mode = { readonly kind: 'fd'; readonly fd: number } | { readonly kind: 'env'; readonly name: string }
 
+export function modeOf({ env, fd }: { readonly env?: string | undefined; readonly fd: number }): Mode {
+  return env === undefined ? { kind: 'fd', fd } : { kind: 'env', name: env }
+}
+
 /** What a child is started with. Disposing of it removes what was written. */
 export type Delivery = AsyncDisposable & {
   readonly env: Readonly<Record<string, string>>

@@ -1,5 +1,6 @@
 import { X509Certificate } from 'node:crypto'
 import { consented } from './consent.ts'
+import { modeOf } from './delivery.ts'
 import { athOf } from './dpop.ts'
 import { exec } from './exec.ts'
 import { AgentError, exits } from './exits.ts'
@@ -110,8 +111,7 @@ export async function runExec(world: World, role: string, words: readonly string
       throw new AgentError('usage', 'this credential has several parts: take them all with --json')
     return { content: options.json ? JSON.stringify(data) : token, lifeMs: expiresInSeconds * 1000 }
   }
-  const name = options.env ?? proxied?.variable
-  const mode = name === undefined ? { kind: 'fd' as const, fd: options.fd } : { kind: 'env' as const, name }
+  const mode = proxied?.mode ?? modeOf(options)
   const alive = (signal: AbortSignal) =>
     keepAlive({
       beat: async () => last?.beat(),
@@ -121,7 +121,8 @@ export async function runExec(world: World, role: string, words: readonly string
     })
   const { directories, terminal, signals } = world
   const all = { ...env, ...proxied?.env }
-  return exec({ command, args, mode, issue: issued, env: all, directories, terminal, signals, say: sayTo(world), alive })
+  // awaited here: the companion has to stand while the command runs
+  return await exec({ command, args, mode, issue: issued, env: all, directories, terminal, signals, say: sayTo(world), alive })
 }
 
 export async function runDpop(world: World, method: string, url: string, options: DpopOptions): Promise<number> {

@@ -11,6 +11,8 @@ import { dial, dialPostgres, type ProxyPlace } from './tunnel.ts'
 export type Companion = AsyncDisposable & {
   /** for `https_proxy` and the like */
   readonly proxyUrl: string
+  /** itself, as `no_proxy` has it */
+  readonly place: string
   /** a base URL: `<base>/api.example.com/v1` goes to https://api.example.com/v1 */
   readonly baseUrl: string
 }
@@ -56,6 +58,7 @@ export async function openCompanion(options: CompanionOptions): Promise<Companio
   }
   const { port } = http.address() as AddressInfo
   return {
+    place: `127.0.0.1:${port}`,
     proxyUrl: `http://${USER}:${secret}@127.0.0.1:${port}`,
     baseUrl: `http://127.0.0.1:${port}/${secret}/_`,
     [Symbol.asyncDispose]: async () => {
@@ -67,6 +70,14 @@ export async function openCompanion(options: CompanionOptions): Promise<Companio
 }
 
 const USER = 'assay'
+/** git, and others on top of curl, say who they are only when they were asked; curl comes back when it was told that the connection ends. */
+const UNKNOWN = [
+  'HTTP/1.1 407 Proxy Authentication Required',
+  'Proxy-Authenticate: Basic realm="assay"',
+  'Content-Length: 0',
+  'Connection: close',
+  '\r\n',
+].join('\r\n')
 export const POSTGRES_PORT = 5432
 
 function listening(server: Server, where: { port: number; host: string } | { path: string }): Promise<void> {
@@ -81,8 +92,7 @@ async function tunnel(
   rest: Buffer,
 ): Promise<void> {
   socket.on('error', () => socket.destroy())
-  if (!admitted(incoming, secret))
-    return void socket.end('HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic\r\n\r\n')
+  if (!admitted(incoming, secret)) return void socket.end(UNKNOWN)
   try {
     const upstream = await dial(proxy, identity)
     upstream.write(`CONNECT ${incoming.url} HTTP/1.1\r\nHost: ${incoming.url}\r\n\r\n`)
@@ -121,9 +131,9 @@ function forward(
   incoming.pipe(upstream)
 }
 
-/** What the proxy is asked for; undefined for who does not know the secret. */
+/** What the proxy is asked for; undefined for who does not know the secret. Some clients send a base URL on the loopback to their proxy, too. */
 function pathOf(incoming: IncomingMessage, secret: string): string | undefined {
-  const { url = '' } = incoming
+  const url = (incoming.url ?? '').replace(`http://127.0.0.1:${incoming.socket.localPort}/`, '/')
   const [, given = '', rest] = /^\/([^/]+)(\/_\/.*)$/.exec(url) ?? []
   if (rest !== undefined) return same(given, secret) ? rest : undefined
   const [, authority, path = '/'] = /^http:\/\/([^/?#]+)(\/.*)?$/.exec(url) ?? []

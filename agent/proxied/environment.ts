@@ -3,7 +3,7 @@ import { POSTGRES_PORT } from './companion.ts'
 
 /** What programs read to find a proxy. curl heeds `http_proxy` in lower case only. */
 const PROXIES = ['https_proxy', 'HTTPS_PROXY', 'http_proxy', 'HTTP_PROXY', 'all_proxy', 'ALL_PROXY']
-/** Nothing goes past the proxy. */
+/** Nothing goes past the proxy but what asks the companion by a base URL. */
 const PAST_IT = ['no_proxy', 'NO_PROXY']
 /** What programs read to find the authorities that they trust: OpenSSL, curl, git, Python's requests, the AWS CLI, Node, pip. */
 const AUTHORITIES = [
@@ -17,7 +17,7 @@ const AUTHORITIES = [
 ]
 
 export type Surroundings = {
-  readonly companion: Pick<Companion, 'proxyUrl' | 'baseUrl'>
+  readonly companion: Pick<Companion, 'proxyUrl' | 'baseUrl' | 'place'>
   /** PEM of the authority whose certificates the proxy shows in tunnels */
   readonly caFile: string | undefined
   /** `OPENAI_BASE_URL` -> `api.openai.com/v1` */
@@ -32,8 +32,10 @@ export function surroundings({ companion, caFile, baseUrls, postgresFolder }: Su
   const bases = Object.entries(baseUrls).map(([name, place]) => [name, `${companion.baseUrl}/${place}`])
   return {
     ...all(PROXIES, companion.proxyUrl),
-    ...all(PAST_IT, ''),
+    ...all(PAST_IT, companion.place),
     ...(caFile === undefined ? {} : all(AUTHORITIES, caFile)),
+    // Node heeds the variables above only when it is told to
+    NODE_USE_ENV_PROXY: '1',
     ASSAY_PROXY_BASE: companion.baseUrl,
     ...Object.fromEntries(bases),
     ...(postgresFolder === undefined ? {} : { PGHOST: postgresFolder, PGPORT: String(POSTGRES_PORT) }),

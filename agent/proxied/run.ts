@@ -1,6 +1,7 @@
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { reasonOf } from '../client.ts'
+import { type Mode, modeOf } from '../delivery.ts'
 import { AgentError } from '../exits.ts'
 import type { HeldKey } from '../flow.ts'
 import type { ExecOptions } from '../options.ts'
@@ -9,6 +10,7 @@ import type { World } from '../world.ts'
 import { openCompanion } from './companion.ts'
 import { surroundings } from './environment.ts'
 import { type Identity, ownIdentity, tpmIdentity } from './identity.ts'
+import { programs } from './programs.ts'
 import type { ProxyPlace } from './tunnel.ts'
 
 /** What leads a command through the proxy. Disposing of it ends the companion. */
@@ -16,8 +18,7 @@ export type Proxied = AsyncDisposable & {
   /** what the login binds; undefined with a key of the TPM, which it binds anyway */
   readonly held: HeldKey | undefined
   readonly env: Readonly<Record<string, string>>
-  /** where the credential goes when nothing else was said */
-  readonly variable: string | undefined
+  readonly mode: Mode
 }
 
 /** @throws AgentError of `usage` or `file` */
@@ -37,10 +38,14 @@ export async function open(world: World, options: ExecOptions): Promise<Proxied>
     }),
   )
   const parts = opening.move()
+  const mode = modeOf({ ...options, env: options.env ?? (postgres === undefined ? undefined : 'PGPASSWORD') })
   return {
     held: heldBy(identity),
-    env: surroundings({ companion, caFile: interceptCa, baseUrls: baseUrl, postgresFolder: folder }),
-    variable: postgres === undefined ? undefined : 'PGPASSWORD',
+    env: {
+      ...surroundings({ companion, caFile: interceptCa, baseUrls: baseUrl, postgresFolder: folder }),
+      ...programs({ env: world.env, mode, json: options.json === true }),
+    },
+    mode,
     [Symbol.asyncDispose]: () => parts.disposeAsync(),
   }
 }

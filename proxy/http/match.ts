@@ -1,4 +1,4 @@
-import { accept, refuse, type Verdict } from '../refusals.ts'
+import { accept, type RefusalCode, refuse, type Verdict } from '../refusals.ts'
 import { type Head, TOKEN_HEADER } from './head.ts'
 
 /** Where an agent puts its sealed token. */
@@ -9,6 +9,8 @@ export type Match = {
   readonly find: (head: Head) => string | undefined
   /** name of the query parameter that it stands in */
   readonly parameter?: string
+  /** what a request without a token hears, where that is not `NO_TOKEN` */
+  readonly missing?: RefusalCode
 }
 
 /** Reads `bearer`, `basic`, `aws`, `header NAME` or `query NAME`; undefined for anything else. */
@@ -22,8 +24,12 @@ export function parseMatch(text: string): Match | undefined {
 
 const plain: Readonly<Record<string, Match>> = {
   bearer: { slots: ['authorization'], find: ({ values }) => after(values.get('authorization'), /^(?:bearer|token) +/i) },
-  /** the password of basic authentication, as git and package managers send tokens */
-  basic: { slots: ['authorization'], find: ({ values }) => password(after(values.get('authorization'), /^basic +/i)) },
+  /** the password of basic authentication, as git and package managers send tokens: once they were asked for it */
+  basic: {
+    slots: ['authorization'],
+    find: ({ values }) => password(after(values.get('authorization'), /^basic +/i)),
+    missing: 'NO_PASSWORD',
+  },
   /** the session token of throw-away AWS keys: every SDK sends it along */
   aws: {
     slots: ['authorization', 'x-amz-security-token', 'x-amz-date'],
@@ -57,7 +63,7 @@ export function findToken(head: Head, match: Match): Verdict<string> {
   const own = head.values.get(TOKEN_HEADER)
   const token = own ?? match.find(head)
   if (token === undefined || token === '')
-    return refuse('NO_TOKEN', own === undefined ? 'not where the service wants it' : 'empty')
+    return refuse(match.missing ?? 'NO_TOKEN', own === undefined ? 'not where the service wants it' : 'empty')
   const times = count(head, token, match)
   return times === 0 ? accept(token) : refuse('TOKEN_STRAY', 'in the head, beside its place')
 }

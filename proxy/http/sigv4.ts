@@ -8,8 +8,8 @@ const AUTHORIZATION =
   /^AWS4-HMAC-SHA256 Credential=[^/,\s]{1,128}\/\d{8}\/([a-z0-9-]{1,64})\/([a-z0-9-]{1,64})\/aws4_request, ?SignedHeaders=[a-z0-9;_-]+, ?Signature=[0-9a-f]{64}$/
 /** What the signature says of a body that it does not cover. */
 const UNCOVERED = ['UNSIGNED-PAYLOAD', 'STREAMING-UNSIGNED-PAYLOAD-TRAILER']
-/** Services whose paths are encoded once; all others encode what is encoded. */
-const ONCE = ['s3', 's3-object-lambda', 's3express']
+/** Services whose paths are encoded once; all others encode what is encoded. (aws4fetch knows `s3`: there it decodes first, and encodes once by itself.) */
+const ONCE = ['s3-object-lambda', 's3express']
 
 /** AWS signature version 4, made anew: the agent signs with throw-away keys, and what it signed for is kept (region, service, hash of the body). */
 export function aws({ regions, services }: { regions: readonly string[]; services: readonly string[] }): Injection {

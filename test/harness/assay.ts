@@ -52,6 +52,7 @@ export async function startAssay(vault: Vault, args: readonly string[] = []): Pr
 }
 
 /** Runs a command of Assay's own CLI. */
-export function assay(args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<Ran> {
-  return run(process.execPath, [...flags, ...command(), ...args], { env: { PATH: process.env['PATH'], HOME: tmpdir(), ...env } })
+export function assay(args: readonly string[], env: NodeJS.ProcessEnv = {}, withinMs = 30_000): Promise<Ran> {
+  const all = { PATH: process.env['PATH'], HOME: tmpdir(), ...env }
+  return run(process.execPath, [...flags, ...command(), ...args], { env: all, withinMs })
 }

@@ -139,6 +139,7 @@ const provocations: readonly (readonly [string, keyof typeof refusals, Provocati
   ['a method that is not served', 'ROUTE', ask('BASE/repos/a', {}, 'DELETE')],
   ['a route that issues tokens', 'TOKEN_ROUTE', ask('BASE/repos/token', {}, 'POST')],
   ['no token', 'NO_TOKEN', world => world.ask({})],
+  ['no password', 'NO_PASSWORD', ask('/_/http:basic.test:81/', { Authorization: 'Bearer x' })],
   ['basic where bearer is wanted', 'NO_TOKEN', (world, token) => world.ask({ headers: { Authorization: `Basic ${token}` } })],
   ['DPoP where bearer is wanted', 'NO_TOKEN', (world, token) => world.ask({ headers: { Authorization: `DPoP ${token}` } })],
   [
@@ -301,6 +302,7 @@ beforeAll(async () => {
         inject: [{ aws: { regions: ['eu-west-1'], services: ['s3'] } }],
       },
       { ...http, name: 'body', hosts: ['body.test:81'], inject: [{ body: { placeholder: '{{token}}', value: '{token}' } }] },
+      { ...http, name: 'basic', hosts: ['basic.test:81'], match: 'basic', inject },
       { ...http, name: 'inside', hosts: ['inside.test:81'], inject },
       { ...http, name: 'down', hosts: ['down.test:1'], addresses: ['127.0.0.1'], inject },
     ],
@@ -321,12 +323,13 @@ test.each(provocations)('%s: %s', async (_, code, provoke) => {
   expect(answered.status).toBe(refusals[code].status)
   expect(answered.text).toContain('correlation id')
   expect(answered.text).not.toContain(token)
+  if (answered.status === 401) expect(answered.headers['www-authenticate']).toBe('Basic realm="assay"')
   if (!code.startsWith('UPSTREAM')) expect(world.upstream.seen.length).toBe(before)
 })
 
-test('the refusals of tokens, of clocks and of outages are provoked in their own files', () => {
+test('the refusals of tokens, of clocks, of outages and of SSH are provoked in their own files', () => {
   const elsewhere = Object.keys(refusals).filter(code =>
-    /^TOKEN_(?!ROUTE|STRAY|DESTINATION)|^REVOCATIONS|^UNAVAILABLE/.test(code),
+    /^TOKEN_(?!ROUTE|STRAY|DESTINATION)|^REVOCATIONS|^UNAVAILABLE|^HOST_KEY|^SESSION_SIGNATURE/.test(code),
   )
   expect(new Set([...provocations.map(([, code]) => code), ...elsewhere])).toEqual(new Set(Object.keys(refusals)))
 })
