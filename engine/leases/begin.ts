@@ -1,0 +1,131 @@
+import { BrokerError, isConflict } from '../errors.ts'
+import type { Mount } from '../mount_table.ts'
+import { accept, entryIn } from './end.ts'
+import { type Handle, idFrom, idOf, type Lease, PENDING_SECONDS } from './lease.ts'
+import { changeLease } from './ledger.ts'
+import { nameOf } from './name.ts'
+import type { Parts } from './parts.ts'
+
+export type Begin = {
+  readonly mount: Mount
+  /** below the mount, as it was asked: `creds/deploy` */
+  readonly path: string
+  readonly accessor: string
+  readonly tpmId: string
+  readonly issuer: string
+  readonly role: string
+  readonly integration: string
+  readonly txn: string
+  readonly ttlSeconds: number
+  readonly maxTtlSeconds: number
+  /** what makes two requests the same: the later one ends what the earlier one got, when that is younger than a minute. Absent: none is like it */
+  readonly request?: string
+}
+
+export type Begun = {
+  readonly leaseId: string
+  /** What was made and when its provider ends it. @throws BrokerError unavailable when the lease was revoked meanwhile, or cannot be kept: then so is what was made */
+  readonly confirm: (handle: Handle, expiresAt: number) => Promise<Lease>
+  /** The provider made nothing, for certain or as far as is known: in the second case it is looked after as if it had. */
+  readonly abandon: (certain: boolean) => Promise<void>
+}
+
+/** Writes a lease before there is anything to be leased. */
+export async function begin(parts: Parts, asked: Begin): Promise<Begun> {
+  const { ledger, clock, world } = parts
+  const at = clock()
+  const id = asked.request === undefined ? idFrom(world.random(32).toString('hex')) : requestId(asked.request, at)
+  if (asked.request !== undefined) await clear(parts, requestId(asked.request, at - PENDING_SECONDS))
+  const lease: Lease = {
+    state: 'pending',
+    leaseId: `${asked.mount.path}${asked.path}/${id}`,
+    mountId: asked.mount.id,
+    issuer: asked.issuer,
+    role: asked.role,
+    integration: asked.integration,
+    accessor: asked.accessor,
+    tpmId: asked.tpmId,
+    txn: asked.txn,
+    ttlSeconds: asked.ttlSeconds,
+    issuedAt: at,
+    expiresAt: at + asked.ttlSeconds,
+    maxExpiresAt: at + asked.maxTtlSeconds,
+    renewedAt: 0,
+    due: at + PENDING_SECONDS,
+  }
+  try {
+    await ledger.create(lease)
+  } catch (error) {
+    if (!isConflict(error)) throw error
+    await clear(parts, id)
+    await ledger.create(lease)
+  }
+  return {
+    leaseId: lease.leaseId,
+    confirm: (handle, expiresAt) => confirm(parts, lease, handle, expiresAt),
+    abandon: certain => abandon(parts, lease, certain),
+  }
+}
+
+/** The same request has the same id within a minute of the clock. */
+const requestId = (request: string, at: number) => idFrom(request, String(Math.floor(at / PENDING_SECONDS)))
+
+const POLL_MS = 50
+const CLEAR_MS = 5_000
+
+/** Ends what the same request got less than a minute ago: whoever got it asks again, and may not have got it.
+ *  @throws BrokerError conflict when it cannot be ended now */
+async function clear(parts: Parts, id: string): Promise<void> {
+  const { ledger, clock, world } = parts
+  const kept = await ledger.read(id)
+  if (!kept || kept.value.issuedAt <= clock() - PENDING_SECONDS) return
+  const until = world.monotonic() + CLEAR_MS
+  await accept(parts, [entryIn(kept.value)])
+  while (world.monotonic() < until) {
+    if (!(await ledger.read(id))) return
+    await new Promise(resolve => setTimeout(resolve, POLL_MS))
+  }
+  throw new BrokerError(
+    'conflict',
+    'the same request was made a moment ago, and what it got is not revoked yet: try again in a minute',
+  )
+}
+
+async function confirm(parts: Parts, begun: Lease, handle: Handle, expiresAt: number): Promise<Lease> {
+  const id = idOf(begun.leaseId) ?? ''
+  try {
+    const lease = await changeLease(parts.ledger, id, lease => {
+      if (lease.txn !== begun.txn || lease.state !== 'pending') return undefined
+      const ends = Math.min(lease.expiresAt, expiresAt)
+      const { maxExpiresAt } = lease
+      return { ...lease, state: 'active', handle, expiresAt: ends, maxExpiresAt: Math.min(maxExpiresAt, expiresAt), due: ends }
+    })
+    if (lease) return lease
+    await handOver(parts, begun, handle)
+  } catch (error) {
+    await parts.provider.revoke(begun, handle).catch((again: unknown) => {
+      parts.world.log.error(
+        { error: again, lease: begun.leaseId },
+        'a credential that could not be recorded could not be revoked either',
+      )
+    })
+    throw error
+  }
+  throw new BrokerError('unavailable', 'the credential was revoked while it was made: ask again')
+}
+
+/** What was made for a lease that was revoked, or taken for lost, meanwhile: it is known how to end it now. */
+async function handOver(parts: Parts, begun: Lease, handle: Handle): Promise<void> {
+  const { ledger, revoker, clock } = parts
+  const { claim: _, ...rest } = begun
+  const lease: Lease = { ...rest, state: 'revoking', handle, due: Math.min(begun.due, clock()) }
+  const changed = await changeLease(ledger, idOf(begun.leaseId) ?? '', now => (now.txn === begun.txn ? lease : undefined))
+  if (!changed) await ledger.create(lease)
+  revoker.take(nameOf(lease))
+  revoker.pump()
+}
+
+async function abandon(parts: Parts, begun: Lease, certain: boolean): Promise<void> {
+  if (certain) return parts.ledger.remove(begun)
+  await accept(parts, [entryIn(begun)])
+}

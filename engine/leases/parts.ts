@@ -1,0 +1,21 @@
+import type { World } from '../world.ts'
+import { idOf, type Lease } from './lease.ts'
+import type { Ledger } from './ledger.ts'
+import type { Ended, Provider, Revoker } from './revoker.ts'
+
+/** What every part of a lease's life needs. */
+export type Parts = {
+  readonly world: World
+  readonly clock: () => number
+  readonly ledger: Ledger
+  readonly revoker: Revoker
+  readonly provider: Provider
+  readonly onEnd: (lease: Lease, how: Ended) => void
+}
+
+/** The lease of this id, whatever has become of it. */
+export async function find(ledger: Ledger, leaseId: string): Promise<Lease | undefined> {
+  const id = idOf(leaseId)
+  const kept = id === undefined ? undefined : await ledger.read(id)
+  return kept?.value.leaseId === leaseId ? kept.value : undefined
+}

@@ -1,0 +1,26 @@
+import { BrokerError } from '../errors.ts'
+import { idOf } from './lease.ts'
+import { changeLease } from './ledger.ts'
+import { find, type Parts } from './parts.ts'
+import type { Tokens } from './tokens.ts'
+
+/** Counts from now, up to the role's maximum and to the life of the token. @throws BrokerError bad_request in Vault's words */
+export async function renew(parts: Parts, tokens: Tokens, leaseId: string, increment: number) {
+  const before = await find(parts.ledger, leaseId)
+  if (before?.state !== 'active') throw new BrokerError('bad_request', 'lease not found')
+  const token = before.accessor === '' ? undefined : await tokens(before.accessor)
+  if (token?.alive === false) throw new BrokerError('bad_request', 'lease not found')
+  const now = parts.clock()
+  let capped = false
+  const lease = await changeLease(parts.ledger, idOf(leaseId) ?? '', lease => {
+    if (lease.state !== 'active' || lease.expiresAt <= now) throw new BrokerError('bad_request', 'lease expired')
+    const bound = Math.min(lease.maxExpiresAt, now + (token?.ttlSeconds ?? 0), ...(token ? [] : [lease.expiresAt]))
+    if (lease.maxExpiresAt <= now) throw new BrokerError('bad_request', 'past the max TTL, cannot renew')
+    const wanted = now + (increment > 0 ? increment : lease.ttlSeconds)
+    capped = wanted > bound
+    const expiresAt = Math.floor(Math.min(wanted, bound))
+    return { ...lease, expiresAt, due: expiresAt, renewedAt: now }
+  })
+  if (!lease) throw new BrokerError('bad_request', 'lease not found')
+  return { lease, capped }
+}
