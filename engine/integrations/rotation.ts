@@ -115,6 +115,11 @@ export function openRotation(parts: RotationParts): Rotation {
 
   const rotateNow = async (subject: Subject, root: RootCredential, order: Order): Promise<RotationState> => {
     const { rotator, ports, record } = subject
+    const failing = <T>(result: string, handle: Handle, work: () => Promise<T>): Promise<T> =>
+      work().catch((error: unknown) => {
+        told(subject, order, result, handle)
+        throw error
+      })
     await settle(subject, root, order)
     const before = await journalOf(subject.mount, subject.name)
     if (before?.state === 'stored')
@@ -124,10 +129,10 @@ export function openRotation(parts: RotationParts): Rotation {
       fields: { by: plain(order.by), ...handleFields(rotator.handleOf?.(root.fields) ?? {}) },
     })
     await write(subject, { state: 'making', at: now() })
-    const made = await rotator.make(root.fields, ports, order.supplied)
+    const made = await failing('not made', {}, () => rotator.make(root.fields, ports, order.supplied))
     await write(subject, { state: 'made', at: now(), handle: made.handle })
     await proved(subject, root, made, order)
-    await store(subject, root, made)
+    await failing('not stored', made.handle, () => store(subject, root, made))
     const retireAt = now() + GRACE_SECONDS + record.max_stale
     const old = rotator.retire ? rotator.handleOf?.(root.fields) : undefined
     const stored: Journal = { state: old ? 'stored' : 'done', at: now(), retireAt, ...(old ? { old } : {}) }

@@ -165,6 +165,15 @@ describe('the key of a Google service account', () => {
     expect(dataOf(await ask('read', 'broker/integration/it/rotate'))).toMatchObject({ state: 'done' })
   })
 
+  test('is replaced when it is due, and once', async () => {
+    await write({ rotate_every: '1d' })
+    await upkeep()
+    expect(await inUse()).toBe('key000000')
+    broker.world.pass(86_400_000)
+    await Promise.all([upkeep(), upkeep()])
+    expect([await inUse(), ...keys.keys()]).toEqual(['key000001', 'key000000', 'key000001'])
+  })
+
   test('that does not work is not stored, and it is deleted again', async () => {
     works = id => id === 'key000000'
     const said = await outcome(rotate())

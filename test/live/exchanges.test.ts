@@ -1,4 +1,4 @@
-import { generateKeyPairSync } from 'node:crypto'
+import { createPublicKey, generateKeyPairSync, type KeyObject } from 'node:crypto'
 import { createEmulator, type Emulator } from 'emulate'
 import * as jose from 'jose'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -35,6 +35,10 @@ let oauth: OauthServer
 let github: Emulator
 let google: GoogleIam
 let revoking: Provider
+const newKey = () => generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey
+/** of the app, as GitHub keeps several; and what is asked of it while a key is shown */
+const appKeys = [newKey()]
+let onProof = async () => {}
 beforeAll(async () => {
   world = stack.use(await openWorld({ tpms: [{}] }))
   const [tpm] = world.tpms as [Swtpm]
@@ -73,7 +77,7 @@ async function providers(): Promise<void> {
 }
 
 async function gitHub(): Promise<void> {
-  const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 })
+  const [privateKey] = appKeys as [KeyObject]
   const permissions = { contents: 'write', metadata: 'read' }
   const app = {
     app_id: 12,
@@ -87,17 +91,17 @@ async function gitHub(): Promise<void> {
   const seed = { github: { users: [{ login: 'acme' }], repos, apps: [{ ...app, installations }] } }
   github = await createEmulator({ service: 'github', port: 0, seed } as never)
   stack.defer(() => github.close())
-  // the emulator has no DELETE /installation/token: this stands before it
+  // the emulator has no DELETE /installation/token, and one key for an app: this stands before it
   revoking = stack.use(await startProvider())
   revoking.answer = async ({ method, url, headers, body }) => {
     if (method === 'DELETE') return { status: 204 }
-    const forwarded = { authorization: String(headers.authorization), 'content-type': 'application/json' }
-    const reply = await fetch(`${github.url}${url}`, { method: 'POST', headers: forwarded, body })
+    if (method === 'GET') await onProof()
+    const forwarded = { authorization: await byFirstKey(String(headers.authorization)), 'content-type': 'application/json' }
+    const reply = await fetch(`${github.url}${url}`, { method, headers: forwarded, ...(body === '' ? {} : { body }) })
     return { status: reply.status, text: await reply.text() }
   }
   // as an operator does: the key that GitHub made goes into transit, which never gives it out again
-  const pkcs8 = privateKey.export({ type: 'pkcs8', format: 'der' }).toString('base64')
-  await world.operator(['transit', 'import', 'transit/keys/assay-github-acme', pkcs8, 'type=rsa-2048'])
+  await imported('assay-github-acme', privateKey)
   await configure('gh-acme', 'github_app', {
     api_url: revoking.url,
     app_id: '12',
@@ -107,6 +111,21 @@ async function gitHub(): Promise<void> {
   })
   const permitted = { permissions: { read: ['contents:read', 'issues:write'] }, repositories: 'app' }
   await write('broker/role/review', { ...common, ttl: '5m', issuer: 'github_app', integration: 'gh-acme', ...permitted })
+}
+
+async function imported(name: string, key: KeyObject): Promise<void> {
+  const pkcs8 = key.export({ type: 'pkcs8', format: 'der' }).toString('base64')
+  await world.operator(['transit', 'import', `transit/keys/${name}`, pkcs8, 'type=rsa-2048'])
+}
+
+/** What a later key of the app signed, signed by the first; what none of them signed stays as it is. */
+async function byFirstKey(authorization: string): Promise<string> {
+  const [first, ...later] = appKeys as [KeyObject, ...KeyObject[]]
+  const jwt = authorization.replace(/^Bearer /, '')
+  const verifications = later.map(key => jose.jwtVerify(jwt, createPublicKey(key), { issuer: '12', algorithms: ['RS256'] }))
+  const signed = (await Promise.allSettled(verifications)).find(one => one.status === 'fulfilled')
+  if (!signed) return authorization
+  return `Bearer ${await new jose.SignJWT(signed.value.payload).setProtectedHeader({ alg: 'RS256' }).sign(first)}`
 }
 
 async function gcp(): Promise<void> {
@@ -188,6 +207,55 @@ describe('a GitHub App whose key is in transit', () => {
     await world.operator(['lease', 'revoke', '-sync', body.lease_id])
     const gone = await until('the revocation', async () => revoking.asked.find(one => one.method === 'DELETE'))
     expect(gone).toMatchObject({ url: '/installation/token', headers: { authorization: `Bearer ${body.data.token}` } })
+  })
+})
+
+describe('the key of a GitHub App', () => {
+  const integration = 'broker/integration/gh-acme'
+  const rotate = (settings: object) => world.api('POST', `${integration}/rotate`, { settings })
+  const keyInUse = async () => (await done(world.api('GET', integration))).data.settings.key
+  const before = 'assay-github-acme'
+
+  test.each([
+    ['that is not named', {}, 400, 'settings: wanted key, the name of the next key in transit'],
+    ['that is not in transit', { key: 'assay-github-nowhere' }, 503, 'the transit key assay-github-nowhere does not exist'],
+    ['that is none of the app', { key: 'assay-github-stranger' }, 503, 'gh-acme: GitHub does not take the key: status 401'],
+  ])('%s takes the place of none', async (_, settings, status, said) => {
+    if ('key' in settings && settings.key === 'assay-github-stranger') await imported(settings.key, newKey())
+    const refused = await rotate(settings)
+    expect([refused.status, refused.body.errors]).toEqual([status, [said]])
+    expect([await keyInUse(), (await creds('review')).status]).toEqual([before, 200])
+  })
+
+  test('is replaced by one that GitHub took; the one before serves until then', async () => {
+    const next = newKey()
+    appKeys.push(next)
+    await imported('assay-github-next', next)
+    const meanwhile: unknown[] = []
+    onProof = async () => void meanwhile.push(await keyInUse(), (await creds('review', { ttl: '4m' })).status)
+    const { body } = await rotate({ key: 'assay-github-next' })
+    onProof = async () => {}
+    expect(body.data.state).toBe('done')
+    expect(meanwhile).toEqual([before, 200])
+    expect(await keyInUse()).toBe('assay-github-next')
+    expect((await creds('review', { ttl: '3m' })).status).toBe(200)
+    const shown = revoking.asked.findLast(one => one.method === 'POST')
+    const by = String(shown?.headers.authorization).replace(/^Bearer /, '')
+    await jose.jwtVerify(by, createPublicKey(next), { issuer: '12', algorithms: ['RS256'], maxTokenAge: '10m' })
+    const told = await until('the outcome in the audit log', async () => {
+      const mine = (await auditOf(world.door.auditFile)).filter(one => one['operation'] === 'rotate')
+      return mine.some(one => one['result'] === 'rotated') ? mine : undefined
+    })
+    expect(told.map(one => one['result'] ?? one['type'])).toEqual([
+      ...['intent', 'not made', 'intent', 'not proved', 'discarded', 'intent', 'not proved', 'discarded'],
+      ...['intent', 'rotated'],
+    ])
+    expect(told.at(-1)).toMatchObject({ handle: JSON.stringify({ key: 'assay-github-next' }) })
+  })
+
+  test('is never on schedule, as GitHub has no way to make one', async () => {
+    const { body } = await world.api('POST', integration, { rotate_every: '1d' })
+    expect(body.errors).toEqual(['rotate_every: nothing can replace this kind of root credential by itself'])
   })
 })
 
