@@ -34,6 +34,7 @@ export function agentCommand(world: World = processWorld()): Command {
   ]
   const agent = new Command('agent').description("the machine's side: attest with its TPM, log in, ask for credentials")
   for (const command of commands) agent.addCommand(command.addHelpText('after', `\n${exitHelp()}`))
+  agent.addCommand(sshJoinCommand(world), { hidden: true })
   return agent.addHelpText('after', `\n${transportHelp()}\n\n${exitHelp()}`)
 }
 
@@ -41,6 +42,7 @@ export function agentCommand(world: World = processWorld()): Command {
 function processWorld(): World {
   return {
     env: process.env,
+    program: [process.execPath, ...process.execArgv, process.argv[1] ?? ''],
     now: Date.now,
     random: randomBytes,
     out: text => void process.stdout.write(text),
@@ -116,6 +118,19 @@ function execCommand(world: World): Command {
   return command.action((role: string, words: string[], options: ExecOptions) =>
     act(world, actions => actions.runExec(world, role, words, options)),
   )
+}
+
+/** Only `ssh` runs this, as the configuration says that `exec --proxy --ssh` gives it. */
+function sshJoinCommand(world: World): Command {
+  return new Command('ssh-join')
+    .description('pass a session of ssh to the companion that exec opened')
+    .arguments('<socket> <user> <host> <port>')
+    .action((socket: string, user: string, host: string, at: string) =>
+      act(world, async () => {
+        const { join } = await import('./proxied/join.ts')
+        return join(world, { socket, user, host, port: port(at) }, process.stdin, process.stdout)
+      }),
+    )
 }
 
 function pcrsCommand(world: World): Command {
@@ -207,6 +222,11 @@ function withProxy(command: Command): Command {
     )
     .addOption(
       new Option('--postgres <port>', "the proxy's port for PostgreSQL: psql and the like find it by PGHOST").argParser(port),
+    )
+    .addOption(
+      new Option('--ssh <port>', "the proxy's port for an SSH server: ssh -F $ASSAY_SSH_CONFIG, git and rsync go there")
+        .argParser(port)
+        .conflicts(['env', 'json', 'postgres']),
     )
     .addOption(
       new Option('--base-url <name=host/path>', 'a variable with a base URL through the proxy; repeatable')

@@ -65,6 +65,7 @@ export type ProxyOptions = {
   readonly proxyName?: string
   readonly interceptCa?: string
   readonly postgres?: number
+  readonly ssh?: number
   readonly baseUrl: Readonly<Record<string, string>>
 }
 export type DpopOptions = TpmOptions &

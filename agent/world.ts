@@ -3,6 +3,8 @@ import type { EventEmitter } from 'node:events'
 /** All that the commands have of the process they run in. */
 export type World = {
   readonly env: Readonly<Record<string, string | undefined>>
+  /** how this program is started, without arguments */
+  readonly program: readonly string[]
   /** milliseconds since 1970 */
   readonly now: () => number
   /** unpredictable bytes */

@@ -25,7 +25,15 @@ const schema = z.strictObject({
   places: z
     .strictObject({ transit: name.default('transit'), kv: name.default('assay'), pki: name.default('assay-proxy-ca') })
     .prefault({}),
-  audit: z.strictObject({ file }),
+  audit: z.strictObject({
+    file,
+    /** whether the record of each request is on disk before it goes out; those of sessions and upgrades always are */
+    durable: z.boolean().default(false),
+  }),
+  /** where operators look: `/metrics`, `/healthz`, `/readyz`, in plain HTTP. Workers take this port and those behind it */
+  metrics: z
+    .strictObject({ host: z.string().default('127.0.0.1'), port: z.int().min(0).max(65_535) })
+    .optional(),
   revocations: z
     .strictObject({
       poll_ms: z.int().min(10).max(60_000).default(1_000),
@@ -50,7 +58,9 @@ const schema = z.strictObject({
   workers: z.int().min(1).max(64).default(1),
   log_level: z.enum(['debug', 'info', 'warn', 'error']).default('info'),
   shutdown_seconds: z.int().min(0).max(600).default(10),
-  services: z.array(z.discriminatedUnion('kind', [connectors.http.schema, connectors.postgres.schema])).min(1),
+  services: z
+    .array(z.discriminatedUnion('kind', [connectors.http.schema, connectors.postgres.schema, connectors.ssh.schema]))
+    .min(1),
 })
 
 /** The configuration of a proxy, as its file has it. */

@@ -1,13 +1,25 @@
-import { type Audit, type AuditRecord, type Holder, hashed, type Log, type Opener, plain, type RevocationWatch } from '#engine'
+import {
+  type Audit,
+  type AuditRecord,
+  type Holder,
+  hashed,
+  type Log,
+  type Opener,
+  outcomeOf,
+  plain,
+  type RevocationWatch,
+} from '#engine'
 import type { DeclaredService, ProxyConfig } from './config.ts'
 import type { ConnectorPorts, OpenService, StreamPorts, StreamSwap } from './connectors/connector.ts'
 import { connectors } from './connectors/index.ts'
-import { openGate, type Session, type Swap } from './http/gate.ts'
+import { type GatePorts, openGate } from './http/gate.ts'
 import { openServer, type ServerPorts } from './http/server.ts'
 import { openServices, type Services } from './http/service.ts'
+import type { ProxyMetrics } from './metrics.ts'
+import { accept } from './refusals.ts'
 import { openStreams } from './streams.ts'
 import type { Mint } from './tls/mint.ts'
-import { openTokens } from './tokens.ts'
+import { openTokens, unavailable } from './tokens.ts'
 
 export type ServedProxy = {
   readonly url: string
@@ -24,6 +36,7 @@ export type ProxyPorts = ConnectorPorts & {
   readonly revocations: RevocationWatch
   readonly audit: Audit
   readonly log: Log
+  readonly metrics: ProxyMetrics
   /** undefined when nothing is intercepted */
   readonly mint: Mint | undefined
   readonly now: () => number
@@ -33,13 +46,13 @@ export type ProxyPorts = ConnectorPorts & {
 /** Puts the parts together and listens.
  *  @throws BrokerError when a file that the configuration names cannot be used: nothing listens then */
 export async function openProxy(ports: ProxyPorts): Promise<ServedProxy> {
-  const { config, audit, log, now } = ports
+  const { config, audit, log, metrics, now } = ports
   let current = await openAll(config.services, ports)
   const services = () => current.services
-  const tokens = openTokens({ opener: ports.opener, revocations: ports.revocations, now })
-  const record = ({ head, service, known, rule }: Swap, { holder }: Session, txn: string) =>
-    audit.appendLazy(recordOf({ known, service: service.name, destination: head.destination, rule }, holder, txn))
-  const refused = recorderOf(audit, log)
+  const opened = (outcome: 'ok' | 'refused' | 'unreachable') => metrics.opened.inc({ outcome })
+  const tokens = openTokens({ opener: ports.opener, revocations: ports.revocations, now, opened })
+  const { record, recordStream } = swapsOf(ports)
+  const refused = recorderOf(audit, log, metrics)
   const listener = await listenerOf(config, ports.read)
   const broken = (error: unknown) => log.error({ error }, 'a request failed unexpectedly')
   const server = await openServer({
@@ -51,10 +64,12 @@ export async function openProxy(ports: ProxyPorts): Promise<ServedProxy> {
     newId: ports.newId,
     refused,
     broken,
+    answered: (service, status, tookMs) => metrics.answers.observe({ service, outcome: outcomeOf(status) }, tookMs / 1000),
   })
-  const recordStream: StreamPorts['record'] = (swap, held, txn) => audit.appendLazy(recordOf(swap, held.holder, txn))
   const lent = { tls: listener.tls, tokens, now, newId: ports.newId, record: recordStream, refused, broken }
   const streams = await openStreams(() => current.open.flatMap(one => one.stream ?? []), lent, config.limits.connections)
+  metrics.connections.follow({}, server.count)
+  metrics.sessions.follow({}, streams.count)
   const graceMs = config.shutdown_seconds * 1000
   return {
     url: server.url,
@@ -82,7 +97,8 @@ async function openAll(declared: readonly DeclaredService[], ports: ConnectorPor
 
 /** Each kind takes what its own schema lets through. */
 function opened(declared: DeclaredService, ports: ConnectorPorts): Promise<OpenService> {
-  return declared.kind === 'http' ? connectors.http.open(declared, ports) : connectors.postgres.open(declared, ports)
+  if (declared.kind === 'http') return connectors.http.open(declared, ports)
+  return declared.kind === 'postgres' ? connectors.postgres.open(declared, ports) : connectors.ssh.open(declared, ports)
 }
 
 async function closeAll({ open }: Open): Promise<void> {
@@ -105,6 +121,25 @@ async function listenerOf(
       stallMs: limits.stall_ms,
       idleMs: limits.idle_ms,
       connections: limits.connections,
+    },
+  }
+}
+
+/** A request goes out with its record on the way to the disk, unless that is to be there first; what lasts waits for it: there it costs nothing. */
+function swapsOf({ audit, config, metrics }: ProxyPorts): {
+  record: GatePorts['record']
+  recordStream: StreamPorts['record']
+} {
+  return {
+    record: ({ head, service, known, rule }, { holder }, txn, upgrade) => {
+      const record = recordOf({ known, service: service.name, destination: head.destination, rule }, holder, txn)
+      metrics.swaps.inc({ service: service.name })
+      if (!config.audit.durable && !upgrade) return audit.appendLazy(record)
+      return audit.append(record).then(() => undefined)
+    },
+    recordStream: async (swap, held, txn) => {
+      metrics.swaps.inc({ service: swap.service })
+      return audit.append(recordOf(swap, held.holder, txn)).then(() => accept(undefined), unavailable)
     },
   }
 }
@@ -133,8 +168,9 @@ function recordOf({ known, service, destination, rule }: StreamSwap, holder: Hol
 }
 
 /** A refusal that cannot be recorded is a refusal all the same. */
-function recorderOf(audit: Audit, log: Log): ServerPorts['refused'] {
+function recorderOf(audit: Audit, log: Log, metrics: ProxyMetrics): ServerPorts['refused'] {
   return (code, detail, txn, holder) => {
+    metrics.refusals.inc({ code })
     const fields = { code: plain(code), detail: plain(detail), certificate: plain(holder?.x5tS256 ?? '') }
     try {
       audit.appendLazy({ type: 'refusal', txn, operation: 'swap', mount: 'proxy', path: '', fields })

@@ -11,6 +11,7 @@ import { openCompanion } from './companion.ts'
 import { surroundings } from './environment.ts'
 import { type Identity, ownIdentity, tpmIdentity } from './identity.ts'
 import { programs } from './programs.ts'
+import { openSsh } from './ssh.ts'
 import type { ProxyPlace } from './tunnel.ts'
 
 /** What leads a command through the proxy. Disposing of it ends the companion. */
@@ -23,27 +24,38 @@ export type Proxied = AsyncDisposable & {
 
 /** @throws AgentError of `usage` or `file` */
 export async function open(world: World, options: ExecOptions): Promise<Proxied> {
-  const { key, keyCertificate, postgres, baseUrl, interceptCa } = options
+  const { key, keyCertificate, postgres, ssh, baseUrl, interceptCa } = options
   await using opening = new AsyncDisposableStack()
   const identity = key === undefined ? await ownIdentity(world) : await tpmIdentity(key, keyCertificate)
-  const folder = postgres === undefined ? undefined : await socketFolder(world)
+  const folder = postgres === undefined && ssh === undefined ? undefined : await socketFolder(world)
   if (folder !== undefined) opening.defer(() => rm(folder, { recursive: true, force: true }))
+  const [proxy, say] = [await placeOf(options), sayTo(world)]
   const companion = opening.use(
     await openCompanion({
-      proxy: await placeOf(options),
+      proxy,
       identity,
       secret: world.random(24).toString('base64url'),
       postgres: postgres === undefined || folder === undefined ? undefined : { port: postgres, folder },
-      say: sayTo(world),
+      say,
     }),
   )
+  const door =
+    ssh === undefined || folder === undefined
+      ? undefined
+      : opening.use(await openSsh({ proxy: { ...proxy, port: ssh }, identity, folder, program: world.program, say }))
   const parts = opening.move()
   const mode = modeOf({ ...options, env: options.env ?? (postgres === undefined ? undefined : 'PGPASSWORD') })
   return {
     held: heldBy(identity),
     env: {
-      ...surroundings({ companion, caFile: interceptCa, baseUrls: baseUrl, postgresFolder: folder }),
+      ...surroundings({
+        companion,
+        caFile: interceptCa,
+        baseUrls: baseUrl,
+        postgresFolder: postgres === undefined ? undefined : folder,
+      }),
       ...programs({ env: world.env, mode, json: options.json === true }),
+      ...door?.env,
     },
     mode,
     [Symbol.asyncDispose]: () => parts.disposeAsync(),

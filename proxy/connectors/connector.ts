@@ -3,7 +3,7 @@ import type { z } from 'zod'
 import type { Destination, Holder } from '#engine'
 import type { Resolve } from '../egress/dial.ts'
 import type { HttpService } from '../http/service.ts'
-import type { RefusalCode } from '../refusals.ts'
+import type { RefusalCode, Verdict } from '../refusals.ts'
 import type { Held } from '../tls/holder.ts'
 import type { Known, Tokens } from '../tokens.ts'
 
@@ -44,7 +44,8 @@ export type StreamPorts = {
   readonly tokens: Tokens
   readonly now: () => number
   readonly newId: () => string
-  readonly record: (swap: StreamSwap, held: Held, txn: string) => void
+  /** Ends when the record of the session is durable; nothing goes out when it cannot be. */
+  readonly record: (swap: StreamSwap, held: Held, txn: string) => Promise<Verdict<void>>
   readonly refused: (code: RefusalCode, detail: string, txn: string, holder: Holder | undefined) => void
   readonly broken: (error: unknown) => void
 }

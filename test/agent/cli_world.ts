@@ -10,6 +10,7 @@ export async function agent(env: Record<string, string>, ...args: string[]): Pro
   let [code, out, err] = [-1, '', '']
   const command = agentCommand({
     env: { PATH: process.env['PATH'], ...env },
+    program: ['assay'],
     now: Date.now,
     random: randomBytes,
     out: text => {

@@ -5,6 +5,10 @@ import { freePort, type Ran, run, start } from '../process.ts'
 
 /** An OpenSSH server that trusts one certificate authority and nothing else, and a client of it. Disposing of it ends it. */
 export type Sshd = AsyncDisposable & {
+  readonly port: number
+  /** public keys of the server, and of the authority that certified it for 127.0.0.1 */
+  readonly hostKey: string
+  readonly hostAuthority: string
   readonly user: string
   /** the public key of the client */
   readonly publicKey: string
@@ -17,7 +21,8 @@ export async function startSshd(trustedCa: string): Promise<Sshd> {
   const folder = await mkdtemp(join(tmpdir(), 'assay-sshd-'))
   opening.defer(() => rm(folder, { recursive: true, force: true }))
   const at = (name: string) => join(folder, name)
-  for (const name of ['host', 'client']) await made('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', at(name)])
+  for (const name of ['host', 'client', 'authority']) await made('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', at(name)])
+  await made('ssh-keygen', ['-q', '-s', at('authority'), '-I', 'host', '-h', '-n', '127.0.0.1', at('host.pub')])
   // sshd will not start without it, whatever is configured
   if (process.getuid?.() === 0) await mkdir('/run/sshd', { recursive: true })
   const port = await freePort()
@@ -28,6 +33,7 @@ export async function startSshd(trustedCa: string): Promise<Sshd> {
       `Port ${port}`,
       'ListenAddress 127.0.0.1',
       `HostKey ${at('host')}`,
+      `HostCertificate ${at('host-cert.pub')}`,
       `TrustedUserCAKeys ${at('ca.pub')}`,
       'AuthorizedKeysFile none',
       'PasswordAuthentication no',
@@ -55,9 +61,11 @@ export async function startSshd(trustedCa: string): Promise<Sshd> {
     const given = options.flatMap(option => ['-o', option])
     return run('ssh', ['-F', 'none', ...given, ...extra, '-i', at('client'), '-p', String(port), `${user}@127.0.0.1`, command])
   }
-  const publicKey = await readFile(at('client.pub'), 'utf8')
+  const [publicKey = '', hostKey = '', hostAuthority = ''] = await Promise.all(
+    ['client', 'host', 'authority'].map(name => readFile(at(`${name}.pub`), 'utf8')),
+  )
   const parts = opening.move()
-  return { user, publicKey, ssh, [Symbol.asyncDispose]: () => parts.disposeAsync() }
+  return { port, hostKey, hostAuthority, user, publicKey, ssh, [Symbol.asyncDispose]: () => parts.disposeAsync() }
 }
 
 async function made(command: string, args: readonly string[]): Promise<void> {

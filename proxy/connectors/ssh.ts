@@ -1,0 +1,96 @@
+import { z } from 'zod'
+import { blobOfLine, parseAuthority } from '#engine'
+import { blockListOf, parseRange } from '../egress/addresses.ts'
+import { openDial, openSocket } from '../egress/dial.ts'
+import { publicKeyOf } from '../ssh/keys.ts'
+import type { SessionPorts } from '../ssh/ports.ts'
+import { serve } from '../ssh/session.ts'
+import { doorOf } from '../tls/secure.ts'
+import type { Connector, ConnectorPorts, StreamPorts } from './connector.ts'
+
+const name = z.string().regex(/^[a-z0-9][a-z0-9_-]{0,62}$/, 'wanted lower-case letters, digits, dashes and underscores')
+const publicKey = z
+  .string()
+  .refine(
+    line => keyOf(line) !== undefined,
+    'wanted a public key as OpenSSH writes it: ssh-ed25519 AAAA... (Ed25519, ECDSA or RSA)',
+  )
+
+const schema = z
+  .strictObject({
+    kind: z.literal('ssh'),
+    name,
+    /** where companions of agents connect, with TLS and their certificate */
+    listen: z.strictObject({ host: z.string().default('127.0.0.1'), port: z.int().min(0).max(65_535) }),
+    server: z.string().refine(text => parseAuthority(text, 22) !== undefined, 'wanted a host or host:port'),
+    /** users that are served; any when left out */
+    users: z.array(z.string().min(1)).default([]),
+    /** keys that the server may have */
+    host_keys: z.array(publicKey).default([]),
+    /** authorities whose certificates for the name of the server count */
+    host_authorities: z.array(publicKey).default([]),
+    /** what certificates may permit beyond running a command */
+    extensions: z.array(z.string().min(1)).default(['permit-pty']),
+    /** guarded addresses that may be dialled all the same */
+    addresses: z
+      .array(z.string().refine(text => parseRange(text) !== undefined, 'wanted an address or a range such as 10.0.0.0/8'))
+      .default([]),
+    /** from the connection to the login */
+    start_within_ms: z.int().min(100).max(60_000).default(10_000),
+    /** how often a session that goes on is looked at: it ends with its token */
+    watch_ms: z.int().min(50).max(60_000).default(1_000),
+  })
+  .refine(({ host_keys, host_authorities }) => host_keys.length + host_authorities.length > 0, {
+    path: ['host_keys'],
+    message: 'wanted host_keys, host_authorities or both: a server that is not known is not spoken to',
+  })
+type Declared = z.output<typeof schema>
+
+/** An SSH server: the session goes through as it is, and the proxy signs its login with what the agent never holds. */
+export const ssh: Connector<typeof schema> = {
+  summary:
+    'An SSH server: sessions by client certificate and sealed token, logins signed under a certificate of Vault’s ssh engine.',
+  schema,
+  open: async (declared, ports) => {
+    let session: SessionPorts | undefined
+    return {
+      stream: {
+        name: declared.name,
+        listen: declared.listen,
+        begin: (socket, lent) => {
+          session ??= sessionPorts(declared, ports, lent)
+          serve(session, socket).catch((error: unknown) => {
+            lent.broken(error)
+            socket.destroy()
+          })
+        },
+      },
+      close: async () => undefined,
+    }
+  },
+}
+
+function sessionPorts(declared: Declared, { resolve }: ConnectorPorts, { tls, ...lent }: StreamPorts): SessionPorts {
+  const place = parseAuthority(declared.server, 22)
+  if (!place) throw new Error('the schema lets no other server through')
+  const timeoutMs = declared.start_within_ms
+  const connect = openDial({ resolve, listed: blockListOf(declared.addresses), timeoutMs, http2: false })
+  const keysOf = (lines: readonly string[]) => lines.flatMap(line => keyOf(line) ?? [])
+  return {
+    ...lent,
+    service: declared.name,
+    place,
+    door: doorOf(tls),
+    trust: { host: place.host, keys: keysOf(declared.host_keys), authorities: keysOf(declared.host_authorities) },
+    users: declared.users,
+    permitted: declared.extensions,
+    dial: () => openSocket(connect, place),
+    startWithinMs: timeoutMs,
+    watchMs: declared.watch_ms,
+  }
+}
+
+function keyOf(line: string): Buffer | undefined {
+  const blob = blobOfLine(line)
+  return blob && publicKeyOf(blob) ? blob : undefined
+}
