@@ -246,10 +246,8 @@ describe('the key of a GitHub App', () => {
       const mine = (await auditOf(world.door.auditFile)).filter(one => one['operation'] === 'rotate')
       return mine.some(one => one['result'] === 'rotated') ? mine : undefined
     })
-    expect(told.map(one => one['result'] ?? one['type'])).toEqual([
-      ...['intent', 'not made', 'intent', 'not proved', 'discarded', 'intent', 'not proved', 'discarded'],
-      ...['intent', 'rotated'],
-    ])
+    const refusals = ['intent', 'not made', 'intent', 'not proved', 'discarded', 'intent', 'not proved', 'discarded']
+    expect(told.map(one => one['result'] ?? one['type'])).toEqual([...refusals, 'intent', 'rotated'])
     expect(told.at(-1)).toMatchObject({ handle: JSON.stringify({ key: 'assay-github-next' }) })
   })
 

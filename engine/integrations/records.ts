@@ -1,0 +1,128 @@
+import { BrokerError } from '../errors.ts'
+import type { Values } from '../fields.ts'
+import type { Mount } from '../mount_table.ts'
+import type { Secret } from '../secret.ts'
+import type { TokenFacts } from '../vault/authority.ts'
+import type { Store } from '../vault/store.ts'
+import type { World } from '../world.ts'
+import { beyondAgents, creatorOf, mayManage } from './access.ts'
+import { type Expiry, expiryOf } from './expiry.ts'
+import type { Roots } from './roots.ts'
+import { type IntegrationRecord, type IntegrationSettings, type integrationFields, settingsOf } from './settings.ts'
+import type { Sight } from './sight.ts'
+
+/** Integrations for those who make them. */
+export type Records = {
+  /** What is given replaces what is there. @throws BrokerError permission_denied for all but its creator. @returns warnings */
+  readonly write: (
+    mount: Mount,
+    name: string,
+    given: Partial<Values<typeof integrationFields>>,
+    secrets: Readonly<Record<string, Secret>> | undefined,
+    who: TokenFacts,
+  ) => Promise<readonly string[]>
+  /** Everything but secrets, of which it names the fields. @throws BrokerError not_found, also to an agent that it does not concern */
+  readonly read: (
+    mount: Mount,
+    name: string,
+    who: TokenFacts,
+  ) => Promise<{ readonly data: object; readonly warnings: readonly string[] }>
+  readonly list: (mount: Mount, who: TokenFacts) => Promise<readonly string[]>
+  readonly delete: (mount: Mount, name: string, who: TokenFacts) => Promise<void>
+}
+
+export type RecordsParts = {
+  readonly world: Pick<World, 'now'>
+  readonly state: Store
+  readonly settings: IntegrationSettings
+  readonly roots: Roots
+  readonly sight: Sight
+  readonly expiry: ReadExpiry
+}
+
+/** How long the root credential of an integration still serves. @throws BrokerError not_found, unavailable */
+export type ReadExpiry = (mount: Mount, name: string) => Promise<Expiry>
+
+export function openExpiry(settings: IntegrationSettings, roots: Roots, { now }: Pick<World, 'now'>): ReadExpiry {
+  return async (mount, name) => {
+    const record = await settings.integration.get(mount.id, name)
+    if (!record) throw new BrokerError('not_found', '')
+    return expiryOf(name, record, await roots.of(mount, name, record, 0).read(), now())
+  }
+}
+
+export function openRecords({ world, state, settings, roots, sight, expiry }: RecordsParts): Records {
+  const { integration: records } = settings
+  const { isAgent, seen, managed } = sight
+  /** Before the record goes, and before a new one of this name comes: no root credential is ever there for whoever takes the name next. */
+  const forget = async (mount: Mount, name: string): Promise<void> => {
+    await roots.remove(mount, name)
+    await state.deleteAll(`${mount.id}/grant/${name}/`)
+  }
+  return {
+    write: async (mount, name, given, secrets, who) => {
+      const kept = await records.fresh(mount.id, name)
+      if (kept && !mayManage(kept, who)) throw new BrokerError('permission_denied', 'permission denied')
+      const now = Math.floor(world.now() / 1000)
+      const made = kept ? {} : { creator: creatorOf(who), private: isAgent(who), created_at: now, rotated_at: now }
+      if (kept && given.type !== undefined && given.type !== kept.type)
+        throw new BrokerError('bad_request', 'type: an integration keeps its type: delete it and make it anew')
+      // what a half-done deletion left behind is nobody's
+      if (!kept) await forget(mount, name)
+      if (isAgent(who)) refuseBeyondAgents(settings, kept, { ...given, ...made })
+      const record = await records.write(mount.id, name, { ...given, ...made })
+      if (secrets) {
+        await roots.write(mount, name, record, secrets).catch(async (error: unknown) => {
+          if (!kept) await records.delete(mount.id, name)
+          throw error
+        })
+        await records.write(mount.id, name, { rotated_at: now })
+      }
+      if (kept?.store === 'vault' && record.store !== 'vault') await roots.remove(mount, name)
+      return secrets ? [] : warningsOf(await expiry(mount, name).catch(unreadable))
+    },
+    read: async (mount, name, who) => {
+      const record = await seen(mount, name, who)
+      const found = await expiry(mount, name).catch(unreadable)
+      const { creator, private: own, ...rest } = record
+      const about = { creator, private: own, secrets: found.fields, root_expires_at: found.expiresAt, root_state: found.state }
+      return { data: { name, ...rest, ...about }, warnings: warningsOf(found) }
+    },
+    list: async (mount, who) => {
+      const names = await records.list(mount.id)
+      if (!isAgent(who)) return names
+      const own = names.map(name =>
+        seen(mount, name, who).then(
+          () => [name],
+          () => [],
+        ),
+      )
+      return (await Promise.all(own)).flat()
+    },
+    delete: async (mount, name, who) => {
+      await managed(mount, name, who)
+      await forget(mount, name)
+      await records.delete(mount.id, name)
+    },
+  }
+}
+
+/** @throws BrokerError bad_request */
+function refuseBeyondAgents(
+  { integration }: IntegrationSettings,
+  kept: IntegrationRecord | undefined,
+  given: Partial<IntegrationRecord>,
+): void {
+  const defaults = Object.fromEntries(Object.entries(integration.fields).map(([name, { fallback }]) => [name, fallback]))
+  const record = { ...defaults, ...kept, ...given } as IntegrationRecord
+  const why = beyondAgents(record, settingsOf(record))
+  if (why !== undefined) throw new BrokerError('bad_request', why)
+}
+
+/** A root credential that cannot be read is told, not thrown: its integration can be configured all the same. */
+function unreadable(error: unknown): Expiry {
+  if (!(error instanceof BrokerError)) throw error
+  return { state: 'unreadable', fields: [], expiresAt: '', warning: error.message }
+}
+
+const warningsOf = ({ warning }: Expiry): readonly string[] => (warning === undefined ? [] : [warning])

@@ -1,0 +1,48 @@
+import { BrokerError } from '../errors.ts'
+import type { Mount, MountTable } from '../mount_table.ts'
+import { NO_CONTEXT } from '../tasks/bindings.ts'
+import type { Tasks } from '../tasks/service.ts'
+import type { TokenFacts } from '../vault/authority.ts'
+import { mayManage } from './access.ts'
+import type { IntegrationRecord, IntegrationSettings } from './settings.ts'
+import type { Objection } from './sources.ts'
+
+/** What a token gets to see of integrations. */
+export type Sight = {
+  readonly isAgent: (who: TokenFacts) => boolean
+  /** What an agent may know of; to it everything else is not there. @throws BrokerError not_found */
+  readonly seen: (mount: Mount, name: string, who: TokenFacts) => Promise<IntegrationRecord>
+  /** The integration, when this token may manage it. @throws BrokerError not_found, permission_denied */
+  readonly managed: (mount: Mount, name: string, who: TokenFacts) => Promise<IntegrationRecord>
+}
+
+export type SightParts = {
+  readonly settings: IntegrationSettings
+  readonly mounts: Pick<MountTable, 'find'>
+  readonly tasks: Pick<Tasks, 'bindings'>
+  readonly objectionTo: Objection
+}
+
+export function openSight({ settings, mounts, tasks, objectionTo }: SightParts): Sight {
+  const isAgent = ({ path }: TokenFacts) => mounts.find(path)?.type === 'tpm-quote'
+  const seen: Sight['seen'] = async (mount, name, who) => {
+    const record = await settings.integration.get(mount.id, name)
+    const context = isAgent(who) ? ((await tasks.bindings.of(mount, who.entityId)) ?? NO_CONTEXT) : undefined
+    const foreign =
+      record &&
+      context &&
+      !mayManage(record, who) &&
+      (await objectionTo(mount, name, { ...record, tasks: [] }, { entityId: who.entityId, context }))
+    if (!record || foreign) throw new BrokerError('not_found', '')
+    return record
+  }
+  return {
+    isAgent,
+    seen,
+    managed: async (mount, name, who) => {
+      const record = await seen(mount, name, who)
+      if (!mayManage(record, who)) throw new BrokerError('permission_denied', 'only who made the integration may do this')
+      return record
+    },
+  }
+}
