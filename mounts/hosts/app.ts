@@ -11,7 +11,7 @@ import { othersTurn } from './body.ts'
 import { type HttpReply, replyOf, replyOfError } from './envelope.ts'
 import { parseLargeJson } from './large_json.ts'
 import { addressOf, bodyOf, canonicalPathOf } from './request_facts.ts'
-import { wrapped, wrapTtlOf } from './wrapping.ts'
+import { unwrapped, wrapped, wrapTtlOf } from './wrapping.ts'
 
 export type App = Hono<{ Bindings: HttpBindings }>
 type Ctx = Context<{ Bindings: HttpBindings }>
@@ -70,15 +70,17 @@ function named(reply: HttpReply, txn: string): HttpReply {
   return { ...reply, headers: { ...reply.headers, 'X-Correlation-Id': txn } }
 }
 
+type Wanted = { readonly txn: string; readonly wrapTtl: string | undefined }
+
 async function handle(
   parts: AppParts,
   c: Ctx,
   path: CanonicalPath,
-  { txn, wrapTtl }: { txn: string; wrapTtl: string | undefined },
+  { txn, wrapTtl }: Wanted,
   labels: { mount_type: string; operation: string },
 ): Promise<HttpReply> {
   const sys = findSys(c.env.incoming.method ?? '', path)
-  if (sys) return handleSys(parts, c, sys, path, txn)
+  if (sys) return handleSys(parts, c, sys, path, { txn, wrapTtl })
   const mount = parts.broker.mounts.find(path.path)
   if (!mount) throw new BrokerError('unsupported_path', 'unsupported path')
   const logical = { ...(await logicalOf(parts.broker, c, path, txn)), wrapTtl }
@@ -92,11 +94,13 @@ async function handleSys(
   c: Ctx,
   { row, params }: { row: SysRow; params: string },
   path: CanonicalPath,
-  txn: string,
+  { txn, wrapTtl }: Wanted,
 ): Promise<HttpReply> {
   const body = bodyOf(c.env.incoming)
   const pass = () => parts.forward(c.env.incoming, path.target, body)
-  return row.handle({ broker: parts.broker, path: params, query: path.query, caller: { token: tokenOf(c) }, txn, body, pass })
+  const look = async () => (wrapTtl ? unwrapped(parts.broker, await pass(), addressOf(c.env.incoming)) : pass())
+  const caller = { token: tokenOf(c) }
+  return row.handle({ broker: parts.broker, path: params, query: path.query, caller, txn, body, pass, look })
 }
 
 async function logicalOf(broker: Broker, c: Ctx, path: CanonicalPath, txn: string): Promise<Omit<Logical, 'wrapTtl'>> {

@@ -1,4 +1,5 @@
-import { type Broker, BrokerError } from '#engine'
+import { type Broker, BrokerError, Presented } from '#engine'
+import { contentOf } from '../sys/json.ts'
 import type { HttpReply } from './envelope.ts'
 
 type Envelope = {
@@ -19,16 +20,24 @@ export function wrapTtlOf(header: string | undefined): string | undefined {
   return /[1-9]/.test(header) ? header : undefined
 }
 
+/** What Vault has wrapped, plain: what belongs to it of ours is put in, then it is wrapped again. Vault has decided already whether it may be, and for how long. */
+export async function unwrapped({ vault }: Broker, reply: HttpReply, from: string): Promise<HttpReply> {
+  const token = (contentOf(reply) as { wrap_info?: { token?: string } | null } | undefined)?.wrap_info?.token
+  if (reply.status !== 200 || token === undefined) return reply
+  const plain = await vault.write('sys/wrapping/unwrap', {}, { as: new Presented(token, from) })
+  return { status: 200, headers: reply.headers ?? {}, ...(plain ? { body: plain } : {}) }
+}
+
 /** Our own reply in a token of Vault's that gives it once. Vault wraps its own replies without asking for a right or a use of the caller's token, and
  *  so is this: in the name of the broker. What cannot be wrapped reaches nobody, so a lease that is in it ends. */
 export async function wrapped(broker: Broker, reply: HttpReply, ttl: string | undefined): Promise<HttpReply> {
   const envelope = reply.body as Envelope | undefined
   if (ttl === undefined || reply.status !== 200 || !envelope?.data || envelope.wrap_info) return reply
+  const { status, headers = {} } = reply
   const { data, lease_id, lease_duration, renewable } = envelope
   const content = lease_id ? { ...data, lease_id, lease_duration, renewable } : { ...data }
   try {
-    const { status } = reply
-    return { status, body: { ...EMPTY, wrap_info: await broker.wrap(content, ttl) } }
+    return { status, headers, body: { ...EMPTY, wrap_info: await broker.wrap(content, ttl) } }
   } catch (error) {
     if (lease_id) await broker.leases.revoke(lease_id)
     throw error

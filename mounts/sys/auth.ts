@@ -17,10 +17,10 @@ export const authRows: readonly SysRow[] = [
   })),
 ]
 
-async function read({ broker, path, pass }: SysRequest): Promise<HttpReply> {
+async function read({ broker, path, pass, look }: SysRequest): Promise<HttpReply> {
   const own = new Set(broker.mounts.ofType('tpm-quote').map(mount => mount.path.slice('auth/'.length)))
   if (path !== '' && !own.has(`${path}/`)) return pass()
-  return changed(await pass(), (reply: VaultReply) => {
+  return changed(await look(), (reply: VaultReply) => {
     if (path !== '') return merged(reply, { type: 'tpm-quote' })
     const relabelled = Object.entries(reply.data ?? {}).filter(([name]) => own.has(name))
     return merged(reply, Object.fromEntries(relabelled.map(([name, row]) => [name, { ...(row as object), type: 'tpm-quote' }])))

@@ -18,12 +18,12 @@ export async function readUiMounts(request: SysRequest): Promise<HttpReply> {
   const mount = own.find(one => `${path}/`.startsWith(one.path))
   if (mount) return described(request, mount)
   const auth = broker.mounts.ofType('tpm-quote').find(one => `${path}/`.startsWith(one.path))
-  return auth ? changed(await request.pass(), reply => relabelled(reply)) : request.pass()
+  return auth ? changed(await request.look(), reply => relabelled(reply)) : request.pass()
 }
 
 async function listed(request: SysRequest, secrets: readonly Mount[]): Promise<HttpReply> {
   const auths = new Set(request.broker.mounts.ofType('tpm-quote').map(one => one.path.slice('auth/'.length)))
-  return changed(await request.pass(), (reply: UiMounts) => {
+  return changed(await request.look(), (reply: UiMounts) => {
     const auth = Object.entries(reply.data?.auth ?? {}).map(([path, row]) => [path, auths.has(path) ? typed(row) : row])
     const secret = secrets.map(mount => [mount.path, rowOf(mount)])
     const data = { auth: Object.fromEntries(auth) as Listed, secret: { ...reply.data?.secret, ...Object.fromEntries(secret) } }

@@ -10,10 +10,14 @@ export function jsonOf(body: Buffer): Record<string, unknown> | undefined {
   }
 }
 
+/** The object that a reply of Vault's is; undefined when it has none. */
+export function contentOf({ body, raw }: HttpReply): object | undefined {
+  return body ?? (raw && jsonOf(Buffer.from(raw)))
+}
+
 /** Vault's own reply with its JSON changed. What is no success, and what is wrapped, stays as it is. */
 export function changed<T extends object>(reply: HttpReply, change: (body: T) => object): HttpReply {
-  if (reply.status !== 200 || reply.raw === undefined) return reply
-  const body = JSON.parse(Buffer.from(reply.raw).toString('utf8')) as T & { wrap_info?: unknown }
-  if (body.wrap_info) return reply
-  return { ...reply, raw: Buffer.from(`${JSON.stringify(change(body))}\n`) }
+  const content = contentOf(reply) as (T & { wrap_info?: unknown }) | undefined
+  if (reply.status !== 200 || content === undefined || content.wrap_info) return reply
+  return { status: 200, headers: reply.headers ?? {}, body: change(content) }
 }

@@ -1,7 +1,7 @@
 import { BrokerError, duration, type Lease, parseBool, parseFields } from '#engine'
 import { enveloped, type HttpReply } from '../hosts/envelope.ts'
 import { admit } from './admit.ts'
-import { jsonOf } from './json.ts'
+import { contentOf, jsonOf } from './json.ts'
 import type { SysRequest, SysRow } from './request.ts'
 
 /** `sys/leases`: ours are answered here, the rest is Vault's; what speaks of a prefix above ours concerns both. Paths without `leases` are Vault's
@@ -132,9 +132,9 @@ async function list(request: SysRequest): Promise<HttpReply> {
     await admit(request, { operation: 'list', path: `sys/leases/lookup/${path}/`, anyOf: ['list'], sudo: true })
     return listed(request, await broker.leases.list(path))
   }
-  const reply = await request.pass()
+  const reply = await request.look()
   if (reply.status !== 200 && reply.status !== 404) return reply
-  const vaults = (jsonOf(Buffer.from(reply.raw ?? '')) as { data?: { keys?: string[] } } | undefined)?.data?.keys ?? []
+  const vaults = (contentOf(reply) as { data?: { keys?: string[] } } | undefined)?.data?.keys ?? []
   return listed(request, [...new Set([...vaults, ...(await broker.leases.list(path))])].toSorted())
 }
 
@@ -188,7 +188,7 @@ async function irrevocable(request: SysRequest): Promise<HttpReply> {
   return { status: 200, body: { ...vaults, data } }
 }
 
-async function vaultsOf<T>({ pass }: SysRequest): Promise<readonly [HttpReply, T | undefined]> {
-  const reply = await pass()
-  return [reply, reply.status === 200 ? (jsonOf(Buffer.from(reply.raw ?? '')) as T | undefined) : undefined]
+async function vaultsOf<T>({ look }: SysRequest): Promise<readonly [HttpReply, T | undefined]> {
+  const reply = await look()
+  return [reply, reply.status === 200 ? (contentOf(reply) as T | undefined) : undefined]
 }

@@ -13,6 +13,8 @@ export type SysRequest = {
   readonly body: Buffer
   /** Vault's own answer to this very request */
   readonly pass: () => Promise<HttpReply>
+  /** The same, to be changed: where it was to be wrapped it comes plain, and what is made of it is wrapped then. */
+  readonly look: () => Promise<HttpReply>
 }
 export type SysRow = {
   readonly methods: readonly string[]

@@ -40,7 +40,7 @@ async function read(request: SysRequest): Promise<HttpReply> {
   const { broker, path, txn } = request
   if (path === '') {
     const own = Object.fromEntries(broker.mounts.ofType('broker').map(mount => [mount.path, rowOf(mount)]))
-    return changed(await request.pass(), (reply: VaultReply) => merged(reply, own))
+    return changed(await request.look(), (reply: VaultReply) => merged(reply, own))
   }
   const known = spokenOf(request)
   if (!known) return request.pass()

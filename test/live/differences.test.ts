@@ -139,10 +139,10 @@ const rows: readonly Row[] = [
     seen: { straight: false, through: true },
   },
   {
-    what: 'a wrapped reply of our mounts',
+    what: 'a wrapped reply of our mounts, and of the tables of mounts',
     vault: '`creation_path` is the path that was asked',
     here: '`creation_path` is `sys/wrapping/wrap`',
-    why: 'Vault wraps it, in the name of the caller',
+    why: 'Vault wraps it when ours are in it, in the name of the front door',
     ask: async side => {
       const reply = await own(side, side.name === 'through' ? 'broker/config' : 'kv/a', {
         headers: { 'X-Vault-Wrap-TTL': '60s' },
@@ -150,6 +150,20 @@ const rows: readonly Row[] = [
       return ((await reply.json()) as { wrap_info: { creation_path: string } }).wrap_info.creation_path
     },
     seen: { straight: 'kv/a', through: 'sys/wrapping/wrap' },
+  },
+  {
+    what: '`sys/internal/specs/openapi` that is to be wrapped',
+    vault: 'has the paths of all mounts',
+    here: 'has those of Vault’s mounts',
+    why: 'it is no reply with data, which could be wrapped with more in it; who makes clients of it reads it plain',
+    ask: async side => {
+      const wrapped = await own(side, 'sys/internal/specs/openapi', { headers: { 'X-Vault-Wrap-TTL': '60s' } })
+      const { token } = ((await wrapped.json()) as { wrap_info: { token: string } }).wrap_info
+      const reply = await own(side, 'sys/wrapping/unwrap', { method: 'POST', headers: { 'X-Vault-Token': token } })
+      const paths = Object.keys(((await reply.json()) as { paths: object }).paths)
+      return [side.name === 'through' ? '/broker/' : '/kv/', '/sys/'].map(mount => paths.some(path => path.startsWith(mount)))
+    },
+    seen: { straight: [true, true], through: [false, true] },
   },
   {
     what: 'a body of more than 1 MiB on our mounts, logs of measurements aside',

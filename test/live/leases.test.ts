@@ -137,6 +137,19 @@ describe('sys/leases', () => {
     expect(provider.living()).toBe(0)
   })
 
+  test('lists ours beside Vault’s in a reply that is wrapped, too', async () => {
+    await creds()
+    const headers = { 'X-Vault-Wrap-TTL': '60s' }
+    const token = world.vault.rootToken
+    for (const path of ['', 'broker/creds/leased']) {
+      const { body: plain } = await root('LIST', `sys/leases/lookup/${path}`)
+      const { body } = await ask(here.address, 'LIST', `sys/leases/lookup/${path}`, { token, headers })
+      expect(body).toMatchObject({ data: null, wrap_info: { ttl: 60 } })
+      const { body: unwrapped } = await ask(here.address, 'POST', 'sys/wrapping/unwrap', { token: body.wrap_info.token })
+      expect(unwrapped.data).toEqual(plain.data)
+    }
+  })
+
   test('asks Vault’s policies on Vault’s paths, for sudo where Vault does, and audits who was denied', async () => {
     const { body } = await creds()
     const limited = async (policy: string) => {
