@@ -2,39 +2,22 @@ import { request as httpRequest } from 'node:http'
 import { gzipSync } from 'node:zlib'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Attester } from '../../agent/attester.ts'
-import type { Swtpm } from '../harness/swtpm.ts'
+import { type EnrolledWorld, openEnrolledWorld } from './enrolled_world.ts'
 import { type Here, serveHere } from './in_process.ts'
-import {
-  ask,
-  configureAuth,
-  enrol,
-  MEASURED,
-  machine,
-  measure,
-  openWorld,
-  serviceOf,
-  type World,
-  withheldLogin,
-} from './world.ts'
+import { ask, serviceOf, withheldLogin } from './world.ts'
 
 // What needs a whole front door, or two, to be tried; the rest of the list is in test/attacks.ts.
 
-let world: World
+let world: EnrolledWorld
 let second: Here
-let tpm: Swtpm
 let attester: Attester
 beforeAll(async () => {
-  world = await openWorld({ tpms: [{}] })
-  tpm = world.tpms[0] as Swtpm
-  await measure(tpm, MEASURED, 'good firmware')
-  attester = await machine(tpm)
-  await configureAuth(world, tpm, attester)
-  await enrol(serviceOf(world.door.address), tpm, attester)
+  world = await openEnrolledWorld({ broker: false })
+  ;({ attester } = world)
   second = await serveHere(world.vault)
 })
 afterAll(async () => {
   await second?.[Symbol.asyncDispose]()
-  await attester?.close()
   await world?.[Symbol.asyncDispose]()
 })
 

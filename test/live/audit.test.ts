@@ -6,40 +6,19 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Attester } from '../../agent/attester.ts'
 import { assay, startAssay } from '../harness/assay.ts'
 import { run, until } from '../harness/process.ts'
-import type { Swtpm } from '../harness/swtpm.ts'
-import {
-  ask,
-  auditOf,
-  configureAuth,
-  configureBroker,
-  done,
-  enrol,
-  logIn,
-  machine,
-  openWorld,
-  serviceOf,
-  type World,
-  withheldLogin,
-} from './world.ts'
+import { type EnrolledWorld, openEnrolledWorld } from './enrolled_world.ts'
+import { ask, auditOf, done, logIn, withheldLogin } from './world.ts'
 
-let world: World
+let world: EnrolledWorld
 let attester: Attester
 let token: string
 beforeAll(async () => {
-  world = await openWorld({ tpms: [{}] })
-  const [tpm] = world.tpms as [Swtpm]
-  attester = await machine(tpm)
-  await configureAuth(world, tpm, attester)
-  await configureBroker(world)
-  await enrol(service(), tpm, attester)
-  token = await logIn(service(), attester)
+  world = await openEnrolledWorld()
+  ;({ attester } = world)
+  token = await logIn(world.service, attester)
 })
-afterAll(async () => {
-  await attester?.close()
-  await world?.[Symbol.asyncDispose]()
-})
+afterAll(() => world?.[Symbol.asyncDispose]())
 
-const service = () => serviceOf(world.door.address)
 const ASKED = { plugin: 'kubernetes', action: 'deploy', scope: ['apps:read'] }
 const creds = (at = world.door.address) => ask(at, 'POST', 'broker/creds/deploy', { body: ASKED, token })
 const ready = async () =>
@@ -67,13 +46,13 @@ describe('an audit log that cannot be written', () => {
     expect(
       await madeBy(async () => {
         expect((await creds()).status).toBe(200)
-        await logIn(service(), attester)
+        await logIn(world.service, attester)
       }),
     ).toBe(3)
   })
 
   test('nothing is issued, Vault signs nothing, and it goes on by itself when there is room again', async () => {
-    const { body } = await withheldLogin(service(), attester)
+    const { body } = await withheldLogin(world.service, attester)
     const refused = { status: 503, body: { errors: ['the audit log cannot be written, so nothing is issued; try again later'] } }
     const made = await madeBy(async () => {
       await limit(64) // less than a record

@@ -5,48 +5,23 @@ import type { Attester } from '../../agent/attester.ts'
 import { athOf } from '../../agent/dpop.ts'
 import * as flow from '../../agent/flow.ts'
 import { until } from '../harness/process.ts'
-import type { Swtpm } from '../harness/swtpm.ts'
-import {
-  AUDIENCE,
-  ask,
-  auditOf,
-  configureAuth,
-  configureBroker,
-  done,
-  enrol,
-  logIn,
-  MEASURED,
-  machine,
-  measure,
-  openWorld,
-  ROLE,
-  serviceOf,
-  type World,
-} from './world.ts'
+import { type EnrolledWorld, openEnrolledWorld } from './enrolled_world.ts'
+import { AUDIENCE, ask, auditOf, done, logIn, ROLE } from './world.ts'
 
-let world: World
+let world: EnrolledWorld
 let attester: Attester
 let token: string
 let tpmId: string
 beforeAll(async () => {
-  world = await openWorld({ tpms: [{}] })
-  const [tpm] = world.tpms as [Swtpm]
-  await measure(tpm, MEASURED, 'good firmware')
-  attester = await machine(tpm)
-  await configureAuth(world, tpm, attester)
-  await configureBroker(world)
-  tpmId = (await enrol(service(), tpm, attester)).tpm_id
-  token = await logIn(service(), attester)
+  world = await openEnrolledWorld()
+  ;({ attester, tpmId } = world)
+  token = await logIn(world.service, attester)
 })
-afterAll(async () => {
-  await attester?.close()
-  await world?.[Symbol.asyncDispose]()
-})
+afterAll(() => world?.[Symbol.asyncDispose]())
 
-const service = () => serviceOf(world.door.address)
 const issuer = () => `${world.door.address}/v1/broker`
 const ask_ = { role: 'deploy', plugin: 'kubernetes', action: 'deploy', scope: ['apps:write', 'apps:read'] }
-const creds = (asked: Partial<flow.CredsRequest> = {}, as = token) => flow.creds(service(), { ...ask_, ...asked }, as)
+const creds = (asked: Partial<flow.CredsRequest> = {}, as = token) => flow.creds(world.service, { ...ask_, ...asked }, as)
 const write = (path: string, body: object) => done(world.api('POST', path, body))
 const claimsOf = (jwt: string) => jose.decodeJwt(jwt)
 
@@ -95,17 +70,17 @@ describe('what is issued', () => {
 
   test('what the role leaves no choice of may be left out', async () => {
     await write('broker/role/one', { plugins: 'kubernetes', actions: 'deploy', audiences: `${AUDIENCE},https://other.example` })
-    const { data } = await flow.creds(service(), { role: 'one', scope: [] }, token)
+    const { data } = await flow.creds(world.service, { role: 'one', scope: [] }, token)
     expect(data).toMatchObject({ plugin: 'kubernetes', action: 'deploy', audience: AUDIENCE, scope: '' })
     expect(claimsOf((data as { token: string }).token)).not.toHaveProperty('scope')
-    const other = await flow.creds(service(), { role: 'one', scope: [], audience: 'https://other.example' }, token)
+    const other = await flow.creds(world.service, { role: 'one', scope: [], audience: 'https://other.example' }, token)
     expect(claimsOf(other.token).aud).toBe('https://other.example')
   })
 
   test('a bearer token, when no key was bound and the role does not insist', async () => {
     await write('broker/role/lax', { ...ROLE, bind_key: 'optional' })
     await write('broker/policy/lax', { policy: 'permit (principal, action, resource) when { context.role == "lax" };' })
-    const unbound = await logIn(service(), attester, { bind: false })
+    const unbound = await logIn(world.service, attester, { bind: false })
     const { data, token: jwt } = await creds({ role: 'lax' }, unbound)
     expect(data).toMatchObject({ token_type: 'Bearer' })
     expect(claimsOf(jwt)).not.toHaveProperty('cnf')
@@ -126,14 +101,14 @@ describe('its life is the least of what bounds it', () => {
     expect({ status, ...body }).toEqual({ status: 400, errors: ['max_ttl: wanted at most 3600 seconds'] })
     await write('auth/tpm-quote/role/long', { references: 'good', token_policies: 'builder', token_ttl: '8h' })
     await write('broker/policy/long', { policy: 'permit (principal, action, resource) when { principal.role == "long" };' })
-    const long = await logIn(service(), attester, { role: 'long' })
+    const long = await logIn(world.service, attester, { role: 'long' })
     expect(await life({ ttl: '3h' }, long)).toBe(3600)
   })
 
   test('the rest of the token’s life', async () => {
     await write('auth/tpm-quote/role/short', { references: 'good', token_policies: 'builder', token_ttl: '100s' })
     await write('broker/policy/short', { policy: 'permit (principal, action, resource) when { principal.role == "short" };' })
-    const short = await logIn(service(), attester, { role: 'short' })
+    const short = await logIn(world.service, attester, { role: 'short' })
     const left = await life({}, short)
     expect(left).toBeLessThanOrEqual(100)
     expect(left).toBeGreaterThan(85)

@@ -2,14 +2,14 @@ import * as jose from 'jose'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import type { Attester } from '../../agent/attester.ts'
 import * as flow from '../../agent/flow.ts'
-import type { Swtpm } from '../harness/swtpm.ts'
+import { type EnrolledWorld, openEnrolledWorld } from './enrolled_world.ts'
 import { type Here, moveClocks, serveHere } from './in_process.ts'
-import { ask, configureAuth, configureBroker, done, enrol, logIn, machine, openWorld, serviceOf, type World } from './world.ts'
+import { ask, done, logIn, serviceOf } from './world.ts'
 
 /** How old what is known of a key may be. */
 const STATED_MS = 5000
 
-let world: World
+let world: EnrolledWorld
 let here: Here
 let passes: (ms: number) => void
 let attester: Attester
@@ -17,14 +17,10 @@ let token: string
 let issueKey: string
 let loginKey: string
 beforeAll(async () => {
-  world = await openWorld({ tpms: [{}] })
-  const [tpm] = world.tpms as [Swtpm]
-  attester = await machine(tpm)
-  await configureAuth(world, tpm, attester)
-  await configureBroker(world)
+  world = await openEnrolledWorld()
+  ;({ attester } = world)
   here = await serveHere(world.vault)
   passes = moveClocks()
-  await enrol(service(), tpm, attester)
   token = await logIn(service(), attester)
   issueKey = (await api('GET', 'broker/keys')).body.data.name as string
   loginKey = `assay-login-${(await api('GET', 'sys/auth/tpm-quote')).body.data.uuid as string}`
@@ -32,7 +28,6 @@ beforeAll(async () => {
 afterAll(async () => {
   vi.restoreAllMocks()
   await here?.[Symbol.asyncDispose]()
-  await attester?.close()
   await world?.[Symbol.asyncDispose]()
 })
 

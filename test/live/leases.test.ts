@@ -2,45 +2,24 @@ import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vite
 import type { Attester } from '../../agent/attester.ts'
 import { provider } from '../fakes/leased_issuer.ts' // first: it registers an issuer
 import { until } from '../harness/process.ts'
-import type { Swtpm } from '../harness/swtpm.ts'
+import { type EnrolledWorld, openEnrolledWorld } from './enrolled_world.ts'
 import { type Here, moveClocks, serveHere } from './in_process.ts'
-import {
-  type AskOptions,
-  ask,
-  auditOf,
-  configureAuth,
-  configureBroker,
-  done,
-  enrol,
-  logIn,
-  MEASURED,
-  machine,
-  measure,
-  openWorld,
-  ROLE,
-  serviceOf,
-  type World,
-} from './world.ts'
+import { type AskOptions, ask, auditOf, done, logIn, ROLE, serviceOf } from './world.ts'
 
 // Two replicas in this process, as the issuer of the test is, and one as a process that does not know the issuer.
 
-let world: World
+let world: EnrolledWorld
 let here: Here
 let other: Here
 let attester: Attester
 let token: string
 let passes: (ms: number) => void
 beforeAll(async () => {
-  world = await openWorld({ tpms: [{}] })
-  const tpm = world.tpms[0] as Swtpm
-  await measure(tpm, MEASURED, 'good firmware')
-  attester = await machine(tpm)
-  await configureAuth(world, tpm, attester)
-  await configureBroker(world)
+  world = await openEnrolledWorld()
+  ;({ attester } = world)
   here = await serveHere(world.vault)
   other = await serveHere(world.vault)
   passes = moveClocks()
-  await enrol(serviceOf(here.address), tpm, attester)
   token = await logIn(serviceOf(here.address), attester)
   await done(root('POST', 'broker/role/leased', { ...ROLE, issuer: 'leased', ttl: '10m', max_ttl: '30m' }))
   await done(root('POST', 'broker/role/short', { ...ROLE, issuer: 'leased', ttl: '5s', max_ttl: '5s' }))
@@ -49,7 +28,6 @@ afterAll(async () => {
   vi.restoreAllMocks()
   await other?.[Symbol.asyncDispose]()
   await here?.[Symbol.asyncDispose]()
-  await attester?.close()
   await world?.[Symbol.asyncDispose]()
 })
 afterEach(async () => {
@@ -240,7 +218,7 @@ describe('a token that is revoked', () => {
   test('through the front door takes its leases with it at once', async () => {
     await creds()
     expect((await ask(here.address, 'POST', 'auth/token/revoke-self', { token })).status).toBe(204)
-    await until('its lease to be revoked', async () => provider.living() === 0, 1000)
+    await until('its lease to be revoked', async () => provider.living() === 0, 2500)
     await loggedInAnew()
   })
 

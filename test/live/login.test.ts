@@ -6,43 +6,26 @@ import type { Attester } from '../../agent/attester.ts'
 import * as flow from '../../agent/flow.ts'
 import { until } from '../harness/process.ts'
 import type { Swtpm } from '../harness/swtpm.ts'
-import {
-  ask,
-  auditOf,
-  codeOf,
-  configureAuth,
-  configureBroker,
-  done,
-  enrol,
-  logIn,
-  MEASURED,
-  machine,
-  measure,
-  openWorld,
-  refusal,
-  serviceOf,
-  type World,
-  withheldLogin,
-} from './world.ts'
+import { type EnrolledWorld, openEnrolledWorld } from './enrolled_world.ts'
+import { ask, auditOf, codeOf, configureBroker, done, enrol, logIn, machine, measure, refusal, withheldLogin } from './world.ts'
 
-let world: World
+let world: EnrolledWorld
 let tpm: Swtpm
 let attester: Attester
 let enrolled: flow.Enrolled
 beforeAll(async () => {
-  world = await openWorld({ tpms: [{}], args: ['--log-level', 'debug'] })
-  tpm = world.tpms[0] as Swtpm
-  await measure(tpm, MEASURED, 'good firmware')
-  attester = await machine(tpm)
-  await configureAuth(world, tpm, attester, { role: { token_explicit_max_ttl: '20m', token_policies: 'builder,other' } })
-  enrolled = await enrol(service(), tpm, attester)
+  world = await openEnrolledWorld({
+    args: ['--log-level', 'debug'],
+    auth: { role: { token_explicit_max_ttl: '20m', token_policies: 'builder,other' } },
+    broker: false,
+  })
+  ;({ tpm, attester, enrolled } = world)
 })
 afterAll(async () => {
   await attester?.close()
   await world?.[Symbol.asyncDispose]()
 })
 
-const service = () => serviceOf(world.door.address)
 const write = (path: string, fields: object) => done(world.api('POST', `auth/tpm-quote/${path}`, fields))
 const clear = () => write(`tpm/${enrolled.tpm_id}/clear`, { reason: 'the test wanted it' })
 const login = (body: object, headers = {}) => ask(world.door.address, 'POST', 'auth/tpm-quote/login', { body, headers })
@@ -51,7 +34,7 @@ const lookup = async (token: string) => (await world.vault.api('POST', 'auth/tok
 
 describe('the token is Vault’s own', () => {
   test('with what was attested in its metadata, an alias of the TPM, the role’s policies and life', async () => {
-    const { auth } = await flow.login(service(), attester, { role: 'builder', bind: true })
+    const { auth } = await flow.login(world.service, attester, { role: 'builder', bind: true })
     const { client_token: token, ...told } = auth as Record<string, unknown> & { client_token: string }
     const { thumbprint } = await attester.boundKey()
     const meta = {
@@ -86,13 +69,13 @@ describe('the token is Vault’s own', () => {
   })
 
   test('the same machine is the same entity at its next login', async () => {
-    const tokens = [await logIn(service(), attester), await logIn(service(), attester, { bind: false })]
+    const tokens = [await logIn(world.service, attester), await logIn(world.service, attester, { bind: false })]
     const entities = await Promise.all(tokens.map(async token => (await lookup(token)).entity_id as string))
     expect(entities[0]).toBe(entities[1])
   })
 
   test('wrapped, and unwrapped once', async () => {
-    const { body } = await withheldLogin(service(), attester)
+    const { body } = await withheldLogin(world.service, attester)
     const reply = await login(body, { 'X-Vault-Wrap-TTL': '60s' })
     expect(reply.body).toMatchObject({ auth: null, wrap_info: { ttl: 60, creation_path: 'auth/tpm-quote/login' } })
     const { token } = reply.body.wrap_info as { token: string }
@@ -107,14 +90,14 @@ describe('the token is Vault’s own', () => {
     await write('role/batch', { ...batch, token_type: 'default' })
     const native = (await world.vault.api('GET', 'auth/tpm-quote/role/batch')).body.data as object
     await done(world.vault.api('POST', 'auth/tpm-quote/role/batch', { ...native, token_type: 'batch' }))
-    expect(await refusal(world, logIn(service(), attester, { role: 'batch' }))).toBe('NOT_REVOCABLE')
+    expect(await refusal(world, logIn(world.service, attester, { role: 'batch' }))).toBe('NOT_REVOCABLE')
     expect(await world.api('POST', 'auth/tpm-quote/role/batch', { token_ttl: '5m' })).toMatchObject({ status: 400 })
     await write('role/batch', { revocable: false })
-    expect(await logIn(service(), attester, { role: 'batch' })).toMatch(/^hvb\./)
+    expect(await logIn(world.service, attester, { role: 'batch' })).toMatch(/^hvb\./)
   })
 
   test('the stock CLI can send the login too', async () => {
-    const { body } = await withheldLogin(service(), attester)
+    const { body } = await withheldLogin(world.service, attester)
     const token = await world.operator(['write', '-field=token', 'auth/tpm-quote/login', '-'], JSON.stringify(body))
     expect(await lookup(token.trim())).toMatchObject({ path: 'auth/tpm-quote/login' })
   })
@@ -142,9 +125,9 @@ describe('the jwt mount behind it', () => {
   test('the login JWT is in no log, no audit and no reply, not even when the role is refused by Vault', async () => {
     const log = join(String(world.vault.env['HOME']), 'raw.log')
     await done(world.vault.api('PUT', 'sys/audit/raw', { type: 'file', options: { file_path: log, log_raw: 'true' } }))
-    await logIn(service(), attester)
+    await logIn(world.service, attester)
     await done(world.vault.api('DELETE', 'auth/tpm-quote/role/builder'))
-    const { body } = await withheldLogin(service(), attester)
+    const { body } = await withheldLogin(world.service, attester)
     const refused = await login(body)
     await done(world.vault.api('DELETE', 'sys/audit/raw'))
     expect(refused).toEqual({ status: 403, body: { errors: [expect.stringContaining('vault refused the login of this role')] } })
@@ -163,17 +146,17 @@ describe('the jwt mount behind it', () => {
 
 describe('roles', () => {
   test('one that is not there, and one that does not list this TPM', async () => {
-    expect(await refusal(world, logIn(service(), attester, { role: 'nobody' }))).toBe('ROLE')
+    expect(await refusal(world, logIn(world.service, attester, { role: 'nobody' }))).toBe('ROLE')
     await write('role/listed', { references: 'good', tpm_ids: `sha256-${'00'.repeat(32)}` })
-    expect(await refusal(world, logIn(service(), attester, { role: 'listed' }))).toBe('ROLE')
+    expect(await refusal(world, logIn(world.service, attester, { role: 'listed' }))).toBe('ROLE')
     await write('role/listed', { tpm_ids: `sha256-${'00'.repeat(32)},${enrolled.tpm_id}` })
-    expect(await logIn(service(), attester, { role: 'listed' })).toMatch(/^hvs\./)
+    expect(await logIn(world.service, attester, { role: 'listed' })).toMatch(/^hvs\./)
   })
 
   test('one that wants a bound key', async () => {
     await write('role/bound', { references: 'good', bind_key: 'required' })
-    expect(await refusal(world, logIn(service(), attester, { role: 'bound', bind: false }))).toBe('KEY_NOT_BOUND')
-    expect(await logIn(service(), attester, { role: 'bound' })).toMatch(/^hvs\./)
+    expect(await refusal(world, logIn(world.service, attester, { role: 'bound', bind: false }))).toBe('KEY_NOT_BOUND')
+    expect(await logIn(world.service, attester, { role: 'bound' })).toMatch(/^hvs\./)
   })
 
   test('several sets of reference values: the machine has to match one of them, whole', async () => {
@@ -182,17 +165,17 @@ describe('roles', () => {
     const half = { ...good, 4: 'ab'.repeat(32) }
     for (const [name, sha256] of Object.entries({ other, half })) await write(`reference/${name}`, { pcrs: { sha256 } })
     await write('role/either', { references: 'other,half' })
-    expect(await refusal(world, logIn(service(), attester, { role: 'either' }))).toBe('PCR_POLICY')
+    expect(await refusal(world, logIn(world.service, attester, { role: 'either' }))).toBe('PCR_POLICY')
     await clear()
     await write('role/either', { references: 'other,half,good' })
-    expect(await lookup(await logIn(service(), attester, { role: 'either' }))).toMatchObject({ meta: { reference: 'good' } })
+    expect(await lookup(await logIn(world.service, attester, { role: 'either' }))).toMatchObject({ meta: { reference: 'good' } })
     await done(world.api('DELETE', 'auth/tpm-quote/reference/half'))
-    expect(await refusal(world, logIn(service(), attester, { role: 'either' }))).toBe('PCR_POLICY')
+    expect(await refusal(world, logIn(world.service, attester, { role: 'either' }))).toBe('PCR_POLICY')
   })
 })
 
 test('the caller learns one generic sentence, the audit log the reason', async () => {
-  const { body } = await withheldLogin(service(), attester)
+  const { body } = await withheldLogin(world.service, attester)
   const refused = await login({ ...body, pcrs: '{"sha256":{"0":"ff"}}' })
   expect(refused).toEqual({
     status: 403,
@@ -212,16 +195,16 @@ test('the caller learns one generic sentence, the audit log the reason', async (
 test('a machine that measured something else, a disabled one, a deleted one and one that never enrolled', async () => {
   await configureBroker(world)
   await write('role/builder', { references: 'good', token_policies: 'builder' })
-  const token = await logIn(service(), attester)
-  const creds = () => flow.creds(service(), { role: 'deploy', plugin: 'kubernetes', scope: ['apps:read'] }, token)
+  const token = await logIn(world.service, attester)
+  const creds = () => flow.creds(world.service, { role: 'deploy', plugin: 'kubernetes', scope: ['apps:read'] }, token)
   expect((await creds()).token).toMatch(/^eyJ/)
   const tpmPath = `tpm/${enrolled.tpm_id}`
 
-  const held = await withheldLogin(service(), attester)
+  const held = await withheldLogin(world.service, attester)
   await write(tpmPath, { disabled: true })
   expect(await codeOf(world.door.auditFile, (await login(held.body)).body)).toBe('TPM_DISABLED')
-  expect(await refusal(world, logIn(service(), attester))).toBe('TPM_DISABLED')
-  expect(await refusal(world, enrol(service(), tpm, attester))).toBe('TPM_DISABLED')
+  expect(await refusal(world, logIn(world.service, attester))).toBe('TPM_DISABLED')
+  expect(await refusal(world, enrol(world.service, tpm, attester))).toBe('TPM_DISABLED')
   await expect(creds()).rejects.toThrow(/TPM_DISABLED|permission denied/)
   await write(tpmPath, { disabled: false })
   await until('its token to be revoked', () =>
@@ -230,19 +213,19 @@ test('a machine that measured something else, a disabled one, a deleted one and 
       error => /permission denied/.test(String(error)),
     ),
   )
-  await logIn(service(), attester)
+  await logIn(world.service, attester)
 
   await attester.close()
   await measure(tpm, [7], 'malware')
   attester = await machine(tpm)
-  expect(await refusal(world, logIn(service(), attester))).toBe('PCR_POLICY')
-  expect(await refusal(world, logIn(service(), attester))).toBe('LATCHED')
+  expect(await refusal(world, logIn(world.service, attester))).toBe('PCR_POLICY')
+  expect(await refusal(world, logIn(world.service, attester))).toBe('LATCHED')
 
   await done(world.api('DELETE', `auth/tpm-quote/${tpmPath}`))
-  expect(await refusal(world, logIn(service(), attester))).toBe('AK_NOT_ENROLLED')
+  expect(await refusal(world, logIn(world.service, attester))).toBe('AK_NOT_ENROLLED')
   await expect(creds()).rejects.toThrow(/permission denied/)
-  await enrol(service(), tpm, attester)
+  await enrol(world.service, tpm, attester)
   await attester.close()
   attester = await machine(tpm, { ak: 'ecdsa-p384' })
-  expect(await refusal(world, logIn(service(), attester))).toBe('AK_NOT_ENROLLED')
+  expect(await refusal(world, logIn(world.service, attester))).toBe('AK_NOT_ENROLLED')
 })

@@ -7,44 +7,26 @@ import * as flow from '../../agent/flow.ts'
 import { assay, startAssay } from '../harness/assay.ts'
 import { until } from '../harness/process.ts'
 import type { Swtpm } from '../harness/swtpm.ts'
-import {
-  configureAuth,
-  configureBroker,
-  done,
-  enrol,
-  logIn,
-  MEASURED,
-  machine,
-  measure,
-  openWorld,
-  refusal,
-  serviceOf,
-  type World,
-} from './world.ts'
+import { type EnrolledWorld, openEnrolledWorld } from './enrolled_world.ts'
+import { done, logIn, MEASURED, machine, measure, refusal } from './world.ts'
 
 // What becomes of a machine between its logins: reboots, failures, orders. Real Vault, real front door, a TPM of its own.
 
-let world: World
+let world: EnrolledWorld
 let tpm: Swtpm
 let attester: Attester
 let tpmId: string
 beforeAll(async () => {
-  world = await openWorld({ tpms: [{}] })
-  tpm = world.tpms[0] as Swtpm
-  await measure(tpm, MEASURED, 'good firmware')
-  attester = await machine(tpm)
-  await configureAuth(world, tpm, attester)
-  await configureBroker(world)
-  ;({ tpm_id: tpmId } = await enrol(service(), tpm, attester))
+  world = await openEnrolledWorld()
+  ;({ tpm, attester, tpmId } = world)
 })
 afterAll(async () => {
   await attester?.close()
   await world?.[Symbol.asyncDispose]()
 })
 
-const service = () => serviceOf(world.door.address)
 const write = (path: string, fields: object) => done(world.api('POST', `auth/tpm-quote/${path}`, fields))
-const creds = (token: string) => flow.creds(service(), { role: 'deploy', plugin: 'kubernetes', scope: ['apps:read'] }, token)
+const creds = (token: string) => flow.creds(world.service, { role: 'deploy', plugin: 'kubernetes', scope: ['apps:read'] }, token)
 const lives = async (token: string) => (await world.vault.api('POST', 'auth/token/lookup', { token })).status === 200
 const gone = (token: string) => until('the token to be revoked at Vault', async () => !(await lives(token)))
 const shown = async () => (await world.api('GET', `auth/tpm-quote/tpm/${tpmId}`)).body.data as Record<string, unknown>
@@ -59,11 +41,11 @@ async function reboot(what: string): Promise<void> {
 }
 
 test('a reboot is a new session: what the machine had is revoked, at Vault itself, and its new token works', async () => {
-  const [one, two] = [await logIn(service(), attester), await logIn(service(), attester)]
+  const [one, two] = [await logIn(world.service, attester), await logIn(world.service, attester)]
   expect((await creds(one)).token).toMatch(/^eyJ/)
   await reboot('good firmware')
   expect(await lives(one)).toBe(true)
-  const after = await logIn(service(), attester)
+  const after = await logIn(world.service, attester)
   await Promise.all([gone(one), gone(two)])
   await expect(creds(one)).rejects.toThrow(/permission denied|SESSION_ENDED/)
   expect((await creds(after)).token).toMatch(/^eyJ/)
@@ -71,29 +53,29 @@ test('a reboot is a new session: what the machine had is revoked, at Vault itsel
 })
 
 test('a machine that fails is out, with all it had, until the operator clears it with the stock CLI', async () => {
-  const token = await logIn(service(), attester)
+  const token = await logIn(world.service, attester)
   await reboot('malware')
-  expect(await refusal(world, logIn(service(), attester))).toBe('PCR_POLICY')
+  expect(await refusal(world, logIn(world.service, attester))).toBe('PCR_POLICY')
   await gone(token)
   expect(await shown()).toMatchObject({ state: 'failed', failure: { code: 'PCR_POLICY', role: 'builder' } })
   await reboot('good firmware')
-  expect(await refusal(world, logIn(service(), attester))).toBe('LATCHED')
+  expect(await refusal(world, logIn(world.service, attester))).toBe('LATCHED')
   await expect(operator('write', '-f', `auth/tpm-quote/tpm/${tpmId}/clear`)).rejects.toThrow(/missing reason/)
   await operator('write', `auth/tpm-quote/tpm/${tpmId}/clear`, 'reason=reinstalled')
-  expect((await creds(await logIn(service(), attester))).token).toMatch(/^eyJ/)
+  expect((await creds(await logIn(world.service, attester))).token).toMatch(/^eyJ/)
   const metrics = await (await fetch(`${world.door.address}/metrics`)).text()
   expect(metrics).toMatch(/assay_revocation_seconds_count\{reason="failed"\} 1/)
 })
 
 test('what a machine had is revoked although the front door died before it was done', async () => {
   const tokens = []
-  for (let count = 0; count < 20; count += 1) tokens.push(await logIn(service(), attester))
+  for (let count = 0; count < 20; count += 1) tokens.push(await logIn(world.service, attester))
   await using second = await startAssay(world.vault)
   await second.vault(['write', `auth/tpm-quote/tpm/${tpmId}/reattest`, 'reason=an alert', 'revoke=true'])
   process.kill(second.server.pid, 'SIGKILL')
   // the other one finds what is left to do
   for (const token of tokens) await gone(token)
-  expect((await creds(await logIn(service(), attester))).token).toMatch(/^eyJ/)
+  expect((await creds(await logIn(world.service, attester))).token).toMatch(/^eyJ/)
 })
 
 describe('an operator asks for a new attestation', () => {
@@ -102,7 +84,7 @@ describe('an operator asks for a new attestation', () => {
   const asked = ['creds', 'deploy', '--role', 'builder', '--plugin', 'kubernetes', '--scope', 'apps:read', '--json']
 
   test('of a token that was issued before: the agent quotes with the request', async () => {
-    const token = await logIn(service(), attester)
+    const token = await logIn(world.service, attester)
     await operator('write', `auth/tpm-quote/tpm/${tpmId}/reattest`, 'reason=an alert')
     await expect(creds(token)).rejects.toThrow(/REATTEST/)
     await attester.close()
@@ -115,7 +97,7 @@ describe('an operator asks for a new attestation', () => {
 
   test('by the age that the role allows', async () => {
     await done(world.api('POST', 'broker/role/deploy', { max_attestation_age: '1s' }))
-    const token = await logIn(service(), attester)
+    const token = await logIn(world.service, attester)
     await until('the attestation to be too old', () =>
       creds(token).then(
         () => false,
@@ -131,7 +113,7 @@ describe('an operator asks for a new attestation', () => {
 
   test('and no token outlives the age that the role of the login allows', async () => {
     await write('role/short', { references: 'good', token_policies: 'builder', max_attestation_age: '2m' })
-    const token = await logIn(service(), attester, { role: 'short' })
+    const token = await logIn(world.service, attester, { role: 'short' })
     const { data } = (await world.vault.api('POST', 'auth/token/lookup', { token })).body
     expect(data).toMatchObject({ explicit_max_ttl: 120 })
     expect(await world.api('POST', 'auth/tpm-quote/role/short', { token_explicit_max_ttl: '1h' })).toMatchObject({ status: 400 })
@@ -146,12 +128,12 @@ test.each([
   const { pcrs } = (await world.api('GET', 'auth/tpm-quote/reference/good')).body.data as { pcrs: object }
   await write('reference/second', { pcrs })
   await write('role/second', { references: 'second', token_policies: 'builder' })
-  const token = await logIn(service(), attester, { role: 'second' })
+  const token = await logIn(world.service, attester, { role: 'second' })
   await operator('write', `auth/tpm-quote/${path()}`, 'disabled=true')
   await gone(token)
-  expect(await refusal(world, logIn(service(), attester, { role: 'second' }))).toBe(code)
+  expect(await refusal(world, logIn(world.service, attester, { role: 'second' }))).toBe(code)
   await operator('write', `auth/tpm-quote/${path()}`, 'disabled=false')
-  await logIn(service(), attester, { role: 'second' })
+  await logIn(world.service, attester, { role: 'second' })
 })
 
 test('subscribers are told by events that are signed in transit', async () => {

@@ -1,49 +1,27 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Attester } from '../../agent/attester.ts'
 import { until } from '../harness/process.ts'
-import type { Swtpm } from '../harness/swtpm.ts'
 import type { Reply } from '../harness/vault.ts'
-import {
-  ask,
-  auditOf,
-  configureAuth,
-  configureBroker,
-  done,
-  enrol,
-  logIn,
-  machine,
-  openWorld,
-  serviceOf,
-  type World,
-  withheld,
-  withheldLogin,
-} from './world.ts'
+import { type EnrolledWorld, openEnrolledWorld } from './enrolled_world.ts'
+import { ask, auditOf, done, logIn, withheld, withheldLogin } from './world.ts'
 
 // Vault sealed, paused or gone: 503 with a sentence within the deadline, nothing issued, and it goes on by itself afterwards.
 
 const DEADLINE_MS = 2000
 const SLACK_MS = 500
 
-let world: World
+let world: EnrolledWorld
 let attester: Attester
 let token: string
 /** what was issued to us, logins included */
 let given = 1
 beforeAll(async () => {
-  world = await openWorld({ tpms: [{}] })
-  const [tpm] = world.tpms as [Swtpm]
-  attester = await machine(tpm)
-  await configureAuth(world, tpm, attester)
-  await configureBroker(world)
-  await enrol(service(), tpm, attester)
-  token = await logIn(service(), attester)
+  world = await openEnrolledWorld()
+  ;({ attester } = world)
+  token = await logIn(world.service, attester)
 })
-afterAll(async () => {
-  await attester?.close()
-  await world?.[Symbol.asyncDispose]()
-})
+afterAll(() => world?.[Symbol.asyncDispose]())
 
-const service = () => serviceOf(world.door.address)
 const ASKED = { plugin: 'kubernetes', action: 'deploy', scope: ['apps:read'] }
 const creds = (as = token) => ask(world.door.address, 'POST', 'broker/creds/deploy', { body: ASKED, token: as })
 const issued = async () => (await auditOf(world.door.auditFile)).filter(one => one['result'] === 'issued').length
@@ -51,8 +29,8 @@ const issued = async () => (await auditOf(world.door.auditFile)).filter(one => o
 /** Requests of every kind that were made ready before. */
 async function prepared(): Promise<Readonly<Record<string, () => Promise<Reply>>>> {
   const [{ body: login }, { body: challenge }] = [
-    await withheldLogin(service(), attester),
-    await withheld(service(), /challenge$/, held => logIn(held, attester)),
+    await withheldLogin(world.service, attester),
+    await withheld(world.service, /challenge$/, held => logIn(held, attester)),
   ]
   return {
     creds: () => creds(),
@@ -83,7 +61,7 @@ async function unavailable(asked: Readonly<Record<string, () => Promise<Reply>>>
 /** Goes on, and nothing was issued but what we got. */
 async function recovered(): Promise<void> {
   await until('a credential', async () => (await creds()).status === 200)
-  expect(await logIn(service(), attester)).toMatch(/^hvs\./)
+  expect(await logIn(world.service, attester)).toMatch(/^hvs\./)
   given += 2
   await until('the outcomes', async () => (await issued()) === given)
   expect((await fetch(`${world.door.address}/readyz`)).status).toBe(200)

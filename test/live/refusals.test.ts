@@ -3,42 +3,19 @@ import type { Attester } from '../../agent/attester.ts'
 import * as flow from '../../agent/flow.ts'
 import { until } from '../harness/process.ts'
 import type { Swtpm } from '../harness/swtpm.ts'
-import {
-  type AuditRecord,
-  ask,
-  auditOf,
-  configureAuth,
-  configureBroker,
-  done,
-  enrol,
-  logIn,
-  MEASURED,
-  machine,
-  measure,
-  openWorld,
-  POLICY,
-  ROLE,
-  refusal,
-  serviceOf,
-  type World,
-  withheld,
-} from './world.ts'
+import { type EnrolledWorld, openEnrolledWorld } from './enrolled_world.ts'
+import { type AuditRecord, ask, auditOf, done, logIn, machine, measure, POLICY, ROLE, refusal, withheld } from './world.ts'
 
-let world: World
+let world: EnrolledWorld
 let tpm: Swtpm
 let attester: Attester
 let token: string
 let tpmId: string
 beforeAll(async () => {
-  world = await openWorld({ tpms: [{}] })
-  tpm = world.tpms[0] as Swtpm
-  await measure(tpm, MEASURED, 'good firmware')
-  attester = await machine(tpm)
-  await configureAuth(world, tpm, attester)
-  await configureBroker(world)
+  world = await openEnrolledWorld()
+  ;({ tpm, attester, tpmId } = world)
   for (const [name, role] of Object.entries(ROLES)) await write(`broker/role/${name}`, { ...ROLE, ...role })
-  tpmId = (await enrol(service(), tpm, attester)).tpm_id
-  token = await logIn(service(), attester)
+  token = await logIn(world.service, attester)
 })
 afterAll(async () => {
   await attester?.close()
@@ -52,7 +29,6 @@ const ROLES = {
   lax: { bind_key: 'optional' },
 }
 const ASKED = { plugin: 'kubernetes', action: 'deploy', scope: ['apps:read'] }
-const service = () => serviceOf(world.door.address)
 const write = (path: string, body: object) => done(world.api('POST', path, body))
 const post = (role: string, body: object = {}, as: string | undefined = token) =>
   ask(world.door.address, 'POST', `broker/creds/${role}`, { body: { ...ASKED, ...body }, ...(as ? { token: as } : {}) })
@@ -90,7 +66,7 @@ describe('the ceiling of the role', () => {
     await refusedWith('ROLE', post('others'))
   })
   test('KEY_NOT_BOUND', async () => {
-    await refusedWith('KEY_NOT_BOUND', post('ask', {}, await logIn(service(), attester, { bind: false })))
+    await refusedWith('KEY_NOT_BOUND', post('ask', {}, await logIn(world.service, attester, { bind: false })))
   })
   test('QUOTE_REQUIRED', async () => void (await refusedWith('QUOTE_REQUIRED', post('fresh'))))
 })
@@ -120,7 +96,7 @@ describe('the policy', () => {
 
 describe('the token', () => {
   const login = (role: object) => write('auth/tpm-quote/role/special', { references: 'good', token_policies: 'builder', ...role })
-  const special = () => logIn(service(), attester, { role: 'special' })
+  const special = () => logIn(world.service, attester, { role: 'special' })
   const permit = () => write('broker/policy/special', { policy: POLICY.replace('"builder"', '"special"') })
   const denied = { status: 403, body: { errors: [expect.stringMatching(/permission denied/)] } }
 
@@ -156,7 +132,7 @@ describe('the token', () => {
   test('none, a wrong one, and one that was revoked: refused at once', async () => {
     expect(await post('ask', {}, '')).toMatchObject(denied)
     expect(await post('ask', {}, 'hvs.CAESIIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA')).toMatchObject(denied)
-    const mine = await logIn(service(), attester)
+    const mine = await logIn(world.service, attester)
     expect((await post('ask', {}, mine)).status).toBe(200)
     await world.vault.cli(['token', 'revoke', mine])
     expect(await post('ask', {}, mine)).toMatchObject(denied)
@@ -191,9 +167,9 @@ describe('the token', () => {
 })
 
 describe('a quote with the request', () => {
-  const asking = (role: string) => flow.creds(service(), { role, ...ASKED }, token, { attester, role: 'builder', bind: true })
+  const asking = (role: string) => flow.creds(world.service, { role, ...ASKED }, token, { attester, role: 'builder', bind: true })
   const evidence = (role = 'fresh') =>
-    withheld(service(), /creds\/fresh$/, to =>
+    withheld(world.service, /creds\/fresh$/, to =>
       flow.creds(to, { role, ...ASKED }, token, { attester, role: 'builder', bind: true }),
     )
 
@@ -239,7 +215,7 @@ describe('a quote with the request', () => {
     const { status, body: said } = await post('ask')
     expect([status, JSON.stringify(said)]).toEqual([403, expect.stringMatching(/LATCHED|permission denied/)])
     await until('its token to be revoked', async () => /permission denied/.test(JSON.stringify((await post('ask')).body)))
-    expect(await refusal(world, logIn(service(), attester))).toBe('LATCHED')
+    expect(await refusal(world, logIn(world.service, attester))).toBe('LATCHED')
   })
 })
 

@@ -3,24 +3,21 @@ import type { Attester } from '../../agent/attester.ts'
 import * as flow from '../../agent/flow.ts'
 import { until } from '../harness/process.ts'
 import type { Swtpm } from '../harness/swtpm.ts'
+import { type EnrolledWorld, openEnrolledWorld } from './enrolled_world.ts'
 import { type Here, moveClocks, serveHere } from './in_process.ts'
 import {
   ask,
   auditOf,
   codeOf,
-  configureAuth,
-  configureBroker,
   done,
   enrol,
   logIn,
   MEASURED,
   machine,
   measure,
-  openWorld,
   POLICY,
   refusal,
   serviceOf,
-  type World,
   withheldLogin,
 } from './world.ts'
 
@@ -29,20 +26,15 @@ import {
 /** How old what a replica knows of another's changes may be. */
 const STATED_MS = 5000
 
-let world: World
+let world: EnrolledWorld
 let here: Here
 let passes: (ms: number) => void
 let tpm: Swtpm
 let tpmId: string
 let attester: Attester
 beforeAll(async () => {
-  world = await openWorld({ tpms: [{}] })
-  tpm = world.tpms[0] as Swtpm
-  await measure(tpm, MEASURED, 'good firmware')
-  attester = await machine(tpm)
-  await configureAuth(world, tpm, attester)
-  await configureBroker(world)
-  ;({ tpm_id: tpmId } = await enrol(there(), tpm, attester))
+  world = await openEnrolledWorld()
+  ;({ tpm, attester, tpmId } = world)
   here = await serveHere(world.vault)
   passes = moveClocks()
 })
@@ -53,7 +45,6 @@ afterAll(async () => {
   await world?.[Symbol.asyncDispose]()
 })
 
-const there = () => serviceOf(world.door.address)
 const atHere = () => serviceOf(here.address)
 const refusedHere = (asked: Promise<unknown>) => refusal({ door: { ...world.door, auditFile: here.auditFile } }, asked)
 const creds = (service: flow.Service, token: string) =>
@@ -62,7 +53,7 @@ const write = (path: string, body: object) => done(world.api('POST', path, body)
 
 describe('challenges', () => {
   test('of one front door are unknown to the other', async () => {
-    const { path, body } = await withheldLogin(there(), attester)
+    const { path, body } = await withheldLogin(world.service, attester)
     const reply = await ask(here.address, 'POST', path, { body })
     expect(reply.status).toBe(403)
     expect(await codeOf(here.auditFile, reply.body)).toBe('CHALLENGE_UNKNOWN')
@@ -104,7 +95,7 @@ describe('what was written at one is seen by the other', () => {
   test('an enrolment, and a login with it', async () => {
     const token = await logIn(atHere(), attester)
     expect((await creds(atHere(), token)).token).toMatch(/^eyJ/)
-    expect((await creds(there(), token)).token).toMatch(/^eyJ/)
+    expect((await creds(world.service, token)).token).toMatch(/^eyJ/)
   })
 
   test('a mount, within the stated time', async () => {
@@ -122,7 +113,7 @@ describe('what was written at one is seen by the other', () => {
   test('a TPM that was disabled there, within the stated time: no challenge, no login, no credential', async () => {
     const token = await logIn(atHere(), attester)
     const { body, path } = await withheldLogin(atHere(), attester)
-    await enrol(there(), tpm, attester)
+    await enrol(world.service, tpm, attester)
     await creds(atHere(), token)
     await write(`auth/tpm-quote/tpm/${tpmId}`, { disabled: true })
     passes(STATED_MS + 1)
@@ -165,17 +156,17 @@ describe('a machine that was reset', () => {
     (await auditOf(world.door.auditFile)).filter(one => one['type'] === 'intent').map(one => one['session'])
 
   test('starts anew: another boot, whose PCRs have to be measured again', async () => {
-    await logIn(there(), attester)
+    await logIn(world.service, attester)
     await attester.close()
     await tpm.restart('orderly')
     attester = await machine(tpm)
-    expect(await refusal(world, logIn(there(), attester))).toBe('PCR_POLICY')
+    expect(await refusal(world, logIn(world.service, attester))).toBe('PCR_POLICY')
     await write(`auth/tpm-quote/tpm/${tpmId}/clear`, { reason: 'its firmware had not measured yet' })
     await attester.close()
     await measure(tpm, MEASURED, 'good firmware')
     attester = await machine(tpm)
-    await logIn(there(), attester)
-    await logIn(there(), attester)
+    await logIn(world.service, attester)
+    await logIn(world.service, attester)
     expect((await sessions()).slice(-2)).toEqual(['REBOOTED', 'SAME'])
   })
 
@@ -185,9 +176,9 @@ describe('a machine that was reset', () => {
     await tpm.restart('unclean')
     await measure(tpm, MEASURED, 'good firmware')
     attester = await machine(tpm)
-    expect(await refusal(world, logIn(there(), attester))).toBe('CLOCK_NOT_SAFE')
+    expect(await refusal(world, logIn(world.service, attester))).toBe('CLOCK_NOT_SAFE')
     await until('the clock to be certain', async () =>
-      logIn(there(), attester).then(
+      logIn(world.service, attester).then(
         () => true,
         () => false,
       ),

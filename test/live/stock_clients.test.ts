@@ -9,22 +9,19 @@ import { assay } from '../harness/assay.ts'
 import { run, start, until } from '../harness/process.ts'
 import type { Swtpm } from '../harness/swtpm.ts'
 import { vaultBinary } from '../harness/vault.ts'
-import { ask, configureAuth, configureBroker, enrol, machine, openWorld, serviceOf, type World } from './world.ts'
+import { type EnrolledWorld, openEnrolledWorld } from './enrolled_world.ts'
+import { ask, machine } from './world.ts'
 
 // Clients that know Vault and nothing of us: each logs in with evidence in the shape of a method that it has.
 
-let world: World
+let world: EnrolledWorld
 let tpm: Swtpm
 let attester: Attester
 let home: string
 beforeAll(async () => {
+  world = await openEnrolledWorld()
+  ;({ tpm, attester } = world)
   home = await mkdtemp(join(tmpdir(), 'assay-stock-'))
-  world = await openWorld({ tpms: [{}] })
-  tpm = world.tpms[0] as Swtpm
-  attester = await machine(tpm)
-  await configureAuth(world, tpm, attester)
-  await configureBroker(world)
-  await enrol(service(), tpm, attester)
 })
 afterAll(async () => {
   await attester?.close()
@@ -32,8 +29,7 @@ afterAll(async () => {
   await rm(home, { recursive: true, force: true })
 })
 
-const service = () => serviceOf(world.door.address)
-const prepared = () => flow.evidence(service(), attester, { role: 'builder', bind: true })
+const prepared = () => flow.evidence(world.service, attester, { role: 'builder', bind: true })
 
 test('the stock CLI, by its method userpass: it keeps the token as it does with every other', async () => {
   await writeFile(join(home, 'evidence'), await prepared())

@@ -24,7 +24,7 @@ export type World = AsyncDisposable & {
   readonly api: (method: string, path: string, body?: object) => Promise<Reply>
 }
 
-type WorldOptions = {
+export type WorldOptions = {
   readonly tpms?: readonly SwtpmOptions[]
   /** of the front door, and of Vault */
   readonly args?: readonly string[]
