@@ -7,11 +7,16 @@ type Rate = { readonly burst: number; readonly perSecond: number; readonly of: s
 /** Every limit of what needs no token. They are far above what a machine needs (a hardware TPM makes 5 to 20 quotes a second),
  *  and apart per key, so that a machine that floods us slows down only itself. */
 export const rates = {
+  offersFrom: { burst: 50, perSecond: 25, of: 'enrolments from this address' },
   offersOfEk: { burst: 10, perSecond: 1, of: 'enrolments of this TPM' },
   offers: { burst: 100, perSecond: 50, of: 'enrolments' },
   challengesOfAk: { burst: 400, perSecond: 200, of: 'challenges of this attestation key' },
-  strangers: { burst: 1000, perSecond: 200, of: 'challenges of keys that nobody knows' },
+  strangersFrom: { burst: 250, perSecond: 50, of: 'requests from this address for keys that nobody knows' },
+  strangers: { burst: 1000, perSecond: 200, of: 'requests for keys that nobody knows' },
+  offersOfP384From: { burst: 10, perSecond: 2, of: 'enrolments of endorsement keys on P-384 from this address' },
   offersOfP384: { burst: 20, perSecond: 10, of: 'enrolments of endorsement keys on P-384' },
+  activationsFrom: { burst: 50, perSecond: 25, of: 'activations from this address' },
+  documentsFrom: { burst: 200, perSecond: 100, of: 'logins by document from this address' },
   documents: { burst: 400, perSecond: 200, of: 'logins by document' },
   loginsOfAk: { burst: 400, perSecond: 200, of: 'logins of this attestation key' },
 } as const satisfies Record<string, Rate>

@@ -18,6 +18,7 @@ import { tpmQuote } from './auth/tables.ts'
 import { openDispatch, type Tables } from './dispatch.ts'
 import { openApp } from './hosts/app.ts'
 import { forwardBuffered } from './hosts/forward_buffered.ts'
+import { holdBack } from './hosts/held.ts'
 import { type FrontDoor, openFrontDoor, type TlsOptions } from './hosts/http.ts'
 import { addressOf } from './hosts/request_facts.ts'
 import { openUpstream, type Upstream } from './hosts/upstream.ts'
@@ -82,7 +83,7 @@ export async function serve(config: Config, log: Log, secretId: SecretId): Promi
     ...(await tlsOf(config)),
     owns: (method, path) => owns(broker, method, path),
     bodyBytes: path => rowOf(broker, tables, path)?.bodyBytes,
-    own: app.fetch,
+    own: holdBack(app.fetch),
     log,
     onPassThrough: ({ status, failure }) =>
       metrics.passed.inc({ outcome: failure === undefined ? outcomeOf(status) : 'unreachable' }),

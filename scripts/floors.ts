@@ -60,7 +60,7 @@ const floors: Readonly<Record<string, Floor>> = {
   mounts: {
     below: ['engine', 'attestation'],
     packages: ['@hono/node-server', 'commander', 'hono', 'undici', 'yaml'],
-    builtins: ['crypto', 'fs/promises', 'http', 'https', 'net', 'os', 'path', 'stream', 'tls'],
+    builtins: ['crypto', 'fs/promises', 'http', 'https', 'net', 'os', 'path', 'stream', 'timers/promises', 'tls'],
     without: ['console', 'fetch'],
     entries: ['mounts/cli.ts', 'mounts/serve.ts'],
   },

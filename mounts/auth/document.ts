@@ -24,8 +24,9 @@ export const challengeDocument = (broker: Broker): Path =>
     operations: {
       update: {
         summary: 'Draw a challenge for this login.',
-        run: async ({ mount, values, txn }) => {
-          const { challenge, nonce, expiresInSeconds } = await broker.attest.challengeDocument(mount, values, txn)
+        run: async ({ mount, values, txn, from }) => {
+          const asker = { txn, from }
+          const { challenge, nonce, expiresInSeconds } = await broker.attest.challengeDocument(mount, values, asker)
           return {
             data: { challenge: challenge.toString('base64'), nonce: nonce.toString('base64'), expires_in: expiresInSeconds },
           }

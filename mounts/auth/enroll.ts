@@ -32,8 +32,8 @@ export const enroll = (broker: Broker): Path =>
     operations: {
       update: {
         summary: 'Check the keys; return a credential to open.',
-        run: async ({ mount, values, caller, txn }) => {
-          const offered = await broker.attest.offer(mount, { ...values, caller, txn })
+        run: async ({ mount, values, caller, txn, from }) => {
+          const offered = await broker.attest.offer(mount, { ...values, caller }, { txn, from })
           return {
             data: {
               tpm_id: offered.tpmId,
@@ -66,8 +66,8 @@ export const activate = (broker: Broker): Path =>
     operations: {
       update: {
         summary: 'Compare the secret; enrol the attestation key.',
-        run: async ({ mount, values, txn }) => {
-          const { status, tpmId, akName } = await broker.attest.activate(mount, values.enrollment, values.secret, txn)
+        run: async ({ mount, values: { enrollment, secret }, txn, from }) => {
+          const { status, tpmId, akName } = await broker.attest.activate(mount, enrollment, secret, { txn, from })
           return { data: { status, tpm_id: tpmId, ak_name: akName.toString('hex') } }
         },
       },

@@ -51,8 +51,8 @@ export const challenge = (broker: Broker): Path =>
     operations: {
       update: {
         summary: 'Draw a challenge for this request.',
-        run: async ({ mount, values, txn }) => {
-          const drawn = await broker.attest.challenge(mount, values, txn)
+        run: async ({ mount, values, txn, from }) => {
+          const drawn = await broker.attest.challenge(mount, values, { txn, from })
           return {
             data: {
               challenge: drawn.challenge.toString('base64'),

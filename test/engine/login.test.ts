@@ -205,11 +205,13 @@ describe('a machine that floods us', () => {
   })
 
   test('with challenges, or offers, too; what is one too many is counted and is not on record', async () => {
+    await logIn(broker, machine)
     const before = (await broker.records()).length
     const ask = { role: 'nobody', ak_name: machine.akName.toString('hex') }
+    const elsewhere = { ...nobody, from: '192.0.2.1' }
     const challenges = await Promise.all(
       Array.from({ length: rates.challengesOfAk.burst + 5 }, () =>
-        outcomeOf(broker.ask('update', 'auth/tpm-quote/challenge', ask, nobody)),
+        outcomeOf(broker.ask('update', 'auth/tpm-quote/challenge', ask, elsewhere)),
       ),
     )
     expect(challenges.filter(end => end === 'rate_limited')).toHaveLength(5)
@@ -229,7 +231,7 @@ describe('a machine that floods us', () => {
           'update',
           'auth/tpm-quote/enroll',
           { ...machine.offer, ek_public: Buffer.from(`${n}`).toString('base64') },
-          nobody,
+          { ...nobody, from: `192.0.2.${n % 100}` },
         ),
       ),
     )

@@ -28,7 +28,7 @@ export type TestBroker = AsyncDisposable & {
   /** what the audit log holds, after all lazy records are in it */
   readonly records: () => Promise<readonly AuditLine[]>
 }
-export type AskOptions = { readonly token?: string; readonly txn?: string }
+export type AskOptions = { readonly token?: string; readonly txn?: string; readonly from?: string }
 export type AuditLine = Readonly<Record<string, unknown>>
 
 export async function openTestBroker({ deadlineMs = 5000 } = {}): Promise<TestBroker> {
@@ -58,11 +58,11 @@ export async function openTestBroker({ deadlineMs = 5000 } = {}): Promise<TestBr
     dispatch,
     auditFile,
     ask: (operation, path, data = {}, options = {}) => {
-      const { token = vault.rootToken, txn = randomUUID() } = options
+      const { token = vault.rootToken, txn = randomUUID(), from = '127.0.0.1' } = options
       const mount = broker.mounts.find(path)
       if (!mount) throw new Error(`no mount of ours at ${path}`)
       const caller = { token: token === '' ? undefined : new Secret(token) }
-      return dispatch(mount, { operation, path, data: { ...data }, caller, txn, from: '127.0.0.1', wrapTtl: undefined })
+      return dispatch(mount, { operation, path, data: { ...data }, caller, txn, from, wrapTtl: undefined })
     },
     sys: async (method, path, body = {}, token = vault.rootToken) => {
       const found = findSys(method, { path } as CanonicalPath)
