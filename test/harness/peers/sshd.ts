@@ -42,6 +42,7 @@ export async function startSshd(trustedCa: string): Promise<Sshd> {
       'UsePAM no',
       'StrictModes no',
       'PidFile none',
+      'Subsystem sftp internal-sftp',
     ].join('\n'),
   )
   const server = opening.use(await start('/usr/sbin/sshd', ['-D', '-e', '-f', at('sshd_config')]))
