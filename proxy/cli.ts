@@ -47,16 +47,23 @@ async function runProxy({ config: file, dev }: Options): Promise<void> {
   const log = openLog({ level: config.log_level })
   const number = process.env[WORKER]
   if (config.workers > 1 && number === undefined) return lead(config, log, dev)
-  const audit = number === undefined ? config.audit : { file: auditFileOf(config.audit.file, number) }
   const proxy = await serveProxy({
-    config: { ...config, audit },
+    config: number === undefined ? config : ownOf(config, number),
     folder,
     log,
     approle: dev ? await development(config) : production(config, folder),
   })
   heed(proxy, file, log)
+  if (proxy.lookout !== undefined) log.info({ url: proxy.lookout }, 'operators look there')
   if (number === undefined) announce(proxy.url, config)
   else sayServing()
+}
+
+/** What of the configuration is a worker's own. */
+function ownOf(config: ProxyConfig, number: string): ProxyConfig {
+  const { audit, metrics } = config
+  const own = metrics && { ...metrics, port: metrics.port === 0 ? 0 : metrics.port + Number(number) - 1 }
+  return { ...config, audit: { ...audit, file: auditFileOf(audit.file, number) }, ...(own ? { metrics: own } : {}) }
 }
 
 function announce(url: string, { services, audit }: ProxyConfig): void {

@@ -31,9 +31,7 @@ const schema = z.strictObject({
     durable: z.boolean().default(false),
   }),
   /** where operators look: `/metrics`, `/healthz`, `/readyz`, in plain HTTP. Workers take this port and those behind it */
-  metrics: z
-    .strictObject({ host: z.string().default('127.0.0.1'), port: z.int().min(0).max(65_535) })
-    .optional(),
+  metrics: z.strictObject({ host: z.string().default('127.0.0.1'), port: z.int().min(0).max(65_535) }).optional(),
   revocations: z
     .strictObject({
       poll_ms: z.int().min(10).max(60_000).default(1_000),

@@ -17,12 +17,19 @@ import {
   VaultRefusal,
   watchRevocations,
 } from '#engine'
+import manifest from '../package.json' with { type: 'json' }
 import type { ProxyConfig } from './config.ts'
 import type { Resolve } from './egress/dial.ts'
+import { openLookout } from './lookout.ts'
+import { openMetrics, type ProxyMetrics } from './metrics.ts'
 import { openProxy, type ServedProxy } from './proxy.ts'
 import { openMint } from './tls/mint.ts'
 
-export type RunningProxy = ServedProxy & { readonly reopenAudit: () => Promise<void> }
+export type RunningProxy = ServedProxy & {
+  readonly reopenAudit: () => Promise<void>
+  /** where operators look; undefined when the configuration does not say */
+  readonly lookout: string | undefined
+}
 
 export type ServeOptions = {
   readonly config: ProxyConfig
@@ -42,12 +49,19 @@ export async function serveProxy(options: ServeOptions): Promise<RunningProxy> {
   const world = { now: Date.now, monotonic: () => performance.now(), random: randomBytes, log }
   await using opening = new AsyncDisposableStack()
   const { address, ca_file, deadline_ms: deadlineMs } = config.vault
-  const vault = openVault({ address, deadlineMs, ...(ca_file === undefined ? {} : { ca: await read(ca_file) }) })
+  const metrics = openMetrics({ version: manifest.version })
+  opening.defer(() => metrics.close())
+  const vault = openVault({
+    address,
+    deadlineMs,
+    observe: metrics.upstream,
+    ...(ca_file === undefined ? {} : { ca: await read(ca_file) }),
+  })
   opening.defer(() => vault.close())
   const session = await openSession(vault, options.approle, world)
   opening.defer(() => session.stop())
   const own = openOwn(vault, session, log)
-  const audit = await openLog(own, config, folder, log)
+  const audit = await openLog(own, options, metrics)
   opening.defer(() => audit.close())
   const { poll_ms: pollMs, limit_ms: limitMs } = config.revocations
   const onError = (error: unknown) =>
@@ -68,6 +82,7 @@ export async function serveProxy(options: ServeOptions): Promise<RunningProxy> {
     revocations,
     audit,
     log,
+    metrics,
     read,
     resolve: options.resolve ?? systemResolve,
     mint: config.intercept ? openMint(own, config.places.pki, world.monotonic) : undefined,
@@ -75,20 +90,27 @@ export async function serveProxy(options: ServeOptions): Promise<RunningProxy> {
     newId: randomUUID,
   })
   opening.defer(() => served.close())
+  const checks = () => ({ session: session.ready(), revocations: revocations.current(), audit: audit.healthy() })
+  const lookout = config.metrics && (await openLookout({ listen: config.metrics, metrics, checks }))
+  opening.defer(() => lookout?.close())
   const parts = opening.move()
-  return { ...served, reopenAudit: () => audit.reopen(), close: () => parts.disposeAsync() }
+  return { ...served, lookout: lookout?.url, reopenAudit: () => audit.reopen(), close: () => parts.disposeAsync() }
 }
 
 const AUDIT_KEY = 'proxy/audit-key'
 
-async function openLog(own: OwnVault, config: ProxyConfig, folder: string, log: Log): Promise<Audit> {
+async function openLog(own: OwnVault, { config, folder, log }: ServeOptions, metrics: ProxyMetrics): Promise<Audit> {
   const key = await auditKey(own, `${config.places.kv}/data/${AUDIT_KEY}`)
   log.hide(key)
   return openAudit({
     file: inFolder(folder, config.audit.file),
     key,
     now: Date.now,
-    onBad: fault => log.error(fault, 'the audit log has a fault'),
+    onBad: fault => {
+      metrics.auditProblems.inc({ kind: fault.kind })
+      log.error(fault, 'the audit log has a fault')
+    },
+    ...metrics.audit,
   })
 }
 

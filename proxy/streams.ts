@@ -5,6 +5,8 @@ import type { StreamPorts, StreamService } from './connectors/connector.ts'
 /** The ports of services that do not speak HTTP. */
 export type Streams = {
   readonly ports: () => Readonly<Record<string, number>>
+  /** connections that are open */
+  readonly count: () => number
   /** Listens for the services that are declared now; what is under way goes on. @throws BrokerError unavailable when a port cannot be had */
   readonly renew: () => Promise<void>
   readonly close: () => Promise<void>
@@ -41,6 +43,7 @@ export async function openStreams(
   await renew()
   return {
     renew,
+    count: () => sockets.size,
     ports: () => Object.fromEntries([...listening].map(([name, { server }]) => [name, (server.address() as AddressInfo).port])),
     close: async () => {
       for (const { server } of listening.values()) server.close()

@@ -33,6 +33,8 @@ export type TokenPorts = {
   readonly opener: Opener
   readonly revocations: RevocationWatch
   readonly now: () => number
+  /** Called for each token that had to be opened, as it was not remembered. */
+  readonly opened: (outcome: 'ok' | 'refused' | 'unreachable') => void
 }
 
 const REMEMBERED = 2000
@@ -41,7 +43,7 @@ const LONGEST_MS = 3_600_000
 /** A clock that is behind by more is wrong. */
 const SKEW_SECONDS = 60
 
-export function openTokens({ opener, revocations, now }: TokenPorts): Tokens {
+export function openTokens({ opener, revocations, now, opened: tell }: TokenPorts): Tokens {
   // what has ended is not kept until somebody asks for it
   const known = new LRUCache<string, Known>({ max: REMEMBERED, ttlAutopurge: true, ttl: LONGEST_MS })
   // what a connection sent last it mostly sends again
@@ -62,7 +64,11 @@ export function openTokens({ opener, revocations, now }: TokenPorts): Tokens {
   return {
     remembered,
     open: async (token, holder) => {
-      const opened = await opener(token, holder)
+      const opened = await opener(token, holder).catch((error: unknown) => {
+        tell('unreachable')
+        throw error
+      })
+      tell(opened.ok ? 'ok' : 'refused')
       if (!opened.ok) return refuse(opened.code, opened.detail)
       const made = knownOf(opened.value)
       if (made.mode === 'datakey' && live(made)) known.set(nameOf(token, holder), made, { ttl: lifeMs(made) })

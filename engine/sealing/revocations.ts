@@ -78,6 +78,8 @@ export type RevocationWatch = {
     readonly jti: string
     readonly epoch: Epoch
   }) => 'live' | 'revoked' | 'stale'
+  /** whether it is known what is revoked */
+  readonly current: () => boolean
   readonly stop: () => void
 }
 
@@ -110,9 +112,11 @@ export async function watchRevocations({ vault, kv, monotonic, pollMs, limitMs, 
     timer = setTimeout(() => void look().catch(onError).finally(again), pollMs).unref()
   }
   again()
+  const current = () => monotonic() - at <= limitMs
   return {
+    current,
     standing: ({ tenant, agent, jti, epoch }) => {
-      if (monotonic() - at > limitMs) return 'stale'
+      if (!current()) return 'stale'
       const old = epoch[0] < generation(revoked.tenants, tenant) || epoch[1] < generation(revoked.agents, agent)
       return old || Object.hasOwn(revoked.denied, jti) ? 'revoked' : 'live'
     },

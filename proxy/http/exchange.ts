@@ -12,6 +12,8 @@ export type ExchangePorts = {
   readonly services: () => Services
   /** Called when the exchange fails on its way; the agent hears the code. */
   readonly failed: (code: RefusalCode, detail: string) => void
+  /** Called when the head of an answer came: of which service, with which status, after how many milliseconds. */
+  readonly answered: (service: string, status: number, tookMs: number) => void
 }
 
 /** Sends a request that was let through, and streams the answer back as fast as its reader takes it. Redirects are handed on, never followed. */
@@ -47,6 +49,7 @@ class Answer implements Dispatcher.DispatchHandler {
   #scrub: ScrubStream | undefined
   #abort: ((error?: Error) => void) | undefined
   #ended = false
+  readonly #since = performance.now()
 
   constructor(ports: ExchangePorts, swap: Swap, incoming: IncomingMessage, outgoing: ServerResponse, txn: string) {
     this.#ports = ports
@@ -67,6 +70,7 @@ class Answer implements Dispatcher.DispatchHandler {
   onHeaders(status: number, raw: Buffer[], resume: () => void): boolean {
     if (status < 200) return true
     const { head, service, known } = this.#swap
+    this.#ports.answered(service.name, status, performance.now() - this.#since)
     const scrubber = known.scrubber(service.injections.flatMap(one => one.spelled?.(known.fields) ?? []))
     const { headers, encoding } = filterHead(raw, {
       destination: head.destination,

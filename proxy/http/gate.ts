@@ -1,4 +1,3 @@
-import { BrokerError } from '#engine'
 import { accept, type Refused, refuse, type Verdict } from '../refusals.ts'
 import type { Held } from '../tls/holder.ts'
 import type { Known, Tokens } from '../tokens.ts'
@@ -26,8 +25,8 @@ export type GatePorts = {
   readonly tokens: Tokens
   readonly services: () => Services
   readonly now: () => number
-  /** Records the swap. @throws BrokerError unavailable when it cannot be recorded: then nothing goes out */
-  readonly record: (swap: Swap, session: Session, txn: string) => void
+  /** Records the swap; a promise where that is to be durable first. @throws BrokerError unavailable when it cannot be recorded: then nothing goes out */
+  readonly record: (swap: Swap, session: Session, txn: string, upgrade: boolean) => void | Promise<void>
 }
 
 /** What is asked for, known as far as the refusal needs to say it. */
@@ -120,12 +119,11 @@ async function injectRest(first: Promise<Verdict<void>>, swap: Swap, asked: Aske
   return undefined
 }
 
-function recorded(ports: GatePorts, { session, txn }: Question, swap: Swap): Verdict<Swap> {
+function recorded(ports: GatePorts, { session, txn, upgrade }: Question, swap: Swap): Verdict<Swap> | Promise<Verdict<Swap>> {
   try {
-    ports.record(swap, session, txn)
-    return accept(swap)
+    const durable = ports.record(swap, session, txn, upgrade)
+    return durable ? durable.then(() => accept(swap), unavailable) : accept(swap)
   } catch (error) {
-    if (error instanceof BrokerError) return refuse('UNAVAILABLE', error.message)
-    throw error
+    return unavailable(error)
   }
 }

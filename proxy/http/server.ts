@@ -15,7 +15,7 @@ import { hasBody, replyRefused, replyRefusedRaw } from './replies.ts'
 import { openTunnel } from './tunnel.ts'
 import { openWebSocket } from './websocket.ts'
 
-export type ServerPorts = Pick<ExchangePorts, 'services'> & {
+export type ServerPorts = Pick<ExchangePorts, 'services' | 'answered'> & {
   readonly listen: { readonly host: string; readonly port: number }
   readonly tls: { readonly cert: string; readonly key: string; readonly clientCa: string | undefined }
   readonly limits: Limits
@@ -42,7 +42,12 @@ export type Limits = {
   readonly connections: number
 }
 
-export type ProxyServer = { readonly url: string; readonly close: (withinMs: number) => Promise<void> }
+export type ProxyServer = {
+  readonly url: string
+  /** connections of agents that are open */
+  readonly count: () => number
+  readonly close: (withinMs: number) => Promise<void>
+}
 
 /** Listens with mutual TLS 1.3, for agents that prove to hold the key of their certificate in every handshake: nothing is resumed.
  *  @throws Error when it cannot listen there */
@@ -80,6 +85,7 @@ export async function openServer(ports: ServerPorts): Promise<ProxyServer> {
   const { address, family, port } = outer.address() as AddressInfo
   return {
     url: `https://${family === 'IPv6' ? `[${address}]` : address}:${port}`,
+    count: () => sockets.size,
     close: withinMs => close(outer, inner, sockets, withinMs),
   }
 }

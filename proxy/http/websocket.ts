@@ -17,10 +17,12 @@ export function openWebSocket(ports: ExchangePorts, swap: Swap, socket: Duplex, 
     replyRefusedRaw(socket, code, txn)
   }
   let done = false
+  const since = performance.now()
   const handler: Dispatcher.DispatchHandler = {
     onConnect: abort => void socket.once('close', () => done || abort(new Error('the agent has left'))),
     onUpgrade: (status, raw, upstream) => {
       done = true
+      ports.answered(service.name, status, performance.now() - since)
       const scrubber = known.scrubber(service.injections.flatMap(one => one.spelled?.(known.fields) ?? []))
       const filter = { destination: head.destination, prefix: head.prefix, services: ports.services(), scrubber }
       const { headers } = filterHead((raw ?? []) as Buffer[], filter)
@@ -36,6 +38,7 @@ export function openWebSocket(ports: ExchangePorts, swap: Swap, socket: Duplex, 
     onHeaders: status => {
       if (status < 200) return true
       done = true
+      ports.answered(service.name, status, performance.now() - since)
       fail('UPSTREAM', `answered an upgrade with ${status}`)
       return false
     },

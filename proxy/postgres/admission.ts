@@ -36,7 +36,8 @@ export async function admit(
   if (!rule.ok) return rule
   const { username, password } = found.value.fields
   if (!username || !password) return refuse('CREDENTIAL_SHAPE', 'wanted username and password')
-  ports.record({ known: found.value, service: ports.service, destination, rule: rule.value }, held, txn)
+  const kept = await ports.record({ known: found.value, service: ports.service, destination, rule: rule.value }, held, txn)
+  if (!kept.ok) return kept
   const applicationName = parameters.get('application_name') ?? ''
   const login = { database, user: username.reveal(), password, applicationName, options: asked.rest }
   return ports.connect(login).then(

@@ -7,7 +7,7 @@ import { pipeline, Readable } from 'node:stream'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import * as flow from '../../agent/flow.ts'
 import { assay } from '../harness/assay.ts'
-import { run } from '../harness/process.ts'
+import { freePort, run } from '../harness/process.ts'
 import { type AssayProxy, startProxy } from '../harness/proxy.ts'
 import { type Authority, openAuthority } from './certificates.ts'
 import {
@@ -296,7 +296,8 @@ test('the audit log of the proxy holds its chain, and no token', async () => {
 test('several workers serve the same, and one that is killed comes back', async () => {
   const { token: held } = await sealed()
   const { listen, services } = JSON.parse(await readFile(proxy.configFile, 'utf8'))
-  await using many = await startProxy(world.vault, { listen, services, workers: 2 })
+  const port = await freePort()
+  await using many = await startProxy(world.vault, { listen, services, workers: 2, metrics: { port } })
   const place = `https://localhost:${many.port}/_/http:127.0.0.1:${plain.port}/apps/a`
   const served = async () => expect(await curl(place, bearer(held))).toBe('fine 200')
   for (const _ of [1, 2, 3, 4]) await served()
@@ -305,8 +306,39 @@ test('several workers serve the same, and one that is killed comes back', async 
   process.kill(Number(children[0]), 'SIGKILL')
   await many.server.line(/a worker ended: it is started again/)
   for (const _ of [1, 2, 3, 4]) await vi.waitFor(served, { timeout: 20_000, interval: 100 })
+  for (const own of [port, port + 1])
+    await vi.waitFor(async () => expect((await fetch(`http://127.0.0.1:${own}/readyz`)).status).toBe(200), {
+      timeout: 20_000,
+      interval: 100,
+    })
   for (const number of [1, 2])
     expect(await assay(['audit', 'verify', many.auditFile.replace('.jsonl', `.${number}.jsonl`)])).toMatchObject({ code: 0 })
+})
+
+describe('a proxy that is killed', () => {
+  const killed = async (audit: object, after: (one: AssayProxy) => Promise<void>) => {
+    const { listen, services } = JSON.parse(await readFile(proxy.configFile, 'utf8'))
+    const { token: held } = await sealed()
+    const file = ca.at(`killed-${Math.random()}.jsonl`)
+    await using one = await startProxy(world.vault, { listen, services, audit: { file, ...audit } })
+    const place = `https://localhost:${one.port}/_/http:127.0.0.1:${plain.port}/apps/a`
+    for (const _ of [1, 2, 3]) expect(await curl(place, bearer(held))).toBe('fine 200')
+    await after({ ...one, auditFile: file })
+    expect(await curl(place, bearer(held))).toBe('fine 200')
+    await one.server.stop('SIGKILL')
+    expect(await assay(['audit', 'verify', file])).toMatchObject({ code: 0 })
+    return swapsIn(file)
+  }
+  const swapsIn = async (file: string) => ((await readFile(file, 'utf8')).match(/"operation":"swap"/g) ?? []).length
+
+  test('has on record all that went out, where each record is durable first', async () => {
+    expect(await killed({ durable: true }, async () => {})).toBe(4)
+  })
+
+  test('else lacks what went out in its last tenth of a second, at most', async () => {
+    const settled = (one: AssayProxy) => vi.waitFor(async () => expect(await swapsIn(one.auditFile)).toBe(3))
+    expect(await killed({}, settled)).toBeGreaterThanOrEqual(3)
+  })
 })
 
 test('a configuration is checked by its command, with line and column', async () => {

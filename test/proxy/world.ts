@@ -11,6 +11,7 @@ import { openLog } from '../../engine/log.ts'
 import type { SealingMode } from '../../engine/sealing/keys.ts'
 import { Secret } from '../../engine/secret.ts'
 import { readConfig } from '../../proxy/config.ts'
+import { openMetrics, type ProxyMetrics } from '../../proxy/metrics.ts'
 import { openProxy, type ServedProxy } from '../../proxy/proxy.ts'
 import { openSealing, type Sealing, toSeal, type Wanted } from '../fakes/sealing.ts'
 import { type Authority, newAuthority, type Pair } from '../mounts/hosts/certificates.ts'
@@ -61,8 +62,13 @@ export type ProxyWorld = AsyncDisposable & {
   readonly seal: (wanted?: Partial<Wanted>) => Promise<string>
   readonly ask: (ask: Ask) => Promise<Answered>
   readonly connect: (as?: Client) => Promise<TLSSocket>
+  /** what is on record, once all of it is written */
   readonly records: () => Promise<readonly Record<string, unknown>[]>
+  /** what the file of the audit log has by now */
+  readonly written: () => Promise<readonly Record<string, unknown>[]>
+  readonly closeAudit: () => Promise<void>
   readonly logged: readonly string[]
+  readonly metrics: ProxyMetrics
   readonly base: string
 }
 
@@ -122,13 +128,19 @@ export async function openProxyWorld(options: WorldOptions = {}): Promise<ProxyW
   if (!read.ok) throw new Error(JSON.stringify(read.problems))
   const auditFile = join(folder, 'audit.jsonl')
   const audit = await openAudit({ file: auditFile, key: new Secret(Buffer.alloc(32, 7)), now: world.now })
-  opening.defer(() => audit.close())
+  let closed = false
+  opening.defer(async () => {
+    if (!closed) await audit.close()
+  })
   const logged: string[] = []
+  const metrics = openMetrics({ version: 'of tests' })
+  opening.defer(() => metrics.close())
   const proxy = await openProxy({
     config: read.config,
     opener: sealing.opener,
     revocations: sealing.watch,
     audit,
+    metrics,
     log: openLog({ level: 'debug', write: line => void logged.push(line) }),
     read: file => readFile(join(folder, file), 'utf8'),
     resolve: options.resolve ?? (async () => ['127.0.0.1']),
@@ -145,6 +157,10 @@ export async function openProxyWorld(options: WorldOptions = {}): Promise<ProxyW
   const port = Number(new URL(proxy.url).port)
   const base = `/_/${scheme === 'http' ? 'http:' : ''}${host}:${upstream.port}`
   const dial = { host: '127.0.0.1', port, ca: ca.ca, servername: 'proxy.test' }
+  const written = async () => {
+    const lines = (await readFile(auditFile, 'utf8')).split('\n').filter(line => line !== '')
+    return lines.map(line => JSON.parse(line) as Record<string, unknown>)
+  }
   const parts = opening.move()
   return {
     proxy,
@@ -156,6 +172,7 @@ export async function openProxyWorld(options: WorldOptions = {}): Promise<ProxyW
     other,
     base,
     logged,
+    metrics,
     pass: ms => {
       ahead += ms
     },
@@ -168,8 +185,12 @@ export async function openProxyWorld(options: WorldOptions = {}): Promise<ProxyW
     records: async () => {
       // lazy records are written within a tenth of a second, and before a durable one
       await audit.append({ type: 'system', txn: '', operation: 'test', mount: '', path: '' })
-      const lines = (await readFile(auditFile, 'utf8')).split('\n').filter(line => line !== '')
-      return lines.map(line => JSON.parse(line) as Record<string, unknown>)
+      return written()
+    },
+    written,
+    closeAudit: () => {
+      closed = true
+      return audit.close()
     },
     [Symbol.asyncDispose]: () => parts.disposeAsync(),
   }
