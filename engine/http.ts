@@ -1,95 +1,94 @@
 import { Agent, type Dispatcher, request } from 'undici'
-import { isMetadata, lookup } from './issuers/metadata.ts'
+import { isMetadata, lookup, metadataError } from './metadata.ts'
 
-/** A service outside did not give a usable answer. `reason` is a word or two; nothing that was sent or received is in it. */
-export class Unanswered extends Error {
-  readonly reason: string
-  constructor(reason: string) {
-    super(`no usable answer: ${reason}`)
-    this.name = 'Unanswered'
-    this.reason = reason
-  }
-}
-
-export type HttpCall = {
+export type Sent = {
   readonly method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
   readonly url: string
   readonly headers?: Readonly<Record<string, string>>
-  readonly body?: string
-  readonly signal?: AbortSignal | undefined
+  readonly body?: string | Uint8Array
 }
-export type HttpAnswer = {
-  readonly status: number
-  readonly headers: Readonly<Record<string, string>>
-  /** parsed JSON; undefined when the body is empty or is no JSON */
-  readonly json: unknown
+export type Received = { readonly status: number; readonly headers: Readonly<Record<string, string>>; readonly body: Buffer }
+
+/** Somebody outside gave no answer. `reason` is what they did, in words; nothing that was sent or received is in it. */
+export class Unanswered extends Error {
+  readonly reason: string
+  /** it never arrived, so asking again does no harm */
+  readonly unsent: boolean
+  constructor(reason: string, unsent = false) {
+    super(`no usable answer: it ${reason}`)
+    this.name = 'Unanswered'
+    this.reason = reason
+    this.unsent = unsent
+  }
 }
 
-/** Calls services outside: no redirect is followed, replies are bounded, no time-out outlives the deadline.
+/** The one way out of the engine to services of others: no redirect is followed, replies are bounded, nothing outlives the deadline, and no address is
+ *  dialled where clouds tell machines their credentials.
  *  @throws Unanswered */
-export type Http = { readonly call: (call: HttpCall) => Promise<HttpAnswer>; readonly close: () => Promise<void> }
+export type Http = {
+  readonly send: (sent: Sent, signal?: AbortSignal) => Promise<Received>
+  readonly close: () => Promise<void>
+}
 
 export type HttpOptions = {
-  /** milliseconds for one call, its reply included */
+  /** milliseconds for one call, from connecting to the last byte */
   readonly deadlineMs: number
-  /** PEM bundle that certificates must lead to; the system's when absent */
+  /** PEM bundle that certificates must lead to; the system's when empty */
   readonly ca?: string | undefined
 }
 
-const MAX_BYTES = 1024 * 1024
-const CONNECTIONS = 16
+const MAX_REPLY_BYTES = 2 ** 20
+const CONNECTIONS = 64
 
-export function openHttp({ deadlineMs, ca }: HttpOptions): Http {
-  const connect = { timeout: deadlineMs, lookup, ...(ca ? { ca } : {}) }
-  const dispatcher = new Agent({ connections: CONNECTIONS, keepAliveTimeout: 30_000, connect })
+export function openHttp({ deadlineMs, ca = '' }: HttpOptions): Http {
+  const connect = { timeout: deadlineMs, lookup, ...(ca === '' ? {} : { ca }) }
+  const dispatcher = new Agent({ connections: CONNECTIONS, pipelining: 1, keepAliveTimeout: 30_000, connect })
   return {
-    call: async call => {
-      try {
-        return await exchange(dispatcher, call, deadlineMs)
-      } catch (error) {
-        throw error instanceof Unanswered ? error : new Unanswered(reasonOf(error))
-      }
-    },
+    send: (sent, signal) => exchange(dispatcher, sent, deadlineMs, signal),
     close: () => dispatcher.close(),
   }
 }
 
-async function exchange(dispatcher: Dispatcher, { url, signal, ...call }: HttpCall, deadlineMs: number): Promise<HttpAnswer> {
-  if (isMetadata(new URL(url).hostname)) throw new Unanswered('its address is one of a metadata service')
+async function exchange(dispatcher: Agent, sent: Sent, deadlineMs: number, ending?: AbortSignal): Promise<Received> {
+  const { method, url, headers = {}, body = null } = sent
   const deadline = AbortSignal.timeout(deadlineMs)
-  const reply = await request(url, {
-    dispatcher,
-    method: call.method,
-    headers: call.headers ?? {},
-    body: call.body ?? null,
-    signal: signal ? AbortSignal.any([signal, deadline]) : deadline,
-  })
-  const headers = Object.entries(reply.headers).map(([name, value]) => [name, Array.isArray(value) ? value.join(', ') : value])
-  return { status: reply.statusCode, headers: Object.fromEntries(headers), json: parsed(await bounded(reply.body)) }
+  const signal = ending ? AbortSignal.any([ending, deadline]) : deadline
+  try {
+    if (isMetadata(new URL(url).hostname)) throw metadataError()
+    const reply = await request(url, { dispatcher, method, headers, body: bodyOf(body), signal })
+    return { status: reply.statusCode, headers: flat(reply.headers), body: await bounded(reply.body) }
+  } catch (error) {
+    throw error instanceof Unanswered ? error : unanswered(error)
+  }
 }
 
-async function bounded(body: Dispatcher.ResponseData['body']): Promise<string> {
+const bodyOf = (body: string | Uint8Array | null) => (typeof body === 'string' || body === null ? body : Buffer.from(body))
+
+const NEVER_SENT = ['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'UND_ERR_CONNECT_TIMEOUT']
+const CERTIFICATE = /CERT|SELF_SIGNED|UNABLE_TO|ERR_TLS/
+
+/** Errors of the HTTP client may hold what was sent: of them only what they mean goes on. */
+function unanswered(error: unknown): Unanswered {
+  const { code, name } = error as NodeJS.ErrnoException
+  if (code === 'EMETADATA') return new Unanswered('has the address of a metadata service, which is never asked')
+  if (name === 'TimeoutError' || name === 'AbortError') return new Unanswered('did not answer in time')
+  if (code !== undefined && CERTIFICATE.test(code)) return new Unanswered('has a certificate that is not trusted')
+  return new Unanswered('cannot be reached', NEVER_SENT.includes(code ?? ''))
+}
+
+async function bounded(body: Dispatcher.ResponseData['body']): Promise<Buffer> {
   const chunks: Buffer[] = []
   let size = 0
   for await (const chunk of body as AsyncIterable<Buffer>) {
     size += chunk.length
-    if (size > MAX_BYTES) throw new Unanswered('the reply is too long')
+    if (size > MAX_REPLY_BYTES) throw new Unanswered('said too much')
     chunks.push(chunk)
   }
-  return Buffer.concat(chunks, size).toString('utf8')
+  return Buffer.concat(chunks, size)
 }
 
-function parsed(text: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch {
-    return undefined
-  }
-}
-
-/** Errors of the HTTP client may hold what was sent: of them only the code goes on. */
-function reasonOf(error: unknown): string {
-  const { name, code } = error as NodeJS.ErrnoException
-  if (name === 'TimeoutError' || name === 'AbortError') return 'it did not answer in time'
-  return typeof code === 'string' ? code : 'the connection failed'
+/** Of a header that came several times none counts: what cannot be read in one way is not read. */
+function flat(headers: Readonly<Record<string, string | string[] | undefined>>): Record<string, string> {
+  const single = Object.entries(headers).filter((entry): entry is [string, string] => typeof entry[1] === 'string')
+  return Object.fromEntries(single)
 }

@@ -1,5 +1,5 @@
 import type { STSClientConfig } from '@aws-sdk/client-sts'
-import type { Outbound, Sent } from './outbound.ts'
+import type { Received, Sent } from '../http.ts'
 
 /** What a client of the AWS SDK hands to its HTTP handler. */
 type Request = {
@@ -13,13 +13,16 @@ type Request = {
 }
 
 /** The SDK over our own transport: its breaker, its deadline, no metadata address. */
-export function smithyHandler(http: Outbound): NonNullable<STSClientConfig['requestHandler']> {
+export function smithyHandler(http: {
+  readonly send: (sent: Sent, signal?: AbortSignal) => Promise<Received>
+}): NonNullable<STSClientConfig['requestHandler']> {
   return {
-    handle: async (request: Request) => {
+    handle: async (request: Request, { abortSignal }: { readonly abortSignal?: AbortSignal } = {}) => {
       const { protocol, hostname, port, path, method, headers, body } = request
       const url = `${protocol}//${hostname}${port === undefined ? '' : `:${port}`}${path}`
       const sent = { method: method as Sent['method'], url, headers: withoutHost(headers) }
-      const received = await http.send(typeof body === 'string' || body instanceof Uint8Array ? { ...sent, body } : sent)
+      const whole = typeof body === 'string' || body instanceof Uint8Array ? { ...sent, body } : sent
+      const received = await http.send(whole, abortSignal)
       return { response: { statusCode: received.status, headers: received.headers, body: new Uint8Array(received.body) } }
     },
   } as NonNullable<STSClientConfig['requestHandler']>

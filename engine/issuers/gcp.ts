@@ -1,11 +1,11 @@
 import { importPKCS8, SignJWT } from 'jose'
 import { BrokerError } from '../errors.ts'
 import { list, map, required, text, type Values } from '../fields.ts'
+import type { Received } from '../http.ts'
 import { Secret } from '../secret.ts'
 import { assertion } from './assertion.ts'
 import { endpointAt, outbound, subject, TRANSIT_KEY } from './common.ts'
 import { type Credential, type Grant, type IssuerPorts, issuer, type Plan } from './issuer.ts'
-import type { Received } from './outbound.ts'
 import { refused, unusable, wider } from './refusal.ts'
 import { askToken } from './token_endpoint.ts'
 

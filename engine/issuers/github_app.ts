@@ -1,9 +1,9 @@
 import { BrokerError } from '../errors.ts'
 import { list, required, text } from '../fields.ts'
+import type { Received, Sent } from '../http.ts'
 import { Secret } from '../secret.ts'
 import { ceiling, endpointAt, outbound, TRANSIT_KEY } from './common.ts'
 import { type Credential, type Grant, type IssuerPorts, issuer, type Plan } from './issuer.ts'
-import type { Received, Sent } from './outbound.ts'
 import { refused, unusable, wider } from './refusal.ts'
 
 const settings = {

@@ -1,5 +1,6 @@
 import type { INetworkModule, NetworkRequestOptions, NetworkResponse } from '@azure/msal-node'
-import type { Outbound, Received } from './outbound.ts'
+import type { Received } from '../http.ts'
+import type { Outbound } from './outbound.ts'
 
 /** What the token endpoint answered last; an empty body when it was no JSON object. */
 export type Answered = { readonly status: number; readonly body: Readonly<Record<string, unknown>> }

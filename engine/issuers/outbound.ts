@@ -11,23 +11,15 @@ import {
   wrap,
 } from 'cockatiel'
 import { LRUCache } from 'lru-cache'
-import { Agent, type Dispatcher, request } from 'undici'
 import { BrokerError } from '../errors.ts'
-import { isMetadata, lookup, metadataError } from './metadata.ts'
+import { type Http, openHttp, type Received, type Sent, Unanswered } from '../http.ts'
 
-export type Sent = {
-  readonly method: 'GET' | 'POST' | 'DELETE'
-  readonly url: string
-  readonly headers?: Readonly<Record<string, string>>
-  readonly body?: string | Uint8Array
-}
 /** What such libraries give: plain headers, of bodies a form. */
 export type FetchInit = {
   readonly method: string
   readonly headers: Readonly<Record<string, string>>
   readonly body?: URLSearchParams | undefined
 }
-export type Received = { readonly status: number; readonly headers: Readonly<Record<string, string>>; readonly body: Buffer }
 
 /** HTTP to the provider of one integration. Redirects are answers like any other, they are not followed.
  *  @throws BrokerError unavailable, naming the integration and the reason, when it is down, slow, too busy (429, 5xx) or says too much */
@@ -52,8 +44,6 @@ export type UpstreamsOptions = {
 }
 
 const DEADLINE_MS = 8_000
-const MAX_REPLY_BYTES = 2 ** 20
-const CONNECTIONS = 64
 /** A provider that wants to be left alone for longer is not waited for: who asked is told. */
 const WAIT_MS = 2_000
 const LONGEST_HOLD_MS = 300_000
@@ -63,27 +53,22 @@ const INTEGRATIONS = 10_000
 
 export function openUpstreams({ monotonic, deadlineMs = DEADLINE_MS }: UpstreamsOptions): Upstreams {
   const gates = new LRUCache<string, Gate>({ max: INTEGRATIONS })
-  const agents = new Map<string, Agent>()
+  const clients = new Map<string, Http>()
   const gateOf = (key: string, url: string): Gate => {
     const place = `${key} ${new URL(url).origin}`
     const gate = gates.get(place) ?? openGate(monotonic)
     gates.set(place, gate)
     return gate
   }
-  const agentOf = (ca: string): Agent => {
-    const agent = agents.get(ca) ?? newAgent(ca, deadlineMs)
-    agents.set(ca, agent)
-    return agent
+  const clientOf = (ca: string): Http => {
+    const client = clients.get(ca) ?? openHttp({ deadlineMs, ca })
+    clients.set(ca, client)
+    return client
   }
   return {
-    of: (key, name, ca = '') => outboundOf(name, sent => gateOf(key, sent.url)(() => attempt(agentOf(ca), sent, deadlineMs))),
-    close: async () => void (await Promise.all([...agents.values()].map(agent => agent.close()))),
+    of: (key, name, ca = '') => outboundOf(name, sent => gateOf(key, sent.url)(() => attempt(clientOf(ca), sent))),
+    close: async () => void (await Promise.all([...clients.values()].map(client => client.close()))),
   }
-}
-
-function newAgent(ca: string, deadlineMs: number): Agent {
-  const connect = { timeout: deadlineMs, lookup, ...(ca === '' ? {} : { ca }) }
-  return new Agent({ connections: CONNECTIONS, pipelining: 1, keepAliveTimeout: 30_000, connect })
 }
 
 function outboundOf(name: string, once: (sent: Sent) => Promise<Received>): Outbound {
@@ -155,56 +140,22 @@ function reasonOf(error: unknown): string {
   return error instanceof Failure ? error.message : 'could not be asked'
 }
 
-async function attempt(dispatcher: Agent, sent: Sent, deadlineMs: number): Promise<Received> {
-  const { hostname } = new URL(sent.url)
-  if (isMetadata(hostname)) throw unreachable(metadataError())
-  const signal = AbortSignal.timeout(deadlineMs)
-  const { method, headers = {}, body = null } = sent
-  try {
-    const reply = await request(sent.url, { dispatcher, method, headers, body: bodyOf(body), signal })
-    const received = { status: reply.statusCode, headers: flat(reply.headers), body: await bounded(reply.body) }
-    if (received.status === 429 || received.status >= 500) throw busy(received)
-    return received
-  } catch (error) {
-    throw error instanceof Failure ? error : unreachable(error)
-  }
+async function attempt(client: Http, sent: Sent): Promise<Received> {
+  const received = await client.send(sent).catch(unanswered)
+  if (received.status === 429 || received.status >= 500) throw busy(received)
+  return received
 }
 
-const bodyOf = (body: string | Uint8Array | null) => (typeof body === 'string' || body === null ? body : Buffer.from(body))
+function unanswered(error: unknown): never {
+  if (error instanceof Unanswered) throw new Failure(error.reason, error.unsent)
+  throw error
+}
 
 function busy({ status, headers }: Received): Failure {
   const undone = status === 429 || status === 503
   const seconds = /^\d{1,9}$/.test(headers['retry-after'] ?? '') ? Number(headers['retry-after']) : undefined
   const wait = seconds === undefined ? '' : ` and asked to be left alone for ${seconds} s`
   return new Failure(`answered with status ${status}${wait}`, undone, seconds === undefined ? undefined : seconds * 1000)
-}
-
-const NEVER_SENT = ['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'UND_ERR_CONNECT_TIMEOUT']
-const CERTIFICATE = /CERT|SELF_SIGNED|UNABLE_TO|ERR_TLS/
-
-function unreachable(error: unknown): Failure {
-  const { code, name } = error as NodeJS.ErrnoException
-  if (code === 'EMETADATA') return new Failure('has the address of a metadata service, which is never asked', false)
-  if (name === 'TimeoutError') return new Failure('did not answer in time', false)
-  if (code !== undefined && CERTIFICATE.test(code)) return new Failure('has a certificate that is not trusted', false)
-  return new Failure('cannot be reached', NEVER_SENT.includes(code ?? ''))
-}
-
-async function bounded(body: Dispatcher.ResponseData['body']): Promise<Buffer> {
-  const chunks: Buffer[] = []
-  let size = 0
-  for await (const chunk of body as AsyncIterable<Buffer>) {
-    size += chunk.length
-    if (size > MAX_REPLY_BYTES) throw new Failure('said too much', false)
-    chunks.push(chunk)
-  }
-  return Buffer.concat(chunks, size)
-}
-
-/** Of a header that came several times none counts: what cannot be read in one way is not read. */
-function flat(headers: Readonly<Record<string, string | string[] | undefined>>): Record<string, string> {
-  const single = Object.entries(headers).filter((entry): entry is [string, string] => typeof entry[1] === 'string')
-  return Object.fromEntries(single)
 }
 
 /** No `Request` is made and read again: that would take as long as everything else here. */

@@ -1,8 +1,11 @@
 import { randomUUID } from 'node:crypto'
 import type { SecretsManagerClient } from '@aws-sdk/client-secrets-manager'
 import { required, text, type Values } from '../fields.ts'
+import { type Http, openHttp, Unanswered } from '../http.ts'
+import { smithyHandler } from '../issuers/aws_transport.ts'
 import { optionalEndpoint } from '../issuers/common.ts'
 import { fieldsOf, textOfFields } from './payload.ts'
+import { unanswered } from './replies.ts'
 import { type Held, type Next, type SecretStore, StoreFault, type StoreWorld } from './store.ts'
 
 const settings = {
@@ -31,12 +34,20 @@ export const awsSecretsManager: SecretStore = {
     return {
       read: async (ref, signal) => read(await sdk(), ref, signal),
       replace: async (ref, next, version, signal) => replace(await sdk(), ref, next, version, signal),
-      close: async () => (await client)?.client.destroy(),
+      close: async () => {
+        const opened = await client?.catch(() => undefined)
+        opened?.client.destroy()
+        await opened?.http.close()
+      },
     }
   },
 }
 
-type Sdk = { readonly client: SecretsManagerClient; readonly aws: typeof import('@aws-sdk/client-secrets-manager') }
+type Sdk = {
+  readonly client: SecretsManagerClient
+  readonly aws: typeof import('@aws-sdk/client-secrets-manager')
+  readonly http: Http
+}
 
 async function open(
   { region, endpoint: url }: Settings,
@@ -46,6 +57,7 @@ async function open(
   const aws = await import('@aws-sdk/client-secrets-manager').catch(() => {
     throw new StoreFault('down', 'the package @aws-sdk/client-secrets-manager is not installed beside the broker')
   })
+  const http = openHttp({ deadlineMs })
   const token = credentials['session_token']?.reveal()
   const client = new aws.SecretsManagerClient({
     region,
@@ -60,9 +72,9 @@ async function open(
     retryMode: 'standard',
     useDualstackEndpoint: false,
     useFipsEndpoint: false,
-    requestHandler: { requestTimeout: deadlineMs, connectionTimeout: deadlineMs },
+    requestHandler: smithyHandler(http),
   })
-  return { client, aws }
+  return { client, aws, http }
 }
 
 async function read({ client, aws }: Sdk, ref: string, abortSignal: AbortSignal): Promise<Held> {
@@ -105,6 +117,7 @@ const DENIED = new Set([
 
 /** Of an SDK's error the name goes on, which is one of the service's own words; its message may quote what was sent. */
 function translate(error: unknown): never {
+  if (error instanceof Unanswered) return unanswered(error)
   const name = nameOf(error)
   if (name === 'ResourceNotFoundException') throw new StoreFault('absent', 'the store has no such secret')
   if (DENIED.has(name)) throw new StoreFault('denied', `the store refused the broker (${name})`)

@@ -1,13 +1,19 @@
-import { type Http, type HttpAnswer, type HttpCall, Unanswered } from '../http.ts'
+import { type Http, type Sent, Unanswered } from '../http.ts'
 import { StoreFault } from './store.ts'
+
+export type Call = Sent & { readonly signal: AbortSignal }
+export type Answer = {
+  readonly status: number
+  readonly headers: Readonly<Record<string, string>>
+  /** parsed JSON; undefined when the body is empty or is no JSON */
+  readonly json: unknown
+}
 
 /** One call to a store that speaks JSON over HTTP; what is no success becomes a StoreFault.
  *  @param passing statuses that the caller reads itself */
-export async function ask(http: Http, call: HttpCall, passing: readonly number[] = []): Promise<HttpAnswer> {
-  const answer = await http.call(call).catch((error: unknown) => {
-    if (error instanceof Unanswered) throw new StoreFault('down', error.reason)
-    throw error
-  })
+export async function ask(http: Http, { signal, ...call }: Call, passing: readonly number[] = []): Promise<Answer> {
+  const received = await http.send(call, signal).catch(unanswered)
+  const answer = { status: received.status, headers: received.headers, json: parsed(received.body) }
   const { status } = answer
   if (passing.includes(status)) return answer
   if (status === 404) throw new StoreFault('absent', 'the store has no such secret')
@@ -16,6 +22,20 @@ export async function ask(http: Http, call: HttpCall, passing: readonly number[]
   // also an odd success: 201 or 204 to a read is no answer to it
   if (status !== 200) throw new StoreFault('malformed', `the store answered ${status}`)
   return answer
+}
+
+/** @throws StoreFault down */
+export function unanswered(error: unknown): never {
+  if (error instanceof Unanswered) throw new StoreFault('down', `it ${error.reason}`)
+  throw error
+}
+
+function parsed(body: Buffer): unknown {
+  try {
+    return JSON.parse(body.toString('utf8'))
+  } catch {
+    return undefined
+  }
 }
 
 /** The members of a JSON object. @throws StoreFault malformed */

@@ -1,8 +1,8 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import type { Socket } from 'node:net'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
-import { isMetadata } from '../../../engine/issuers/metadata.ts'
 import { openUpstreams, type Upstreams } from '../../../engine/issuers/outbound.ts'
+import { isMetadata } from '../../../engine/metadata.ts'
 import { openTestExchange } from '../../fakes/exchange.ts'
 import { type Provider, startProvider } from '../../fakes/provider.ts'
 
