@@ -67,11 +67,11 @@ export { stores } from './stores/index.ts'
 export type { SecretStore } from './stores/store.ts'
 export type { Caller, Capability, Identified, TokenFacts } from './vault/authority.ts'
 export { absent, openVault, type Vault, VaultRefusal, type VaultReply } from './vault/client.ts'
+export { INTERCEPT_ROLE } from './vault/intercept.ts'
 export { type OwnVault, openOwn } from './vault/own.ts'
 export { Presented } from './vault/presented.ts'
 export { PLACES, type Places, policyHcl, provision, setupCommands } from './vault/provision.ts'
 export {
-  INTERCEPT_ROLE,
   PROXY_PLACES,
   type ProxyPlaces,
   provisionProxy,

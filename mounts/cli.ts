@@ -136,6 +136,11 @@ function setupCommand(): Command {
   return new Command('setup')
     .description('what the service needs in Vault: its policy, its mounts and its AppRole')
     .option('--proxy', 'what the proxy needs in place of it: its own policy, AppRole and certificate authority')
+    .addOption(
+      new Option('--permit <host>', 'with --proxy: a host whose connections may be intercepted, and no other; repeatable')
+        .argParser((host: string, sofar: readonly string[]) => [...sofar, host])
+        .default([], 'none: there is no certificate authority then'),
+    )
     .option('--print', 'print the policy and the commands that an operator runs')
     .option('--policy', 'print the policy alone, as HCL')
     .option(
@@ -147,14 +152,22 @@ function setupCommand(): Command {
     .action((options: SetupOptions, command: Command) => reported(command, () => runSetup(options)))
 }
 
-type SetupOptions = { proxy?: true; print?: true; policy?: true; apply?: true; secretIdFile?: string; vaultAddr: string }
+type SetupOptions = {
+  proxy?: true
+  permit: readonly string[]
+  print?: true
+  policy?: true
+  apply?: true
+  secretIdFile?: string
+  vaultAddr: string
+}
 
 async function runSetup(options: SetupOptions): Promise<void> {
   const { BrokerError, PLACES, PROXY_PLACES, policyHcl, proxyPolicyHcl, proxySetupCommands, setupCommands } = await import(
     '#engine'
   )
   const [name, policy, commands] = options.proxy
-    ? ['proxy.hcl', proxyPolicyHcl(PROXY_PLACES), proxySetupCommands(PROXY_PLACES)]
+    ? ['proxy.hcl', proxyPolicyHcl(PROXY_PLACES), proxySetupCommands(PROXY_PLACES, options.permit)]
     : ['policy.hcl', policyHcl(PLACES), setupCommands(PLACES)]
   if (options.policy) process.stdout.write(policy)
   else if (options.print) process.stdout.write(`# ${name}\n${policy}\n# commands\n${commands.join('\n')}\n`)
@@ -162,7 +175,7 @@ async function runSetup(options: SetupOptions): Promise<void> {
   else throw new BrokerError('bad_request', 'wanted --print, --policy or --apply')
 }
 
-async function apply({ vaultAddr, secretIdFile, proxy }: SetupOptions): Promise<void> {
+async function apply({ vaultAddr, secretIdFile, proxy, permit }: SetupOptions): Promise<void> {
   const [{ BrokerError, PLACES, PROXY_PLACES, provision, provisionProxy, Secret }, { writeFile }] = await Promise.all([
     import('#engine'),
     import('node:fs/promises'),
@@ -170,7 +183,9 @@ async function apply({ vaultAddr, secretIdFile, proxy }: SetupOptions): Promise<
   if (!secretIdFile) throw new BrokerError('bad_request', 'wanted --secret-id-file FILE')
   const vault = { address: vaultAddr, deadlineMs: 10_000 }
   const token = new Secret(await operatorToken())
-  const { roleId, secretId } = await (proxy ? provisionProxy(vault, PROXY_PLACES, token) : provision(vault, PLACES, token))
+  const { roleId, secretId } = await (proxy
+    ? provisionProxy(vault, PROXY_PLACES, token, permit)
+    : provision(vault, PLACES, token))
   await writeFile(secretIdFile, `${secretId.reveal()}\n`, { mode: 0o600 })
   process.stdout.write(`role_id: ${roleId}\nsecret_id_file: ${secretIdFile}\n`)
 }

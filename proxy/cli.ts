@@ -32,8 +32,14 @@ export function proxyCommand(): Command {
 type Options = { config?: string; dev?: true }
 
 async function runCheck(file: string): Promise<void> {
-  const { services } = await configOf(file)
-  process.stdout.write(`${file} is in order: ${services.length} services\n`)
+  const config = await configOf(file)
+  process.stdout.write(`${file} is in order: ${config.services.length} services\n`)
+  const hosts = await interceptedBy(config)
+  if (hosts.length > 0) process.stdout.write(`its authority has to permit: ${hosts.join(' ')}\n`)
+}
+
+async function interceptedBy(config: ProxyConfig): Promise<readonly string[]> {
+  return config.intercept ? (await import('./config.ts')).interceptedHosts(config) : []
 }
 
 async function runProxy({ config: file, dev }: Options): Promise<void> {
@@ -96,11 +102,13 @@ function production({ vault: { approle } }: ProxyConfig, folder: string) {
 }
 
 /** Provisions with an operator's token, then goes on exactly as in production: as an AppRole with nothing but its policy. */
-async function development({ vault: { address }, places }: ProxyConfig) {
+async function development(config: ProxyConfig) {
+  const { address } = config.vault
   const { PROXY_PLACES, provisionProxy, Secret } = await import('#engine')
   const server = { address, deadlineMs: 10_000 }
   const token = new Secret(await operatorToken())
-  const { roleId, secretId } = await provisionProxy(server, { ...PROXY_PLACES, ...places }, token)
+  const places = { ...PROXY_PLACES, ...config.places }
+  const { roleId, secretId } = await provisionProxy(server, places, token, await interceptedBy(config))
   return { mount: PROXY_PLACES.approle, roleId, secretId: async () => secretId }
 }
 

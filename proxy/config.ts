@@ -1,5 +1,6 @@
 import { isMap, LineCounter, type Node, parseDocument } from 'yaml'
 import { z } from 'zod'
+import { parseAuthority } from '#engine'
 import { connectors } from './connectors/index.ts'
 
 const name = z.string().regex(/^[a-z0-9][a-z0-9_-]{0,62}$/, 'wanted lower-case letters, digits, dashes and underscores')
@@ -126,6 +127,12 @@ function clashes({ services }: ProxyConfig): { path: Path; message: string }[] {
         : [{ path: ['services', at], message: `services.${at}: ${one} is taken by the service ${other}` }]
     })
   })
+}
+
+/** Hosts whose connections are intercepted, names and addresses, each once. */
+export function interceptedHosts({ services }: Pick<ProxyConfig, 'services'>): readonly string[] {
+  const https = services.flatMap(one => (one.kind === 'http' && one.scheme === 'https' ? one.hosts : []))
+  return [...new Set(https.flatMap(host => parseAuthority(host, 443)?.host.replace(/^\[|\]$/g, '') ?? []))]
 }
 
 function placesOf(service: DeclaredService): string[] {

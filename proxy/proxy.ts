@@ -70,6 +70,8 @@ export async function openProxy(ports: ProxyPorts): Promise<ServedProxy> {
   const streams = await openStreams(() => current.open.flatMap(one => one.stream ?? []), lent, config.limits.connections)
   metrics.connections.follow({}, server.count)
   metrics.sessions.follow({}, streams.count)
+  const certifiable = () => ports.mint && tellUncertified(ports.mint, current, log)
+  void certifiable()
   const graceMs = config.shutdown_seconds * 1000
   return {
     url: server.url,
@@ -77,6 +79,7 @@ export async function openProxy(ports: ProxyPorts): Promise<ServedProxy> {
     reload: async declared => {
       const [before, next] = [current, await openAll(declared, ports)]
       current = next
+      void certifiable()
       await streams.renew()
       // requests that are under way hold their connections
       setTimeout(() => void closeAll(before), graceMs).unref()
@@ -123,6 +126,15 @@ async function listenerOf(
       connections: limits.connections,
     },
   }
+}
+
+/** An operator hears at once that the authority does not permit a host, not from the first agent that wants to go there. */
+async function tellUncertified(mint: Mint, { open }: Open, log: Log): Promise<void> {
+  const hosts = open.flatMap(({ http }) => (http?.scheme === 'https' ? http.authorities.map(({ host }) => host) : []))
+  for (const host of new Set(hosts))
+    await mint(host).catch((error: unknown) =>
+      log.error({ error, host }, 'there is no certificate for a host that is to be intercepted: its authority has to permit it'),
+    )
 }
 
 /** A request goes out with its record on the way to the disk, unless that is to be there first; what lasts waits for it: there it costs nothing. */

@@ -1,5 +1,6 @@
 import { Secret } from '../secret.ts'
 import type { Vault } from './client.ts'
+import { authorityWrites, INTERCEPT_ROLE, makeAuthority, mountCommand } from './intercept.ts'
 import { hclOf, type Identity, type Places, type Rule } from './provision.ts'
 import type { TransportOptions } from './transport.ts'
 
@@ -18,9 +19,6 @@ export const PROXY_PLACES: ProxyPlaces = {
   pki: 'assay-proxy-ca',
   name: 'assay-proxy',
 }
-
-/** Role of the PKI mount that the proxy asks for certificates. */
-export const INTERCEPT_ROLE = 'intercept'
 
 /** Everything that the proxy may do at Vault: open, and nothing that the broker does. */
 const rules = (places: ProxyPlaces): readonly Rule[] => [
@@ -46,24 +44,11 @@ const writes = (places: ProxyPlaces): readonly (readonly [string, Readonly<Recor
     `auth/${places.approle}/role/${places.name}`,
     { token_policies: places.name, token_ttl: '1h', token_max_ttl: '24h', token_no_default_policy: true },
   ],
-  [
-    `${places.pki}/roles/${INTERCEPT_ROLE}`,
-    {
-      allow_any_name: true,
-      allow_ip_sans: true,
-      key_type: 'ec',
-      key_bits: '256',
-      max_ttl: '24h',
-      client_flag: false,
-      no_store: true,
-      require_cn: false,
-    },
-  ],
 ]
-const ROOT = { common_name: 'Assay proxy', key_type: 'ec', key_bits: '256', ttl: '87600h', max_path_length: '0' }
 
-/** The commands that an operator runs once, after those of the service; `proxy.hcl` holds `proxyPolicyHcl`. */
-export function proxySetupCommands(places: ProxyPlaces): readonly string[] {
+/** The commands that an operator runs once, after those of the service; `proxy.hcl` holds `proxyPolicyHcl`.
+ *  @param hosts what may be intercepted, names and addresses without ports; there is no authority for none */
+export function proxySetupCommands(places: ProxyPlaces, hosts: readonly string[]): readonly string[] {
   const words = (body: Readonly<Record<string, string | boolean>>) =>
     Object.entries(body)
       .map(([name, value]) => `${name}='${value}'`)
@@ -71,40 +56,39 @@ export function proxySetupCommands(places: ProxyPlaces): readonly string[] {
   const role = `auth/${places.approle}/role/${places.name}`
   return [
     `vault policy write ${places.name} proxy.hcl`,
-    `vault secrets enable -path=${places.pki} -max-lease-ttl=87600h pki`,
-    `vault write -field=certificate ${places.pki}/root/generate/internal ${words(ROOT)}`,
-    ...writes(places).map(([path, body]) => `vault write ${path} ${words(body)}`),
+    ...(hosts.length > 0 ? [mountCommand(places.pki)] : []),
+    ...[...(hosts.length > 0 ? authorityWrites(places.pki, hosts) : []), ...writes(places)].map(
+      ([path, body]) => `vault write ${path} ${words(body)}`,
+    ),
     `vault read -field=role_id ${role}/role-id`,
     `vault write -f -field=secret_id ${role}/secret-id`,
   ]
 }
 
 /** Applies the same list with an operator's token; what is there already stays. */
-export async function provisionProxy(server: TransportOptions, places: ProxyPlaces, as: Secret): Promise<Identity> {
+export async function provisionProxy(
+  server: TransportOptions,
+  places: ProxyPlaces,
+  as: Secret,
+  hosts: readonly string[],
+): Promise<Identity> {
   const { openSetupVault } = await import('./node_vault.ts')
   const vault = openSetupVault(server)
   try {
-    return await applied(vault, places, as)
+    return await applied(vault, places, as, hosts)
   } finally {
     await vault.close()
   }
 }
 
-async function applied(vault: Vault, places: ProxyPlaces, as: Secret): Promise<Identity> {
+async function applied(vault: Vault, places: ProxyPlaces, as: Secret, hosts: readonly string[]): Promise<Identity> {
   const auths = await vault.read('sys/auth', { as })
   if (!Object.hasOwn(auths?.data ?? {}, `${places.approle}/`))
     await vault.write(`sys/auth/${places.approle}`, { type: 'approle' }, { as })
   await vault.write(`sys/policies/acl/${places.name}`, { policy: proxyPolicyHcl(places) }, { as })
-  await makeAuthority(vault, places, as)
+  if (hosts.length > 0) await makeAuthority(vault, places.pki, hosts, as)
   for (const [path, body] of writes(places)) await vault.write(path, body, { as })
   const role = `auth/${places.approle}/role/${places.name}`
   const [id, secret] = await Promise.all([vault.read(`${role}/role-id`, { as }), vault.write(`${role}/secret-id`, {}, { as })])
   return { roleId: String(id?.data?.['role_id']), secretId: new Secret(String(secret?.data?.['secret_id'])) }
-}
-
-async function makeAuthority(vault: Vault, places: ProxyPlaces, as: Secret): Promise<void> {
-  const mounts = await vault.read('sys/mounts', { as })
-  if (Object.hasOwn(mounts?.data ?? {}, `${places.pki}/`)) return
-  await vault.write(`sys/mounts/${places.pki}`, { type: 'pki', config: { max_lease_ttl: '87600h' } }, { as })
-  await vault.write(`${places.pki}/root/generate/internal`, ROOT, { as })
 }

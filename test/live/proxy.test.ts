@@ -195,6 +195,21 @@ describe('split powers', () => {
     expect(await may('GET', 'transit/keys/assay-seal-sign')).toBe(200)
   })
 
+  test('the authority of intercepted hosts is good for these and for nothing else, whoever asks it', async () => {
+    const { stdout } = await run('openssl', ['x509', '-in', interceptCa, '-noout', '-ext', 'basicConstraints,nameConstraints'])
+    expect(stdout).toMatch(/Name Constraints: critical\s+Permitted:\s+DNS:invalid\s+IP:127\.0\.0\.1\/255\.255\.255\.255\s*$/)
+    expect(stdout).toContain('CA:TRUE, pathlen:0')
+    const may = await as('assay-proxy')
+    expect(await may('POST', 'assay-proxy-ca/issue/intercept', { ip_sans: '127.0.0.1' })).toBe(200)
+    for (const other of [
+      { alt_names: 'api.github.com' },
+      { ip_sans: '127.0.0.2' },
+      { ip_sans: '::1' },
+      { alt_names: '*.invalid.example' },
+    ])
+      expect(await may('POST', 'assay-proxy-ca/issue/intercept', other)).toBeGreaterThanOrEqual(400)
+  })
+
   test('the broker cannot open what it sealed, nor export a key', async () => {
     const may = await as('assay')
     const { token: held } = await sealed()
@@ -282,6 +297,29 @@ test('services are taken over when the file changes, and a broken file changes n
     timeout: 20_000,
     interval: 200,
   })
+})
+
+test('a host that the authority does not permit is named at once, and has to be set up', async () => {
+  const before = JSON.parse(await readFile(proxy.configFile, 'utf8'))
+  const [, declared] = before.services
+  const added = { ...declared, name: 'added', hosts: ['added.test'] }
+  await proxy.write({ ...before, services: [...before.services, added] })
+  await proxy.server.line(/"host":"added.test".*its authority has to permit it/, 20_000)
+  await proxy.write(before)
+  const file = ca.at('added.yaml')
+  await writeFile(file, JSON.stringify({ ...before, services: [...before.services, added] }))
+  const { stdout } = await assay(['proxy', 'check', file])
+  expect(stdout).toContain('its authority has to permit: 127.0.0.1 added.test\n')
+  const env = { VAULT_TOKEN: world.vault.rootToken, VAULT_ADDR: world.vault.address }
+  const setup = ['setup', '--proxy', '--permit', '127.0.0.1', '--permit', 'added.test']
+  const { stdout: printed } = await assay([...setup, '--print'])
+  expect(printed).toContain("permitted_dns_domains='added.test' permitted_ip_ranges='127.0.0.1/32'")
+  expect((await assay(['setup', '--proxy', '--print'])).stdout).not.toContain('root/generate')
+  expect(await assay([...setup, '--apply', '--secret-id-file', ca.at('secret-id')], env)).toMatchObject({ code: 0 })
+  const { body } = await world.vault.api('GET', 'assay-proxy-ca/cert/ca')
+  await writeFile(ca.at('renewed.pem'), body.data.certificate)
+  const { stdout: named } = await run('openssl', ['x509', '-in', ca.at('renewed.pem'), '-noout', '-ext', 'nameConstraints'])
+  expect(named).toMatch(/DNS:added\.test\s+IP:127\.0\.0\.1/)
 })
 
 test('the audit log of the proxy holds its chain, and no token', async () => {
