@@ -32,8 +32,9 @@ export function openSigner(ports: SignerPorts): Signer {
   let signed = false
   const answers: Readonly<Record<number, (body: Buffer) => Buffer | undefined>> = {
     [EXTENSION]: body => {
-      session ??= boundTo(ports, body)
-      return session && SUCCESS
+      const found = boundTo(ports, body)
+      session ??= found
+      return found && SUCCESS
     },
     [REQUEST_IDENTITIES]: () =>
       session && Buffer.concat([Buffer.from([IDENTITIES, 0, 0, 0, 1]), sshStrings(credential.blob, 'assay')]),

@@ -1,0 +1,71 @@
+import { connect, type Socket } from 'node:net'
+import { connect as tlsConnect } from 'node:tls'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { until } from '../harness/process.ts'
+import { ed25519 } from './ssh_parts.ts'
+import { openProxyWorld, type ProxyWorld } from './world.ts'
+
+// Ports of services that do not speak HTTP have the limit of connections that the others have, each for itself.
+
+const MOST = 3
+let world: ProxyWorld
+const sockets = new Set<Socket>()
+beforeAll(async () => {
+  const common = { listen: { port: 0 }, server: '127.0.0.1:1', start_within_ms: 60_000 }
+  world = await openProxyWorld({
+    config: { limits: { connections: MOST } },
+    more: [
+      { ...common, kind: 'postgres', name: 'postgres' },
+      { ...common, kind: 'ssh', name: 'ssh', host_keys: [ed25519().line] },
+    ],
+  })
+})
+afterAll(async () => {
+  for (const socket of sockets) socket.destroy()
+  await world[Symbol.asyncDispose]()
+})
+
+/** A connection that stays open and says nothing. */
+function hold(name: string): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    const socket = connect(world.proxy.ports()[name] ?? 0, '127.0.0.1', () => resolve(socket))
+    sockets.add(socket)
+    socket.once('error', reject)
+  })
+}
+
+/** Whether another one is let in: then it is spoken to. */
+const speaks: Readonly<Record<string, () => Promise<boolean>>> = {
+  postgres: async () => {
+    const socket = await hold('postgres')
+    const answer = new Promise<boolean>(resolve => {
+      socket.once('data', () => resolve(true))
+      socket.once('close', () => resolve(false)).on('error', () => resolve(false))
+    })
+    socket.write(Buffer.from([0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f]))
+    return answer.finally(() => socket.destroy())
+  },
+  ssh: () =>
+    new Promise<boolean>(resolve => {
+      const place = { host: '127.0.0.1', port: world.proxy.ports()['ssh'] ?? 0, ca: world.ca.ca, servername: 'proxy.test' }
+      const socket = tlsConnect({ ...place, cert: world.agent.cert, key: world.agent.key })
+      const tell = (is: boolean) => () => {
+        resolve(is)
+        socket.destroy()
+      }
+      socket.once('secureConnect', tell(true)).once('close', tell(false)).on('error', tell(false))
+    }),
+}
+
+test.each(Object.entries(speaks))(
+  '%s: no more connections than declared, and a place that is left is free',
+  async (name, spoken) => {
+    expect(await spoken()).toBe(true)
+    await until('a place to be free', spoken)
+    const held = [await hold(name), await hold(name), await hold(name)]
+    expect(await spoken()).toBe(false)
+    expect(held.some(socket => socket.destroyed || socket.readableEnded)).toBe(false)
+    held[0]?.destroy()
+    await until('the place to be free', spoken)
+  },
+)
