@@ -10,6 +10,7 @@ const benches: Readonly<Record<string, () => Promise<readonly Row[]>>> = {
   B3: async () => (await import('./verify.ts')).benchVerify(),
   'B3.log': async () => (await import('./logs.ts')).benchLogs(),
   trust: async () => (await import('./trust.ts')).benchTrust(),
+  flood: async () => (await import('./flood.ts')).benchFlood(),
   B4: async () => (await import('./proxy.ts')).benchProxy(),
   B6: async () => (await import('./leases.ts')).benchLeases(),
   B7: async () => (await import('./start.ts')).benchStart(),
