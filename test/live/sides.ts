@@ -27,7 +27,10 @@ export async function openSides(): Promise<Sides> {
   const [, door] = await Promise.all([startAssay(one), startAssay(other)].map(async starting => opening.use(await starting)))
   const straight: Side = { name: 'straight', address: one.address, vault: one, cli: one.cli }
   const through: Side = { name: 'through', address: (door as Assay).address, vault: other, cli: (door as Assay).vault }
-  const parts = opening.move()
+  return sidesOf(straight, through, opening.move())
+}
+
+export function sidesOf(straight: Side, through: Side, parts: AsyncDisposableStack): Sides {
   return {
     straight,
     through,
