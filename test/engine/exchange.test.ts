@@ -1,6 +1,8 @@
 import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { permissionsOf } from '../../engine/issue/permissions.ts'
+import { type Grant, issuers } from '../../engine/issuers/index.ts'
+import { NO_CONTEXT } from '../../engine/tasks/bindings.ts'
 import { MOUNT, openTestExchange, type TestExchange } from '../fakes/exchange.ts'
 import { type Provider, startProvider } from '../fakes/provider.ts'
 import { exchangeRefusals } from './provocations.ts'
@@ -76,17 +78,27 @@ describe('a credential that may be given again', () => {
     expect(provider.asked).toHaveLength(8)
   })
 
+  /** All of a grant but which request it answers, and when: a member that is new has to be here. */
+  const differing: Omit<Grant, 'txn' | 'jti' | 'issuedAt' | 'ttlSeconds'> = {
+    scope: ['b'],
+    tpmId: 'sha256-other',
+    plugin: 'other',
+    action: 'write',
+    audience: 'https://other.example',
+    permissions: ['x'],
+    parameters: { x: '1' },
+    task: { ...NO_CONTEXT, org: 'o' },
+    keyThumbprint: 'other',
+    x5tS256: 'other',
+  }
   const others: readonly (readonly [string, Parameters<TestExchange['issue']>[0]])[] = [
-    ['another scope', { grant: { scope: ['b'] } }],
-    ['another machine', { grant: { scope: ['a'], tpmId: 'sha256-other' } }],
-    ['another plugin', { grant: { scope: ['a'], plugin: 'other' } }],
-    ['another action', { grant: { scope: ['a'], action: 'write' } }],
-    ['another audience', { grant: { scope: ['a'], audience: 'https://other.example' } }],
-    ['another key', { grant: { scope: ['a'], keyThumbprint: 'other' } }],
-    ['other permissions', { grant: { scope: ['a'], permissions: ['x'] } }],
-    ['other parameters', { grant: { scope: ['a'], parameters: { x: '1' } } }],
-    ['another task', { grant: { scope: ['a'], task: { org: 'o' } as never } }],
-    ['another version of the policies', { grant: { scope: ['a'] }, decidedBy: { policyVersion: '2' } }],
+    ...Object.entries(differing).map(([name, other]) => [`another ${name}`, { grant: { scope: ['a'], [name]: other } }] as const),
+    ...['org', 'task', 'session', 'user', 'txn'].map(
+      name => [`another ${name} of the task`, { grant: { scope: ['a'], task: { ...NO_CONTEXT, [name]: 'x' } } }] as const,
+    ),
+    ...['policyVersion', 'reasons', 'login', 'role', 'entityId'].map(
+      name => [`another ${name} behind the decision`, { grant: { scope: ['a'] }, decidedBy: { [name]: 'x' } }] as const,
+    ),
     ['another role', { grant: { scope: ['a'] }, role: { ttl: 60 } }],
   ]
   test.each(others)('is not given for %s', async (_, asked) => {
@@ -160,6 +172,7 @@ describe('permissions', () => {
   })
 })
 
+const SEALED = { delivery: 'sealed', destinations: 'https://api.example.com' }
 const plans: readonly (readonly [string, object, object, string])[] = [
   ['jwt', {}, {}, '"sub":"reader"'],
   [
@@ -178,9 +191,13 @@ const plans: readonly (readonly [string, object, object, string])[] = [
   ],
   ['oauth2', { token_url: 'https://as.example/token', grant: 'client_credentials' }, {}, 'client_credentials'],
   ['vault', {}, { vault_path: 'database/creds/app' }, 'database/creds/app'],
+  ['oauth2_consent', { issuer: 'https://id.example', client_id: 'c' }, SEALED, 'https://id.example'],
+  ['static', {}, SEALED, 'api_key'],
 ]
 test.each(plans)('the plan of %s holds what would be sent, and nothing secret', async (type, settings, role, holds) => {
   const plan = JSON.stringify(await opened({ type, settings, role, secrets: { client_secret: 'CanaRy', key: 'CanaRy' } }).plan())
   expect(plan).toContain(holds)
   expect(plan).not.toContain('CanaRy')
 })
+test('every issuer has such a plan', () =>
+  expect(plans.map(([type]) => type).toSorted()).toEqual(Object.keys(issuers).toSorted()))

@@ -1,3 +1,4 @@
+import { createPrivateKey, X509Certificate } from 'node:crypto'
 import { Client } from 'pg'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Attester } from '../../agent/attester.ts'
@@ -40,6 +41,7 @@ beforeAll(async () => {
   await configureAuth(world, tpm, attester)
   await database()
   sshd = stack.use(await startSshd(await certificateAuthority()))
+  await pki()
   await roles()
   const service = serviceOf(world.door.address)
   await enrol(service, tpm, attester)
@@ -88,6 +90,13 @@ async function certificateAuthority(): Promise<string> {
   return data.public_key
 }
 
+async function pki(): Promise<void> {
+  await write('sys/mounts/pki', { type: 'pki' })
+  await write('pki/root/generate/internal', { common_name: 'Authority of the agents', ttl: '24h' })
+  const allowed = { allowed_domains: 'agents.example', allow_subdomains: true, max_ttl: '12h', ttl: '12h' }
+  await write('pki/roles/agents', { ...allowed, key_type: 'ec', key_bits: 256 })
+}
+
 async function roles(): Promise<void> {
   const signing = {
     key_type: 'ca',
@@ -105,7 +114,10 @@ async function roles(): Promise<void> {
   await write('broker/role/orders', { ...common, vault_path: 'database/creds/reader' })
   const ssh = { vault_path: 'ssh/sign/agents', vault_write: true, vault_accepts: 'public_key', vault_ttl: 'ttl' }
   await write('broker/role/host', { ...common, ...ssh, vault_parameters: { valid_principals: sshd.user } })
-  const allowed = ['broker/creds/*', 'auth/token/create', 'ssh/sign/agents'].map(
+  const pki = { vault_path: 'pki/issue/agents', vault_write: true, vault_parameters: { common_name: 'deploy.agents.example' } }
+  await write('broker/role/certificate', { ...common, ...pki, vault_ttl: 'ttl' })
+  await write('broker/role/long-certificate', { ...common, ...pki })
+  const allowed = ['broker/creds/*', 'auth/token/create', 'ssh/sign/agents', 'pki/issue/agents'].map(
     path => `path "${path}" { capabilities = ["update"] }`,
   )
   await write('sys/policies/acl/builder', {
@@ -211,6 +223,29 @@ describe('SSH through the ssh engine', () => {
       status: 403,
       errors: [expect.stringMatching(/^EXCHANGE_REFUSED: .*status_400/)],
     })
+  })
+})
+
+describe('certificates through the pki engine', () => {
+  test('one for the name of the role, that ends with the grant', async () => {
+    const { status, body } = await creds('certificate')
+    expect({ status, errors: body.errors }).toEqual({ status: 200 })
+    const certificate = new X509Certificate(body.data.certificate as string)
+    expect(certificate.verify(new X509Certificate(body.data.issuing_ca as string).publicKey)).toBe(true)
+    expect(certificate.subject).toBe('CN=deploy.agents.example')
+    expect(certificate.checkPrivateKey(createPrivateKey(body.data.private_key as string))).toBe(true)
+    expect(Date.parse(certificate.validTo)).toBe(Math.floor(Date.parse(body.data.expires_at as string) / 1000) * 1000)
+    expect(body.data.expires_in).toBeLessThanOrEqual(305)
+  })
+
+  test('none for a name of the agent’s own', async () => {
+    const { status, body } = await creds('certificate', { parameters: { common_name: 'admin.agents.example' } })
+    expect({ status, errors: body.errors }).toMatchObject({ status: 403, errors: [expect.stringMatching(/^PARAMETERS: /)] })
+  })
+
+  test('none that would outlive the grant, where the engine was not told how long', async () => {
+    const { status, body } = await creds('long-certificate')
+    expect({ status, errors: body.errors }).toMatchObject({ status: 403, errors: [expect.stringMatching(/^EXCHANGE_WIDER: /)] })
   })
 })
 

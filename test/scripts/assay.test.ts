@@ -2,6 +2,7 @@ import { mkdtemp, rm, symlink } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { issuers, rotators, stores } from '#engine'
 import manifest from '../../package.json' with { type: 'json' }
 import { type Ran, run } from '../harness/process.ts'
 
@@ -46,6 +47,34 @@ describe('assay', () => {
     for (const { path, code, stdout } of asked)
       expect({ path, code, usage: stdout.split('\n')[0] }).toMatchObject({ code: 0, usage: expect.stringContaining(path) })
   })
+})
+
+const registries: Readonly<Record<string, Readonly<Record<string, { readonly summary: string }>>>> = { issuers, rotators, stores }
+describe.each(Object.entries(registries))('%s', (name, registry) => {
+  test('--json lists what is registered, from the registry itself', async () => {
+    const { code, stdout, stderr } = await assay(name, '--json')
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
+    const rows = JSON.parse(stdout) as readonly { name: string; summary: string; role?: readonly { name: string }[] }[]
+    expect(rows.map(row => [row.name, row.summary])).toEqual(Object.entries(registry).map(([row, { summary }]) => [row, summary]))
+  })
+  test('lists them for people, one on a line', async () => {
+    const lines = (await assay(name)).stdout.trimEnd().split('\n')
+    expect(lines.map(line => line.split(/ +/)[0])).toEqual(Object.keys(registry))
+  })
+})
+
+test('issuers --json has the fields of roles, the settings and the secrets of each issuer', async () => {
+  type Listed = { readonly name: string } & Readonly<
+    Record<'role' | 'settings' | 'secrets', readonly { name: string }[] | undefined>
+  >
+  const rows = JSON.parse((await assay('issuers', '--json')).stdout) as readonly Listed[]
+  const named = (list: readonly { name: string }[] | undefined) => list?.map(one => one.name)
+  for (const { name, role, settings, secrets } of rows) {
+    const { role: own, integration } = issuers[name] as (typeof issuers)[string]
+    expect(named(role)).toEqual(Object.keys(own))
+    expect(named(settings)).toEqual(integration && Object.keys(integration.settings))
+    expect(named(secrets)).toEqual(integration && Object.keys(integration.secrets))
+  }
 })
 
 test('an old Node ends with a sentence', async () => {
