@@ -64,6 +64,7 @@ export async function openProxy(ports: ProxyPorts): Promise<ServedProxy> {
     newId: ports.newId,
     refused,
     broken,
+    still: ({ known, head }) => tokens.permits(known, head.destination),
     answered: (service, status, tookMs) => metrics.answers.observe({ service, outcome: outcomeOf(status) }, tookMs / 1000),
   })
   const lent = { tls: listener.tls, tokens, now, newId: ports.newId, record: recordStream, refused, broken }

@@ -110,13 +110,13 @@ function serviceOf(declared: Declared, upstreams: HttpService['upstreams']): Htt
   const match = parseMatch(declared.match)
   if (!match) throw new Error('the schema lets no other match through')
   const allow = declared.allow.map(routeOf)
-  const tokenRoutes = declared.token_routes.map(routeOf)
+  const tokenRoutes = declared.token_routes.map(route => routeOf(looselyRead(route)))
   return {
     name,
     scheme,
     authorities: hosts.flatMap(text => parseAuthority(text, portOf(scheme)) ?? []),
     serves: (method, path) => allow.some(one => one(method, path)),
-    issuesTokens: (method, path) => tokenRoutes.some(one => one(method, path)),
+    issuesTokens: (method, path) => tokenRoutes.some(one => one(method, looselyRead(path))),
     match,
     injections: made,
     slots: new Set([...match.slots, ...made.flatMap(one => one.slots)]),
@@ -131,6 +131,11 @@ function injectionOf(declared: DeclaredInjection): Injection {
   const make = injections[kind as keyof typeof injections] as ((given: unknown) => Injection) | undefined
   if (!make) throw new Error('the schema lets no other injection through')
   return make(given)
+}
+
+/** As servers read it that do not look closely: what they may take for a route that issues tokens is one. */
+function looselyRead(text: string): string {
+  return text.replace(/\/.*$/, path => path.toLowerCase().replace(/(?<=.)\/$/, ''))
 }
 
 type Route = (method: string, path: string) => boolean

@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Dispatcher } from 'undici'
 import { AddressRefused } from '../egress/dial.ts'
-import type { RefusalCode } from '../refusals.ts'
+import type { RefusalCode, Verdict } from '../refusals.ts'
 import { filterHead } from './answers.ts'
 import type { Swap } from './gate.ts'
 import { hasBody, replyRefused } from './replies.ts'
@@ -12,6 +12,8 @@ export type ExchangePorts = {
   readonly services: () => Services
   /** Called when the exchange fails on its way; the agent hears the code. */
   readonly failed: (code: RefusalCode, detail: string) => void
+  /** Whether a swap that is under way would still be let through. */
+  readonly still: (swap: Swap) => Verdict<string>
   /** Called when the head of an answer came: of which service, with which status, after how many milliseconds. */
   readonly answered: (service: string, status: number, tookMs: number) => void
 }

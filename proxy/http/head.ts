@@ -154,9 +154,10 @@ function namedByConnection(values: ReadonlyMap<string, string>): ReadonlySet<str
 }
 const NONE: ReadonlySet<string> = new Set()
 
-/** RFC 9110, 7.6.1, and what grew around it; what is said anew; what the proxy or another hop may be made to believe. */
+/** RFC 9110, 7.6.1, and what grew around it; what is said anew; what the proxy or another hop may be made to believe; and what would have a server do
+ *  another method, or look at another path, than the one that was decided on. */
 const DROPPED =
-  /^(?:connection|keep-alive|te|trailer|transfer-encoding|upgrade|http2-settings|host|expect|accept-encoding|forwarded|via|x-real-ip|x-forwarded-.*|proxy-.*|assay-.*|x-broker-.*|x-vault-.*)$/
+  /^(?:connection|keep-alive|te|trailer|transfer-encoding|upgrade|http2-settings|host|expect|accept-encoding|forwarded|via|x-real-ip|x-forwarded-.*|proxy-.*|assay-.*|x-broker-.*|x-vault-.*|x-http-method.*|x-method-override|x-original-.*|x-rewrite-url)$/
 /** By name, so that the expression runs once for each that is common. */
 const decided = new Map<string, boolean>()
 const REMEMBERED = 1000

@@ -15,7 +15,7 @@ import { hasBody, replyRefused, replyRefusedRaw } from './replies.ts'
 import { openTunnel } from './tunnel.ts'
 import { openWebSocket } from './websocket.ts'
 
-export type ServerPorts = Pick<ExchangePorts, 'services' | 'answered'> & {
+export type ServerPorts = Pick<ExchangePorts, 'services' | 'answered' | 'still'> & {
   readonly listen: { readonly host: string; readonly port: number }
   readonly tls: { readonly cert: string; readonly key: string; readonly clientCa: string | undefined }
   readonly limits: Limits

@@ -34,6 +34,7 @@ export function openWebSocket(ports: ExchangePorts, swap: Swap, socket: Duplex, 
       socket.write(switching(headers))
       if (rest.length > 0) upstream.write(rest)
       join(socket, upstream, scrubbing(scrubber))
+      watch(ports, swap, socket)
     },
     onHeaders: status => {
       if (status < 200) return true
@@ -53,6 +54,19 @@ export function openWebSocket(ports: ExchangePorts, swap: Swap, socket: Duplex, 
   service.upstreams
     .of(known.binding.tenant, `${scheme}://${host}:${port}`)
     .dispatch({ path: `${path}${outgoing.query}`, method: 'GET', headers, upgrade: 'websocket' }, handler)
+}
+
+const WATCH_MS = 1000
+
+/** It ends with its token. */
+function watch({ still, failed }: ExchangePorts, swap: Swap, socket: Duplex): void {
+  const looking = setInterval(() => {
+    const found = still(swap)
+    if (found.ok) return
+    failed(found.code, 'the connection ends with its token')
+    socket.destroy()
+  }, WATCH_MS)
+  socket.once('close', () => clearInterval(looking))
 }
 
 /** Both ways, until one side ends; what breaks on one side breaks the other. */

@@ -264,16 +264,7 @@ describe('the AWS CLI', () => {
 })
 
 describe('an SDK of models', () => {
-  const script = `
-    import OpenAI from 'openai'
-    const client = new OpenAI({ maxRetries: 0 })
-    const asked = { model: 'm', messages: [{ role: 'user', content: 'count' }] }
-    const whole = await client.chat.completions.create(asked)
-    console.log(whole.choices[0].message.content)
-    const parts = []
-    for await (const part of await client.chat.completions.create({ ...asked, stream: true })) parts.push(part.choices[0].delta.content)
-    console.log(JSON.stringify(parts))`
-  const program = [process.execPath, '--input-type=module', '-e', script]
+  const program = [process.execPath, join(import.meta.dirname, 'chat.ts')]
   const masked = ` Bearer ${'*'.repeat(MODEL_KEY.length)}`
   const told = `one two${masked}\n${JSON.stringify(['one', ' two', masked])}\n`
 

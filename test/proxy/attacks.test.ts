@@ -1,0 +1,225 @@
+import { connect as tlsConnect } from 'node:tls'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { WebSocket, WebSocketServer } from 'ws'
+import { REAL } from '../fakes/sealing.ts'
+import { bearer, exchangeRaw, openProxyWorld, type ProxyWorld } from './world.ts'
+
+// What somebody tries who holds a good token and its certificate, beyond the one provocation of each refusal.
+
+let world: ProxyWorld
+let token: string
+beforeAll(async () => {
+  world = await openProxyWorld({ service: { allow: ['/**'], token_routes: ['POST /oauth/{tenant}/Token', '/keys/**'] } })
+  token = await world.seal()
+})
+afterAll(() => world[Symbol.asyncDispose]())
+const nothingWent = async (code: string, ask: Promise<{ code: string }>) => {
+  const before = world.upstream.seen.length
+  expect((await ask).code).toBe(code)
+  expect(world.upstream.seen).toHaveLength(before)
+}
+
+describe('a destination that is spelled to be taken for another', () => {
+  const spelled = [
+    '2852039166',
+    '0xa9fea9fe',
+    '0251.0376.0251.0376',
+    '169.254.43518',
+    '[::ffff:a9fe:a9fe]',
+    '[64:ff9b::a9fe:a9fe]',
+    'metadata.google.internal.',
+    'localhost',
+    '127.0.0.1.nip.example',
+    'xn--127-0-0-1.example',
+  ]
+  test.each(spelled)('%s is none that is declared', host =>
+    nothingWent('DESTINATION', world.ask({ path: `/_/http:${host}:${world.upstream.port}/`, headers: bearer(token) })),
+  )
+
+  test.each(['user@127.0.0.1', '127.0.0.1%23.evil.example', '127.0.0.1%00', '１２７.0.0.1', '127.0.0.1\\evil'])(
+    '%s is no host at all',
+    async host => {
+      const socket = await world.connect()
+      const lines = [`GET /_/http:${host}:${world.upstream.port}/ HTTP/1.1`, 'Host: a', `Authorization: Bearer ${token}`]
+      const answered = await exchangeRaw(socket, `${lines.join('\r\n')}\r\n\r\n`, text => text.includes(']}'))
+      socket.destroy()
+      expect(answered).toMatch(/^HTTP\/1\.1 400 .*"code":"(?:DESTINATION_UNCLEAR|REQUEST_FORM|PATH)"/s)
+    },
+  )
+})
+
+describe('framing that two readers would read in two ways', () => {
+  const heads: readonly (readonly [string, (place: string) => string])[] = [
+    ['a bare LF', place => `GET ${place} HTTP/1.1\nHost: a\nAuthorization: Bearer TOKEN\n\n`],
+    ['a bare CR in a value', place => `GET ${place} HTTP/1.1\r\nHost: a\r\nX: a\rY: b\r\nAuthorization: Bearer TOKEN\r\n\r\n`],
+    ['NUL in a value', place => `GET ${place} HTTP/1.1\r\nHost: a\r\nX: a\0\r\nAuthorization: Bearer TOKEN\r\n\r\n`],
+    ['a line that is no header', place => `GET ${place} HTTP/1.1\r\nHost: a\r\nX\r\nAuthorization: Bearer TOKEN\r\n\r\n`],
+    [
+      'a length with a sign',
+      place => `POST ${place} HTTP/1.1\r\nHost: a\r\nContent-Length: +3\r\nAuthorization: Bearer TOKEN\r\n\r\nabc`,
+    ],
+    [
+      'a length of two numbers',
+      place => `POST ${place} HTTP/1.1\r\nHost: a\r\nContent-Length: 3, 3\r\nAuthorization: Bearer TOKEN\r\n\r\nabc`,
+    ],
+    [
+      'two codings',
+      place =>
+        `POST ${place} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\nAuthorization: Bearer TOKEN\r\n\r\n0\r\n\r\n`,
+    ],
+    [
+      'a chunk size that is none',
+      place => `POST ${place} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nAuthorization: Bearer TOKEN\r\n\r\nzz\r\n`,
+    ],
+    ['another version', place => `GET ${place} HTTP/2.0\r\nHost: a\r\nAuthorization: Bearer TOKEN\r\n\r\n`],
+  ]
+  test.each(heads)('%s: the connection ends, and no whole request went out', async (_, head) => {
+    const before = world.upstream.seen.length
+    const socket = await world.connect()
+    const answered = await exchangeRaw(socket, head(`${world.base}/`).replace('TOKEN', token))
+    expect(answered === '' || answered.startsWith('HTTP/1.1 400')).toBe(true)
+    expect(world.upstream.seen).toHaveLength(before)
+  })
+
+  test('what follows a whole request on its connection is a request of its own, and is asked for its token', async () => {
+    const before = world.upstream.seen.length
+    const socket = await world.connect()
+    const first = `GET ${world.base}/first HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${token}\r\n\r\n`
+    const second = `GET ${world.base}/second HTTP/1.1\r\nHost: a\r\n\r\n`
+    const answered = await exchangeRaw(socket, first + second, text => text.includes('NO_TOKEN'))
+    socket.destroy()
+    expect(answered).toMatch(/^HTTP\/1\.1 200[\s\S]*HTTP\/1\.1 403/)
+    expect(world.upstream.seen.slice(before).map(one => one.url)).toEqual(['/first'])
+  })
+})
+
+test('HTTP/2 is not spoken to agents', async () => {
+  const { agent, ca, port } = world
+  const socket = tlsConnect({
+    host: '127.0.0.1',
+    port,
+    ca: ca.ca,
+    servername: 'proxy.test',
+    cert: agent.cert,
+    key: agent.key,
+    ALPNProtocols: ['h2'],
+  })
+  const error = await new Promise<Error & { code?: string }>(resolve => socket.once('error', resolve))
+  expect(error.code).toBe('ERR_SSL_TLSV1_ALERT_NO_APPLICATION_PROTOCOL')
+})
+
+test('no header has the server do another method, or look at another path, than the one that was decided on', async () => {
+  const sly = [
+    'X-HTTP-Method-Override',
+    'X-HTTP-Method',
+    'X-Method-Override',
+    'X_HTTP_Method_Override',
+    'X-Original-URL',
+    'X-Rewrite-URL',
+    'X-Original-Host',
+  ]
+  const headers = { ...bearer(token), ...Object.fromEntries(sly.map(name => [name, 'DELETE'])) }
+  expect((await world.ask({ path: `${world.base}/`, headers })).status).toBe(200)
+  expect(JSON.stringify(world.upstream.seen.at(-1)?.rawHeaders)).not.toContain('DELETE')
+})
+
+describe('a route that issues tokens', () => {
+  test.each([
+    '/oauth/a/Token',
+    '/oauth/a/token',
+    '/OAUTH/a/TOKEN',
+    '/oauth/a/token/',
+    '/oauth/a/%54oken',
+    '/keys/1',
+    '/keys/1/',
+    '/Keys/1/2',
+  ])('is refused as %s before anything goes out, so that no status and no shape of an answer can hand it on', path =>
+    nothingWent('TOKEN_ROUTE', world.ask({ method: 'POST', path: `${world.base}${path}`, headers: bearer(token) })),
+  )
+
+  test('leaves others as they are', async () => {
+    expect((await world.ask({ method: 'POST', path: `${world.base}/oauth/a/tokens`, headers: bearer(token) })).status).toBe(200)
+    expect((await world.ask({ path: `${world.base}/oauth/a/token`, headers: bearer(token) })).status).toBe(200)
+  })
+})
+
+describe('a prompt-injected agent', () => {
+  test('that sends its token to an allowed server in a body gets and gives nothing but the sealed token', async () => {
+    world.upstream.answer = (incoming, outgoing, body) =>
+      void outgoing.end(`${incoming.headers.authorization} ${body.toString()}`)
+    const body = JSON.stringify({ files: { a: { content: token } } })
+    const answered = await world.ask({ method: 'POST', path: `${world.base}/gists`, headers: bearer(token), body })
+    world.upstream.answer = (_, outgoing) => void outgoing.end('fine')
+    expect(world.upstream.seen.at(-1)?.body.toString()).toBe(body)
+    expect(answered.text).toBe(`Bearer ${'*'.repeat(REAL.length)} ${body}`)
+  })
+
+  test('reads nothing in the words of a status', async () => {
+    world.upstream.answer = (_, outgoing) => void outgoing.writeHead(200, `OK ${REAL}`).end()
+    const socket = await world.connect()
+    const request = `GET ${world.base}/ HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${token}\r\n\r\n`
+    const answered = await exchangeRaw(socket, request, text => text.includes('\r\n\r\n'))
+    socket.destroy()
+    world.upstream.answer = (_, outgoing) => void outgoing.end('fine')
+    expect(answered).toMatch(/^HTTP\/1\.1 200 OK\r\n/)
+  })
+})
+
+describe.each([
+  ['a header', { header: { name: 'X-Api-Key', value: '{token}' } }],
+  ['basic authentication', { basic: { user: 'a', password: '{token}' } }],
+  ['the query', { query: { name: 'client_secret', value: '{token}' } }],
+  ['the body', { body: { placeholder: '{{client_secret}}', value: '{token}' } }],
+])('a redirect of a request with the credential in %s', (_, injection) => {
+  test.each([301, 302, 303, 307, 308])('with %i goes nowhere', async status => {
+    await using evil = await openProxyWorld()
+    await using one = await openProxyWorld({ service: { inject: [injection] } })
+    const aim = `http://127.0.0.1:${evil.upstream.port}/collect`
+    one.upstream.answer = (_incoming, outgoing) =>
+      void outgoing.writeHead(status, { Location: aim, Refresh: `0; url=${aim}` }).end()
+    const headers = { 'Assay-Token': await one.seal(), 'Content-Type': 'application/json' }
+    const answered = await one.ask({ method: 'POST', headers, body: '{"client_secret":"{{client_secret}}"}' })
+    expect(answered).toMatchObject({ status })
+    expect([answered.headers.location, answered.headers['refresh']]).toEqual([undefined, undefined])
+    expect(one.upstream.seen).toHaveLength(1)
+    expect(evil.upstream.seen).toEqual([])
+  })
+})
+
+test('who does not take an answer is cut off, and the upstream server is not read to the end for it', async () => {
+  await using slow = await openProxyWorld({ config: { limits: { stall_ms: 300 } } })
+  let left = 0
+  const gone = new Promise<void>(resolve => {
+    slow.upstream.answer = (incoming, outgoing) => {
+      const megabyte = Buffer.alloc(2 ** 20)
+      const more = () => {
+        while (left < 200 && outgoing.write(megabyte)) left += 1
+      }
+      outgoing.on('drain', more)
+      incoming.socket.once('close', () => resolve())
+      more()
+    }
+  })
+  const socket = await slow.connect()
+  socket.on('error', () => {})
+  socket.pause()
+  socket.write(`GET ${slow.base}/ HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${await slow.seal()}\r\n\r\n`)
+  await gone
+  socket.destroy()
+  expect(left).toBeLessThan(100)
+  expect((await slow.records()).some(one => one['operation'] === 'swap')).toBe(true)
+})
+
+test('a WebSocket ends with its token', async () => {
+  await using live = await openProxyWorld({ service: { websocket: true } })
+  const peers = new WebSocketServer({ server: live.upstream.server as never })
+  const { agent, ca, port } = live
+  const tls = { ca: ca.ca, servername: 'proxy.test', cert: agent.cert, key: agent.key }
+  const socket = new WebSocket(`wss://127.0.0.1:${port}${live.base}/`, { ...tls, headers: bearer(await live.seal()) } as never)
+  await new Promise((resolve, reject) => socket.once('open', resolve).once('error', reject))
+  const closed = new Promise(resolve => socket.once('close', resolve))
+  await live.sealing.revocations.deny('jti-1')
+  await closed
+  peers.close()
+  expect((await live.records()).find(one => one['type'] === 'refusal')).toMatchObject({ code: 'TOKEN_REVOKED' })
+})
