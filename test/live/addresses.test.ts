@@ -142,6 +142,11 @@ test('a mount is made, written to and removed from where the token may be', asyn
   expect(await asked(BOUND, 'POST', 'broker/config', { actions: 'deploy' })).toBe(204)
 })
 
+test('where Vault’s listener was not told to believe the front door, it sees that alone, whoever asks', async () => {
+  await using untold = await serveHere({ ...world.vault, doorAddress: world.vault.address })
+  for (const path of [PATHS.passed, PATHS.own]) expect(await from(BOUND, path, { at: untold })).toMatchObject({ status: 403 })
+})
+
 test('Vault’s own audit log has the address of the client', async () => {
   const file = `${world.door.auditFile}.vault`
   await done(world.vault.api('POST', 'sys/audit/addresses', { type: 'file', options: { file_path: file } }))

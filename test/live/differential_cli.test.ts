@@ -1,7 +1,8 @@
-import { writeFile } from 'node:fs/promises'
+import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
+import { start, until } from '../harness/process.ts'
 import { vaultBinary } from '../harness/vault.ts'
 import { openSides, type Side, type Sides, shapeOf, steady, subcommandsOf } from './sides.ts'
 
@@ -163,7 +164,7 @@ const script: Readonly<Record<string, readonly Step[]>> = {
   ],
 }
 
-/** Their calls are none, or none of a Vault that stands alone, or they do not end; `monitor` is asked by the wire elsewhere. */
+/** Their calls are none, or none of a Vault that stands alone, or they do not end by themselves: these have tests of their own. */
 const NOT_ASKED: Readonly<Record<string, string>> = {
   agent: 'runs; asked by a test of its own',
   proxy: 'runs',
@@ -171,9 +172,9 @@ const NOT_ASKED: Readonly<Record<string, string>> = {
   ssh: 'runs ssh',
   hcp: 'is of the maker’s cloud',
   transform: 'is of Enterprise',
-  monitor: 'does not end; asked by the wire',
+  monitor: 'does not end by itself; has a test of its own',
   events: 'does not end',
-  debug: 'collects for minutes what is asked here one by one',
+  debug: 'makes files; has a test of its own',
   pki: 'needs an engine that a small server is built without',
 }
 
@@ -210,6 +211,33 @@ describe.each(Object.entries(script))('%s', (_, steps) => {
       expect({ step: String(step), ...through }).toEqual({ step: String(step), ...straight })
     }
   })
+})
+
+test('vault monitor shows lines of the log until it is told to end', async () => {
+  const { straight, through } = await sides.both(async ({ address, vault }) => {
+    const env = { ...vault.env, VAULT_ADDR: address }
+    const monitor = await start(await vaultBinary(), ['monitor', '-log-level=trace'], { env })
+    await until('a line of the log', async () => {
+      await vault.api('POST', 'sys/mounts/logged', { type: 'kv' })
+      await vault.api('DELETE', 'sys/mounts/logged')
+      return monitor.output().includes('[TRACE]')
+    })
+    return monitor.stop('SIGINT')
+  })
+  expect(through).toEqual(straight)
+})
+
+test('vault debug collects the same files', async () => {
+  const { straight, through } = await sides.both(async ({ name, cli }) => {
+    const folder = await mkdtemp(join(tmpdir(), 'assay-debug-'))
+    onTestFinished(() => rm(folder, { recursive: true, force: true }))
+    const places = ['-compress=false', `-output=${join(folder, name)}`]
+    const { code } = await cli(['debug', '-duration=5s', '-interval=5s', '-metrics-interval=5s', ...places])
+    const files = await readdir(join(folder, name), { recursive: true })
+    return { code, files: [...new Set(files.map(steady))].toSorted() }
+  })
+  expect(through).toEqual(straight)
+  expect(through.files).toEqual(expect.arrayContaining(['vault.log', 'metrics.json', 'server_status.json', 'TIME/heap.prof']))
 })
 
 test('no subcommand of the CLI is left out', async () => {
