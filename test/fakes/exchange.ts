@@ -81,7 +81,7 @@ export function openTestExchange(options: Options): TestExchange {
       open: async (_key: string, name: string) => sealed.get(name) ?? new Secret(''),
     },
     grants: { rootOf: () => memoryRoot(consented) },
-    deliver: options.deliver,
+    deliver: options.deliver ?? { seal: async (_mount, _destinations, grant, make) => make(grant) },
     leased: async (_from: unknown, _grant: unknown, _asker: unknown, make: () => Promise<Credential>) => make(),
   } as unknown as Parameters<typeof openExchange>[0])
   const root = memoryRoot(secrets)

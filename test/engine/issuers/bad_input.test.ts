@@ -10,7 +10,7 @@ beforeAll(async () => {
   authority = await newAuthority('Providers')
 })
 
-describe.each(providers)('$type', row => {
+describe.each(providers)('$type $which', row => {
   let provider: Provider
   let side: Provider
   let test_: TestExchange

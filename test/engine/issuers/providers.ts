@@ -1,3 +1,4 @@
+import { generateKeyPairSync } from 'node:crypto'
 import { type Asked, TPM_ID } from '../../fakes/exchange.ts'
 import type { Answer, ProviderAsked } from '../../fakes/provider.ts'
 /** In every secret of these integrations. */
@@ -21,11 +22,15 @@ export type Case = readonly [string, Answer, string]
 /** One provider as an integration of its issuer has it: what it answers when all is well, and what must not be taken from it. */
 export type ProviderRow = {
   readonly type: string
+  /** what of the issuer it is, where there are several */
+  readonly which?: string
   readonly settings: (url: string, side: string, ca: string) => object
   /** the provider is asked over TLS only */
   readonly tls?: true
   readonly secrets: Readonly<Record<string, string>>
   readonly role?: object
+  /** what a person left here */
+  readonly consented?: Readonly<Record<string, string>>
   readonly asked?: Asked
   readonly good: Answer
   /** what a second host of the provider answers, and what the first does beside the request that fails */
@@ -74,6 +79,20 @@ const entra = oauth
   .filter(([name]) => !['a scope that is no text', 'a redirect'].includes(name))
   .map(([name, answer, code]): Case => [name, answer, code])
 
+/** An ID token, of which the claims are read and the signature is for whom it is for. */
+const idToken = (changes: object = {}) => {
+  const claims = { aud: 'https://api.example.com', email: ACCOUNT, exp: Math.floor(Date.now() / 1000) + 900, ...changes }
+  const parts = [{ alg: 'RS256' }, claims].map(one => Buffer.from(JSON.stringify(one)).toString('base64url'))
+  return { token: `${parts.join('.')}.c2lnbmF0dXJl` }
+}
+const ACCOUNT = 'sa@project.iam.gserviceaccount.com'
+const { privateKey } = generateKeyPairSync('rsa', {
+  modulusLength: 2048,
+  privateKeyEncoding: { type: 'pkcs8', format: 'pem' },
+  publicKeyEncoding: { type: 'spki', format: 'pem' },
+})
+const ofGoogle = token({ scope: undefined, issued_token_type: 'urn:ietf:params:oauth:token-type:access_token' })
+
 const installation = (changes: object = {}) => ({
   token: 'ghs_upstream',
   expires_at: soon(3600),
@@ -120,6 +139,67 @@ export const providers: readonly ProviderRow[] = [
       ['a refusal', ok({ error: { status: 'PERMISSION_DENIED', message: CANARY } }, 403), 'EXCHANGE_REFUSED'],
       ['a redirect', { status: 307, headers: { location: 'http://127.0.0.1:1/' } }, 'EXCHANGE_UNUSABLE'],
     ],
+  },
+  {
+    type: 'gcp',
+    which: 'an ID token',
+    settings: (url, side) => ({ provider: '//iam.googleapis.com/p', sts_url: `${side}/sts`, iam_url: url }),
+    secrets: {},
+    role: { service_account: ACCOUNT, gcp_token: 'id' },
+    side: ok(ofGoogle),
+    good: ok(idToken()),
+    cases: [
+      ['a success that is 201', ok(idToken(), 201), 'EXCHANGE_UNUSABLE'],
+      ['an empty body', { status: 200, text: '' }, 'EXCHANGE_UNUSABLE'],
+      ['a null token', ok({ token: null }), 'EXCHANGE_UNUSABLE'],
+      ['a token that is no JWT', ok({ token: 'ya29.x' }), 'EXCHANGE_UNUSABLE'],
+      ['no end', ok(idToken({ exp: undefined })), 'EXCHANGE_UNUSABLE'],
+      ['an end of text', ok(idToken({ exp: '9999999999' })), 'EXCHANGE_UNUSABLE'],
+      ['an end in the past', ok(idToken({ exp: 1 })), 'EXCHANGE_UNUSABLE'],
+      ['a longer life than was asked for', ok(idToken({ exp: Math.floor(Date.now() / 1000) + 7200 })), 'EXCHANGE_WIDER'],
+      ['another audience', ok(idToken({ aud: 'https://other.example.com' })), 'EXCHANGE_WIDER'],
+      ['another account', ok(idToken({ email: 'admin@project.iam.gserviceaccount.com' })), 'EXCHANGE_WIDER'],
+    ],
+  },
+  {
+    type: 'gcp',
+    which: 'an access boundary',
+    settings: (url, side) => ({ auth: 'key', token_url: `${side}/token`, sts_url: `${url}/sts`, iam_url: side }),
+    secrets: { key: JSON.stringify({ client_email: ACCOUNT, private_key_id: CANARY, private_key: privateKey }) },
+    role: {
+      service_account: ACCOUNT,
+      boundary: { rules: [{ availableResource: '//storage.googleapis.com/projects/_/buckets/reports' }] },
+      permissions: { read: ['inRole:roles/storage.objectViewer'] },
+    },
+    asked: { grant: { scope: ['a'] } },
+    // the wide token, which is not to be handed out, and how it is come by
+    side: ok({ ...ofGoogle, accessToken: 'ya29.wide', expireTime: soon() }),
+    good: ok(ofGoogle),
+    cases: [
+      ['a success that is 201', ok(ofGoogle, 201), 'EXCHANGE_UNUSABLE'],
+      ['an empty body', { status: 200, text: '' }, 'EXCHANGE_UNUSABLE'],
+      ['a null token', ok({ ...ofGoogle, access_token: null }), 'EXCHANGE_UNUSABLE'],
+      ['the wide token again', ok({ ...ofGoogle, access_token: 'ya29.wide' }), 'EXCHANGE_WIDER'],
+      ['a refusal', ok({ error: 'invalid_request', error_description: CANARY }, 400), 'EXCHANGE_REFUSED'],
+    ],
+  },
+  {
+    type: 'oauth2_consent',
+    settings: url => ({
+      issuer: url,
+      discovery: 'none',
+      authorization_url: `${url}/authorize`,
+      token_url: `${url}/token`,
+      client_id: 'assay',
+      client_auth: 'client_secret_post',
+    }),
+    secrets: { client_secret: CANARY },
+    consented: { refresh_token: `${CANARY}-of-a-person` },
+    role: { delivery: 'sealed', destinations: 'https://api.example.com' },
+    asked: { grant: { scope: ['a'] } },
+    good: ok(token()),
+    // what is sealed ends with the grant, whatever is in it
+    cases: oauth.filter(([name]) => name !== 'a longer life than was asked for'),
   },
   {
     type: 'github_app',
