@@ -1,4 +1,6 @@
-import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest'
 import type { Attester } from '../../agent/attester.ts'
 import { provider } from '../fakes/leased_issuer.ts' // first: it registers an issuer
 import { until } from '../harness/process.ts'
@@ -268,6 +270,76 @@ describe('the same request again', () => {
     const second = await creds({ ttl: 80 })
     expect(provider.alive.get(second.body.data.token)).toBe(true)
     expect(provider.living()).toBe(1)
+  })
+})
+
+describe('a client that asks three times, as Go’s do when they are answered badly', () => {
+  /** A way to the front door on which the replies to the first requests are lost, or spoilt. */
+  async function lossy(how: 'lost' | 'spoilt', times: number): Promise<{ address: string; asked: () => number }> {
+    let asked = 0
+    const server = createServer((incoming, outgoing) => void pass(incoming, outgoing))
+    async function pass(incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
+      const chunks: Buffer[] = []
+      for await (const chunk of incoming) chunks.push(chunk as Buffer)
+      const headers = { 'X-Vault-Token': String(incoming.headers['x-vault-token']), 'Content-Type': 'application/json' }
+      const body = Buffer.concat(chunks)
+      const reply = await fetch(`${here.address}${incoming.url}`, { method: incoming.method ?? '', headers, body })
+      const text = await reply.text()
+      asked += 1
+      if (asked > times) outgoing.writeHead(reply.status, { 'Content-Type': 'application/json' }).end(text)
+      else if (how === 'spoilt') outgoing.writeHead(500, { 'Content-Type': 'application/json' }).end('{"errors":["spoilt"]}')
+      else incoming.socket.destroy()
+    }
+    await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+    onTestFinished(() => {
+      server.closeAllConnections()
+      server.close()
+    })
+    return { address: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, asked: () => asked }
+  }
+  // two, as every client of Vault's Go library has it but for the CLI, where a person would ask again
+  const write = (address: string, ttl: number) =>
+    cli(['write', '-format=json', 'broker/creds/leased', 'plugin=kubernetes', 'action=deploy', 'scope=apps:read', `ttl=${ttl}`], {
+      VAULT_ADDR: address,
+      VAULT_TOKEN: token,
+      VAULT_MAX_RETRIES: '2',
+    })
+
+  test.each(['lost', 'spoilt'] as const)('two replies are %s, the third has the one credential that lives', async how => {
+    const way = await lossy(how, 2)
+    const { code, stdout, stderr } = await write(way.address, how === 'lost' ? 201 : 202)
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
+    expect(way.asked()).toBe(3)
+    const { lease_id, data } = JSON.parse(stdout) as { lease_id: string; data: { token: string } }
+    expect(lease_id).toMatch(LEASE)
+    expect(provider.alive.get(data.token)).toBe(true)
+    expect(provider.living()).toBe(1)
+  })
+
+  test('all are lost: at most one lives, until its lease ends it', async () => {
+    const way = await lossy('lost', 9)
+    expect((await write(way.address, 203)).code).not.toBe(0)
+    expect(way.asked()).toBe(3)
+    expect(provider.living()).toBe(1)
+  })
+})
+
+describe('a token that ends by', () => {
+  const ends = {
+    'its accessor': async () => {
+      const { accessor } = (await root('POST', 'auth/token/lookup', { token })).body.data as { accessor: string }
+      return root('POST', 'auth/token/revoke-accessor', { accessor })
+    },
+    'an order that spares its children': () => root('POST', 'auth/token/revoke-orphan', { token }),
+    'a prefix of what logins made': () => root('PUT', 'sys/leases/revoke-prefix/auth/tpm-quote/login', { sync: true }),
+    force: () => root('PUT', 'sys/leases/revoke-force/auth/tpm-quote/login', {}),
+  }
+  test.each(Object.entries(ends))('%s takes its leases with it at once', async (_, end) => {
+    await creds()
+    expect(provider.living()).toBe(1)
+    expect((await end()).status).toBe(204)
+    await until('its lease to be revoked', async () => provider.living() === 0, 1500)
+    await loggedInAnew()
   })
 })
 
