@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
@@ -7,7 +7,7 @@ import { type Sshd, startSshd } from '../harness/peers/sshd.ts'
 import { freePort, run } from '../harness/process.ts'
 import { type AssayProxy, startProxy } from '../harness/proxy.ts'
 import { type Authority, openAuthority } from './certificates.ts'
-import { configureAuth, done, enrol, MEASURED, machine, measure, openWorld, serviceOf, type World } from './world.ts'
+import { ask, configureAuth, done, enrol, MEASURED, machine, measure, openWorld, serviceOf, type World } from './world.ts'
 
 // The whole way: a TPM, Vault and its ssh engine, the front door, the proxy, a real sshd, and ssh and git as they are.
 
@@ -50,6 +50,15 @@ afterAll(() => parts.disposeAsync())
 
 const write = (path: string, body: object) => done(world.api('POST', path, body))
 
+/** What Vault lets an agent ask the engine for itself: no more than the broker asks for it. */
+const POLICY = `
+path "broker/creds/*" { capabilities = ["update"] }
+path "auth/token/create" { capabilities = ["update"] }
+path "ssh/issue/agents" {
+  capabilities = ["update"]
+  allowed_parameters = { "valid_principals" = ["USER"], "key_type" = ["ed25519"], "ttl" = [] }
+}`
+
 /** A role whose certificates are made for each request, with their key, and sealed to one user of one server. */
 async function configure(): Promise<void> {
   const [tpm] = world.tpms
@@ -58,7 +67,11 @@ async function configure(): Promise<void> {
   await using attester = await machine(tpm)
   await configureAuth(world, tpm, attester)
   const signing = { key_type: 'ca', allow_user_certificates: true, allowed_users: sshd.user, max_ttl: '1h' }
-  await write('ssh/roles/agents', { ...signing, allowed_extensions: 'permit-pty', default_extensions: { 'permit-pty': '' } })
+  await write('ssh/roles/agents', {
+    ...signing,
+    default_extensions: { 'permit-pty': '' },
+    default_critical_options: { 'source-address': '127.0.0.1/32' },
+  })
   await write('sys/mounts/broker', { type: 'broker' })
   await write('broker/config', { actions: 'deploy' })
   await write('broker/policy/builders', { policy: 'permit (principal, action == Action::"deploy", resource);' })
@@ -75,10 +88,7 @@ async function configure(): Promise<void> {
     delivery: 'sealed',
     destinations: `ssh://127.0.0.1:${sshd.port}/${sshd.user}`,
   })
-  const allowed = ['broker/creds/*', 'auth/token/create', 'ssh/issue/agents']
-  await write('sys/policies/acl/builder', {
-    policy: allowed.map(path => `path "${path}" { capabilities = ["update"] }`).join('\n'),
-  })
+  await write('sys/policies/acl/builder', { policy: POLICY.replace('USER', sshd.user) })
   await enrol(serviceOf(world.door.address), tpm, attester)
 }
 
@@ -124,6 +134,25 @@ test('the command has nothing that the server takes', async () => {
   const { code, stderr } = await exec(script)
   expect(code).toBe(255)
   expect(stderr).toContain('Permission denied')
+})
+
+test('what an agent gets of the engine itself works from the address of the proxy alone', async () => {
+  const { body } = await world.vault.api('POST', 'auth/token/create', { policies: ['builder'] })
+  const issue = (more: object) =>
+    ask(world.vault.address, 'POST', 'ssh/issue/agents', { token: body.auth.client_token, body: { ...asked, ...more } })
+  const asked = { valid_principals: sshd.user, key_type: 'ed25519', ttl: '5m' }
+  expect((await issue({ critical_options: { 'source-address': '0.0.0.0/0' } })).status).toBe(403)
+  const { data } = (await issue({})).body
+  const [key, certificate] = [join(folder, 'direct'), join(folder, 'direct-cert.pub')]
+  await writeFile(key, data.private_key, { mode: 0o600 })
+  await writeFile(certificate, data.signed_key)
+  const from = (address: string) => {
+    const options = ['BatchMode=yes', 'StrictHostKeyChecking=no', 'UserKnownHostsFile=/dev/null'].flatMap(one => ['-o', one])
+    const where = ['-b', address, '-i', key, '-p', String(sshd.port), `${sshd.user}@127.0.0.1`]
+    return run('ssh', ['-F', 'none', ...options, ...where, 'echo in'])
+  }
+  expect(await from('127.0.0.1')).toMatchObject({ code: 0, stdout: 'in\n' })
+  expect(await from('127.0.0.2')).toMatchObject({ code: 255, stdout: '', stderr: expect.stringContaining('Permission denied') })
 })
 
 test('the configuration is in order by its command, and a mistake is named with its line', async () => {
