@@ -1,8 +1,10 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import type { TLSSocket } from 'node:tls'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { dial } from '../mounts/hosts/wire.ts'
 import { openSides, type Side, type Sides } from './sides.ts'
+import { openTlsSides, type TlsSides } from './sides_tls.ts'
 
 // docs/differences.md says what a client of the front door finds otherwise than at Vault, and why. Its table is this one, and each row
 // of it is provoked on both sides: the page cannot say what is not so. UPDATE_DOCS=1 writes the table into the page.
@@ -45,12 +47,12 @@ function own(
   return fetch(`${side.address}/v1/${path}`, { ...init, headers: { 'X-Vault-Token': side.vault.rootToken, ...init.headers } })
 }
 
-type Row = {
+type Row<S = Sides> = {
   readonly what: string
   readonly vault: string
   readonly here: string
   readonly why: string
-  readonly ask: (side: Side) => Promise<unknown>
+  readonly ask: (side: Side, sides: S) => Promise<unknown>
   readonly seen: { readonly straight: unknown; readonly through: unknown }
 }
 
@@ -166,7 +168,21 @@ const rows: readonly Row[] = [
     seen: { straight: [true, true], through: [false, true] },
   },
   {
-    what: 'a body of more than 1 MiB on our mounts, logs of measurements aside',
+    what: '`sys/internal/ui/mounts` with a token of few uses',
+    vault: 'costs none',
+    here: 'costs one, for the list and for a mount of ours',
+    why: 'what the token may see of our mounts is asked of Vault in its name',
+    ask: async side => {
+      const { body } = await side.vault.api('POST', 'auth/token/create', { policies: ['default'], num_uses: 5 })
+      const token = body.auth.client_token as string
+      await own(side, 'sys/internal/ui/mounts', { headers: { 'X-Vault-Token': token } })
+      const left = await side.vault.api('POST', 'auth/token/lookup', { token })
+      return 5 - (left.body.data.num_uses as number)
+    },
+    seen: { straight: 0, through: 1 },
+  },
+  {
+    what: 'a body of more than 1 MiB on our mounts, logs of measurements (`login`, `creds`) and trust anchors aside',
     vault: 'up to 32 MiB',
     here: '413',
     why: 'none of our fields is that large; what goes on to Vault has Vault’s limit',
@@ -193,9 +209,58 @@ const rows: readonly Row[] = [
   },
 ]
 
+const rowsOverTls: readonly Row<TlsSides>[] = [
+  {
+    what: 'HTTP/2 over TLS',
+    vault: 'is offered',
+    here: 'HTTP/1.1 only',
+    why: 'verbs such as LIST are read off HTTP/1.1; clients fall back by themselves',
+    ask: async ({ address }) => ((await dial(address, { ALPNProtocols: ['h2', 'http/1.1'] })).socket as TLSSocket).alpnProtocol,
+    seen: { straight: 'h2', through: 'http/1.1' },
+  },
+  {
+    what: 'TLS 1.2',
+    vault: 'is taken (`tls_min_version`)',
+    here: 'is refused, unless `min_version: TLSv1.2` says otherwise',
+    why: 'clients of today have 1.3',
+    ask: ({ address }) =>
+      dial(address, { maxVersion: 'TLSv1.2' }).then(
+        () => true,
+        () => false,
+      ),
+    seen: { straight: true, through: false },
+  },
+  {
+    what: 'a client’s certificate (`cert` auth method of Vault)',
+    vault: 'is seen by Vault',
+    here: 'ends at the front door',
+    why: 'TLS ends there; nothing that a client says of a certificate in a header goes on',
+    ask: async ({ address, vault }, { ca, cert, key }) => {
+      await vault.api('POST', 'sys/auth/cert', { type: 'cert' })
+      await vault.api('POST', 'auth/cert/certs/web', { certificate: ca, token_policies: 'default' })
+      const connection = await dial(address, { cert, key })
+      connection.write('POST /v1/auth/cert/login HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 0\r\n\r\n')
+      return /^HTTP\/1\.1 (\d+)/.exec(await connection.closed)?.[1]
+    },
+    seen: { straight: '200', through: '400' },
+  },
+]
+
+describe('what is said to differ over TLS does', () => {
+  let overTls: TlsSides
+  beforeAll(async () => {
+    overTls = await openTlsSides()
+  })
+  afterAll(() => overTls[Symbol.asyncDispose]())
+
+  test.each(rowsOverTls.map(row => [row.what, row] as const))('%s', async (_, { ask, seen }) => {
+    expect(await overTls.both(side => ask(side, overTls))).toEqual(seen)
+  })
+})
+
 describe('what is said to differ does', () => {
   test.each(rows.map(row => [row.what, row] as const))('%s', async (_, { ask, seen }) => {
-    expect(await sides.both(ask)).toEqual(seen)
+    expect(await sides.both(side => ask(side, sides))).toEqual(seen)
   })
 })
 
@@ -205,7 +270,7 @@ test('the page has these rows', async () => {
   const text = await readFile(page, 'utf8')
   const [before = '', rest = ''] = text.split(MARKS[0])
   const [said, after = ''] = rest.split(MARKS[1])
-  const lines = rows.map(({ what, vault, here, why }) => `| ${what} | ${vault} | ${here} | ${why} |\n`)
+  const lines = [...rows, ...rowsOverTls].map(({ what, vault, here, why }) => `| ${what} | ${vault} | ${here} | ${why} |\n`)
   const wanted = `\n| | Vault | front door | why |\n|---|---|---|---|\n${lines.join('')}\n`
   if (process.env['UPDATE_DOCS']) await writeFile(page, `${before}${MARKS[0]}${wanted}${MARKS[1]}${after}`)
   else expect(said).toBe(wanted)
