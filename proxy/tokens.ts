@@ -54,6 +54,7 @@ export function openTokens({ opener, revocations, now, opened: tell }: TokenPort
   const remembered = (token: string, holder: Holder) => {
     const before = last.get(holder)
     if (before?.token === token && live(before.found)) return before.found
+    last.delete(holder)
     const name = nameOf(token, holder)
     const found = known.get(name)
     if (found === undefined) return undefined

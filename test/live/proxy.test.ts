@@ -389,6 +389,8 @@ test('a configuration is checked by its command, with line and column', async ()
   const { code, stderr } = await assay(['proxy', 'check', file])
   expect(code).toBe(1)
   expect(stderr).toMatch(/wrong\.yaml:\d+:\d+ services\.0\.host: there is no such setting/)
+  const started = await assay(['proxy', '--dev', '--config', file], { VAULT_TOKEN: world.vault.rootToken })
+  expect(started).toMatchObject({ code: 1, stderr })
 })
 
 test.each([

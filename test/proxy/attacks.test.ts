@@ -93,6 +93,13 @@ describe('framing that two readers would read in two ways', () => {
   })
 })
 
+test.each([-400, 400])('a certificate that is not in force, by %i days, lets nobody in', async days => {
+  await using late = await openProxyWorld()
+  const headers = bearer(await late.seal())
+  late.pass(days * 86_400_000)
+  expect((await late.ask({ headers })).code).toBe('NO_CERTIFICATE')
+})
+
 test('HTTP/2 is not spoken to agents', async () => {
   const { agent, ca, port } = world
   const socket = tlsConnect({
