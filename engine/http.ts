@@ -22,7 +22,7 @@ export class Unanswered extends Error {
   }
 }
 
-/** The one way out of the engine to services of others: no redirect is followed, replies are bounded, nothing outlives the deadline, and no address is
+/** The way to providers, stores and orchestrators: no redirect is followed, replies are bounded, nothing outlives the deadline, and no address is
  *  dialled where clouds tell machines their credentials.
  *  @throws Unanswered */
 export type Http = {

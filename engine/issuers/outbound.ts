@@ -153,9 +153,16 @@ function unanswered(error: unknown): never {
 
 function busy({ status, headers }: Received): Failure {
   const undone = status === 429 || status === 503
-  const seconds = /^\d{1,9}$/.test(headers['retry-after'] ?? '') ? Number(headers['retry-after']) : undefined
+  const seconds = secondsIn(headers)
   const wait = seconds === undefined ? '' : ` and asked to be left alone for ${seconds} s`
   return new Failure(`answered with status ${status}${wait}`, undone, seconds === undefined ? undefined : seconds * 1000)
+}
+
+/** Retry-After (RFC 9110, 10.2.3): seconds, or a date, which is taken by the provider's own clock. */
+function secondsIn({ 'retry-after': asked = '', date = '' }: Received['headers']): number | undefined {
+  if (/^\d{1,9}$/.test(asked)) return Number(asked)
+  const seconds = (Date.parse(asked) - Date.parse(date)) / 1000
+  return Number.isFinite(seconds) ? Math.max(0, Math.ceil(seconds)) : undefined
 }
 
 /** No `Request` is made and read again: that would take as long as everything else here. */

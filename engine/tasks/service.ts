@@ -11,10 +11,10 @@ import {
   jwtVerify,
 } from 'jose'
 import { LRUCache } from 'lru-cache'
-import { fetch } from 'undici'
 import { accept, reject } from '#attestation'
 import type { Collection } from '../collection.ts'
 import { BrokerError, isConflict } from '../errors.ts'
+import { type Http, openHttp } from '../http.ts'
 import type { Mount } from '../mount_table.ts'
 import type { Verdict } from '../refusals.ts'
 import type { Secret } from '../secret.ts'
@@ -172,19 +172,22 @@ function within(context: TaskContext, bound: TaskContext | undefined): TaskConte
 /** Key sets by what they are configured with; those from a URL are fetched when a key is missing, and not more often than every 30 seconds. */
 function openKeySets(): (by: Orchestrator) => JWTVerifyGetKey {
   const sets = new LRUCache<string, JWTVerifyGetKey>({ max: KEY_SETS })
+  const http = openHttp({ deadlineMs: JWKS_TIMEOUT_MS })
   return by => {
     const key = by.jwks_url || JSON.stringify(by.jwks)
-    const set = sets.get(key) ?? make(by)
+    const set = sets.get(key) ?? make(by, http)
     sets.set(key, set)
     return set
   }
 }
 
-function make(by: Orchestrator): JWTVerifyGetKey {
+function make(by: Orchestrator, http: Http): JWTVerifyGetKey {
   if (by.jwks_url === '') return createLocalJWKSet(by.jwks as unknown as JSONWebKeySet)
-  // undici's own fetch, which the rest of the engine stands on; jose follows no redirect
-  const options = { timeoutDuration: JWKS_TIMEOUT_MS, [customFetch]: fetch as unknown as typeof globalThis.fetch }
-  return createRemoteJWKSet(new URL(by.jwks_url), options)
+  const fetched = async (url: string, { headers }: { readonly headers: Headers }) => {
+    const { status, body } = await http.send({ method: 'GET', url, headers: Object.fromEntries(headers) })
+    return new Response(status === 200 ? new Uint8Array(body) : null, { status })
+  }
+  return createRemoteJWKSet(new URL(by.jwks_url), { timeoutDuration: JWKS_TIMEOUT_MS, [customFetch]: fetched })
 }
 
 type Used = {

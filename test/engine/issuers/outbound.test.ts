@@ -96,6 +96,19 @@ test('a reply without end is cut off', async () => {
   await expect(upstreams.of('long', 'acme').send({ method: 'GET', url: provider.url })).rejects.toThrow('acme said too much')
 })
 
+test('a provider may say until when it wants to be left alone, by its own clock', async () => {
+  const date = 'Mon, 01 Jun 2026 00:00:00 GMT'
+  const asked = (after: string, said: string) => {
+    provider.answer = () => ({ status: 429, headers: { 'retry-after': after, date: said } })
+    return upstreams.of(`${after} ${said}`, 'acme').send({ method: 'GET', url: provider.url })
+  }
+  await expect(asked('Mon, 01 Jun 2026 00:01:30 GMT', date)).rejects.toThrow(
+    'acme answered with status 429 and asked to be left alone for 90 s',
+  )
+  await expect(asked('Sun, 31 May 2026 00:00:00 GMT', date)).rejects.toThrow('asked to be left alone for 0 s')
+  await expect(asked('tomorrow', date)).rejects.toThrow(/acme answered with status 429$/)
+})
+
 test('what one integration does wrong is not held against another', async () => {
   provider.answer = () => ({ status: 429, headers: { 'retry-after': '60' } })
   await expect(upstreams.of('one', 'one').send({ method: 'GET', url: provider.url })).rejects.toThrow(
