@@ -4,7 +4,7 @@ import { enveloped, type HttpReply } from '../hosts/envelope.ts'
 import { anywhere, at, type OpenApi, openapiOf, type Place } from '../openapi.ts'
 import { brokerPaths } from '../secrets/tables.ts'
 import { changed } from './json.ts'
-import { rowOf, type SysRequest } from './request.ts'
+import { livesOf, rowOf, type SysRequest } from './request.ts'
 import { visibleTo } from './visible.ts'
 
 type Listed = Readonly<Record<string, object>>
@@ -14,21 +14,40 @@ type UiMounts = { readonly data?: { readonly auth?: Listed; readonly secret?: Li
 export async function readUiMounts(request: SysRequest): Promise<HttpReply> {
   const { broker, path } = request
   const own = broker.mounts.ofType('broker')
-  if (path === '') return listed(request, await visibleTo(broker, request.caller, own))
+  if (path === '') return listed(request, await shownTo(request, own))
   const mount = own.find(one => `${path}/`.startsWith(one.path))
   if (mount) return described(request, mount)
   const auth = broker.mounts.ofType('tpm-quote').find(one => `${path}/`.startsWith(one.path))
   return auth ? changed(await request.look(), reply => relabelled(reply)) : request.pass()
 }
 
+/** Those where the token may do something, and those that are to be shown to everybody. */
+async function shownTo({ broker, caller }: SysRequest, own: readonly Mount[]): Promise<readonly Mount[]> {
+  const visible = new Set(await visibleTo(broker, caller, own))
+  return own.filter(mount => mount.listingVisibility === 'unauth' || visible.has(mount))
+}
+
 async function listed(request: SysRequest, secrets: readonly Mount[]): Promise<HttpReply> {
+  const shown = request.caller.token === undefined ? inOutline : inFull
   const auths = new Set(request.broker.mounts.ofType('tpm-quote').map(one => one.path.slice('auth/'.length)))
   return changed(await request.look(), (reply: UiMounts) => {
     const auth = Object.entries(reply.data?.auth ?? {}).map(([path, row]) => [path, auths.has(path) ? typed(row) : row])
-    const secret = secrets.map(mount => [mount.path, rowOf(mount)])
+    const secret = secrets.map(mount => [mount.path, shown(mount)])
     const data = { auth: Object.fromEntries(auth) as Listed, secret: { ...reply.data?.secret, ...Object.fromEntries(secret) } }
     return { ...reply, data }
   })
+}
+
+/** Without a token, as Vault shows mounts that are to be shown. */
+function inOutline(mount: Mount): object {
+  const { type, description, options } = rowOf(mount)
+  return { type, description, options }
+}
+
+/** With the lives that count, where nothing was tuned too. */
+function inFull(mount: Mount): object {
+  const row = rowOf(mount)
+  return { ...row, config: { ...row.config, ...livesOf(mount) } }
 }
 
 /** Who may do nothing there is told what is told of a path where nothing is. */
@@ -38,7 +57,7 @@ async function described({ broker, caller, path, txn }: SysRequest, mount: Mount
     const message = `preflight capability check returned 403, please ensure client's policies grant access to path "${path}/"`
     throw new BrokerError('permission_denied', message)
   }
-  return { status: 200, body: enveloped(txn, '', { ...rowOf(mount), path: mount.path }, []) }
+  return { status: 200, body: enveloped(txn, '', { ...inFull(mount), path: mount.path }, []) }
 }
 
 function relabelled(reply: { data?: object }): object {

@@ -1,4 +1,4 @@
-import type { Broker, Caller, Mount } from '#engine'
+import { type Broker, type Caller, lifeOf, type Mount } from '#engine'
 import type { HttpReply } from '../hosts/envelope.ts'
 
 /** A request on one of Vault's own paths that also concerns our mounts. */
@@ -43,4 +43,10 @@ export function rowOf(mount: Mount) {
       ...(mount.listingVisibility ? { listing_visibility: mount.listingVisibility } : {}),
     },
   }
+}
+
+/** The lives that count for what a mount issues, in seconds, where nothing was tuned too. */
+export function livesOf(mount: Mount) {
+  const { ttl, maxTtl } = lifeOf(mount)
+  return { default_lease_ttl: ttl, max_lease_ttl: maxTtl }
 }

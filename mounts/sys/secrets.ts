@@ -1,7 +1,6 @@
 import {
   BrokerError,
   duration,
-  lifeOf,
   type Mount,
   map,
   parseFields,
@@ -14,7 +13,7 @@ import {
 import { enveloped, type HttpReply } from '../hosts/envelope.ts'
 import { admit } from './admit.ts'
 import { changed, jsonOf } from './json.ts'
-import { rowOf, type SysRequest, type SysRow } from './request.ts'
+import { livesOf, rowOf, type SysRequest, type SysRow } from './request.ts'
 import { merged, undoing } from './table_of_mounts.ts'
 
 /** `sys/mounts` and `sys/remount`: mounts of type `broker` are ours, in Vault there is nothing of them. */
@@ -51,10 +50,8 @@ async function read(request: SysRequest): Promise<HttpReply> {
 
 /** As Vault shows it: with the lives that count, where nothing was tuned too. */
 function tuningOf(mount: Mount): object {
-  const { ttl, maxTtl } = lifeOf(mount)
   const { config, description, options } = rowOf(mount)
-  const lives = { default_lease_ttl: ttl, max_lease_ttl: maxTtl }
-  return { ...config, ...lives, description, ...(options === null ? {} : { options }) }
+  return { ...config, ...livesOf(mount), description, ...(options === null ? {} : { options }) }
 }
 
 async function write(request: SysRequest): Promise<HttpReply> {

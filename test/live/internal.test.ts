@@ -48,6 +48,31 @@ describe('sys/internal/ui/mounts', () => {
       )
   })
 
+  test('a mount that is to be shown to everybody is, as Vault shows its own, with the lives that count', async () => {
+    const tuned = ['-default-lease-ttl=10m', '-max-lease-ttl=20m', '-description=shown', '-listing-visibility=unauth']
+    for (const [path, type] of [
+      ['ours-shown', 'broker'],
+      ['vaults-shown', 'kv'],
+    ] as const) {
+      await world.operator(['secrets', 'enable', `-path=${path}`, type])
+      await world.operator(['secrets', 'tune', ...tuned, path])
+    }
+    for (const name of [undefined, 'stranger', 'root']) {
+      const { secret } = (await here('sys/internal/ui/mounts', name)).body.data as {
+        secret: Record<string, Record<string, unknown>>
+      }
+      const { 'ours-shown/': ours, 'vaults-shown/': vaults } = secret
+      if (name === undefined) expect(ours).toEqual({ type: 'broker', description: 'shown', options: null })
+      else expect(ours).toMatchObject({ type: 'broker', config: vaults?.['config'] })
+      expect(Object.keys(ours ?? {}).toSorted()).toEqual(
+        Object.keys(vaults ?? {})
+          .filter(key => key !== 'deprecation_status')
+          .toSorted(),
+      )
+    }
+    for (const path of ['ours-shown', 'vaults-shown']) await world.operator(['secrets', 'disable', path])
+  })
+
   test('an auth mount of ours has our type', async () => {
     expect((await here('sys/internal/ui/mounts', 'root')).body.data.auth['tpm-quote/'].type).toBe('tpm-quote')
     expect((await here('sys/internal/ui/mounts/auth/tpm-quote', 'root')).body.data.type).toBe('tpm-quote')
