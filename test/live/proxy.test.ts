@@ -132,6 +132,20 @@ test('a credential of a sealed role reads like the real one, and works at the pr
   expect(await jwks.text()).not.toContain('assay-seal')
 })
 
+test('a static key is put in by the proxy, and no agent holds it', async () => {
+  const key = 'the-static-key-of-a-provider-0123456789'
+  await done(world.api('POST', 'broker/integration/mail', { type: 'static', secrets: { api_key: key } }))
+  const ceiling = { plugins: 'kubernetes', actions: 'deploy', scopes: 'apps:read', audiences: 'https://mail.example.com' }
+  const destinations = `GET http://127.0.0.1:${plain.port}/mail/**`
+  const role = { ...ceiling, issuer: 'static', integration: 'mail', delivery: 'sealed', destinations }
+  await done(world.api('POST', 'broker/role/mail', role))
+  const asked = { role: 'mail', plugin: 'kubernetes', action: 'deploy', scope: ['apps:read'] }
+  const { token: held, reply } = await flow.creds(serviceOf(world.door.address), asked, token)
+  expect(JSON.stringify([reply, claims(held)])).not.toContain(key)
+  expect(await curl(`${base()}/mail/a`, bearer(held))).toBe('fine 200')
+  expect(plain.seen.at(-1)?.authorization).toBe(`Bearer ${key}`)
+})
+
 test('it is refused with another certificate, elsewhere, and by another method', async () => {
   const { token: held } = await sealed()
   const other = await identity('other')
