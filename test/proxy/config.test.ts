@@ -95,9 +95,12 @@ test('every sample of the documentation is in order', async () => {
   const samples = [...page.matchAll(/```yaml\n([\s\S]*?)```/g)].map(([, text = '']) => text)
   expect(samples.length).toBeGreaterThan(4)
   const head = GOOD.slice(0, GOOD.indexOf('services:'))
+  const whole = (sample: string) => {
+    if (sample.startsWith('listen:')) return sample
+    return sample.startsWith('  - ') ? `${head}services:\n${sample}` : `${GOOD}${sample}`
+  }
   for (const sample of samples) {
-    const text = sample.startsWith('listen:') ? sample : `${head}services:\n${sample}`
-    const read = readConfig(text)
+    const read = readConfig(whole(sample))
     expect(read.ok ? [] : read.problems).toEqual([])
   }
 })
