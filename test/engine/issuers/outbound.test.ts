@@ -3,6 +3,9 @@ import type { Socket } from 'node:net'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { openUpstreams, type Upstreams } from '../../../engine/issuers/outbound.ts'
 import { isMetadata } from '../../../engine/metadata.ts'
+import { Secret } from '../../../engine/secret.ts'
+import { stores } from '../../../engine/stores/index.ts'
+import { StoreFault, type StoreWorld } from '../../../engine/stores/store.ts'
 import { openTestExchange } from '../../fakes/exchange.ts'
 import { type Provider, startProvider } from '../../fakes/provider.ts'
 
@@ -60,6 +63,8 @@ test('no SDK goes anywhere but to the provider, whatever the environment says', 
   const kept = { ...process.env }
   Object.assign(process.env, {
     AWS_CONTAINER_CREDENTIALS_RELATIVE_URI: '/x',
+    AWS_EC2_METADATA_SERVICE_ENDPOINT: 'http://169.254.169.254',
+    AWS_PROFILE: 'nobody',
     AWS_WEB_IDENTITY_TOKEN_FILE: '/none',
     MSI_ENDPOINT: 'http://169.254.169.254/',
   })
@@ -78,7 +83,13 @@ test('no SDK goes anywhere but to the provider, whatever the environment says', 
     const azure = { authority: 'https://127.0.0.1:1', tenant_id: 't', client_id: 'c', auth: 'secret' }
     await using entra = openTestExchange({ type: 'azure', settings: azure, secrets: { client_secret: 's' } })
     expect(await entra.outcome({ grant: { scope: ['a'] } })).toBe('unavailable')
+    const credentials = { access_key_id: new Secret('AKIA'), secret_access_key: new Secret('s') }
+    const world = { deadlineMs: 5000 } as StoreWorld
+    const secrets = stores['aws_secrets_manager']?.open({ region: 'eu-central-1', endpoint: provider.url }, credentials, world)
+    await expect(secrets?.read('root', AbortSignal.timeout(5000))).rejects.toThrow(StoreFault)
+    await secrets?.close()
     expect(new Set(dialled)).toEqual(new Set(['127.0.0.1']))
+    expect(provider.asked.at(-1)?.headers).toMatchObject({ 'x-amz-target': 'secretsmanager.GetSecretValue' })
   } finally {
     process.env = kept
   }
