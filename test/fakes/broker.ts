@@ -76,7 +76,8 @@ export async function openTestBroker({ deadlineMs = 5000 } = {}): Promise<TestBr
         txn: randomUUID(),
         body: Buffer.from(JSON.stringify(body)),
       }
-      return found.row.handle({ ...request, pass: async () => ({ status: 599 }) })
+      const away = async () => ({ status: 599 })
+      return found.row.handle({ ...request, pass: away, look: away })
     },
     records: async () => {
       await broker.audit.append({ type: 'request', txn: 'flush', operation: 'read', mount: 'test/', path: 'flush' })
