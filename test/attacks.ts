@@ -213,7 +213,11 @@ export const attacks: Readonly<Record<number, readonly Tried[]>> = {
   169: [attack('JSON that is deep, wide or strange')],
   170: [attack('compressed evidence')],
   171: [vectors('K20-rsa-16384')],
-  172: [engine('login', 'with bad quotes slows down only itself')],
+  172: [
+    engine('login', 'with bad quotes slows down only itself'),
+    engine('strangers', 'from one address is held up there'),
+    ['mounts/hosts/held.test.ts', 'waits behind all others'],
+  ],
   173: [
     ['attestation/hostile.test.ts', 'gives a verdict on any bytes'],
     ['attestation/parsers.ts', 'Everything that takes bytes'],

@@ -12,7 +12,8 @@ import {
   SubjectDirectoryAttributes,
 } from 'pkijs'
 import { accept, reject, type Verdict } from '../verdict.ts'
-import { namesOf, sequenceLength } from './der.ts'
+import { sequenceLength } from './der.ts'
+import { namesOf } from './names.ts'
 
 /** A certificate is refused above this many bytes, padding included. */
 const CERTIFICATE_LIMIT = 8192
@@ -25,7 +26,7 @@ export type Certificate = {
   readonly sha256: string
   readonly x509: X509Certificate
   readonly asn1: Asn1Certificate
-  /** the bytes of the Names, which are compared as they are */
+  /** the Names, in the form by which they are compared */
   readonly issuer: Buffer
   readonly subject: Buffer
   /** by OID in dots; none is there twice, all values are readable */

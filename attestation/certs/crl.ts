@@ -1,7 +1,8 @@
 import type { Integer } from 'asn1js'
 import { CertificateRevocationList, type Extension, IssuingDistributionPoint } from 'pkijs'
 import { accept, reject, type Verdict } from '../verdict.ts'
-import { isSignedExactly, issuerOfList, sequenceLength } from './der.ts'
+import { isSignedExactly, sequenceLength } from './der.ts'
+import { issuerOfList } from './names.ts'
 
 /** A revocation list is refused above this many bytes: the largest of the makers have some ten thousand entries. */
 const LIST_LIMIT = 8 * 1024 * 1024
@@ -9,7 +10,7 @@ const LIST_LIMIT = 8 * 1024 * 1024
 /** A complete list of what one CA has revoked (RFC 5280 5). */
 export type RevocationList = {
   readonly asn1: CertificateRevocationList
-  /** the bytes of the Name, which is compared as it is */
+  /** the Name, in the form by which names are compared */
   readonly issuer: Buffer
   readonly thisUpdate: Date
   /** a list without one is never current */

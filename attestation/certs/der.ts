@@ -1,8 +1,7 @@
-/** One element of DER: where its content begins and where it ends. */
-type Element = { readonly tag: number; readonly start: number; readonly from: number; readonly to: number }
+/** One element of DER: where it starts, where its content begins and where that ends. */
+export type Element = { readonly tag: number; readonly start: number; readonly from: number; readonly to: number }
 
-const SEQUENCE = 0x30
-const VERSION = 0xa0
+export const SEQUENCE = 0x30
 
 /** How many bytes the SEQUENCE takes that `bytes` begins with, or undefined when it does not begin with a whole one. */
 export function sequenceLength(bytes: Uint8Array): number | undefined {
@@ -10,30 +9,7 @@ export function sequenceLength(bytes: Uint8Array): number | undefined {
   return element?.tag === SEQUENCE ? element.to : undefined
 }
 
-/** The Names of a certificate in the bytes it holds, found without reading the rest of it (RFC 5280 4.1, TBSCertificate). */
-export function namesOf(certificate: Uint8Array): { readonly issuer: Buffer; readonly subject: Buffer } | undefined {
-  const body = elementAt(certificate, elementAt(certificate, 0)?.from)
-  const first = elementAt(certificate, body?.from)
-  const serial = first?.tag === VERSION ? after(certificate, first) : first
-  const algorithm = after(certificate, serial)
-  const issuer = after(certificate, algorithm)
-  const validity = after(certificate, issuer)
-  const subject = after(certificate, validity)
-  if (issuer?.tag !== SEQUENCE || subject?.tag !== SEQUENCE) return undefined
-  return { issuer: slice(certificate, issuer), subject: slice(certificate, subject) }
-}
-
-const INTEGER = 0x02
-
-/** The issuer of a revocation list in the bytes it holds (RFC 5280 5.1, TBSCertList). */
-export function issuerOfList(list: Uint8Array): Buffer | undefined {
-  const body = elementAt(list, elementAt(list, 0)?.from)
-  const first = elementAt(list, body?.from)
-  const algorithm = first?.tag === INTEGER ? after(list, first) : first
-  const issuer = after(list, algorithm)
-  return issuer?.tag === SEQUENCE ? slice(list, issuer) : undefined
-}
-
+export const INTEGER = 0x02
 const BIT_STRING = 0x03
 
 /** Whether what is not signed of a list is as DER has it: the algorithm twice alike, and a signature of whole bytes behind it, with nothing beside.
@@ -56,16 +32,18 @@ function isPair(bytes: Uint8Array): boolean {
   return whole?.tag === SEQUENCE && whole.to === bytes.length && r?.tag === INTEGER && s?.tag === INTEGER && s.to === whole.to
 }
 
-function after(bytes: Uint8Array, element: Element | undefined): Element | undefined {
+/** The element that follows another one. */
+export function after(bytes: Uint8Array, element: Element | undefined): Element | undefined {
   return elementAt(bytes, element?.to)
 }
 
-function slice(bytes: Uint8Array, { start, to }: Element): Buffer {
+/** The bytes of an element, its tag and length among them. */
+export function slice(bytes: Uint8Array, { start, to }: Element): Buffer {
   return Buffer.from(bytes.buffer, bytes.byteOffset + start, to - start)
 }
 
 /** Tags of one byte; lengths definite and in as few bytes as they need, as DER wants them. */
-function elementAt(bytes: Uint8Array, start: number | undefined): Element | undefined {
+export function elementAt(bytes: Uint8Array, start: number | undefined): Element | undefined {
   if (start === undefined) return undefined
   const [tag, first] = [bytes[start], bytes[start + 1]]
   if (tag === undefined || first === undefined) return undefined

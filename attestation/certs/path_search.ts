@@ -1,6 +1,6 @@
 import { type Certificate, extension, readCertificate, valueIn } from './certificate.ts'
-import { namesOf } from './der.ts'
 import { isOfEndorsementKey } from './ek_certificate.ts'
+import { namesOf } from './names.ts'
 
 /** From the certificate in question to a trust anchor. */
 export type Path = readonly [Certificate, Certificate, ...Certificate[]]
@@ -26,7 +26,7 @@ type Search = {
   readonly paths: Path[]
   signatures: number
 }
-/** DER by subject, the bytes of the Name in hexadecimal. */
+/** DER by subject, in the form by which names are compared, in hexadecimal. */
 type Anchors = ReadonlyMap<string, readonly Uint8Array[]>
 
 function extend(chain: readonly [Certificate, ...Certificate[]], search: Search): void {

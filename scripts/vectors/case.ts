@@ -19,7 +19,7 @@ const isAccepted = (got: string) => accepting.includes(got)
 const nothing: Expectation = { says: null, holds: () => null }
 
 /**
- * How the fields `expected` and `expected_code` of a case read. A code wins; several are alternatives. Where there is none, any
+ * How the fields `expected` and `expected_code` of a case read. A code wins, in either of them; several are alternatives. Where there is none, any
  * refusal is as good as another. What is judged as a quote may well be accepted as something else.
  */
 export function expectationOf(record: Fields): Expectation {
@@ -36,6 +36,7 @@ function codesIn(field: unknown): string[] {
 }
 
 function outcomeOf(word: string): Expectation {
+  if (/^[A-Z][A-Z_]+$/.test(word)) return { says: word, holds: got => got === word }
   if (/refuse-as-quote|^refuse|^reject|^policy/i.test(word)) return { says: word, holds: got => !isAccepted(got) }
   return /^accept/i.test(word) ? { says: word, holds: isAccepted } : nothing
 }

@@ -32,6 +32,17 @@ export function ekCertificate(folder: string, record: Fields, makers: Makers): C
   return { id: idOf(record, basename(file, '.der')), expected: expectationOf(record), judge }
 }
 
+/** A CA of a maker: whether it leads to a root. */
+export function authority(id: string, der: Buffer, makers: Makers): Case {
+  return { id, expected: expectationOf({}), judge: () => judgeAuthority(der, makers) }
+}
+
+async function judgeAuthority(der: Buffer, { roots, intermediates, at }: Makers): Promise<string> {
+  const read = readCertificate(der)
+  if (!read.ok) return read.code
+  return outcome(await validatePath(read.value, issuersOf(der, intermediates), { anchors: roots, at }))
+}
+
 /** Where no roots are at hand, the certificate is judged by itself. */
 async function judgeAlone(bytes: Buffer, { roots, intermediates, at }: Makers): Promise<string> {
   if (roots.length === 0) return outcome(readEkCertificate(bytes))

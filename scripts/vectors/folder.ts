@@ -3,7 +3,7 @@ import { basename, dirname, join, relative, resolve } from 'node:path'
 import { attackQuote } from './attack_quotes.ts'
 import { attestVector } from './attest_vectors.ts'
 import { type Case, expectationOf, type Fields, idOf, isFields, Unusable } from './case.ts'
-import { certificatesIn, chain, ekCertificate, type Makers } from './certificates.ts'
+import { authority, certificatesIn, chain, ekCertificate, type Makers } from './certificates.ts'
 import { creation } from './creations.ts'
 import { credential } from './credentials.ts'
 import { attackLog, eventLog, looksLikeEventLog } from './event_logs.ts'
@@ -18,7 +18,7 @@ export type Found = {
 
 /**
  * The cases in a folder of vectors, or in one of its sub-folders: what `index.json` lists, sets in `cases.json` by what is in them,
- * and what is left by its content. The index may also lie beside a sub-folder.
+ * and what is left by its content; where nothing else is, the CAs of makers. The index may also lie beside a sub-folder.
  * @param at when certificates are judged that have no time of their own
  * @throws Unusable when there is no such folder, or nothing in it that can be judged
  */
@@ -31,7 +31,8 @@ export function casesIn(folder: string, at: Date): Found {
     .map(entry => join(entry.parentPath, entry.name))
     .toSorted()
   const search: Search = { root, files, taken: new Set(), unknown: [], makers: makersNear(root, files, at) }
-  const cases = [...indexed(search), ...sets(search), ...single(search)]
+  const evidence = [...indexed(search), ...sets(search), ...single(search)]
+  const cases = evidence.length > 0 ? evidence : authorities(search)
   if (cases.length === 0) throw new Unusable(search.unknown[0] ?? `there are no vectors in ${folder}`)
   return { cases, unknown: search.unknown }
 }
@@ -148,13 +149,22 @@ function singleCase(file: string, search: Search): Case | undefined {
   return looksLikeEventLog(basename(file), bytes) ? eventLog(search.root, { file: name }, name) : undefined
 }
 
+/** Every certificate in a bundle of intermediates, below the roots. */
+function authorities({ root, files, makers }: Search): Case[] {
+  return files.filter(isIntermediate).flatMap(file => {
+    const certificates = certificatesIn(readFileSync(file, 'utf8'))
+    return certificates.map((der, at) => authority(`${relative(root, file)}#${at}`, der, makers))
+  })
+}
+
+const isIntermediate = (file: string) => file.endsWith('.pem') && /intermediate/i.test(basename(file))
+
 /** The bundles of makers in the folder, or in the one that it lies in. */
 function makersNear(root: string, files: readonly string[], at: Date): Makers {
   const beside = globSync('tpm-ca/**/*.pem', { cwd: dirname(root) }).map(file => join(dirname(root), file))
   const bundles = [...new Set([...files.filter(file => file.endsWith('.pem')), ...beside])]
-  const intermediate = (file: string) => /intermediate/i.test(basename(file))
   const read = (some: readonly string[]) => some.flatMap(file => certificatesIn(readFileSync(file, 'utf8')))
-  return { roots: read(bundles.filter(file => !intermediate(file))), intermediates: read(bundles.filter(intermediate)), at }
+  return { roots: read(bundles.filter(file => !isIntermediate(file))), intermediates: read(bundles.filter(isIntermediate)), at }
 }
 
 function readJson(file: string, { unknown, root }: Search): unknown {

@@ -42,6 +42,23 @@ export const O = '2.5.4.10'
 export const name = (...rdns: Rdns): Buffer =>
   sequence(...rdns.map(rdn => set(...rdn.map(([type, value]) => sequence(oid(type), utf8(value))))))
 export const named = (cn: string, organization = 'Makers'): Buffer => name([[O, organization]], [[CN, cn]])
+const stringTypes = { utf8: 0x0c, printable: 0x13, teletex: 0x14, ia5: 0x16, visible: 0x1a, bmp: 0x1e } as const
+export type StringType = keyof typeof stringTypes
+/** A text in one of the string types of a Name (RFC 5280 4.1.2.4). */
+export function textIn(type: StringType, text: string): Buffer {
+  const units = { utf8: Buffer.from(text), bmp: Buffer.from(text, 'utf16le').swap16() }
+  return der(stringTypes[type], type === 'utf8' || type === 'bmp' ? units[type] : Buffer.from(text, 'latin1'))
+}
+/** `named`, in another string type. */
+export const namedIn = (type: StringType, cn: string, organization = 'Makers'): Buffer =>
+  sequence(
+    ...(
+      [
+        [O, organization],
+        [CN, cn],
+      ] as const
+    ).map(([of, text]) => set(sequence(oid(of), textIn(type, text)))),
+  )
 export const EMPTY = sequence()
 
 export function extension(id: string, critical: boolean, value: Uint8Array): Buffer {

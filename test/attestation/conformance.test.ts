@@ -5,6 +5,7 @@ import { afterAll, describe, expect, test } from 'vitest'
 import { type Case, expectationOf, expectationOfLog, Unusable } from '../../scripts/vectors/case.ts'
 import { casesIn } from '../../scripts/vectors/folder.ts'
 import { run } from '../harness/process.ts'
+import { makeCa, named, pem } from './certificates.ts'
 import { counted, present } from './vectors.ts'
 
 const vectors = join(import.meta.dirname, '../../../shared/vectors')
@@ -143,6 +144,30 @@ describe('./scripts/conformance', () => {
   test('nothing expected is no failure', async () => {
     const { code, stdout } = await run(command, [folder('silent', { 'cases.json': weak({}) }), '--json'])
     expect([code, JSON.parse(stdout)]).toEqual([0, { case: 'even', expected: null, got: 'WEAK_KEY', holds: null }])
+  })
+  test('a code may stand where other sets have a word', async () => {
+    const { code, stdout } = await run(command, [folder('code', { 'cases.json': weak({ expected: 'WEAK_KEY' }) }), '--json'])
+    expect([code, JSON.parse(stdout)]).toEqual([0, { case: 'even', expected: 'WEAK_KEY', got: 'WEAK_KEY', holds: true }])
+  })
+  test('CAs of makers with nothing beside them are judged themselves', async () => {
+    const root = makeCa(named('Root'))
+    const file = (...cas: readonly { certificate: Buffer }[]) => cas.map(({ certificate }) => pem(certificate)).join('')
+    const files = {
+      'roots.pem': file(root),
+      'intermediates.pem': file(makeCa(named('One'), {}, root), makeCa(named('Two'), {}, makeCa(named('Nobody')))),
+    }
+    const { code, stdout } = await run(command, [folder('makers', files), '--json', '--at', '2026-06-01'])
+    const lines = stdout
+      .trim()
+      .split('\n')
+      .map(line => JSON.parse(line) as unknown)
+    expect([code, lines]).toEqual([
+      0,
+      [
+        { case: 'intermediates.pem#0', expected: null, got: 'OK', holds: null },
+        { case: 'intermediates.pem#1', expected: null, got: 'BAD_CHAIN', holds: null },
+      ],
+    ])
   })
   test('--help', async () => {
     const { code, stdout } = await run(command, ['--help'])

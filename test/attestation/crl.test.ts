@@ -23,6 +23,7 @@ import {
   makeList,
   NOW,
   named,
+  namedIn,
   pem,
 } from './certificates.ts'
 
@@ -65,6 +66,7 @@ const rows: readonly (readonly [string, Partial<ListFields>, hard: string, soft:
     'REVOKED',
     'REVOKED',
   ],
+  ['with its issuer in another string type', { ...listed, issuer: namedIn('printable', 'INTERMEDIATE') }, 'REVOKED', 'REVOKED'],
   ['outdated', { nextUpdate: past }, 'NO_CRL', 'OK'],
   ['outdated, with the certificate', { ...listed, nextUpdate: past }, 'REVOKED', 'REVOKED'],
   ['of tomorrow', { thisUpdate: future }, 'NO_CRL', 'OK'],

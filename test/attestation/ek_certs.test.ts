@@ -1,9 +1,9 @@
 import { X509Certificate } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
-import { type EkRules, verifyEk } from '#attestation'
+import { type EkRules, validatePath, verifyEk } from '#attestation'
 import { publicKeyOf, readCertificate } from '../../attestation/certs/certificate.ts'
-import { namesOf } from '../../attestation/certs/der.ts'
 import { readEkCertificate } from '../../attestation/certs/ek_certificate.ts'
+import { namesOf } from '../../attestation/certs/names.ts'
 import { outcome, unwrap } from './attester.ts'
 import { ekAreaOf } from './endorsed.ts'
 import { counted, present, readBytes, readJson } from './vectors.ts'
@@ -73,6 +73,17 @@ describe.skipIf(!present)('certificates of real TPMs', () => {
       expect(await judge(file, rules)).toBe('OK')
     },
   )
+
+  test('every CA of the makers leads to a root', async () => {
+    const judged = intermediates.map(async der => {
+      const { issuer } = unwrap(readCertificate(der))
+      const above = intermediates.filter(other => namesOf(other)?.subject.equals(issuer))
+      return outcome(
+        await validatePath(unwrap(readCertificate(der)), above, { anchors: roots, at: new Date('2026-11-01T00:00:00Z') }),
+      )
+    })
+    expect(new Set(await Promise.all(judged))).toEqual(new Set(['OK']))
+  })
 
   test('every CA of the makers can be read', () => {
     expect([...roots, ...intermediates].map(der => outcome(readCertificate(der)))).toEqual(Array<string>(169).fill('OK'))

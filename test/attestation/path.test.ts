@@ -27,6 +27,7 @@ import {
   name,
   nameConstraints,
   named,
+  namedIn,
   O,
   pem,
   subjectAltName,
@@ -102,6 +103,11 @@ const ca = [basicConstraints(true), keyUsage(0x06)]
 const rules: readonly (readonly [string, string, Differences])[] = [
   ['a good path', 'OK', {}],
   ['P-384 and RSA above', 'OK', { top: { kind: 'P-384', hash: 'sha384' }, between: { kind: 'rsa-2048', hash: 'sha384' } }],
+  ['its issuer as a PrintableString', 'OK', { leaf: { issuer: namedIn('printable', 'Intermediate') } }],
+  ['its issuer as a BMPString', 'OK', { leaf: { issuer: namedIn('bmp', 'Intermediate') } }],
+  ['its issuer in other letters and more space', 'OK', { leaf: { issuer: named(' INTERMEDIATE', 'makers ') } }],
+  ['its issuer with another letter', 'BAD_CHAIN', { leaf: { issuer: named('Intermediat3') } }],
+  ['the issuer of a CA as an IA5String', 'OK', { between: { issuer: namedIn('ia5', 'Root') } }],
   ['for ever', 'OK', { leaf: { notAfter: new Date('9999-12-31T23:59:59Z') } }],
   ['the certificate expired', 'CERT_EXPIRED', { leaf: { notAfter: past } }],
   ['the certificate not yet valid', 'CERT_EXPIRED', { leaf: { notBefore: future } }],
@@ -323,6 +329,7 @@ const leaves: readonly Partial<Fields>[] = [
   { subject: named('TPM', 'Makers') },
   { subject: named('TPM', 'Others') },
   { issuer: named('Intermediate', 'Others') },
+  { issuer: namedIn('printable', 'intermediate') },
 ]
 const authorities: readonly CaOptions[] = [
   {},
