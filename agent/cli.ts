@@ -266,7 +266,8 @@ of the signal that ended it) once it has started.
 
 With --proxy the credential is a sealed token, bound to a key that is made for this run (or that of --key), and the command reaches
 the proxy over a companion on the loopback: https_proxy and its kin, the variables of curl, git, the AWS CLI, Python and Node for
-authorities, ASSAY_PROXY_BASE for base URLs, and PGHOST with --postgres, where the credential is in PGPASSWORD unless --env says otherwise.
+authorities, ASSAY_PROXY_BASE for base URLs, and PGHOST with --postgres, where the credential is in PGPASSWORD unless --env says
+otherwise. git asks a helper for the credential, each time anew; beside --env AWS_SESSION_TOKEN stand keys that are worth nothing.
 With --ssh it is a configuration for ssh -F, scp and sftp that is named in ASSAY_SSH_CONFIG; git and rsync find it by themselves.`
 
 function transportHelp(): string {
