@@ -49,6 +49,8 @@ export type Provider = {
   ) => Promise<Redeemed>
   /** @throws BrokerError unavailable when the metadata cannot be had */
   readonly tokenEndpoint: () => Promise<string>
+  /** Ends a token (RFC 7009), where the provider has an endpoint for that. @throws ExchangeRefusal, BrokerError when it did not */
+  readonly revoke: (token: Secret, secret: Secret | undefined) => Promise<void>
 }
 export type Redeemed = {
   readonly refreshToken: string
@@ -78,6 +80,13 @@ export function openProvider(name: string, settings: ProviderSettings, http: Out
   const server = () => guarded(() => metadataOf(settings, options))
   return {
     tokenEndpoint: async () => (await server()).token_endpoint ?? '',
+    revoke: (token, secret) =>
+      guarded(async () => {
+        const as = await metadataOf(settings, options)
+        if (!as.revocation_endpoint) return
+        const auth = clientAuth(name, settings, secret)
+        await oauth.processRevocationResponse(await oauth.revocationRequest(as, client, auth, token.reveal(), options))
+      }),
     authorizationUrl: async ({ state, nonce, verifier }, scope, redirectUri) => {
       const { authorization_endpoint } = await server()
       const url = new URL(authorization_endpoint ?? '')

@@ -17,7 +17,15 @@ export const oauth2Consent = issuer({
     secrets: { client_secret: { description: 'Secret of the client.', required: false } },
   },
   plan: (grant, { settings }) => ({ issuer: settings.issuer, grant_type: 'refresh_token', scope: grant.scope.join(' ') }),
-  issue: async (grant, ports) => credentialOf(grant, ports, await refreshed(grant, ports)),
+  issue: async (grant, ports) => {
+    const answer = await refreshed(grant, ports)
+    try {
+      return credentialOf(grant, ports, answer)
+    } catch (error) {
+      await openProvider(ports.integration, ports.settings, ports.http).revoke(new Secret(answer.token), await secretOf(ports))
+      throw error
+    }
+  },
 })
 
 /** One at a time, here and at other replicas: a server that rotates refresh tokens takes a second use of one for theft. */
@@ -35,7 +43,7 @@ function refreshed(grant: Grant, ports: Ports): Promise<TokenAnswer> {
 async function ask(grant: Grant, ports: Ports, root: RootCredential): Promise<TokenAnswer> {
   const settings: ProviderSettings = ports.settings
   const url = await openProvider(ports.integration, settings, ports.http).tokenEndpoint()
-  const secret = settings.client_auth === 'none' ? undefined : (await ports.root.read()).fields['client_secret']
+  const secret = await secretOf(ports)
   const token = root.fields['refresh_token']?.reveal() ?? ''
   return askToken(ports.http, ports.integration, {
     url,
@@ -45,6 +53,10 @@ async function ask(grant: Grant, ports: Ports, root: RootCredential): Promise<To
     parameters: { refresh_token: token, ...(grant.scope.length > 0 ? { scope: grant.scope.join(' ') } : {}) },
     proof: undefined,
   })
+}
+
+async function secretOf({ settings, root }: Ports): Promise<Secret | undefined> {
+  return settings.client_auth === 'none' ? undefined : (await root.read()).fields['client_secret']
 }
 
 function credentialOf(grant: Grant, { integration, settings }: Ports, answer: TokenAnswer): Credential {
