@@ -9,14 +9,13 @@ import { isDigestOf } from './event_rules.ts'
  * @param ofStub PCR 12, where systemd measures what is added to the command line of a unified kernel image
  */
 export function commandLinesOf(ofBootLoader: readonly PcrEvent[], ofStub: readonly PcrEvent[], bank: Bank): string[] | undefined {
-  const commands = ofBootLoader.map(event => textAfterSpace(event, bank))
-  const options = ofStub.map(event => wideText(event, bank))
-  if (![...commands, ...options].every(isKnown)) return undefined
-  return [...commands.filter(isKnown).filter(isCommandLine), ...options.filter(isKnown)]
+  const commands = known(ofBootLoader.map(event => textAfterSpace(event, bank)))
+  const options = known(ofStub.map(event => wideText(event, bank)))
+  return commands && options && [...commands.filter(isCommandLine), ...options]
 }
 
-function isKnown(text: string | undefined): text is string {
-  return text !== undefined
+function known(texts: readonly (string | undefined)[]): readonly string[] | undefined {
+  return texts.every(text => text !== undefined) ? texts : undefined
 }
 
 /**

@@ -286,6 +286,11 @@ describe('the secure boot policy', () => {
   test.each<readonly [string, string, readonly Made[]]>([
     ['a variable after the separator', 'EVENT_SEMANTICS', [...off, on]],
     ['a second separator', 'EVENT_SEMANTICS', [...boot, separator(7)]],
+    [
+      'a second separator that is called an authority',
+      'EVENT_SEMANTICS',
+      [...boot, { ...separator(7), type: eventType.EFI_VARIABLE_AUTHORITY }],
+    ],
     ['no separator', 'EVENT_SEMANTICS', boot.toSpliced(end, 1)],
     ['a separator of ones', 'OK', boot.with(end, separator(7, u32(0xffffffff)))],
     ['a separator that tells of an error', 'EVENT_SEMANTICS', boot.with(end, separator(7, u32(1)))],
@@ -459,4 +464,13 @@ describe('what was run', () => {
     expect(unwrap(appraise([log], { replay: [0, 1] }))).toEqual({ bank: 'sha256', replayed: [0, 1] })
     expect(unwrap(honest([...boot, file('/initrd', 'more')])).files).toHaveLength(2)
   })
+})
+
+describe('a refusal names the type of an event', () => {
+  const refused = (type: number) => {
+    const verdict = honest([...boot, { ...image(7, 'x'), type }])
+    return verdict.ok ? 'OK' : verdict.detail
+  }
+  test('by its name', () => expect(refused(eventType.EFI_GPT_EVENT)).toContain('EV_EFI_GPT_EVENT in PCR 7'))
+  test('by its number, when it has none here', () => expect(refused(0x8000abcd)).toContain('event type 0x8000abcd in PCR 7'))
 })
