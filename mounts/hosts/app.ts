@@ -106,6 +106,7 @@ async function handleSys(
 async function logicalOf(broker: Broker, c: Ctx, path: CanonicalPath, txn: string): Promise<Omit<Logical, 'wrapTtl'>> {
   const query = new URLSearchParams(path.query)
   const { method = '' } = c.env.incoming
+  if (!VAULTS_METHODS.has(method)) throw new BrokerError('unsupported_operation', '')
   if (!METHODS.has(method)) return unsupported(broker, tokenOf(c), path)
   const operation = operationOf(method, query)
   if (operation === 'update' && path.trailingSlash) throw new BrokerError('bad_request', "cannot write to a path ending in '/'")
@@ -118,6 +119,8 @@ async function logicalOf(broker: Broker, c: Ctx, path: CanonicalPath, txn: strin
 }
 
 const METHODS: ReadonlySet<string> = new Set(['GET', 'LIST', 'HELP', 'POST', 'PUT', 'DELETE'])
+/** Others mean nothing to Vault, on no path and to nobody. */
+const VAULTS_METHODS: ReadonlySet<string> = new Set([...METHODS, 'PATCH', 'HEAD', 'OPTIONS'])
 
 /** Said only to who might write there: a path where nothing is has no verbs either. */
 async function unsupported(broker: Broker, token: Presented | undefined, path: CanonicalPath): Promise<never> {

@@ -56,15 +56,17 @@ export function replyOfError(error: unknown, token: 'with a token' | 'without a 
   if (!(error instanceof BrokerError)) return { status: 500, body: { errors: ['internal error'] } }
   const status = codes[error.code].http
   const again: Record<string, string> = status === 429 || status === 503 ? { 'Retry-After': '1' } : {}
-  const message = isBareDenial(error) && token === 'with a token' ? vaultsDenial(error) : error.message
+  const message = inVaultsWords(error, token)
   return { status, body: { errors: message === '' ? [] : [message] }, headers: again }
 }
 
-const isBareDenial = ({ code, message }: BrokerError) => code === 'permission_denied' && message === 'permission denied'
+const DENIED = 'permission denied'
+/** What Vault says of these it says as a list of errors. */
+const LISTED: ReadonlySet<string> = new Set([DENIED, 'unsupported path', 'unsupported operation'])
 
-/** Vault's own words: what we refuse reads like a path where nothing is, to who may do nothing there. The cause is what Vault said of the
- *  token itself. */
-function vaultsDenial({ cause }: BrokerError): string {
-  const lines = ['permission denied', ...(cause === undefined ? [] : ['invalid token'])]
+/** What we refuse reads like a path where nothing is, to who may do nothing there. The cause is what Vault said of the token itself. */
+function inVaultsWords({ message, cause }: BrokerError, token: 'with a token' | 'without a token'): string {
+  if (!LISTED.has(message) || (message === DENIED && token === 'without a token')) return message
+  const lines = [message, ...(message === DENIED && cause !== undefined ? ['invalid token'] : [])]
   return `${lines.length} error${lines.length > 1 ? 's' : ''} occurred:\n${lines.map(line => `\t* ${line}\n`).join('')}\n`
 }

@@ -153,7 +153,11 @@ describe('replies are shaped as Vault’s', () => {
 
   test('no such path: 404 with a sentence', async () => {
     for (const path of ['broker', 'broker/rolls', 'broker/role/a/b', 'auth/tpm-quote/logout', 'auth/tpm-quote/oidc/auth_url'])
-      expect({ path, ...(await world.api('GET', path)) }).toEqual({ path, status: 404, body: { errors: ['unsupported path'] } })
+      expect({ path, ...(await world.api('GET', path)) }).toEqual({
+        path,
+        status: 404,
+        body: { errors: ['1 error occurred:\n\t* unsupported path\n\n'] },
+      })
   })
 
   test('an operation that a path does not have: 405', async () => {
@@ -168,8 +172,31 @@ describe('replies are shaped as Vault’s', () => {
         method,
         path,
         status: 405,
-        body: { errors: ['unsupported operation'] },
+        body: { errors: ['1 error occurred:\n\t* unsupported operation\n\n'] },
       })
+  })
+
+  test('what differs by verb or path alone is worded as on a mount of Vault’s', async () => {
+    await world.api('POST', 'sys/mounts/transit-shape', { type: 'transit' })
+    for (const [method, ours, vaults] of [
+      ['GET', 'broker/rolls', 'transit-shape/rolls'],
+      ['LIST', 'broker/rolls', 'transit-shape/rolls'],
+      ['POST', 'broker/rolls/x', 'transit-shape/rolls/x'],
+      ['GET', 'broker/simulate', 'transit-shape/encrypt/a'],
+      ['DELETE', 'broker/simulate', 'transit-shape/encrypt/a'],
+      ['OPTIONS', 'broker/config', 'transit-shape/encrypt/a'],
+      ['HEAD', 'broker/simulate', 'transit-shape/encrypt/a'],
+      ['LOCK', 'broker/config', 'transit-shape/encrypt/a'],
+      ['SCAN', 'broker/config', 'transit-shape/encrypt/a'],
+      ['POST', 'broker/config/', 'transit-shape/keys/a/'],
+    ] as const) {
+      for (const token of [world.vault.rootToken, 'hvs.none', undefined]) {
+        const asked = (path: string) => raw(method, path, token === undefined ? {} : { 'X-Vault-Token': token })
+        const [one, other] = [await asked(ours), await asked(vaults)]
+        expect({ method, ours, token, ...one }).toEqual({ method, ours, token, ...other })
+      }
+    }
+    await world.api('DELETE', 'sys/mounts/transit-shape')
   })
 
   test('a write to a path that ends in a slash: 400', async () => {
