@@ -1,25 +1,15 @@
-import {
-  type Audit,
-  type AuditRecord,
-  type Holder,
-  hashed,
-  type Log,
-  type Opener,
-  outcomeOf,
-  plain,
-  type RevocationWatch,
-} from '#engine'
+import { type Audit, type Log, type Opener, outcomeOf, type RevocationWatch } from '#engine'
 import type { DeclaredService, ProxyConfig } from './config.ts'
-import type { ConnectorPorts, OpenService, StreamPorts, StreamSwap } from './connectors/connector.ts'
+import type { ConnectorPorts, OpenService } from './connectors/connector.ts'
 import { connectors } from './connectors/index.ts'
-import { type GatePorts, openGate } from './http/gate.ts'
+import { openGate } from './http/gate.ts'
 import { openServer, type ServerPorts } from './http/server.ts'
 import { openServices, type Services } from './http/service.ts'
 import type { ProxyMetrics } from './metrics.ts'
-import { accept } from './refusals.ts'
+import { openRecords } from './records.ts'
 import { openStreams } from './streams.ts'
 import type { Mint } from './tls/mint.ts'
-import { openTokens, unavailable } from './tokens.ts'
+import { openTokens } from './tokens.ts'
 
 export type ServedProxy = {
   readonly url: string
@@ -51,8 +41,7 @@ export async function openProxy(ports: ProxyPorts): Promise<ServedProxy> {
   const services = () => current.services
   const opened = (outcome: 'ok' | 'refused' | 'unreachable') => metrics.opened.inc({ outcome })
   const tokens = openTokens({ opener: ports.opener, revocations: ports.revocations, now, opened })
-  const { record, recordStream } = swapsOf(ports)
-  const refused = recorderOf(audit, log, metrics)
+  const { record, recordStream, refused } = openRecords({ audit, durable: config.audit.durable, log, metrics })
   const listener = await listenerOf(config, ports.read)
   const broken = (error: unknown) => log.error({ error }, 'a request failed unexpectedly')
   const server = await openServer({
@@ -136,59 +125,4 @@ async function tellUncertified(mint: Mint, { open }: Open, log: Log): Promise<vo
     await mint(host).catch((error: unknown) =>
       log.error({ error, host }, 'there is no certificate for a host that is to be intercepted: its authority has to permit it'),
     )
-}
-
-/** A request goes out with its record on the way to the disk, unless that is to be there first; what lasts waits for it: there it costs nothing. */
-function swapsOf({ audit, config, metrics }: ProxyPorts): {
-  record: GatePorts['record']
-  recordStream: StreamPorts['record']
-} {
-  return {
-    record: ({ head, service, known, rule }, { holder }, txn, upgrade) => {
-      const record = recordOf({ known, service: service.name, destination: head.destination, rule }, holder, txn)
-      metrics.swaps.inc({ service: service.name })
-      if (!config.audit.durable && !upgrade) return audit.appendLazy(record)
-      return audit.append(record).then(() => undefined)
-    },
-    recordStream: async (swap, held, txn) => {
-      metrics.swaps.inc({ service: swap.service })
-      return audit.append(recordOf(swap, held.holder, txn)).then(() => accept(undefined), unavailable)
-    },
-  }
-}
-
-/** Who swapped what for where; of the token only its id, of the path only its keyed hash and the rule that it fits. */
-function recordOf({ known, service, destination, rule }: StreamSwap, holder: Holder, txn: string): AuditRecord {
-  const { scheme, host, port, method, path } = destination
-  const { agent, plugin } = known.binding
-  return {
-    type: 'request',
-    txn,
-    operation: 'swap',
-    mount: 'proxy',
-    path: hashed(path),
-    fields: {
-      agent: plain(agent),
-      plugin: plain(plugin),
-      jti: plain(known.jti),
-      certificate: plain(holder.x5tS256),
-      service: plain(service),
-      destination: plain(`${scheme}://${host}:${port}`),
-      method: plain(method),
-      rule: plain(rule),
-    },
-  }
-}
-
-/** A refusal that cannot be recorded is a refusal all the same. */
-function recorderOf(audit: Audit, log: Log, metrics: ProxyMetrics): ServerPorts['refused'] {
-  return (code, detail, txn, holder) => {
-    metrics.refusals.inc({ code })
-    const fields = { code: plain(code), detail: plain(detail), certificate: plain(holder?.x5tS256 ?? '') }
-    try {
-      audit.appendLazy({ type: 'refusal', txn, operation: 'swap', mount: 'proxy', path: '', fields })
-    } catch (error) {
-      log.error({ error, code, txn }, 'a refusal could not be recorded')
-    }
-  }
 }
