@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { fits, parseAuthority } from '#engine'
-import { blockListOf, parseRange } from '../egress/addresses.ts'
+import { blockListOf } from '../egress/addresses.ts'
 import { openUpstreams } from '../egress/upstreams.ts'
 import { portOf } from '../http/head.ts'
 import type { Injection } from '../http/injection.ts'
@@ -8,11 +8,11 @@ import { injections } from '../http/injections.ts'
 import { parseMatch } from '../http/match.ts'
 import type { HttpService } from '../http/service.ts'
 import type { Connector } from './connector.ts'
+import { addresses, name } from './fields.ts'
 
 const HEADER = /^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$/
 const ROUTE = /^(?:([A-Z]+(?:,[A-Z]+)*) )?(\/[^?#\s]*)$/
 
-const name = z.string().regex(/^[a-z0-9][a-z0-9_-]{0,62}$/, 'wanted lower-case letters, digits, dashes and underscores')
 const file = z.string().min(1)
 const header = z.string().regex(HEADER, 'wanted the name of a header')
 /** Text with `{field}` where a field of the credential goes. */
@@ -24,7 +24,6 @@ const template = z
   .refine(text => /\{[a-z_]+\}/.test(text), 'wanted at least one {field} of the credential, such as {token}')
 const authority = z.string().refine(text => parseAuthority(text, 1) !== undefined, 'wanted a host or host:port')
 const route = z.string().regex(ROUTE, "wanted a path, or methods and a path: 'GET,POST /repos/{owner}/**'")
-const range = z.string().refine(text => parseRange(text) !== undefined, 'wanted an address or a range such as 10.0.0.0/8')
 
 const inject = z
   .strictObject({
@@ -55,8 +54,7 @@ const schema = z
     inject: z.array(inject).min(1).max(4),
     /** routes whose answers hold credentials: they are not served */
     token_routes: z.array(route).default([]),
-    /** guarded addresses that may be dialled all the same */
-    addresses: z.array(range).default([]),
+    addresses,
     http2: z.boolean().default(false),
     websocket: z.boolean().default(false),
     /** answers with a Content-Encoding cannot be looked through */

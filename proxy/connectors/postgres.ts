@@ -1,34 +1,28 @@
 import { z } from 'zod'
 import { parseAuthority } from '#engine'
-import { blockListOf, parseRange } from '../egress/addresses.ts'
+import { blockListOf } from '../egress/addresses.ts'
 import { openDial, openSocket } from '../egress/dial.ts'
 import type { SessionPorts } from '../postgres/ports.ts'
 import { openSessions, type Sessions } from '../postgres/session.ts'
 import { logIn } from '../postgres/upstream.ts'
 import { doorOf } from '../tls/secure.ts'
 import type { Connector, ConnectorPorts, StreamPorts } from './connector.ts'
-
-const name = z.string().regex(/^[a-z0-9][a-z0-9_-]{0,62}$/, 'wanted lower-case letters, digits, dashes and underscores')
+import { addresses, listen, name, server, startWithinMs, watchMs } from './fields.ts'
 
 const schema = z.strictObject({
   kind: z.literal('postgres'),
   name,
-  /** where agents connect, with TLS and their certificate */
-  listen: z.strictObject({ host: z.string().default('127.0.0.1'), port: z.int().min(0).max(65_535) }),
-  server: z.string().refine(text => parseAuthority(text, 5432) !== undefined, 'wanted a host or host:port'),
+  listen,
+  server: server(5432),
   /** databases that are served; any when left out */
   databases: z.array(z.string().min(1)).default([]),
-  /** guarded addresses that may be dialled all the same */
-  addresses: z
-    .array(z.string().refine(text => parseRange(text) !== undefined, 'wanted an address or a range such as 10.0.0.0/8'))
-    .default([]),
+  addresses,
   /** `disable` only where the way to the server is guarded otherwise */
   tls: z.enum(['verify', 'disable']).default('verify'),
   /** whom the certificate of the server must lead to; the system's authorities when left out */
   ca_file: z.string().min(1).optional(),
-  start_within_ms: z.int().min(100).max(60_000).default(10_000),
-  /** how often a session that goes on is looked at: it ends with its token */
-  watch_ms: z.int().min(50).max(60_000).default(1_000),
+  start_within_ms: startWithinMs,
+  watch_ms: watchMs,
 })
 type Declared = z.output<typeof schema>
 

@@ -1,14 +1,15 @@
 import { z } from 'zod'
 import { blobOfLine, parseAuthority } from '#engine'
-import { blockListOf, parseRange } from '../egress/addresses.ts'
+import { blockListOf } from '../egress/addresses.ts'
 import { openDial, openSocket } from '../egress/dial.ts'
+import { USER } from '../ssh/admission.ts'
 import { publicKeyOf } from '../ssh/keys.ts'
 import type { SessionPorts } from '../ssh/ports.ts'
 import { serve } from '../ssh/session.ts'
 import { doorOf } from '../tls/secure.ts'
 import type { Connector, ConnectorPorts, StreamPorts } from './connector.ts'
+import { addresses, listen, name, server, startWithinMs, watchMs } from './fields.ts'
 
-const name = z.string().regex(/^[a-z0-9][a-z0-9_-]{0,62}$/, 'wanted lower-case letters, digits, dashes and underscores')
 const publicKey = z
   .string()
   .refine(
@@ -20,25 +21,19 @@ const schema = z
   .strictObject({
     kind: z.literal('ssh'),
     name,
-    /** where companions of agents connect, with TLS and their certificate */
-    listen: z.strictObject({ host: z.string().default('127.0.0.1'), port: z.int().min(0).max(65_535) }),
-    server: z.string().refine(text => parseAuthority(text, 22) !== undefined, 'wanted a host or host:port'),
+    listen,
+    server: server(22),
     /** users that are served; any when left out */
-    users: z.array(z.string().min(1)).default([]),
+    users: z.array(z.string().regex(USER, 'wanted the name of a user')).default([]),
     /** keys that the server may have */
     host_keys: z.array(publicKey).default([]),
     /** authorities whose certificates for the name of the server count */
     host_authorities: z.array(publicKey).default([]),
     /** what certificates may permit beyond running a command */
     extensions: z.array(z.string().min(1)).default(['permit-pty']),
-    /** guarded addresses that may be dialled all the same */
-    addresses: z
-      .array(z.string().refine(text => parseRange(text) !== undefined, 'wanted an address or a range such as 10.0.0.0/8'))
-      .default([]),
-    /** from the connection to the login */
-    start_within_ms: z.int().min(100).max(60_000).default(10_000),
-    /** how often a session that goes on is looked at: it ends with its token */
-    watch_ms: z.int().min(50).max(60_000).default(1_000),
+    addresses,
+    start_within_ms: startWithinMs,
+    watch_ms: watchMs,
   })
   .refine(({ host_keys, host_authorities }) => host_keys.length + host_authorities.length > 0, {
     path: ['host_keys'],

@@ -17,7 +17,7 @@ export type Admitted = {
 }
 
 /** Names of users that read alike everywhere: in a path, in a log, on a command line. */
-const USER = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$/
+export const USER = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$/
 const hello = z.strictObject({ token: z.string(), user: z.string().regex(USER), host: z.string(), port: z.int() })
 
 /** From the first frame to a connection to the server: who, where, with what right, then the record of it. */

@@ -37,6 +37,7 @@ const cases: readonly (readonly [string, string, string, number, RegExp])[] = [
   ['a kind that the key is not', host.line, host.line.replace('ssh-ed25519', 'ssh-rsa'), 14, /host_keys\.0: wanted a public key/],
   ['a certificate in place of a key', host.line, certify(host, host, { type: 2 }).line, 14, /host_keys\.0: wanted a public key/],
   ['a pattern of servers', 'build.example.com', '"*.example.com"', 12, /server: wanted a host or host:port/],
+  ['a user that reads as a path', '[deploy]', '["a/b"]', 13, /users\.0: wanted the name of a user/],
   ['a misspelt setting', 'users:', 'user:', 13, /services\.0\.user: there is no such setting/],
   ['no port', 'listen: { port: 2222 }', 'listen: { port: 70000 }', 11, /listen\.port/],
   ['time without an end', 'users:', 'start_within_ms: 0\n    users:', 13, /start_within_ms/],

@@ -18,6 +18,14 @@ export function ecdsa(): Pair {
   return pairOf(privateKey, 'ecdsa-sha2-nistp256', 'nistp256', point)
 }
 
+export function rsa(): Pair {
+  const { privateKey, publicKey } = generateKeyPairSync('rsa', { modulusLength: 2048 })
+  const { n = '', e = '' } = publicKey.export({ format: 'jwk' })
+  // a number that is not negative
+  const modulus = Buffer.concat([Buffer.alloc(1), Buffer.from(n, 'base64url')])
+  return pairOf(privateKey, 'ssh-rsa', Buffer.from(e, 'base64url'), modulus)
+}
+
 function pairOf(key: KeyObject, kind: string, ...fields: readonly (string | Buffer)[]): Pair {
   const blob = sshStrings(kind, ...fields)
   return { key, blob, line: `${kind} ${blob.toString('base64')}` }

@@ -1,3 +1,4 @@
+import { sign as signBytes } from 'node:crypto'
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { parseCertificate, type SshCertificate } from '../../engine/ssh/certificate.ts'
@@ -7,7 +8,7 @@ import { watchHandshake } from '../../proxy/ssh/handshake.ts'
 import { trustedKey } from '../../proxy/ssh/host.ts'
 import { publicKeyOf, sign, verifies } from '../../proxy/ssh/keys.ts'
 import { openSigner, type SignerPorts } from '../../proxy/ssh/signer.ts'
-import { type Certified, certify, credential, ecdsa, ed25519, KEXINIT, packet, reply, VERSION } from './ssh_parts.ts'
+import { type Certified, certify, credential, ecdsa, ed25519, KEXINIT, packet, reply, rsa, VERSION } from './ssh_parts.ts'
 
 const host = ed25519()
 const SESSION = Buffer.alloc(32, 7)
@@ -177,17 +178,28 @@ test('a certificate that was cut or changed is none, or another', () => {
   )
 })
 
-test.each([ed25519, ecdsa])('a signature counts for its key and what was signed', make => {
-  const pair = make()
-  const [kind = ''] = pair.line.split(' ')
+test.each([
+  ['ssh-ed25519', ed25519],
+  ['ecdsa-sha2-nistp256', ecdsa],
+  ['rsa-sha2-256', rsa],
+  ['rsa-sha2-512', rsa],
+] as const)('a signature counts for its key and what was signed: %s', (kind, make) => {
+  const [pair, stranger] = [make(), make()]
   for (let turn = 0; turn < 50; turn++) {
     const data = Buffer.from(`turn ${turn}`)
     const signature = sign(kind, pair.key, data)
     expect(verifies(pair.blob, data, signature)).toBe(true)
     expect(verifies(pair.blob, Buffer.from('else'), signature)).toBe(false)
-    expect(verifies(make().blob, data, signature)).toBe(false)
+    expect(verifies(stranger.blob, data, signature)).toBe(false)
     expect(verifies(pair.blob, data, Buffer.concat([signature, Buffer.from('x')]))).toBe(false)
   }
+})
+
+test('a signature over SHA-1 does not count', () => {
+  const pair = rsa()
+  const bytes = signBytes('sha1', SESSION, pair.key)
+  expect(verifies(pair.blob, SESSION, sshStrings('rsa-sha2-256', signBytes('sha256', SESSION, pair.key)))).toBe(true)
+  for (const name of ['ssh-rsa', 'rsa-sha2-256']) expect(verifies(pair.blob, SESSION, sshStrings(name, bytes))).toBe(false)
 })
 
 const HEAD = Buffer.concat([VERSION, KEXINIT])
