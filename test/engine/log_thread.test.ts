@@ -55,6 +55,28 @@ test('many at a time are answered each with its own, and more than that are told
   expect((await thread.judge(jobOf([all]))).verdict.ok).toBe(true)
 })
 
+test('fifty thousand lines are work of the thread: the loop goes on beside it, and spends next to nothing on them', {
+  timeout: 60_000,
+}, async () => {
+  const paths = ['boot_aggregate', ...Array.from({ length: 49_999 }, (_, at) => `/usr/lib/package-${at % 400}/file-${at}.so`)]
+  const pcr10 = ima.pcrOf(paths.map(path => ima.fieldsOf(path)))
+  const job = jobOf([filesOf('many', ...paths.slice(1))], {
+    quoted: { ...quoted, pcrs: new Map([['sha256', new Map([[10, pcr10]])]]) },
+    logs: { imaList: ima.encodeList(paths.map(path => ima.entry(path))) },
+  })
+  let turns = 0
+  const turning = setInterval(() => (turns += 1), 1)
+  try {
+    const [all, own] = [process.cpuUsage(), process.threadCpuUsage()]
+    expect((await thread.judge(job)).verdict).toEqual({ ok: true, value: 'set' })
+    const [everywhere, here] = [process.cpuUsage(all).user, process.threadCpuUsage(own).user]
+    expect(everywhere - here).toBeGreaterThan(4 * here)
+  } finally {
+    clearInterval(turning)
+  }
+  expect(turns).toBeGreaterThan(10)
+})
+
 describe('a thread that fails', () => {
   test('by a mistake of ours says so, and goes on', async () => {
     await expect(thread.judge(jobOf([{ key: 'unchecked', text: 'x' }]))).rejects.toThrow('the logs could not be judged')
