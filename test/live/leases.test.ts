@@ -202,6 +202,30 @@ describe('sys/leases', () => {
     await loggedInAnew()
   })
 
+  test('tidies: a record that lost its name has one again, and the audit log says so', async () => {
+    const { body } = await creds()
+    const id = String(body.lease_id).slice(-24)
+    const names = async () => {
+      const folders = (await world.vault.api('LIST', 'assay/metadata/leases/due')).body?.data?.keys as string[] | undefined
+      const found: string[] = []
+      for (const folder of folders ?? []) {
+        const { body: listed } = await world.vault.api('LIST', `assay/metadata/leases/due/${folder}`)
+        for (const name of (listed?.data?.keys ?? []) as string[]) if (name.startsWith(id)) found.push(`${folder}${name}`)
+      }
+      return found
+    }
+    const [name] = await names()
+    expect(name).toBeDefined()
+    await done(world.vault.api('DELETE', `assay/metadata/leases/due/${name}`))
+    expect(await names()).toEqual([])
+    const { status } = await root('PUT', 'sys/leases/tidy', {})
+    expect(status).toBe(202)
+    await until('the name to be there again', async () => (await names()).length > 0)
+    await until('the outcome in the audit log', async () =>
+      (await auditOf(here.auditFile)).some(one => one['path'] === 'leases/tidy' && Number(one['named']) > 0),
+    )
+  })
+
   test('drops by force what the provider does not end', async () => {
     const { body } = await creds()
     provider.up = false
