@@ -24,6 +24,7 @@ const judge = async (document: Document = {}, changes: Partial<ExpectedDocument>
   outcome(await verifyNitroDocument(nitroDocument(document), { ...expected, ...changes }))
 
 const zeros = Buffer.alloc(48)
+const withZero = new Map([0, 1, 2, 3, 4, 8].map(index => [index, Buffer.concat([Buffer.of(0), pcr(index).subarray(1)])]))
 const debug = new Map([0, 1, 2].map(index => [index, zeros]))
 const members = (changes: Record<string, unknown>): Document => ({ members: changes })
 /** `{"nonce": ...}` once more behind the last member of the map */
@@ -111,6 +112,7 @@ const rows: readonly (readonly [string, string, Document, Partial<ExpectedDocume
   ['a leaf that is over', 'CERT_EXPIRED', { leaf: { notAfter: new Date(NOW.getTime() - aDay) } }],
   ['a leaf of tomorrow', 'CERT_EXPIRED', { leaf: { notBefore: new Date(NOW.getTime() + aDay) } }],
   ['a leaf that certifies', 'BAD_CHAIN', { leaf: { extensions: [basicConstraints(true), keyUsage(0x84)] } }],
+  ['a leaf that does not say whether it certifies', 'OK', { leaf: { extensions: [keyUsage(0x80)] } }],
   ['a leaf that encrypts', 'BAD_CHAIN', { leaf: { extensions: [basicConstraints(false), keyUsage(0x20)] } }],
   ['a leaf on P-256', 'UNSUPPORTED_ALG', { leaf: { key: 'P-256' } }],
   [
@@ -139,6 +141,7 @@ const rows: readonly (readonly [string, string, Document, Partial<ExpectedDocume
   ['from the future', 'STALE_DOCUMENT', members({ timestamp: NOW.getTime() + 60_001 })],
   // who may look into it
   ['debug mode', 'DEBUG', members({ pcrs: debug })],
+  ['a zero among the bytes of a PCR, which is no debug mode', 'PCR_POLICY', members({ pcrs: withZero })],
   [
     'one PCR of the image is zero',
     'DEBUG',
