@@ -42,7 +42,7 @@ export async function startProxy(
     await rm(home, { recursive: true, force: true })
   }
   try {
-    await server.line(/^assay proxy serves /, 30_000)
+    await server.line(/^assay proxy serves /, 60_000)
   } catch (error) {
     await stop()
     throw error
