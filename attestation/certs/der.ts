@@ -21,8 +21,8 @@ export function isSignedExactly(list: Uint8Array, ecdsa: boolean): boolean {
   const signature = after(list, algorithm)
   const first = elementAt(list, body?.from)
   const signed = first?.tag === INTEGER ? after(list, first) : first
-  if (!outer || !algorithm || !signed || signature?.tag !== BIT_STRING || signature.to !== outer.to) return false
-  if (list[signature.from] !== 0 || !slice(list, signed).equals(slice(list, algorithm))) return false
+  if (!outer || !body || !algorithm || !signed || signature?.tag !== BIT_STRING || signature.to !== outer.to) return false
+  if (signed.to > body.to || list[signature.from] !== 0 || !slice(list, signed).equals(slice(list, algorithm))) return false
   return !ecdsa || isPair(list.subarray(signature.from + 1, signature.to))
 }
 

@@ -23,7 +23,5 @@ export default defineConfig({
     exclude: ['test/attestation/conformance.test.ts'],
     testNamePattern: new RegExp(`^(?!.*(?:${[reading, ...slow].join('|')}))`),
     testTimeout: 20_000,
-    // a change is in what is called, never in what is loaded: modules may stay
-    isolate: false,
   },
 })
