@@ -154,6 +154,18 @@ const rows: readonly Row[] = [
     seen: { straight: 'kv/a', through: 'sys/wrapping/wrap' },
   },
   {
+    what: '`X-Vault-Wrap-Format: jwt` on our mounts, and on the tables of mounts',
+    vault: 'the wrapping token is a JWT',
+    here: 'the wrapping token is an ordinary one',
+    why: 'either is unwrapped in the same way',
+    ask: async side => {
+      const headers = { 'X-Vault-Wrap-TTL': '60s', 'X-Vault-Wrap-Format': 'jwt' }
+      const reply = await own(side, side.name === 'through' ? 'broker/config' : 'kv/a', { headers })
+      return ((await reply.json()) as { wrap_info: { token: string } }).wrap_info.token.startsWith('eyJ')
+    },
+    seen: { straight: true, through: false },
+  },
+  {
     what: '`sys/internal/specs/openapi` that is to be wrapped',
     vault: 'has the paths of all mounts',
     here: 'has those of Vault’s mounts',
