@@ -12,26 +12,14 @@ import { openBrowser } from '../harness/browser.ts'
 import { type IdentityProvider, startIdentityProvider } from '../harness/identity_provider.ts'
 import { until } from '../harness/process.ts'
 import type { Reply } from '../harness/vault.ts'
-import {
-  ask,
-  auditOf,
-  configureAuth,
-  configureBroker,
-  done,
-  enrol,
-  MEASURED,
-  machine,
-  measure,
-  openWorld,
-  serviceOf,
-  type World,
-} from './world.ts'
+import { type EnrolledWorld, openEnrolledWorld } from './enrolled_world.ts'
+import { ask, auditOf, done } from './world.ts'
 
 // A person consents in a real browser at a real OpenID provider; the agent, a machine with a TPM, gets what was granted, sealed.
 
 const PERSON = 'a.person@of.this.test'
 
-let world: World
+let world: EnrolledWorld
 let attester: Attester
 let token: string
 let provider: IdentityProvider
@@ -39,13 +27,8 @@ let browser: Awaited<ReturnType<typeof openBrowser>>
 let orchestrator: Orchestrator
 let tpmId: string
 beforeAll(async () => {
-  world = await openWorld({ tpms: [{}] })
-  const [tpm] = world.tpms
-  if (!tpm) throw new Error('wanted a machine')
-  await measure(tpm, MEASURED, 'good firmware')
-  attester = await machine(tpm)
-  await configureAuth(world, tpm, attester)
-  await configureBroker(world)
+  world = await openEnrolledWorld()
+  ;({ attester, tpmId } = world)
   provider = await startIdentityProvider(`${world.door.address}/assay/consent/callback`)
   browser = await openBrowser()
   orchestrator = await fakeOrchestrator({ now: Date.now })
@@ -76,15 +59,13 @@ beforeAll(async () => {
   await write('broker/role/task-review', { ...review, integration: 'forge-of-acme', task: 'required' })
   const rights = ['creds', 'consent'].map(path => `path "broker/${path}/*" { capabilities = ["update"] }`)
   await done(world.api('PUT', 'sys/policies/acl/builder', { policy: rights.join('\n') }))
-  tpmId = (await enrol(serviceOf(world.door.address), tpm, attester)).tpm_id
   const { thumbprint = '', certificate } = await ownIdentity({ now: Date.now, random: randomBytes })
   const asked = { role: 'builder', bind: true, held: { thumbprint, certificate } }
-  token = (await login(serviceOf(world.door.address), attester, asked)).token
+  token = (await login(world.service, attester, asked)).token
 })
 afterAll(async () => {
   await browser?.[Symbol.asyncDispose]()
   await provider?.[Symbol.asyncDispose]()
-  await attester?.close()
   await world?.[Symbol.asyncDispose]()
 })
 
@@ -139,7 +120,7 @@ test('a person sees who asks for what and for how long, allows it, and the agent
 test("the agent's own client says where to go, and waits", async () => {
   const said = Promise.withResolvers<string>()
   const request = { role: 'review', ...wish, scope: ['repo:write'] }
-  const waiting = consented(serviceOf(world.door.address), request, token, said.resolve)
+  const waiting = consented(world.service, request, token, said.resolve)
   const [url = '', code = ''] = /open (\S+) and see that it shows the code (\S+)/.exec(await said.promise)?.slice(1) ?? []
   const page = await browser.context.newPage()
   await page.goto(url)

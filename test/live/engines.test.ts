@@ -7,24 +7,11 @@ import { type Postgres, startPostgres } from '../harness/peers/postgres.ts'
 import { provisioned } from '../harness/peers/provisioned.ts'
 import { type Sshd, startSshd } from '../harness/peers/sshd.ts'
 import { until } from '../harness/process.ts'
-import type { Swtpm } from '../harness/swtpm.ts'
-import {
-  ask,
-  auditOf,
-  configureAuth,
-  done,
-  enrol,
-  logIn,
-  MEASURED,
-  machine,
-  measure,
-  openWorld,
-  serviceOf,
-  type World,
-} from './world.ts'
+import { type EnrolledWorld, openEnrolledWorld } from './enrolled_world.ts'
+import { ask, auditOf, done, logIn } from './world.ts'
 
 // Engines of Vault through a role of ours: a real PostgreSQL server, a real sshd.
-let world: World
+let world: EnrolledWorld
 let attester: Attester
 let token: string
 let postgres: Postgres
@@ -32,20 +19,14 @@ let sshd: Sshd
 const stack = new AsyncDisposableStack()
 beforeAll(async () => {
   const plugins = await provisioned('need_postgres_plugin', 'plugin_dir')
-  world = stack.use(await openWorld({ tpms: [{}], vaultArgs: [`-dev-plugin-dir=${plugins}`] }))
+  world = stack.use(await openEnrolledWorld({ vaultArgs: [`-dev-plugin-dir=${plugins}`], broker: false }))
+  ;({ attester } = world)
   postgres = stack.use(await startPostgres())
-  const [tpm] = world.tpms as [Swtpm]
-  await measure(tpm, MEASURED, 'good firmware')
-  attester = await machine(tpm)
-  stack.defer(() => attester.close())
-  await configureAuth(world, tpm, attester)
   await database()
   sshd = stack.use(await startSshd(await certificateAuthority()))
   await pki()
   await roles()
-  const service = serviceOf(world.door.address)
-  await enrol(service, tpm, attester)
-  token = await logIn(service, attester)
+  token = await logIn(world.service, attester)
 }, 600_000)
 afterAll(() => stack.disposeAsync())
 
@@ -179,7 +160,7 @@ describe('PostgreSQL through the database engine', () => {
   })
 
   test('revoking the token of the agent ends what was issued to it', async () => {
-    const own = await logIn(serviceOf(world.door.address), attester)
+    const own = await logIn(world.service, attester)
     const { body } = await creds('orders', {}, own)
     const login = { user: body.data.username as string, password: body.data.password as string }
     expect(await sql(login, 'SELECT id FROM orders')).toEqual([{ id: 7 }])

@@ -7,28 +7,15 @@ import { type Provider, startProvider } from '../fakes/provider.ts'
 import { type GoogleIam, startGoogleIam } from '../harness/peers/google_iam.ts'
 import { type OauthServer, startOauthServer } from '../harness/peers/oauth_server.ts'
 import { until } from '../harness/process.ts'
-import type { Swtpm } from '../harness/swtpm.ts'
-import {
-  ask,
-  auditOf,
-  configureAuth,
-  done,
-  enrol,
-  logIn,
-  MEASURED,
-  machine,
-  measure,
-  openWorld,
-  serviceOf,
-  type World,
-} from './world.ts'
+import { type EnrolledWorld, openEnrolledWorld } from './enrolled_world.ts'
+import { ask, auditOf, done, logIn } from './world.ts'
 
 // Exchanges as an operator configures them with the stock CLI and an agent asks for them: the front door, a real Vault with transit and KV, providers.
 const SECRET = 'CanaRy7-the-secret-of-the-client-0123456789'
 const GCP_ACCOUNT = 'agents@acme.iam.gserviceaccount.com'
 const GCP_PROVIDER = '//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/assay/providers/broker'
 const stack = new AsyncDisposableStack()
-let world: World
+let world: EnrolledWorld
 let attester: Attester
 let token: string
 let oauth: OauthServer
@@ -40,20 +27,14 @@ const newKey = () => generateKeyPairSync('rsa', { modulusLength: 2048 }).private
 const appKeys = [newKey()]
 let onProof = async () => {}
 beforeAll(async () => {
-  world = stack.use(await openWorld({ tpms: [{}] }))
-  const [tpm] = world.tpms as [Swtpm]
-  await measure(tpm, MEASURED, 'good firmware')
-  attester = await machine(tpm)
-  stack.defer(() => attester.close())
-  await configureAuth(world, tpm, attester)
+  world = stack.use(await openEnrolledWorld({ broker: false }))
+  ;({ attester } = world)
   await write('sys/mounts/broker', { type: 'broker' })
   await write('broker/config', { actions: 'read,write' })
   await write('broker/policy/builders', { policy: 'permit (principal, action == Action::"read", resource);' })
   await write('sys/policies/acl/builder', { policy: 'path "broker/creds/*" { capabilities = ["update"] }' })
   await providers()
-  const service = serviceOf(world.door.address)
-  await enrol(service, tpm, attester)
-  token = await logIn(service, attester)
+  token = await logIn(world.service, attester)
 }, 120_000)
 afterAll(() => stack.disposeAsync())
 

@@ -9,27 +9,14 @@ import type * as flow from '../../agent/flow.ts'
 import { fakeOrchestrator, type Orchestrator, TASK } from '../fakes/orchestrator.ts'
 import { type Moto, startMoto } from '../harness/peers/moto.ts'
 import { until } from '../harness/process.ts'
-import type { Swtpm } from '../harness/swtpm.ts'
 import type { Reply } from '../harness/vault.ts'
-import {
-  auditOf,
-  configureAuth,
-  configureBroker,
-  done,
-  enrol,
-  logIn,
-  MEASURED,
-  machine,
-  measure,
-  openWorld,
-  serviceOf,
-  type World,
-} from './world.ts'
+import { type EnrolledWorld, openEnrolledWorld } from './enrolled_world.ts'
+import { auditOf, done, logIn } from './world.ts'
 
 const CANARY = 'canary-of-a-root-credential'
 const KEY = { accessKeyId: 'AKIAIOSFODNN7EXAMPLE', secretAccessKey: 'secret-of-the-test' }
 
-let world: World
+let world: EnrolledWorld
 let moto: Moto
 let attester: Attester
 let orchestrator: Orchestrator
@@ -38,29 +25,22 @@ let tpmId: string
 let entity: string
 let secrets: aws_sm.SecretsManagerClient
 beforeAll(async () => {
-  ;[world, moto] = await Promise.all([openWorld({ tpms: [{}] }), startMoto()])
-  const [tpm] = world.tpms as [Swtpm]
-  await measure(tpm, MEASURED, 'good firmware')
-  attester = await machine(tpm)
-  await configureAuth(world, tpm, attester)
-  await configureBroker(world)
-  tpmId = (await enrol(service(), tpm, attester)).tpm_id
-  token = await logIn(service(), attester)
+  ;[world, moto] = await Promise.all([openEnrolledWorld(), startMoto()])
+  ;({ attester, tpmId } = world)
+  token = await logIn(world.service, attester)
   entity = (await done(world.api('POST', 'auth/token/lookup', { token }))).data.entity_id
   orchestrator = await fakeOrchestrator({ now: Date.now })
   secrets = new aws_sm.SecretsManagerClient({ region: 'eu-central-1', endpoint: moto.url, credentials: KEY })
 }, 120_000)
 afterAll(async () => {
   secrets?.destroy()
-  await attester?.close()
   await moto?.[Symbol.asyncDispose]()
   await world?.[Symbol.asyncDispose]()
 })
 
-const service = () => serviceOf(world.door.address)
 const write = (path: string, body: object) => done(world.api('POST', `broker/${path}`, body))
 const creds = (role: string, more: object = {}) =>
-  service().client.post(
+  world.service.client.post(
     `broker/creds/${role}`,
     { plugin: 'kubernetes', action: 'deploy', scope: ['apps:read'], ...more },
     { token },

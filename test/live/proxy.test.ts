@@ -10,23 +10,12 @@ import { assay } from '../harness/assay.ts'
 import { freePort, run } from '../harness/process.ts'
 import { type AssayProxy, startProxy } from '../harness/proxy.ts'
 import { type Authority, openAuthority } from './certificates.ts'
-import {
-  configureAuth,
-  configureBroker,
-  done,
-  enrol,
-  logIn,
-  MEASURED,
-  machine,
-  measure,
-  openWorld,
-  serviceOf,
-  type World,
-} from './world.ts'
+import { type EnrolledWorld, openEnrolledWorld } from './enrolled_world.ts'
+import { configureBroker, done, logIn } from './world.ts'
 
 const NOTHING = new AsyncDisposableStack()
 let parts = NOTHING
-let world: World
+let world: EnrolledWorld
 let proxy: AssayProxy
 let ca: Authority
 let agent: { readonly cert: string; readonly key: string; readonly held: flow.HeldKey }
@@ -37,13 +26,8 @@ let interceptCa: string
 
 beforeAll(async () => {
   await using opening = new AsyncDisposableStack()
-  world = opening.use(await openWorld({ tpms: [{}] }))
+  world = opening.use(await openEnrolledWorld({ broker: false }))
   ca = opening.use(await openAuthority())
-  const [tpm] = world.tpms
-  if (!tpm) throw new Error('no TPM')
-  await measure(tpm, MEASURED, 'good')
-  await using attester = await machine(tpm)
-  await configureAuth(world, tpm, attester)
   agent = await identity('agent')
   const listener = (seen: IncomingMessage['headers'][]) => (incoming: IncomingMessage, outgoing: ServerResponse) => {
     seen.push(incoming.headers)
@@ -65,9 +49,7 @@ beforeAll(async () => {
   await configureBroker(world, {
     role: { delivery: 'sealed', destinations: `GET http://127.0.0.1:${plain.port}/apps/**,https://127.0.0.1:${secured.port}` },
   })
-  const service = serviceOf(world.door.address)
-  await enrol(service, tpm, attester)
-  token = await logIn(service, attester, { held: agent.held })
+  token = await logIn(world.service, world.attester, { held: agent.held })
   const server = await ca.issue('localhost')
   const inject = [{ header: { name: 'Authorization', value: 'Bearer {token}' } }]
   const http = { kind: 'http', addresses: ['127.0.0.1'], inject }
@@ -104,7 +86,7 @@ async function identity(name: string) {
 
 async function sealed(): Promise<{ token: string; data: Readonly<Record<string, unknown>> }> {
   const asked = { role: 'deploy', plugin: 'kubernetes', action: 'deploy', scope: ['apps:read'] }
-  const { token: held, data } = await flow.creds(serviceOf(world.door.address), asked, token)
+  const { token: held, data } = await flow.creds(world.service, asked, token)
   return { token: held, data: { ...data } }
 }
 
@@ -140,7 +122,7 @@ test('a static key is put in by the proxy, and no agent holds it', async () => {
   const role = { ...ceiling, issuer: 'static', integration: 'mail', delivery: 'sealed', destinations }
   await done(world.api('POST', 'broker/role/mail', role))
   const asked = { role: 'mail', plugin: 'kubernetes', action: 'deploy', scope: ['apps:read'] }
-  const { token: held, reply } = await flow.creds(serviceOf(world.door.address), asked, token)
+  const { token: held, reply } = await flow.creds(world.service, asked, token)
   expect(JSON.stringify([reply, claims(held)])).not.toContain(key)
   expect(await curl(`${base()}/mail/a`, bearer(held))).toBe('fine 200')
   expect(plain.seen.at(-1)?.authorization).toBe(`Bearer ${key}`)
@@ -155,10 +137,7 @@ test('it is refused with another certificate, elsewhere, and by another method',
 })
 
 test('a login without a certificate gets no sealed token', async () => {
-  const [tpm] = world.tpms
-  if (!tpm) throw new Error('no TPM')
-  await using attester = await machine(tpm)
-  const service = serviceOf(world.door.address)
+  const { service, attester } = world
   const bare = await logIn(service, attester)
   const asked = { role: 'deploy', plugin: 'kubernetes', action: 'deploy', scope: ['apps:read'] }
   await expect(flow.creds(service, asked, bare)).rejects.toThrow('CERTIFICATE_NOT_BOUND')
