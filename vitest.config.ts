@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os'
 import { defineConfig } from 'vitest/config'
 
 // what starts programs of others: a Vault, a TPM, the command line
@@ -6,6 +7,8 @@ const live = ['test/live/**/*.test.ts', 'test/harness/**/*.test.ts', 'test/agent
 export default defineConfig({
   test: {
     pool: 'forks',
+    // most tests wait for programs more than they work
+    maxWorkers: Math.max(2, availableParallelism() - 1),
     coverage: { provider: 'v8', include: ['attestation/**', 'engine/**', 'mounts/**', 'agent/**'] },
     projects: [
       {
