@@ -42,7 +42,7 @@ const CONNECTIONS = 64
 
 export function openHttp({ deadlineMs, ca = '' }: HttpOptions): Http {
   const connect = { timeout: deadlineMs, lookup, ...(ca === '' ? {} : { ca }) }
-  const dispatcher = new Agent({ connections: CONNECTIONS, pipelining: 1, keepAliveTimeout: 30_000, connect })
+  const dispatcher = new Agent({ connections: CONNECTIONS, pipelining: 1, allowH2: false, keepAliveTimeout: 30_000, connect })
   return {
     send: (sent, signal) => exchange(dispatcher, sent, deadlineMs, signal),
     close: () => dispatcher.close(),

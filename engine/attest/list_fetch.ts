@@ -14,7 +14,7 @@ const MAX_BYTES = 8 * 1024 * 1024
  */
 export async function fetchLists(place: string, hosts: readonly string[]): Promise<string> {
   const url = allowed(place, hosts)
-  const dispatcher = new Agent({ connections: 1, connect: { timeout: DEADLINE_MS } })
+  const dispatcher = new Agent({ connections: 1, allowH2: false, connect: { timeout: DEADLINE_MS } })
   try {
     const reply = await request(url, { dispatcher, signal: AbortSignal.timeout(DEADLINE_MS) })
     if (reply.statusCode !== 200) throw new BrokerError('unavailable', `url: ${url.host} answered with ${reply.statusCode}`)

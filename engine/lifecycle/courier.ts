@@ -104,7 +104,10 @@ async function push(hook: Webhook, jwt: string, networks: readonly string[]): Pr
   const egress = openEgress(networks)
   const literal = literalOf(hook.url)
   if (literal !== undefined && !egress.allows(literal)) return { kind: 'unreachable', why: 'its address is not listed' }
-  const dispatcher = new Agent({ connect: { timeout: DEADLINE_MS, lookup: egress.lookup, ...(hook.ca ? { ca: hook.ca } : {}) } })
+  const dispatcher = new Agent({
+    allowH2: false,
+    connect: { timeout: DEADLINE_MS, lookup: egress.lookup, ...(hook.ca ? { ca: hook.ca } : {}) },
+  })
   try {
     const headers = { 'content-type': 'application/secevent+jwt', accept: 'application/json' }
     const signal = AbortSignal.timeout(DEADLINE_MS)

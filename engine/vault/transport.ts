@@ -39,7 +39,7 @@ export function openTransport({ address, ca, deadlineMs, observe }: TransportOpt
   const { origin, pathname } = new URL(address)
   const base = pathname.replace(/\/$/, '')
   const connect = { timeout: deadlineMs, ...(ca === undefined ? {} : { ca }) }
-  const agent = new Agent({ connections: CONNECTIONS, pipelining: 1, keepAliveTimeout: 30_000, connect })
+  const agent = new Agent({ connections: CONNECTIONS, pipelining: 1, allowH2: false, keepAliveTimeout: 30_000, connect })
   return {
     close: () => agent.close(),
     send: async outgoing => {

@@ -1,5 +1,5 @@
 import type { Readable } from 'node:stream'
-import { Pool } from 'undici'
+import { type Dispatcher, Pool } from 'undici'
 import { type RawHeaders, toVault } from './headers.ts'
 
 export type UpstreamOptions = {
@@ -81,6 +81,7 @@ export function openUpstream(options: UpstreamOptions): Upstream {
     // said aloud, because the environment could switch it off otherwise
     connect: { rejectUnauthorized: true, timeout: connectWithinMs, ...ca },
     pipelining: 1,
+    allowH2: false,
     // the two deadlines are ours: see `deadlines`
     headersTimeout: 0,
     bodyTimeout: 0,
@@ -154,31 +155,29 @@ function exchange(heard: Heard, connectWithinMs: number, answerWithinMs: number)
     timer = undefined
   }
 
-  const handler = {
+  const handler: Dispatcher.DispatchHandler = {
     // called when a connection is there and the request is its next
-    onConnect: (abort: () => void) => {
-      if (over) {
-        abort()
-        return
-      }
-      cut = abort
+    onRequestStart: controller => {
+      cut = () => controller.abort(new Error('nobody listens any more'))
+      if (over) return cut()
       stop()
       if (answerWithinMs !== Infinity) timer = setTimeout(late, answerWithinMs, 'answer', answerWithinMs)
     },
-    onHeaders: (status: number, headers: Buffer[], resume: () => void, reason: string) => {
-      if (over) return false
-      if (status < 200) return true // interim replies end here: no client asked for one that Vault sends
+    onResponseStart: (controller, status, _, reason = '') => {
+      // interim replies end here: no client asked for one that Vault sends
+      if (over || status < 200) return
       stop()
-      heard.head({ status, reason, headers: headers.map(inLatin1), resume })
-      return true
+      heard.head({ status, reason, headers: inLatin1(controller.rawHeaders), resume: () => controller.resume() })
     },
-    onData: (chunk: Buffer) => !over && heard.data(chunk),
-    onComplete: (trailers: unknown) => {
+    onResponseData: (controller, chunk) => {
+      if (over || !heard.data(chunk)) controller.pause()
+    },
+    onResponseEnd: ({ rawTrailers }) => {
       if (over) return
       over = true
-      heard.end((trailers as Buffer[] | null)?.map(inLatin1) ?? [])
+      heard.end(inLatin1(rawTrailers))
     },
-    onError: fail,
+    onResponseError: (_, error) => fail(error),
   }
   const abort = () => {
     if (over) return
@@ -189,7 +188,10 @@ function exchange(heard: Heard, connectWithinMs: number, answerWithinMs: number)
   return { handler, asked: { abort, progress: () => timer?.refresh() } }
 }
 
-const inLatin1 = (bytes: Buffer) => bytes.toString('latin1')
+/** Name, value, name, value, ... as they were on the wire: of HTTP/1 undici has the bytes. */
+function inLatin1(raw: Dispatcher.DispatchController['rawHeaders']): readonly string[] {
+  return Array.isArray(raw) ? raw.map(one => one.toString('latin1')) : []
+}
 
 /** What a client may know of why Vault did not answer. */
 export function explain(error: Error): string {

@@ -1,3 +1,4 @@
+import type { Dispatcher } from 'undici'
 import { type Destination, parseAuthority } from '#engine'
 import { portOf } from './head.ts'
 import type { Scrubber } from './scrub.ts'
@@ -24,13 +25,19 @@ export type Filter = {
   readonly scrubber: Scrubber | undefined
 }
 
-/** The head of an answer as it may go on. `raw` is name, value, name, value, ... as undici has them. */
-export function filterHead(raw: readonly Buffer[], filter: Filter): AnswerHead {
+/** Name, value, name, value, ... of an answer: of HTTP/1 undici has the bytes of the wire, of HTTP/2 an object. */
+export function rawHeaders({ rawHeaders: raw }: Dispatcher.DispatchController): readonly string[] {
+  if (Array.isArray(raw)) return raw.map(one => one.toString('latin1'))
+  return Object.entries(raw ?? {}).flatMap(([name, given]) => [given ?? []].flat().flatMap(value => [name, value]))
+}
+
+/** The head of an answer as it may go on. `raw` is name, value, name, value, ... */
+export function filterHead(raw: readonly string[], filter: Filter): AnswerHead {
   const headers: string[] = []
   let encoding: string | undefined
   let named: ReadonlySet<string> | undefined
   for (let at = 0; at < raw.length; at += 2) {
-    const name = (raw[at] as Buffer).toString('latin1')
+    const name = raw[at] ?? ''
     const lower = name.toLowerCase()
     if (lower === 'connection')
       named = new Set([
@@ -47,8 +54,8 @@ export function filterHead(raw: readonly Buffer[], filter: Filter): AnswerHead {
   return { headers: scrubbed(named ? headersWithout(headers, named) : headers, filter.scrubber), encoding }
 }
 
-function text(raw: readonly Buffer[], at: number): string {
-  return (raw[at + 1] as Buffer).toString('latin1')
+function text(raw: readonly string[], at: number): string {
+  return raw[at + 1] ?? ''
 }
 
 function isDropped(name: string): boolean {

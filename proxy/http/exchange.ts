@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Dispatcher } from 'undici'
 import { AddressRefused } from '../egress/dial.ts'
 import type { RefusalCode, Verdict } from '../refusals.ts'
-import { filterHead } from './answers.ts'
+import { filterHead, rawHeaders } from './answers.ts'
 import type { Swap } from './gate.ts'
 import { hasBody, replyRefused } from './replies.ts'
 import type { ScrubStream } from './scrub.ts'
@@ -49,7 +49,7 @@ class Answer implements Dispatcher.DispatchHandler {
   readonly #outgoing: ServerResponse
   readonly #txn: string
   #scrub: ScrubStream | undefined
-  #abort: ((error?: Error) => void) | undefined
+  #controller: Dispatcher.DispatchController | undefined
   #ended = false
   readonly #since = performance.now()
 
@@ -60,21 +60,21 @@ class Answer implements Dispatcher.DispatchHandler {
     this.#outgoing = outgoing
     this.#txn = txn
     outgoing.once('close', () => {
-      if (!this.#ended) this.#abort?.(new Error('the agent has left'))
+      if (!this.#ended) this.#controller?.abort(new Error('the agent has left'))
     })
   }
 
-  onConnect(abort: (error?: Error) => void): void {
-    if (this.#outgoing.destroyed) abort(new Error('the agent has left'))
-    else this.#abort = abort
+  onRequestStart(controller: Dispatcher.DispatchController): void {
+    this.#controller = controller
+    if (this.#outgoing.destroyed) controller.abort(new Error('the agent has left'))
   }
 
-  onHeaders(status: number, raw: Buffer[], resume: () => void): boolean {
-    if (status < 200) return true
+  onResponseStart(controller: Dispatcher.DispatchController, status: number): void {
+    if (status < 200) return
     const { head, service, known } = this.#swap
     this.#ports.answered(service.name, status, performance.now() - this.#since)
     const scrubber = known.scrubber(service.injections.flatMap(one => one.spelled?.(known.fields) ?? []))
-    const { headers, encoding } = filterHead(raw, {
+    const { headers, encoding } = filterHead(rawHeaders(controller), {
       destination: head.destination,
       prefix: head.prefix,
       services: this.#ports.services(),
@@ -82,27 +82,26 @@ class Answer implements Dispatcher.DispatchHandler {
     })
     if (encoding !== undefined && service.encodedAnswers === 'refuse') {
       this.#fail('UPSTREAM_ENCODED', 'content-encoding')
-      return false
+      return
     }
     this.#scrub = scrubber?.stream()
     this.#outgoing.writeHead(status, headers)
-    this.#outgoing.on('drain', resume)
-    return true
+    this.#outgoing.on('drain', () => controller.resume())
   }
 
-  onData(chunk: Buffer): boolean {
+  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
     const clean = this.#scrub ? this.#scrub.push(chunk) : chunk
-    return clean.length === 0 || this.#outgoing.write(clean)
+    if (clean.length > 0 && !this.#outgoing.write(clean)) controller.pause()
   }
 
-  onComplete(): void {
+  onResponseEnd(): void {
     this.#ended = true
     const rest = this.#scrub?.end()
     if (rest && rest.length > 0) this.#outgoing.end(rest)
     else this.#outgoing.end()
   }
 
-  onError(error: Error & { code?: string }): void {
+  onResponseError(_: Dispatcher.DispatchController, error: Error & { code?: string }): void {
     if (!this.#ended) this.#fail(codeOf(error), error.code ?? error.name)
   }
 
@@ -111,7 +110,7 @@ class Answer implements Dispatcher.DispatchHandler {
     this.#ports.failed(code, detail)
     // an answer that has begun can only be broken off, so that it is not taken for a whole one
     replyRefused(this.#incoming, this.#outgoing, code, this.#txn)
-    this.#abort?.(new Error(detail))
+    this.#controller?.abort(new Error(detail))
   }
 }
 

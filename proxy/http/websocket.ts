@@ -2,7 +2,7 @@ import { type Duplex, Transform } from 'node:stream'
 import type { Dispatcher } from 'undici'
 import { AddressRefused } from '../egress/dial.ts'
 import type { RefusalCode } from '../refusals.ts'
-import { filterHead } from './answers.ts'
+import { filterHead, rawHeaders } from './answers.ts'
 import type { ExchangePorts } from './exchange.ts'
 import type { Swap } from './gate.ts'
 import { replyRefusedRaw } from './replies.ts'
@@ -19,13 +19,13 @@ export function openWebSocket(ports: ExchangePorts, swap: Swap, socket: Duplex, 
   let done = false
   const since = performance.now()
   const handler: Dispatcher.DispatchHandler = {
-    onConnect: abort => void socket.once('close', () => done || abort(new Error('the agent has left'))),
-    onUpgrade: (status, raw, upstream) => {
+    onRequestStart: controller => void socket.once('close', () => done || controller.abort(new Error('the agent has left'))),
+    onRequestUpgrade: (controller, status, _, upstream) => {
       done = true
       ports.answered(service.name, status, performance.now() - since)
       const scrubber = known.scrubber(service.injections.flatMap(one => one.spelled?.(known.fields) ?? []))
       const filter = { destination: head.destination, prefix: head.prefix, services: ports.services(), scrubber }
-      const { headers } = filterHead((raw ?? []) as Buffer[], filter)
+      const { headers } = filterHead(rawHeaders(controller), filter)
       if (status !== 101 || offersExtensions(headers)) {
         upstream.destroy()
         fail('UPSTREAM', 'the upgrade was not taken as it was asked for')
@@ -36,16 +36,14 @@ export function openWebSocket(ports: ExchangePorts, swap: Swap, socket: Duplex, 
       join(socket, upstream, scrubbing(scrubber))
       watch(ports, swap, socket)
     },
-    onHeaders: status => {
-      if (status < 200) return true
+    onResponseStart: (controller, status) => {
+      if (status < 200) return
       done = true
       ports.answered(service.name, status, performance.now() - since)
       fail('UPSTREAM', `answered an upgrade with ${status}`)
-      return false
+      controller.abort(new Error('an answer that nobody reads'))
     },
-    onData: () => true,
-    onComplete: () => {},
-    onError: error => {
+    onResponseError: (_, error) => {
       if (!done) fail(error instanceof AddressRefused ? 'ADDRESS' : 'UPSTREAM', error.name)
       done = true
     },

@@ -162,6 +162,28 @@ describe('connections', () => {
     expect(await slow).not.toContain('200 OK')
   })
 
+  test('a server that has said all and hangs up while the agent still reads: all of it arrives', async () => {
+    await using world = await openProxyWorld()
+    // more than the kernel holds for who does not read
+    const said = Buffer.alloc(24 * 2 ** 20 + 40_000, 'a')
+    world.upstream.answer = (_, outgoing) => {
+      outgoing.shouldKeepAlive = false
+      outgoing.end(said)
+    }
+    const socket = await world.connect()
+    const lines = [`GET ${world.base}/ HTTP/1.1`, 'Host: a', `Authorization: Bearer ${await world.seal()}`, 'Connection: close']
+    const ended = new Promise(resolve => socket.once('close', resolve))
+    let taken = 0
+    socket.on('data', chunk => {
+      taken += chunk.length
+      socket.pause()
+      setTimeout(() => socket.resume(), 1)
+    })
+    socket.write(`${lines.join('\r\n')}\r\n\r\n`)
+    await ended
+    expect(taken).toBeGreaterThan(said.length)
+  })
+
   test('a hundred clients that send a byte and wait are cut off', async () => {
     await using world = await openProxyWorld({ config: { limits: { head_within_ms: 300 } } })
     const sockets = await Promise.all(Array.from({ length: 100 }, () => world.connect()))

@@ -296,6 +296,21 @@ describe('bodies', () => {
     await new Promise<void>(resolve => line.socket.on('data', () => sent >= MANY && resolve()))
   })
 
+  test('Vault that has said all and hangs up while the client still reads: all of it arrives', async () => {
+    const length = 256 * 1024
+    for (let turn = 0; turn < 20; turn += 1) {
+      const line = await doorBeforeRaw(upstream =>
+        upstream.socket.once('data', () => {
+          upstream.write(`HTTP/1.1 200 OK\r\nContent-Length: ${length}\r\nConnection: close\r\n\r\n`)
+          upstream.socket.end(Buffer.alloc(length, 'a'))
+        }),
+      )
+      line.write(requestText('GET /v1/a', ['Connection: close']))
+      await line.closed
+      expect(body(line.text())).toHaveLength(length)
+    }
+  })
+
   test('Vault that pauses is no fault of the client', async () => {
     const line = await doorBeforeRaw(
       upstream => {
