@@ -30,13 +30,23 @@ export function writeKeyFile({ parent, public: area, private: hidden }: KeyFile)
 /** @returns undefined when it is no such key, or one with a password */
 export function readKeyFile(pem: string): KeyFile | undefined {
   const body = new RegExp(`-----BEGIN ${LABEL}-----([A-Za-z0-9+/=\\s]+)-----END ${LABEL}-----`).exec(pem)?.[1]
-  const read = fromBER(Buffer.from(body ?? '', 'base64'))
-  if (body === undefined || read.offset === -1 || !(read.result instanceof Sequence)) return undefined
-  const [type, auth, parent, area, hidden] = [0, 1, 2, 3, 4].map(at => (read.result as Sequence).valueBlock.value[at])
+  const read = body === undefined ? undefined : parsed(Buffer.from(body, 'base64'))
+  if (!(read instanceof Sequence)) return undefined
+  const [type, auth, parent, area, hidden] = [0, 1, 2, 3, 4].map(at => read.valueBlock.value[at])
   const loadable = type instanceof ObjectIdentifier && type.valueBlock.toString() === LOADABLE
   if (!loadable || !isEmptyAuth(auth) || !(parent instanceof Integer)) return undefined
   if (!(area instanceof OctetString) || !(hidden instanceof OctetString)) return undefined
   return { parent: Number(parent.toBigInt()), public: bytesOf(area), private: bytesOf(hidden) }
+}
+
+/** The parser throws at some values, such as times that are none, and says of others that it failed. */
+function parsed(der: Buffer): BaseBlock | undefined {
+  try {
+    const { offset, result } = fromBER(der)
+    return offset === -1 ? undefined : (result as BaseBlock)
+  } catch {
+    return undefined
+  }
 }
 
 function isEmptyAuth(block: unknown): boolean {

@@ -15,7 +15,7 @@ async function onHeap(text: () => string): Promise<number> {
 
 test('what a sealed token held is in memory while it lives, and not after', async () => {
   const mirrored = randomBytes(24).toString('hex')
-  const canary = () => mirrored.split('').toReversed().join('')
+  const canary = () => Buffer.from(mirrored).reverse().toString('latin1')
   await using world = await openProxyWorld()
   const token = await world.seal({ fields: { token: canary() }, expiresAt: Math.floor(Date.now() / 1000) + 4 })
   expect((await world.ask({ headers: bearer(token) })).status).toBe(200)
@@ -26,6 +26,8 @@ test('what a sealed token held is in memory while it lives, and not after', asyn
     timeout: 20_000,
     interval: 200,
   })
+  // requests that came in time
+  world.upstream.seen.splice(0)
   await world.records()
   expect(await onHeap(canary)).toBe(0)
 }, 120_000)
