@@ -38,7 +38,7 @@ const TOO_MANY_REQUESTS = 429
 /** @throws AgentError of `usage` when the address is none */
 export function clientOf(options: ClientOptions): Client {
   const base = baseOf(options.address)
-  const dispatcher = dispatcherOf(options)
+  const fetching = fetchOf(options)
   return {
     post: async (path, body, { token } = {}) => {
       const headers = { 'content-type': 'application/json', 'x-vault-request': 'true', ...tokenHeader(token) }
@@ -49,9 +49,8 @@ export function clientOf(options: ClientOptions): Client {
         body: JSON.stringify(body),
         redirect: 'manual',
         signal,
-        ...(await dispatcher),
       } as const
-      const { status, text } = await send(options.fetch ?? fetch, `${base}/v1/${path}`, init, base)
+      const { status, text } = await send(await fetching, `${base}/v1/${path}`, init, base)
       return replyOf(status, text, base, token)
     },
   }
@@ -70,12 +69,13 @@ function baseOf(address: string): string {
   return `${url.origin}${url.pathname.replace(/\/+$/, '')}`
 }
 
-/** Own CAs and client certificates go through undici's Agent, which `fetch` takes as it is; most callers need neither. */
-async function dispatcherOf({ ca, client }: ClientOptions): Promise<object> {
-  if (ca === undefined && client === undefined) return {}
-  const { Agent } = await import('undici')
+/** Own CAs and client certificates want undici's own `fetch`, whose Agent Node's does not take; most callers need neither. */
+async function fetchOf({ fetch: given = fetch, ca, client }: ClientOptions): Promise<typeof fetch> {
+  if (ca === undefined && client === undefined) return given
+  const { Agent, fetch: fetching } = await import('undici')
   const identity = client === undefined ? {} : { cert: client.certificate, key: client.key }
-  return { dispatcher: new Agent({ connect: { ...(ca === undefined ? {} : { ca }), ...identity } }) }
+  const dispatcher = new Agent({ allowH2: false, connect: { ...(ca === undefined ? {} : { ca }), ...identity } })
+  return ((url: string, init: Parameters<typeof fetching>[1]) => fetching(url, { ...init, dispatcher })) as typeof fetch
 }
 
 function tokenHeader(token: string | undefined): Record<string, string> {
