@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { freePort, type Ran, type Running, run, start } from './process.ts'
@@ -158,7 +158,9 @@ function vaultOf(place: Place, server: Running, rootToken: string, unsealKey: st
 
 /** Killed, not asked: its folder goes with it. */
 async function remove({ home }: Place, server: Running): Promise<void> {
+  const plugins = await childrenOf(server.pid)
   await server.stop('SIGKILL')
+  for (const pid of plugins) kill(pid)
   await rm(home, { recursive: true, force: true })
 }
 
@@ -183,4 +185,24 @@ async function isActive(address: string): Promise<boolean> {
 
 function expect204({ status, body }: Reply): void {
   if (status !== 204) throw new Error(`Vault answered ${status} ${JSON.stringify(body)}, wanted 204`)
+}
+
+/** A Vault that is killed leaves its plugins behind. */
+async function childrenOf(pid: number): Promise<readonly number[]> {
+  const threads = await readdir(`/proc/${pid}/task`).catch(() => [])
+  const read = (thread: string) => readFile(`/proc/${pid}/task/${thread}/children`, 'utf8').catch(() => '')
+  return (await Promise.all(threads.map(read)))
+    .join(' ')
+    .split(' ')
+    .filter(one => one.trim() !== '')
+    .map(Number)
+}
+
+function kill(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL')
+  } catch (error) {
+    // it has ended by itself
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
+  }
 }
