@@ -56,9 +56,18 @@ export function answered({ status, body }: Incoming): VaultReply | undefined {
   if (status === 503) throw new BrokerError('unavailable', 'the vault server is sealed or not active')
   if (status === 412) throw new BrokerError('unavailable', 'the vault server has not seen the latest state yet')
   if (status === 429) throw new BrokerError('unavailable', 'the vault server limits the rate of requests')
-  if (status >= 500 || status < 400) throw new BrokerError('unavailable', `the vault server answered with status ${status}`)
+  if (status >= 500 || status < 400) throw new VaultFault(status)
   const { errors } = (body ?? {}) as { errors?: unknown }
   throw new VaultRefusal(status, Array.isArray(errors) ? errors.filter(one => typeof one === 'string') : [])
+}
+
+/** Vault answered, and could not do it. */
+export class VaultFault extends BrokerError {
+  readonly status: number
+  constructor(status: number) {
+    super('unavailable', `the vault server answered with status ${status}`)
+    this.status = status
+  }
 }
 
 /** Errors of the HTTP client may hold what was sent or received: of them only the code goes on. */

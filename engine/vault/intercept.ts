@@ -1,7 +1,6 @@
 import { isIP } from 'node:net'
-import { BrokerError } from '../errors.ts'
 import type { Secret } from '../secret.ts'
-import { type Vault, VaultRefusal } from './client.ts'
+import { type Vault, VaultFault, VaultRefusal } from './client.ts'
 
 /** Role of the PKI mount that the proxy asks for certificates. */
 export const INTERCEPT_ROLE = 'intercept'
@@ -58,14 +57,14 @@ export async function makeAuthority(vault: Vault, pki: string, hosts: readonly s
   for (const host of hosts) if (!(await permits(vault, pki, host, as))) return replace(vault, pki, hosts, as)
 }
 
-/** Vault holds what it signs to the constraints of its issuer. */
+/** Vault holds what it signs to the constraints of its issuer, and says so with 400 or 500. That it does not answer says nothing of them. */
 async function permits(vault: Vault, pki: string, host: string, as: Secret): Promise<boolean> {
   try {
     const name = isIP(host) === 0 ? { alt_names: host } : { ip_sans: host }
     await vault.write(`${pki}/issue/${INTERCEPT_ROLE}`, { ...name, ttl: '60s' }, { as })
     return true
   } catch (error) {
-    if (error instanceof VaultRefusal || error instanceof BrokerError) return false
+    if (error instanceof VaultRefusal || (error instanceof VaultFault && error.status === 500)) return false
     throw error
   }
 }
