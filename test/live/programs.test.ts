@@ -13,7 +13,7 @@ import { provisioned } from '../harness/peers/provisioned.ts'
 import { type Ran, run } from '../harness/process.ts'
 import { type AssayProxy, startProxy } from '../harness/proxy.ts'
 import { type Authority, openAuthority } from './certificates.ts'
-import { configureAuth, done, enrol, MEASURED, machine, measure, openWorld, serviceOf, type World } from './world.ts'
+import { asking, configureAuth, done, enrol, MEASURED, machine, measure, openWorld, serviceOf, type World } from './world.ts'
 
 // Programs as they are, led by `assay agent exec --proxy`: a TPM, a Vault, the front door and the proxy, and servers that know the real credential alone.
 
@@ -184,20 +184,8 @@ async function startS3(tls: Tls, opening: AsyncDisposableStack): Promise<typeof 
 
 /** `assay agent exec ROLE --proxy ... -- COMMAND`. */
 function exec(role: string, words: readonly string[], command: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<Ran> {
-  const [tpm] = world.tpms
   const where = ['--proxy', `https://localhost:${proxy.port}`, '--proxy-ca', ca.ca, '--intercept-ca', interceptCa]
-  const asked = [
-    '--role',
-    'builder',
-    '--tpm',
-    tpm?.spec ?? '',
-    '--address',
-    world.door.address,
-    '--plugin',
-    'reader',
-    '--action',
-    'read',
-  ]
+  const asked = asking(world, 'reader', 'read')
   return assay(['agent', 'exec', role, ...asked, ...where, ...words, '--', ...command], { HOME: folder, ...env }, 120_000)
 }
 

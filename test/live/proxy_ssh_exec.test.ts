@@ -7,7 +7,7 @@ import { type Sshd, startSshd } from '../harness/peers/sshd.ts'
 import { freePort, run } from '../harness/process.ts'
 import { type AssayProxy, startProxy } from '../harness/proxy.ts'
 import { type Authority, openAuthority } from './certificates.ts'
-import { ask, configureAuth, done, enrol, MEASURED, machine, measure, openWorld, serviceOf, type World } from './world.ts'
+import { ask, asking, configureAuth, done, enrol, MEASURED, machine, measure, openWorld, serviceOf, type World } from './world.ts'
 
 // The whole way: a TPM, Vault and its ssh engine, the front door, the proxy, a real sshd, and ssh and git as they are.
 
@@ -93,19 +93,7 @@ async function configure(): Promise<void> {
 }
 
 function exec(script: string) {
-  const [tpm] = world.tpms
-  const asked = [
-    '--role',
-    'builder',
-    '--tpm',
-    tpm?.spec ?? '',
-    '--address',
-    world.door.address,
-    '--plugin',
-    'deployer',
-    '--action',
-    'deploy',
-  ]
+  const asked = asking(world, 'deployer', 'deploy')
   const where = ['--proxy', `https://localhost:${proxy.port}`, '--proxy-ca', ca.ca, '--ssh', String(sshPort)]
   const env = { PATH: process.env['PATH'], HOME: folder, THERE: `${sshd.user}@127.0.0.1`, PORT: String(sshd.port), WORK: folder }
   return assay(['agent', 'exec', 'host', ...asked, ...where, '--', 'bash', '-euc', script], env, 120_000)

@@ -145,6 +145,12 @@ export function serviceOf(address: string, auth = 'tpm-quote', broker = 'broker'
   return { client: clientOf({ address }), mounts: { auth, broker } }
 }
 
+/** How the words of `assay agent` say who asks, where, and for what. */
+export function asking({ tpms, door }: World, plugin: string, action: string): readonly string[] {
+  const machine = ['--role', 'builder', '--tpm', tpms[0]?.spec ?? '', '--address', door.address]
+  return [...machine, '--plugin', plugin, '--action', action]
+}
+
 export function enrol(service: flow.Service, tpm: Swtpm, attester: Attester): Promise<flow.Enrolled> {
   return flow.enroll(service, attester, { intermediates: certificatesOf(tpm.issuerPem) })
 }
