@@ -5,6 +5,7 @@ export { type KeyEvidence, type KeyRules, verifyCertifiedKey } from './certified
 export { type Certificate, isCertificate, publicKeyOf, readCertificate } from './certs/certificate.ts'
 export { type RevocationList, readRevocationList } from './certs/crl.ts'
 export { readEkCertificate } from './certs/ek_certificate.ts'
+export { lookUpAgain } from './certs/known_path.ts'
 export { type Trust, validatePath } from './certs/path.ts'
 export { type RevocationPolicy, revocationPolicies } from './certs/revocation.ts'
 export { sharesPrime, weaknessOf } from './certs/weak_keys.ts'

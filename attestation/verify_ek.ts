@@ -39,6 +39,8 @@ export type VerifiedEk = Pick<EndorsementKey, 'id' | 'kind'> &
     /** hexadecimal, of the DER without padding */
     readonly certificateSha256: string
     readonly anchorSha256: string
+    /** DER, from the certificate to the anchor: what is looked up again when its makers revoke */
+    readonly path: readonly Buffer[]
     /** `unknown`: a CA had no current revocation list, which the policy allows */
     readonly revocation: ValidPath['revocation']
     /** up to when nothing but the clock could change this verdict */
@@ -106,6 +108,7 @@ function verified(key: EndorsementKey, ek: EkCertificate, path: ValidPath): Veri
     notAfter,
     certificateSha256: certificate.sha256,
     anchorSha256: path.certificates.at(-1)?.sha256 ?? '',
+    path: path.certificates.map(({ der }) => der),
     revocation: path.revocation,
     until: path.until,
   }

@@ -10,6 +10,7 @@ import { openUsed } from './challenges.ts'
 import type { Endorse, Endorsement } from './endorsements.ts'
 import type { Moduli } from './moduli.ts'
 import { type AkRecord, akPath, bootPath, hex } from './records.ts'
+import type { Revoked } from './revoked.ts'
 import { type AttestSettings, configOf } from './settings.ts'
 
 /** What an attester offers: byte fields are the structures that the contract names. */
@@ -44,6 +45,8 @@ type Pending = {
   readonly akName: string
   readonly record: AkRecord
   readonly tpm: TpmFacts
+  /** DER in base64, from the endorsement certificate to the anchor */
+  readonly path: readonly string[]
 }
 
 export type EnrolmentParts = {
@@ -53,6 +56,7 @@ export type EnrolmentParts = {
   readonly endorse: Endorse
   readonly moduli: Moduli
   readonly approval: Approval
+  readonly revoked: Pick<Revoked, 'keep'>
 }
 
 export function openEnrolment(parts: EnrolmentParts): Enrolment {
@@ -149,12 +153,13 @@ function pendingOf(mount: Mount, offer: Offer, ek: VerifiedEk, akName: Buffer, w
       enrolled_at: new Date(world.now()).toISOString(),
     },
     tpm: factsOf(ek),
+    path: ek.path.map(der => der.toString('base64')),
   }
 }
 
 /** Create-only: a key that is there for this TPM already starts its clock anew, for another TPM it is refused. */
 async function record(parts: EnrolmentParts, mount: Mount, pending: Pending): Promise<Verdict<Enrolled>> {
-  const { settings, store, moduli } = parts
+  const { settings, store, moduli, revoked } = parts
   const akName = Buffer.from(pending.akName, 'hex')
   const path = akPath(mount.id, akName)
   try {
@@ -167,6 +172,7 @@ async function record(parts: EnrolmentParts, mount: Mount, pending: Pending): Pr
     await store.delete(bootPath(mount.id, akName))
   }
   const tpmId = pending.record.tpm_id
+  await revoked.keep(mount, tpmId, pending.path)
   const ek = admitEk(Buffer.from(pending.record.ek_public, 'base64'))
   if (ek.ok && ek.value.public.kind === 'rsa') await moduli.add(mount, ek.value.public.modulus)
   await noted(settings, mount, pending)

@@ -47,6 +47,7 @@ export function openAkRecords(store: Store, tpms: Collection<typeof tpmFields>):
       const tpm = await tpms.get(mountId, record.tpm_id)
       if (!tpm) return reject('AK_NOT_ENROLLED', 'the record of the TPM was deleted')
       if (tpm.disabled) return reject('TPM_DISABLED', record.tpm_id)
+      if (tpm.revocation === 'revoked') return reject('REVOKED', 'its maker revoked the endorsement certificate')
       const key = parse(record)
       if (!key.ok) return key
       if (!key.value.name.equals(akName)) return reject('AK_NOT_ENROLLED', 'the record holds another key')

@@ -28,6 +28,7 @@ import { openModuli } from './moduli.ts'
 import { type NativeRoles, openNativeRoles } from './native_roles.ts'
 import { openAkRecords } from './records.ts'
 import { openResults, type Results } from './results.ts'
+import { openRevoked, type Revoked } from './revoked.ts'
 import { type AttestConfig, type AttestSettings, configOf, openAttestSettings } from './settings.ts'
 import { openTrust, type Trust } from './trust.ts'
 
@@ -42,6 +43,7 @@ export type Attest = Enrolling &
     readonly challenges: Challenges
     readonly trust: Trust
     readonly approval: Approval
+    readonly revoked: Revoked
     /** what TPMs showed last */
     readonly results: Results
     readonly referenceFromTpm: (
@@ -85,10 +87,19 @@ export function openAttest(ports: AttestPorts): Attest {
   const measurements = openMeasurements(thread, results)
   const clocks = openClocks(store, world)
   const appraiser = openAppraiser({ settings, records, challenges, clocks, measurements, lifecycle, world })
-  const trust = openTrust(settings, world)
+  const trust = openTrust(settings, world, mount => revoked.begin(mount))
+  const revoked = openRevoked({ settings, store, trust, lifecycle, world, mounts: () => ports.mounts.ofType('tpm-quote') })
   const moduli = openModuli(store)
   const approval = openApproval(settings, store, world)
-  const enrolment = openEnrolment({ settings, store, world, endorse: openEndorse(trust, moduli, world), moduli, approval })
+  const enrolment = openEnrolment({
+    settings,
+    store,
+    world,
+    endorse: openEndorse(trust, moduli, world),
+    moduli,
+    approval,
+    revoked,
+  })
   const documents = openDocuments({ settings, challenges, trust, approval, lifecycle, world })
   metrics.challengesHeld.follow({}, challenges.taken)
   const door = openTokenDoor(vault, signer, store, world)
@@ -102,6 +113,7 @@ export function openAttest(ports: AttestPorts): Attest {
     challenges,
     trust,
     approval,
+    revoked,
     results,
     referenceFromCorim: (...given) => referenceFromCorim(settings, ...given),
     referenceFromTpm: (...given) => referenceFromTpm(settings, results, ...given),
@@ -116,6 +128,7 @@ export function openAttest(ports: AttestPorts): Attest {
       await store.deleteAll(`${mount.id}/`)
     },
     stop: async () => {
+      await revoked.stop()
       await lifecycle.stop()
       await thread.close()
     },

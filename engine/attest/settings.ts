@@ -93,9 +93,10 @@ export const tpmFields = {
   version: text('Firmware version as in the certificate.', { fallback: '' }),
   ek_type: text('Kind of the endorsement key.', { fallback: '' }),
   ek_certificate_sha256: text('Fingerprint of the endorsement certificate.', { fallback: '' }),
-  revocation: text('Whether its makers had current revocation lists when it enrolled: `checked`, `unknown` or `unchecked`.', {
-    fallback: '',
-  }),
+  revocation: text(
+    'Whether its makers had current revocation lists when it enrolled: `checked`, `unknown` or `unchecked`. `revoked` when one of them has revoked it since.',
+    { fallback: '' },
+  ),
   approved_at: text('When an operator approved of it.', { fallback: '' }),
   approval_reason: text('Why, in the words of the operator.', { fallback: '' }),
   ak_names: list('Names of the enrolled attestation keys, hex.'),

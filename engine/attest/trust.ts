@@ -19,7 +19,8 @@ export type Trust = {
 const REFRESH_MS = 3_600_000
 const BETWEEN_MS = 60_000
 
-export function openTrust(settings: AttestSettings, world: World): Trust {
+/** @param changed called with a mount whose lists were fetched anew */
+export function openTrust(settings: AttestSettings, world: World, changed: (mount: Mount) => void = () => undefined): Trust {
   const anchors = openJoin()
   const lists = openJoin()
   const fetching = new Map<string, Promise<void>>()
@@ -39,6 +40,7 @@ export function openTrust(settings: AttestSettings, world: World): Trust {
     try {
       const crl = await fetchLists(url, config.crl_hosts)
       await settings.crl.write(mount.id, name, { crl, fetched_at: isoOf(world.now()) })
+      changed(mount)
     } catch (error) {
       if (!isConflict(error)) world.log.warn({ error, mount: mount.path, name }, 'revocation lists could not be fetched')
     }

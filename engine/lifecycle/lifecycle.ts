@@ -27,8 +27,8 @@ export type Lifecycle = {
   readonly clear: (mount: Mount, tpmId: string, why: string) => Promise<void>
   /** @param revoke at once what the machine has, and not only keep new credentials from it */
   readonly reattest: (mount: Mount, tpmId: string, why: string, revoke: boolean) => Promise<void>
-  /** The machine was disabled or deleted. */
-  readonly end: (mount: Mount, tpmId: string, reason: 'disabled' | 'deleted') => Promise<void>
+  /** The machine was disabled or deleted, or the certificate of its TPM was revoked. */
+  readonly end: (mount: Mount, tpmId: string, reason: 'disabled' | 'deleted' | 'revoked') => Promise<void>
   /** A key of the TPM was enrolled, perhaps anew, as after TPM2_Clear: its counters may begin again. */
   readonly enrolled: (mount: Mount, tpmId: string) => Promise<void>
 }

@@ -37,6 +37,7 @@ export const reasons = {
   reattest: 'an operator wants the machine to attest itself anew',
   disabled: 'an operator disabled the machine',
   deleted: 'an operator deleted the record of the machine',
+  revoked: 'the maker revoked the certificate of its TPM',
   cleared: 'an operator cleared the machine',
 } as const
 export type Reason = keyof typeof reasons

@@ -20,6 +20,7 @@ const events: Readonly<
   reattest: { type: `${CAEP}/session-revoked`, by: 'admin' },
   disabled: { type: `${CAEP}/session-revoked`, by: 'admin' },
   deleted: { type: `${CAEP}/session-revoked`, by: 'admin' },
+  revoked: { type: `${CAEP}/session-revoked`, by: 'policy' },
 }
 
 export type Told = { readonly issuer: string; readonly audience: string; readonly name: string; readonly now: number }

@@ -19,6 +19,7 @@ export const config = ({ attest }: Broker): Path => {
   const run: typeof update.run = async request => {
     const reply = await update.run(request)
     await attest.open(request.mount, request.caller)
+    attest.revoked.begin(request.mount)
     return reply
   }
   return { ...row, operations: { ...row.operations, update: { ...update, run } } }

@@ -60,7 +60,7 @@ export const activate = (broker: Broker): Path =>
     unauthenticated: true,
     audits: 'itself',
     fields: {
-      enrollment: required(bytes('What enroll returned, base64.', { max: 16_384 })),
+      enrollment: required(bytes('What enroll returned, base64.', { max: 131_072 })),
       secret: required(bytes('What TPM2_ActivateCredential returned, base64.', { max: 64 })),
     },
     operations: {

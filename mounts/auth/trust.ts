@@ -39,13 +39,17 @@ export const crl = ({ attest }: Broker): readonly Path[] => {
       description:
         'What the CAs of TPM makers have revoked, given as text or fetched from a host in `crl_hosts`. `crl` of the config says what follows from a list that is missing or outdated.',
     },
-    { show: ({ url, fetched_at, crl: lists }) => ({ url, fetched_at, lists: describeLists(lists) }) },
+    {
+      show: ({ url, fetched_at, crl: lists }) => ({ url, fetched_at, lists: describeLists(lists) }),
+      changed: mount => attest.revoked.begin(mount),
+    },
   )
   return rows.map(row =>
     writing(row, async ({ mount, values, given }) => {
       const { name } = values as unknown as { name: string }
       const lists = await attest.trust.listsFrom(await attest.configOf(mount), given as { crl?: string; url?: string })
       await attest.settings.crl.write(mount.id, name, lists)
+      attest.revoked.begin(mount)
       return undefined
     }),
   )

@@ -15,7 +15,7 @@ import {
   oid,
   pem,
 } from '../attestation/certificates.ts'
-import { configure, dataOf, enrol, openTestBroker, outcomeOf, type TestBroker } from '../fakes/broker.ts'
+import { configure, dataOf, enrol, logIn, openTestBroker, outcomeOf, type TestBroker } from '../fakes/broker.ts'
 import { anchorPem, fakeMachine, maker } from '../fakes/machine.ts'
 
 const machine = fakeMachine({ label: 'trusted' })
@@ -104,6 +104,24 @@ describe('revocation lists', () => {
     expect(await refusal(enrol(broker, machine))).toBe('REVOKED')
     await write('config', { crl: 'off' })
     expect(await outcomeOf(enrol(broker, machine))).toBe('OK')
+  })
+
+  test('count against TPMs that enrolled before: what such a machine has is revoked, and it gets nothing', async () => {
+    const other = fakeMachine({ label: 'neighbour', ca: makeCa(named('Second', 'Infineon Technologies AG')) })
+    await write('ca/second', { certificate: anchorPem(other.ca) })
+    await Promise.all([enrol(broker, machine), enrol(broker, other)])
+    const [token, neighbour] = [await logIn(broker, machine), await logIn(broker, other)]
+    const lives = (one: string) => broker.vault.state.tokens.has(one)
+    await write('config', { crl: 'off' })
+    await write('crl/maker', { crl: list(revoked) })
+    await logIn(broker, machine)
+    await write('config', { crl: 'soft' })
+    await expect.poll(() => lives(token)).toBe(false)
+    expect(await read(`tpm/${machine.tpmId}`)).toMatchObject({ revocation: 'revoked', disabled: false })
+    expect(await refusal(logIn(broker, machine))).toBe('REVOKED')
+    expect([lives(neighbour), await outcomeOf(logIn(broker, other))]).toEqual([true, 'OK'])
+    await broker.ask('delete', 'auth/tpm-quote/crl/maker')
+    await expect.poll(() => outcomeOf(logIn(broker, machine))).toBe('OK')
   })
 
   test('end: what was found good before is looked up again', async () => {

@@ -1,0 +1,80 @@
+import { lookUpAgain } from '#attestation'
+import { isConflict } from '../errors.ts'
+import type { Lifecycle } from '../lifecycle/lifecycle.ts'
+import type { Mount } from '../mount_table.ts'
+import type { Store } from '../vault/store.ts'
+import type { World } from '../world.ts'
+import { type AttestConfig, type AttestSettings, configOf } from './settings.ts'
+import type { Trust } from './trust.ts'
+
+/** What became of endorsement certificates since their TPMs enrolled: makers revoke them, and CAs, later. */
+export type Revoked = {
+  /** The path that a TPM enrolled with, DER from its certificate to the anchor. */
+  readonly keep: (mount: Mount, tpmId: string, path: readonly string[]) => Promise<void>
+  /** Looks all TPMs of a mount up again, in the background: after its lists or their policy changed. */
+  readonly begin: (mount: Mount) => void
+  readonly stop: () => Promise<void>
+}
+
+export type RevokedPorts = {
+  readonly settings: AttestSettings
+  readonly store: Store
+  readonly trust: Pick<Trust, 'of'>
+  readonly lifecycle: Pick<Lifecycle, 'end'>
+  readonly mounts: () => readonly Mount[]
+  readonly world: World
+}
+
+/** DER in base64, from the certificate to the anchor. */
+type PathRecord = { readonly path: readonly string[] }
+
+const EVERY_MS = 600_000
+
+/** Of a TPM that is revoked its record says so, for every replica: what reads that record refuses it (`REVOKED`). */
+export function openRevoked({ settings, store, trust, lifecycle, mounts, world }: RevokedPorts): Revoked {
+  const at = (mount: Mount, tpmId: string) => `${mount.id}/endorsement/${tpmId}`
+  /** what each mount was looked through with last: nothing follows from the same lists again */
+  const swept = new Map<string, readonly unknown[]>()
+  let last = Promise.resolve()
+
+  const look = async (mount: Mount, tpmId: string, config: AttestConfig, lists: readonly Buffer[]): Promise<void> => {
+    const tpm = await settings.tpm.get(mount.id, tpmId)
+    const kept = tpm && (await store.fresh<PathRecord>(at(mount, tpmId)))
+    if (!kept) return
+    const rules = { at: new Date(world.now()), lists, allowSha1: config.sha1_makers.includes(tpm.maker) }
+    const path = kept.value.path.map(der => Buffer.from(der, 'base64'))
+    // that a list is missing or old was for the enrolment to judge: here only counts what a list says
+    const found = config.crl === 'off' ? undefined : await lookUpAgain(path, { ...rules, revocation: 'soft' })
+    const revoked = found?.ok === false && found.code === 'REVOKED'
+    if (revoked === (tpm.revocation === 'revoked')) return
+    await settings.tpm.write(mount.id, tpmId, { revocation: revoked ? 'revoked' : 'unknown' })
+    if (revoked) await lifecycle.end(mount, tpmId, 'revoked')
+  }
+  const sweep = async (mount: Mount): Promise<void> => {
+    const config = await configOf(settings, mount)
+    const { lists } = await trust.of(mount, config)
+    const now = [config.crl, lists]
+    if (swept.get(mount.id)?.every((one, place) => one === now[place])) return
+    for (const tpmId of await settings.tpm.list(mount.id))
+      await look(mount, tpmId, config, lists).catch((error: unknown) => {
+        if (!isConflict(error)) throw error // somebody else writes it: another replica does the same, or an operator
+      })
+    swept.set(mount.id, now)
+  }
+  const begin = (mount: Mount) => {
+    last = last.then(() =>
+      sweep(mount).catch((error: unknown) => {
+        world.log.warn({ error, mount: mount.path }, 'enrolled TPMs could not be looked up in the revocation lists: trying again')
+      }),
+    )
+  }
+  const timer = setInterval(() => mounts().forEach(begin), EVERY_MS).unref()
+  return {
+    keep: (mount, tpmId, path) => store.put(at(mount, tpmId), { path } satisfies PathRecord),
+    begin,
+    stop: async () => {
+      clearInterval(timer)
+      await last
+    },
+  }
+}
