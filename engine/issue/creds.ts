@@ -103,7 +103,7 @@ export function openCreds(ports: CredsPorts): Creds {
       const decided = await decideFor(mount, name, agent, ask, '', undefined)
       if (!decided.ok) return decided
       const plan = await ports.exchange.plan(decided.value.prepared, grantOf(decided.value, agent, {}, '', ports.world))
-      return accept({ ...decided.value, plan })
+      return plan.ok ? accept({ ...decided.value, plan: plan.value }) : plan
     },
     beat: async (mount, who, request) => {
       await who.permitted

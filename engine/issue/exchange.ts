@@ -50,8 +50,8 @@ export type Exchange = {
   readonly prepare: (mount: Mount, record: RoleRecord, action: string, source: Source | undefined) => Verdict<Prepared>
   /** `decidedBy`: whatever else the decision came from, such as the version of the policies: part of what two requests have to share to share a credential. */
   readonly issue: (prepared: Prepared, grant: Grant, asker: Asker, decidedBy: object) => Promise<Verdict<Exchanged>>
-  /** What would be asked of the provider; nothing secret is in it. */
-  readonly plan: (prepared: Prepared, grant: Grant) => Promise<object>
+  /** What would be asked of the provider, or why nothing would be; nothing secret is in it. */
+  readonly plan: (prepared: Prepared, grant: Grant) => Promise<Verdict<object>>
   /** Ends what `issuer` issued through this integration. */
   readonly revoke: (
     mount: Mount,
@@ -94,28 +94,21 @@ export function openExchange(parts: ExchangeParts): Exchange {
     }
     return isRevocable(prepared) || issuer.engine ? parts.leased({ ...from, engine: issuer.engine }, grant, asker, make) : make()
   }
-  const issued = async (prepared: Prepared, grant: Grant, asker: Asker, decidedBy: object): Promise<Verdict<Exchanged>> => {
-    try {
+  const issued = (prepared: Prepared, grant: Grant, asker: Asker, decidedBy: object): Promise<Verdict<Exchanged>> =>
+    answered(async () => {
       // what can be revoked belongs to one lease
       if (!prepared.issuer.cacheable || !prepared.record.reuse || isRevocable(prepared))
-        return accept({ credential: await fresh(prepared, grant, asker), reused: false })
-      const { credential, reused } = await reuse.of(
-        await decisionOf(prepared, grant, decidedBy),
-        grant.issuedAt + grant.ttlSeconds,
-        () => fresh(prepared, grant, asker),
-      )
-      return accept({ credential, reused })
-    } catch (error) {
-      if (error instanceof ExchangeRefusal) return reject(error.code, error.detail)
-      throw error
-    }
-  }
+        return { credential: await fresh(prepared, grant, asker), reused: false }
+      const decision = await decisionOf(prepared, grant, decidedBy)
+      return reuse.of(decision, grant.issuedAt + grant.ttlSeconds, () => fresh(prepared, grant, asker))
+    })
   return {
     prepare: (mount, record, action, source) => prepare(mount, record, action, source),
-    plan: async (prepared, grant) => {
-      const { plan } = prepared.issuer
-      return plan ? plan(grant, { ...fieldsOf(prepared), issuerUrl: await parts.keys.issuerUrl(prepared.mount) }) : {}
-    },
+    plan: (prepared, grant) =>
+      answered(async () => {
+        const { plan } = prepared.issuer
+        return plan ? plan(grant, { ...fieldsOf(prepared), issuerUrl: await parts.keys.issuerUrl(prepared.mount) }) : {}
+      }),
     issue: async (prepared, grant, asker, decidedBy) => {
       const { mount, record } = prepared
       if (record.delivery !== 'sealed') return issued(prepared, grant, asker, decidedBy)
@@ -134,6 +127,16 @@ export function openExchange(parts: ExchangeParts): Exchange {
       const record = parseFields(issuer.role, {}).values as RoleRecord
       await issuer.revoke(handle, await portsOf(parts, { mount, record, issuer, source, permissions: [] }, new Secret('')))
     },
+  }
+}
+
+/** A refusal of an exchange is an answer. */
+async function answered<T>(work: () => Promise<T>): Promise<Verdict<T>> {
+  try {
+    return accept(await work())
+  } catch (error) {
+    if (error instanceof ExchangeRefusal) return reject(error.code, error.detail)
+    throw error
   }
 }
 

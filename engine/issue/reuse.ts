@@ -5,7 +5,7 @@ import type { Credential } from '../issuers/issuer.ts'
 /** Credentials that answer the same decision again while they are young, and one flight for all who ask at once. Memory only; a restart forgets them. */
 export type Reuse = {
   /** @param decision everything that was decided and everything that it was decided from, but when: two that differ in anything never share
-   *  @param end seconds since the epoch: what lives longer is not given for this decision */
+   *  @param end seconds since the epoch: what lives longer is not given for this decision, unless its life is the provider's to decide */
   readonly of: (
     decision: object,
     end: number,
@@ -17,35 +17,46 @@ const KEPT = 10_000
 /** Ends are counted in whole seconds from different moments. */
 const SLACK_SECONDS = 2
 
+/** What was made for a decision: `end` is the one that was asked for, `bornAt` in milliseconds. */
+type Made = { readonly credential: Credential; readonly end: number; readonly bornAt: number }
+
 export function openReuse(now: () => number): Reuse {
-  const kept = new LRUCache<string, { credential: Credential; bornAt: number }>({ max: KEPT })
-  const flights = new Map<string, Promise<Credential>>()
-  const fly = async (key: string, make: () => Promise<Credential>): Promise<Credential> => {
-    const flight = make()
+  const kept = new LRUCache<string, Made>({ max: KEPT })
+  const flights = new Map<string, Promise<Made>>()
+  const fly = async (key: string, end: number, make: () => Promise<Credential>): Promise<Credential> => {
+    const flight = make().then(credential => ({ credential, end, bornAt: now() }))
     flights.set(key, flight)
     try {
-      const credential = await flight
-      kept.set(key, { credential, bornAt: now() })
-      return credential
+      const made = await flight
+      kept.set(key, made)
+      return made.credential
     } finally {
       if (flights.get(key) === flight) flights.delete(key)
     }
   }
   return {
     of: async (decision, end, make) => {
-      const fits = ({ expiresAt }: Credential) => expiresAt <= end + SLACK_SECONDS
       const key = keyOf(decision)
       const found = kept.get(key)
-      if (found && fits(found.credential) && isYoung(found, now())) return { credential: found.credential, reused: true }
-      const flight = flights.get(key)
-      const under = flight && (await flight)
-      return under && fits(under) ? { credential: under, reused: true } : { credential: await fly(key, make), reused: false }
+      if (found && fits(found, end) && isYoung(found, now())) return { credential: found.credential, reused: true }
+      // one that ends too late for one asker ends in time for another: they wait for the next one together, too
+      for (let flight = flights.get(key); flight; flight = flights.get(key)) {
+        const under = await flight
+        if (fits(under, end)) return { credential: under.credential, reused: true }
+      }
+      return { credential: await fly(key, end, make), reused: false }
     },
   }
 }
 
+/** It ends in time; or it did not end in time for who asked for it either and was taken all the same: then its life is the provider's to decide, and the
+ *  next one would live as long. */
+function fits({ credential: { expiresAt }, end: asked }: Made, end: number): boolean {
+  return expiresAt <= end + SLACK_SECONDS || expiresAt > asked + SLACK_SECONDS
+}
+
 /** Half of its life is left. */
-function isYoung({ credential, bornAt }: { credential: Credential; bornAt: number }, now: number): boolean {
+function isYoung({ credential, bornAt }: Made, now: number): boolean {
   const end = credential.expiresAt * 1000
   return now >= bornAt && end - now >= (end - bornAt) / 2
 }

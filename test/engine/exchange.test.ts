@@ -20,6 +20,7 @@ afterEach(async () => {
 })
 
 const TOKEN = { access_token: 'upstream', token_type: 'Bearer', expires_in: 600 }
+const SEALED = { delivery: 'sealed', destinations: 'https://api.example.com' }
 const SCOPED = { grant: { scope: ['a'] } }
 
 function opened(options: Partial<Parameters<typeof openTestExchange>[0]> = {}): TestExchange {
@@ -119,6 +120,26 @@ describe('a credential that may be given again', () => {
     expect(provider.asked).toHaveLength(2)
   })
 
+  test.each([
+    ['the role puts up with it', { provider_ttl: '1h' }],
+    ['it is delivered sealed', SEALED],
+  ])('is given where the provider decides how long it lives, and %s', async (_, role) => {
+    provider.answer = () => ({ status: 200, body: { ...TOKEN, expires_in: 3600 } })
+    const one = opened({ role: { reuse: true, ...role } })
+    const all = await Promise.all(Array.from({ length: 64 }, () => one.issue(SCOPED)))
+    expect(all.filter(verdict => verdict.ok)).toHaveLength(64)
+    expect(await one.outcome({ grant: { scope: ['a'], ttlSeconds: 60 } })).toBe('OK')
+    expect(provider.asked).toHaveLength(1)
+  })
+
+  test('is waited for together by those whose grants end sooner, too', async () => {
+    const one = opened(shared)
+    const lives = Array.from({ length: 16 }, (_, index) => ({ grant: { scope: ['a'], ttlSeconds: index % 2 ? 300 : 900 } }))
+    const outcomes = await Promise.all(lives.map(one.outcome))
+    expect(new Set(outcomes)).toEqual(new Set(['OK', 'EXCHANGE_WIDER']))
+    expect(provider.asked).toHaveLength(2)
+  })
+
   test('is not given after the root credential was replaced', async () => {
     const one = opened(shared)
     await one.credential(SCOPED)
@@ -172,7 +193,6 @@ describe('permissions', () => {
   })
 })
 
-const SEALED = { delivery: 'sealed', destinations: 'https://api.example.com' }
 const plans: readonly (readonly [string, object, object, string])[] = [
   ['jwt', {}, {}, '"sub":"reader"'],
   [
@@ -198,6 +218,19 @@ test.each(plans)('the plan of %s holds what would be sent, and nothing secret', 
   const plan = JSON.stringify(await opened({ type, settings, role, secrets: { client_secret: 'CanaRy', key: 'CanaRy' } }).plan())
   expect(plan).toContain(holds)
   expect(plan).not.toContain('CanaRy')
+})
+test.each([
+  [
+    'more than STS takes',
+    Array.from({ length: 40 }, (_, at) => `s3:GetObject arn:aws:s3:::bucket-${at}/*`),
+    {},
+    /^PERMISSIONS: /,
+  ],
+  ['a user that is no tag of AWS', ['s3:GetObject arn:aws:s3:::b/*'], { user: 'a;b' }, /^PARAMETERS: user cannot/],
+])('what would be refused is refused when it is planned: %s', async (_, read, task, said) => {
+  const role = { role_arn: 'arn:aws:iam::123456789012:role/agents', permissions: { read } }
+  const one = opened({ type: 'aws_sts', settings: { region: 'eu-central-1' }, role })
+  await expect(one.plan({ grant: { task: { ...NO_CONTEXT, org: 'o', ...task } } })).rejects.toThrow(said)
 })
 test('every issuer has such a plan', () =>
   expect(plans.map(([type]) => type).toSorted()).toEqual(Object.keys(issuers).toSorted()))

@@ -27,8 +27,8 @@ export type TestExchange = AsyncDisposable & {
   /** `OK`, the code of the refusal, or that of the BrokerError. */
   readonly outcome: (asked?: Asked) => Promise<string>
   readonly revoke: (credential: Credential) => Promise<void>
-  /** what `simulate` would show of the request */
-  readonly plan: () => Promise<object>
+  /** What `simulate` would show of the request. Throws what refused it. */
+  readonly plan: (asked?: Pick<Asked, 'grant'>) => Promise<object>
   /** moves the clocks of the broker, not those of providers */
   readonly pass: (ms: number) => void
 }
@@ -121,10 +121,13 @@ export function openTestExchange(options: Options): TestExchange {
         verdict => (verdict.ok ? 'OK' : verdict.code),
         (error: unknown) => (error instanceof BrokerError ? error.code : String(error)),
       ),
-    plan: async () => {
+    plan: async (asked = {}) => {
       const prepared = exchange.prepare(MOUNT, recordOf(type, role), 'read', source)
       if (!prepared.ok) throw new Error(prepared.code)
-      return exchange.plan(prepared.value, { ...grantOf(world.now()), permissions: prepared.value.permissions })
+      const grant = { ...grantOf(world.now()), permissions: prepared.value.permissions, ...asked.grant }
+      const plan = await exchange.plan(prepared.value, grant)
+      if (!plan.ok) throw new Error(`${plan.code}: ${plan.detail}`)
+      return plan.value
     },
     revoke: credential => exchange.revoke(MOUNT, type, credential.handle ?? {}, source),
     pass: world.pass,
