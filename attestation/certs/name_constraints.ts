@@ -1,14 +1,13 @@
 import { type GeneralName, type GeneralSubtree, RelativeDistinguishedNames } from 'pkijs'
 import { type Certificate, extension, valueIn } from './certificate.ts'
+import { DIRECTORY_NAME, isWithin, RFC822_NAME } from './name_forms.ts'
 import type { Path } from './path_search.ts'
 
-const DIRECTORY_NAME = 4
-const RFC822_NAME = 1
 const EMAIL = '1.2.840.113549.1.9.1'
 
 /**
- * How a name below a CA breaks its constraints (RFC 5280 4.2.1.10), or undefined. Directory names are compared; a constraint on any
- * other form of name is broken by every name of that form, since no endorsement certificate needs one.
+ * How a name below a CA breaks its constraints (RFC 5280 4.2.1.10), or undefined. A constraint on a form of name that cannot be compared is
+ * broken by every name of that form.
  * @param place of the CA in the path
  */
 export function violation(path: Path, place: number): string | undefined {
@@ -30,21 +29,25 @@ type Name = Pick<GeneralName, 'type' | 'value'>
 /** The subject when there is one, with an address in it, and all alternative names. */
 function namesIn(certificate: Certificate): Name[] {
   const { subject } = certificate.asn1
-  const addresses = subject.typesAndValues.filter(({ type }) => type === EMAIL).map(({ value }) => ({ type: RFC822_NAME, value }))
+  const addresses = subject.typesAndValues
+    .filter(({ type }) => type === EMAIL)
+    .map(({ value }) => ({ type: RFC822_NAME, value: value.valueBlock.value }))
   const own = subject.typesAndValues.length > 0 ? [{ type: DIRECTORY_NAME, value: subject }] : []
   return [...own, ...addresses, ...(valueIn(certificate, extension.subjectAltName)?.altNames ?? [])]
 }
 
-/** Attributes of the name, in order, begin with those of the subtree. */
-function holds({ base }: GeneralSubtree, { value }: Name): boolean {
+/** Attributes of a directory name, in order, begin with those of the subtree. */
+function holds({ base }: GeneralSubtree, { type, value }: Name): boolean {
+  if (type !== DIRECTORY_NAME) return isWithin(type, value, base.value) === true
   if (!(base.value instanceof RelativeDistinguishedNames) || !(value instanceof RelativeDistinguishedNames)) return false
   const given = value.typesAndValues
   return base.value.typesAndValues.every((wanted, at) => given[at]?.isEqual(wanted) === true)
 }
 
-/** More than being in the subtree: attributes in another order, as one maker writes them, count as well. */
+/** More than being in the subtree: attributes in another order, as one maker writes them, count as well, and what cannot be compared. */
 function touches({ base }: GeneralSubtree, { type, value }: Name): boolean {
   if (base.type !== type) return false
+  if (type !== DIRECTORY_NAME) return isWithin(type, value, base.value) !== false
   if (!(base.value instanceof RelativeDistinguishedNames) || !(value instanceof RelativeDistinguishedNames)) return true
   const given = value.typesAndValues
   return base.value.typesAndValues.every(wanted => given.some(one => one.isEqual(wanted)))

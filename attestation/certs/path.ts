@@ -76,8 +76,7 @@ function endOf(path: Path, listsUntil: Date | undefined): Date {
 
 /** pkijs gets the path that was found and nothing to search in: it would follow crosswise signed CAs without end. */
 async function secondOpinion(path: Path, { at, allowExpiredLeaf }: PathRules): Promise<Rejection | undefined> {
-  const nameless = path[0].asn1.subject.typesAndValues.length === 0
-  const certificates = path.map((one, place) => (nameless && place > 0 ? unconstrained(one) : one.asn1))
+  const certificates = path.map(unconstrained)
   if (allowExpiredLeaf) certificates[0] = renewed(path[0], at)
   const engine = new CertificateChainValidationEngine({
     trustedCerts: certificates.slice(-1),
@@ -93,7 +92,10 @@ async function secondOpinion(path: Path, { at, allowExpiredLeaf }: PathRules): P
   }
 }
 
-/** To pkijs an empty subject, as endorsement certificates have it, is in every excluded subtree: constraints on names are then judged by us alone. */
+/**
+ * Constraints on names are judged by us alone: to pkijs an empty subject, as endorsement certificates have it, is in every excluded subtree,
+ * a subtree of no host holds none, and mailboxes have no case.
+ */
 function unconstrained({ der, asn1, extensions }: Certificate): Asn1Certificate {
   if (!extensions.has(extension.nameConstraints.oid)) return asn1
   const copy = Asn1Certificate.fromBER(der)

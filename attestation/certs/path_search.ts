@@ -1,6 +1,7 @@
 import { type Certificate, extension, readCertificate, valueIn } from './certificate.ts'
 import { isOfEndorsementKey } from './ek_certificate.ts'
-import { namesOf } from './names.ts'
+import { DIRECTORY_NAME } from './name_forms.ts'
+import { comparable, namesOf } from './names.ts'
 
 /** From the certificate in question to a trust anchor. */
 export type Path = readonly [Certificate, Certificate, ...Certificate[]]
@@ -47,7 +48,7 @@ function anchorsNamed(name: Buffer, { anchors }: Search): Certificate[] {
   return (anchors.get(name.toString('hex')) ?? []).flatMap(der => certificateOf(der) ?? [])
 }
 
-/** Key identifiers, where both have one, then the signature; neither is verified when the search was long enough. */
+/** Identifiers, then the signature; neither is verified when the search was long enough. */
 function signed(certificate: Certificate, issuer: Certificate, search: Search): boolean {
   if (search.signatures >= limit.signatures || search.paths.length >= limit.paths) return false
   if (!identifiersFit(certificate, issuer)) return false
@@ -59,11 +60,22 @@ function signed(certificate: Certificate, issuer: Certificate, search: Search): 
   }
 }
 
+/** What the certificate says of its issuer's key, and of its issuer's certificate (RFC 5280 4.2.1.1), as far as it says so and the issuer has one. */
 function identifiersFit(certificate: Certificate, issuer: Certificate): boolean {
-  const wanted = valueIn(certificate, extension.authorityKeyIdentifier)?.keyIdentifier
+  const wanted = valueIn(certificate, extension.authorityKeyIdentifier)
   const given = valueIn(issuer, extension.subjectKeyIdentifier)
-  if (wanted === undefined || given === undefined) return true
-  return Buffer.from(wanted.valueBlock.valueHexView).equals(given.valueBlock.valueHexView)
+  if (wanted?.keyIdentifier && given && !sameOctets(wanted.keyIdentifier, given)) return false
+  if (wanted?.authorityCertSerialNumber && !sameOctets(wanted.authorityCertSerialNumber, issuer.asn1.serialNumber)) return false
+  const names = (wanted?.authorityCertIssuer ?? []).filter(({ type }) => type === DIRECTORY_NAME)
+  return (
+    names.length === 0 || names.some(({ value }) => comparable(new Uint8Array(value.toSchema().toBER())).equals(issuer.issuer))
+  )
+}
+
+type Octets = { readonly valueBlock: { readonly valueHexView: Uint8Array } }
+
+function sameOctets(left: Octets, right: Octets): boolean {
+  return Buffer.from(left.valueBlock.valueHexView).equals(right.valueBlock.valueHexView)
 }
 
 const indices = new WeakMap<readonly Uint8Array[], Anchors>()

@@ -13,6 +13,7 @@ import {
   type Ca,
   type CaOptions,
   certifyEk,
+  der,
   directoryName,
   dnsName,
   EK_EXTENSIONS,
@@ -100,6 +101,12 @@ const future = new Date('2030-01-01T00:00:00Z')
 const unknown = extension('1.2.3.4', true, Buffer.of(5, 0))
 const ca = [basicConstraints(true), keyUsage(0x06)]
 
+/** An authorityKeyIdentifier that names the certificate of the issuer by who issued that, and its number. */
+function issuedBy(issuer: Buffer, serial: number): Differences {
+  const value = der(0x30, der(0xa1, directoryName(issuer)), der(0x82, Buffer.of(serial)))
+  return { leaf: { extensions: [...EK_EXTENSIONS, extension('2.5.29.35', false, value)] } }
+}
+
 const rules: readonly (readonly [string, string, Differences])[] = [
   ['a good path', 'OK', {}],
   ['P-384 and RSA above', 'OK', { top: { kind: 'P-384', hash: 'sha384' }, between: { kind: 'rsa-2048', hash: 'sha384' } }],
@@ -160,6 +167,10 @@ const rules: readonly (readonly [string, string, Differences])[] = [
       leaf: { extensions: [...EK_EXTENSIONS, authorityKey(Buffer.of(2))] },
     },
   ],
+  ['the certificate of the issuer named', 'OK', issuedBy(named('Root'), 1)],
+  ['in another string type', 'OK', issuedBy(namedIn('printable', 'Root'), 1)],
+  ['another one with its name', 'BAD_CHAIN', issuedBy(named('Root'), 2)],
+  ['another one with its number', 'BAD_CHAIN', issuedBy(named('Other'), 1)],
   ['no anchor', 'BAD_CHAIN', { trust: { anchors: [] } }],
   ['another anchor', 'BAD_CHAIN', { trust: { anchors: [makeCa(named('Other')).certificate] } }],
   [
@@ -194,13 +205,73 @@ const names: readonly (readonly [string, string, Differences])[] = [
   ['the subject is excluded', 'NAME_CONSTRAINTS', { ...constrained([], [maker('Makers')]), ...withSubject }],
   ['in other letters', 'NAME_CONSTRAINTS', { ...constrained([], [maker('MAKERS')]), ...withSubject }],
   ['another subject is excluded', 'OK', { ...constrained([], [maker('Others')]), ...withSubject }],
-  ['hosts are constrained and there is one', 'NAME_CONSTRAINTS', { ...constrained([dnsName('example')], []), ...withHost }],
+  [
+    'hosts are constrained and there is one of another domain',
+    'NAME_CONSTRAINTS',
+    { ...constrained([dnsName('other')], []), ...withHost },
+  ],
   ['hosts are constrained and there is none', 'OK', constrained([dnsName('example')], [])],
-  ['hosts are excluded and there is one', 'NAME_CONSTRAINTS', { ...constrained([], [dnsName('other')]), ...withHost }],
+  ['hosts are excluded and there is one', 'NAME_CONSTRAINTS', { ...constrained([], [dnsName('example')]), ...withHost }],
 ]
 
 describe('constraints on names', () => {
   test.each(names)('%s: %s', async (_, expected, differences) => expect(await chain(differences)).toBe(expected))
+})
+
+const general = {
+  mailbox: (text: string) => der(0x81, Buffer.from(text)),
+  host: dnsName,
+  uri: (text: string) => der(0x86, Buffer.from(text)),
+  address: (hex: string) => der(0x87, Buffer.from(hex, 'hex')),
+  registered: (hex: string) => der(0x88, Buffer.from(hex, 'hex')),
+}
+/** A form of name, one in a certificate, a subtree, and whether the one is in the other: undefined where OpenSSL and we cannot tell. */
+const forms: readonly (readonly [keyof typeof general, string, string, boolean | undefined])[] = [
+  ['host', 'tpm.example', 'example', true],
+  ['host', 'tpm.example', 'tpm.example', true],
+  ['host', 'TPM.Example', 'example', true],
+  ['host', 'tpm.example', '.example', true],
+  ['host', 'example', '.example', false],
+  ['host', 'badexample', 'example', false],
+  ['host', 'example', 'tpm.example', false],
+  ['host', 'tpm.example', '', true],
+  ['mailbox', 'one@tpm.example', 'one@tpm.example', true],
+  ['mailbox', 'one@TPM.example', 'one@tpm.example', true],
+  ['mailbox', 'One@tpm.example', 'one@tpm.example', false],
+  ['mailbox', 'one@other.example', 'one@tpm.example', false],
+  ['mailbox', 'one@tpm.example', 'tpm.example', true],
+  ['mailbox', 'one@tpm.example', 'example', false],
+  ['mailbox', 'one@tpm.example', '.example', true],
+  ['mailbox', 'one@example', '.example', false],
+  ['mailbox', 'nobody', 'example', undefined],
+  ['uri', 'https://tpm.example/x', 'tpm.example', true],
+  ['uri', 'https://TPM.example:8443', 'tpm.example', true],
+  ['uri', 'https://tpm.example/x', 'example', false],
+  ['uri', 'https://tpm.example/x', '.example', true],
+  ['uri', 'https://other/?@tpm.example', 'tpm.example', false],
+  ['uri', 'urn:uuid:1', 'example', undefined],
+  ['address', '0a000001', '0a000000ff000000', true],
+  ['address', '0b000001', '0a000000ff000000', false],
+  ['address', '0a000001', '0a00000000000000', true],
+  ['address', `${'0'.repeat(31)}1`, '0a00000000000000', false],
+  ['address', `20${'0'.repeat(29)}1`, `20${'0'.repeat(30)}ff${'0'.repeat(30)}`, true],
+  ['address', '0a0000', '0a000000ff000000', undefined],
+  ['address', '0a000001', '0a000000', undefined],
+  ['registered', '2a0304', '2a0304', undefined],
+]
+
+describe('constraints on names of other forms', () => {
+  test.each(forms)('%s %s, subtree %s: %s', async (form, given, base, within) => {
+    const extensions = [...EK_EXTENSIONS.slice(0, 3), subjectAltName(true, tpm, general[form](given))]
+    for (const [names, leaf, fine] of [
+      [constrained([general[form](base)], []), { extensions }, within === true],
+      [constrained([], [general[form](base)]), { extensions, subject: named('TPM') }, within === false],
+    ] as const) {
+      const { anchors, between, leaf: certificate } = certificatesOf({ ...names, leaf })
+      expect(await judge(certificate, between, { anchors })).toBe(fine ? 'OK' : 'NAME_CONSTRAINTS')
+      if (hasOpenssl) expect(openssl(certificate, between, { anchors })).toBe(fine)
+    }
+  })
 })
 
 describe('the search', () => {
