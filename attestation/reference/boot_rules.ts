@@ -72,7 +72,7 @@ function wrongCommandLine(measured: readonly string[] | undefined, rules: Comman
   const { allowed, required = [], forbidden = [] } = rules
   if (measured === undefined)
     return reject('COMMAND_LINE', 'something was measured with the command line that is not known in words')
-  const has = (line: string, word: string) => line.split(/\s+/).some(one => matches(word, one))
+  const has = (line: string, word: string) => line.split(/\s/).some(one => matches(word, one))
   if ((allowed || required.length > 0) && measured.length === 0) return reject('COMMAND_LINE', 'no command line was measured')
   for (const line of measured) {
     if (allowed && !allowed.includes(line)) return reject('COMMAND_LINE', `it is '${line}'`)

@@ -35,7 +35,7 @@ export function summaryOf(claims: ImaClaims, { lists, ignored = [], reported = [
   const { bank, violations, value } = claims
   const files = filesOf(claims)
   const strange = lists ? files.filter(file => !isListed(file, lists) && !isAny(ignored, file.path)) : []
-  const told = reported.length > 0 ? files.filter(({ path }) => isAny(reported, path)) : []
+  const told = files.filter(({ path }) => isAny(reported, path))
   return {
     bank,
     entries: claims.files.length + violations,

@@ -98,6 +98,28 @@ describe('a credential is opened by its endorsement key alone', () => {
   })
 })
 
+describe('the key that is used once', () => {
+  test.each(['P-256', 'P-384'] as const)('on %s is one of 1 to n - 1, of 64 bits more than it has', curve => {
+    const { named, order, size } = curves[curve]
+    const ek = unwrap(admitEk(ekAreaOf(pairOf(curve, 'ek').publicKey)))
+    const n = BigInt(`0x${order.toString('hex')}`)
+    const drawn: number[] = []
+    const pointFor = (value: bigint) => {
+      const random = (count: number) => {
+        drawn.push(count)
+        return unhex(value.toString(16).padStart(2 * count, '0'))
+      }
+      const { encryptedSecret } = makeCredential({ ek, akName: Buffer.alloc(34), secret: Buffer.alloc(32), random })
+      return new Reader(new Reader(encryptedSecret).sized()).sized()
+    }
+    const base = createECDH(named)
+    base.setPrivateKey(unhex('01'.padStart(2 * size, '0')))
+    const x = base.getPublicKey().subarray(1, 1 + size)
+    for (const value of [0n, n - 1n, 2n * (n - 1n), n - 2n]) expect(pointFor(value)).toEqual(x) // that of 1, and of n - 1
+    expect(new Set(drawn)).toEqual(new Set([size + 8]))
+  })
+})
+
 /** TPM2_ActivateCredential: undefined where a TPM says that the integrity check failed. */
 function activate({ public: area, nameAlg }: EndorsementKey, key: KeyObject, name: Buffer, made: Credential): Buffer | undefined {
   const blob = new Reader(new Reader(made.credentialBlob).sized())

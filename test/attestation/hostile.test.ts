@@ -2,6 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { parsePublic, parseQuote, refusals, verifyQuote } from '#attestation'
 import { readCertificate } from '../../attestation/certs/certificate.ts'
+import { parse } from '../../attestation/tpm2/bytes.ts'
 import { outcome } from './attester.ts'
 import { asked, changed, keys, parsers } from './parsers.ts'
 
@@ -40,6 +41,13 @@ describe('cut at every byte', () => {
     for (let length = 0; length < area.length; length += 1)
       expect(outcome(parsePublic(area.subarray(0, length)))).toBe('TRUNCATED')
   })
+})
+
+test('what is a mistake of ours is thrown past the parser', () => {
+  const mistaken = () => {
+    throw new TypeError('a mistake')
+  }
+  expect(() => parse(Buffer.alloc(0), 1, mistaken)).toThrow('a mistake')
 })
 
 describe('any bit of what is signed', () => {

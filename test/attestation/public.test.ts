@@ -202,5 +202,6 @@ describe('qualified names', () => {
   test('need what they are made of', () => {
     expect(() => qualifiedNameOf('ek', name)).toThrow('needs the public area of the EK')
     expect(() => qualifiedNameOf('owner', name.subarray(1))).toThrow('not a Name')
+    expect(() => qualifiedNameOf('owner', name.subarray(0, -1))).toThrow('not a Name')
   })
 })

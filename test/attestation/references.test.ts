@@ -89,6 +89,7 @@ describe('a boot', () => {
     ['SECURE_BOOT', boot, { databases: { dbx: ['00'] } }],
     ['SECURE_BOOT', boot, { databases: { dbx: [policyDigest('dbx')], db: ['00'] } }],
     ['SECURE_BOOT', boot.filter(one => one !== policy[4]), { databases: { dbx: [policyDigest('dbx')] } }],
+    ['SECURE_BOOT', boot, { databases: { dbx: [policyDigest('dbx')] }, replay: [4] }],
     ['OK', off, {}],
     ['BOOT_IMAGE', boot, { images: IMAGES.slice(1) }],
     ['BOOT_IMAGE', [...boot, image(4, 'another')], { images: IMAGES }],
@@ -96,6 +97,7 @@ describe('a boot', () => {
     ['BOOT_IMAGE', boot, { images: IMAGES, replay: [7] }],
     ['BOOT_IMAGE', boot, { drivers: [] }],
     ['BOOT_IMAGE', boot, { files: [] }],
+    ['OK', boot.filter(one => one.pcr !== 2 || one.type === separator(2).type), { drivers: [] }],
     ['OK', boot, { replay: [4], images: IMAGES }],
     ['COMMAND_LINE', boot, { commandLine: { allowed: [`${COMMAND_LINE} quiet`] } }],
     ['COMMAND_LINE', boot, { commandLine: { required: ['quiet'] } }],
@@ -121,6 +123,9 @@ describe('a boot', () => {
       one === policy[0] ? { ...one, data: driverConfig('SecureBoot', Buffer.of(0)).data, measured: one.data } : one,
     )
     expect(judged(bootSet(), { eventLog: encodeLog(forged) })).toBe('EVENT_DATA_DIGEST')
+    const padded = { eventLog: Buffer.concat([encodeLog(boot), Buffer.alloc(64, 0xff)]) }
+    expect(judged(bootSet(), padded)).toBe('TRAILING_DATA')
+    expect(judged(bootSet({ padding: true }), padded)).toBe('OK')
   })
 })
 
@@ -186,6 +191,54 @@ describe('files', () => {
     expect(judged(imaSet({ lists: [listed(listing ?? '')] }))).toBe('OK')
   })
 
+  /** A machine that used files whose digests are of these contents, in that order, and quoted truthfully. */
+  const used = (files: readonly (readonly [path: string, content: string])[], rules: Partial<ImaReference> = {}) => {
+    const words = [['boot_aggregate', ''] as const, ...files].map(
+      ([path, content]) => [path, { digest: ima.digestOf(content) }] as const,
+    )
+    const pcr10 = ima.pcrOf(words.map(([path, word]) => ima.fieldsOf(path, word)))
+    const quoted: Quoted = { ...quotedOf(boot), pcrs: new Map([['sha256', new Map([[10, pcr10]])]]) }
+    const imaList = ima.encodeList(words.map(([path, word]) => ima.entry(path, word)))
+    return ima.finish(appraiseReferences({ imaList }, quoted, [imaSet(rules)], { listing: true }))
+  }
+
+  test('are listed in the order of their paths, each once, and under one path as they were used', () => {
+    const { listing } = used([
+      ['/d', '1'],
+      ['/b', '2'],
+      ['/a', '3'],
+      ['/b', '1'],
+      ['/c', '4'],
+      ['/b', '2'],
+    ])
+    const line = (path: string, content: string) => `${ima.digestOf(content)} ${path}\n`
+    expect(listing).toBe(line('/a', '3') + line('/b', '2') + line('/b', '1') + line('/c', '4') + line('/d', '1'))
+    expect(shown(imaSet())).not.toHaveProperty('listing')
+  })
+
+  test('are told up to 64 of those that are reported, and 16 of those that no list has', () => {
+    const many = Array.from({ length: 65 }, (_, file) => [`/usr/bin/${file}`, `${file}`] as const)
+    const { ima: files } = used(many, { lists: [], reported: ['/usr/*'] })
+    const digests = many.map(([path, content]) => ({ path, digest: ima.digestOf(content) }))
+    expect(files?.files).toEqual(digests.slice(0, 64))
+    expect(files?.unlisted).toEqual({ count: 65, files: digests.slice(0, 16) })
+  })
+
+  test('that were changed while they were in use are entries as well', () => {
+    const zero: ima.Word = { templateHash: '0'.repeat(40), digest: `sha256:${'0'.repeat(64)}` }
+    const imaList = ima.encodeList([...PATHS.map(path => ima.entry(path)), ima.entry('/var/log/wtmp', zero)])
+    const pcr10 = ima.pcrOf([...PATHS.map(path => ima.fieldsOf(path)), undefined])
+    const quoted: Quoted = { ...quotedOf(boot), pcrs: new Map([['sha256', new Map([[10, pcr10]])]]) }
+    expect(shown(imaSet({ allowViolations: true }), { imaList }, quoted).ima).toMatchObject({ entries: 4, violations: 1 })
+  })
+
+  test('that were used since an earlier quote, of which none is the boot aggregate', () => {
+    const from = ima.pcrOf([ima.fieldsOf('boot_aggregate')])
+    const rest = ima.encodeList(PATHS.slice(1).map(path => ima.entry(path)))
+    expect(shown(imaSet({ from, lists: [] }), { imaList: rest }).ima?.unlisted.count).toBe(2)
+    expect(shown(imaSet({ from: PCR10, lists: [] }), { imaList: rest }).ima).toMatchObject({ entries: 0, unlisted: { count: 0 } })
+  })
+
   test('of a list that is missing, cut, or of another machine', () => {
     expect(judged(imaSet(), {})).toBe('LOG_MISSING')
     expect(judged(imaSet(), { imaList: ima.encodeList([ima.entry('boot_aggregate')]) })).toBe('LOG_MISMATCH')
@@ -206,6 +259,17 @@ describe('several sets', () => {
     expect(refused.verdict.ok ? '' : refused.verdict.detail).toMatch(/^strict: .+; files: 2 files are in no list/)
     expect(refused.boot?.images).toEqual(IMAGES)
   })
+  test('each reads the logs in its own way', () => {
+    expect(judged([{ ...strict, boot: { bank: 'sha256', replay: [7], images: IMAGES } }, good])).toBe('OK')
+    expect(judged([imaSet({ extends: 'padded-sha1' }), imaSet()])).toBe('OK')
+  })
+  test('those that read a list in one way have it read once', () => {
+    const rounds = (...sets: Reference[]) => [...appraiseReferences(LOGS, quotedOf(boot), sets)].length
+    const [one, other] = [imaSet({ linesPerRound: 1, lists: [] }), imaSet({ linesPerRound: 1 })]
+    expect(rounds(one)).toBe(2)
+    expect(rounds(one, other)).toBe(2)
+    expect(rounds(one, imaSet({ linesPerRound: 1, allowViolations: true }))).toBe(4)
+  })
   test('none at all lets nobody in', () => expect(judged([])).toBe('PCR_POLICY'))
 })
 
@@ -214,6 +278,8 @@ describe('a list of files', () => {
   test.each([
     ['', []],
     [`${digest}  /a b\n${digest}\n`, [`sha256:${digest} /a_b`, `sha256:${digest}`]],
+    ['# said\n#\n', []],
+    [`${digest} /a#\r\n${digest} /b`, [`sha256:${digest} /a#`, `sha256:${digest} /b`]],
     [`sha512:${digest}${digest} /c`, [`sha512:${digest}${digest} /c`]],
   ])('%j', (text, entries) => expect(readFileList(text)).toEqual({ ok: true, files: new Set(entries) }))
   test.each([
