@@ -22,8 +22,15 @@ const tag = { TIME: 1, COSE_SIGN1: 18, UUID: 37, CORIM: 501, COMID: 506 } as con
 /** Those of environments and entities are read over: a URI, an OID, a UEID and what identifies classes and instances. */
 const readable = [...Object.values(tag), 32, 111, 550, 551, 560]
 
-const DIGITS: Readonly<Record<number, Bank>> = { 1: 'sha256', 7: 'sha384', 8: 'sha512' }
-const names: Readonly<Record<string, Bank>> = { 'sha-256': 'sha256', 'sha-384': 'sha384', 'sha-512': 'sha512' }
+/** Algorithms by their number and by their name in the registry (IANA, Named Information Hash Algorithm). */
+const registered: ReadonlyMap<unknown, Bank> = new Map<unknown, Bank>([
+  [1, 'sha256'],
+  [7, 'sha384'],
+  [8, 'sha512'],
+  ['sha-256', 'sha256'],
+  ['sha-384', 'sha384'],
+  ['sha-512', 'sha512'],
+])
 
 /**
  * Reads a signed CoRIM (draft-ietf-rats-corim, COSE_Sign1 of RFC 9052 over tag 501) that holds one CoMID with one triple of reference
@@ -190,8 +197,7 @@ function takeDigests(
     const [algorithm, value, ...rest] = listOf(digest)
     if (!isBytes(value) || rest.length > 0 || !['number', 'string'].includes(typeof algorithm))
       return malformed(`a digest of PCR ${pcr} is none`)
-    const bank =
-      DIGITS[algorithm as number] ?? (Object.hasOwn(names, algorithm as string) ? names[algorithm as string] : undefined)
+    const bank = registered.get(algorithm)
     if (bank === undefined) continue
     if (value.length !== hashes[bank].size) return malformed(`a digest of PCR ${pcr} is not one of ${bank}`)
     const of = pcrs[bank] ?? {}

@@ -30,6 +30,15 @@ const good = manifestOf([comidOf(triplesOf(measurement(REGISTERS)))])
 const judged = (payload: unknown, envelope: Parameters<typeof signedBy>[2] = {}) =>
   outcome(verifyCorim(signedBy(p256.privateKey, payload, envelope), keys))
 
+const of = (...given: Parameters<typeof comidOf>) => manifestOf([comidOf(...given)])
+const registers = (given: Digests) => of(triplesOf(measurement(given)))
+const fine = triplesOf(measurement(REGISTERS))
+const withId = (id: unknown) => manifestOf([comidOf(fine)], [], id)
+const valid = (...members: readonly (readonly [unknown, unknown])[]) => manifestOf([comidOf(fine)], [[4, map(...members)]])
+const REGISTER = map([0, [[1, digest('0')]]])
+const head = (...entries: readonly (readonly [unknown, unknown])[]) => ({ head: map(...entries) })
+const rim = [3, 'application/rim+cbor'] as const
+
 describe('a signed CoRIM', () => {
   test('says which PCRs have which digests, who signed it and for how long it counts', () => {
     const payload = manifestOf([comidOf(triplesOf(measurement(REGISTERS)))], [validity(1_700_000_000, 1_900_000_000)])
@@ -50,6 +59,46 @@ describe('a signed CoRIM', () => {
     ['acme-ed', ed25519],
   ] as const)('%s may sign too', (signer, { privateKey }) => {
     expect(unwrap(verifyCorim(signedBy(privateKey, good), keys))).toMatchObject({ signer })
+  })
+
+  test.each([
+    [-9, p256],
+    [-51, p384],
+    [-19, ed25519],
+  ] as const)('algorithm %i names the curve as well', (algorithm, { privateKey }) => {
+    expect(outcome(verifyCorim(signedBy(privateKey, good, head([1, algorithm], rim)), keys))).toBe('OK')
+  })
+
+  const YEAR_9999 = 253_402_300_799
+  test.each<readonly [string, unknown, object]>([
+    ['that is signed for good', good, {}],
+    ['with an id of 128 characters', withId('a'.repeat(128)), { id: 'a'.repeat(128) }],
+    ['with the bytes of a UUID', withId(Buffer.alloc(16, 1)), { id: '01'.repeat(16) }],
+    ['that begins to count some day', valid([1, YEAR_9999], [0, 0]), { notBefore: 0, notAfter: YEAR_9999 }],
+    ['that has counted since ever', valid([1, 0]), { notAfter: 0 }],
+    ['that says who made it', manifestOf([comidOf(fine)], [[5, []]]), {}],
+    [
+      'whose CoMID says more of itself',
+      manifestOf([
+        comidOf(fine, [
+          [0, 'en'],
+          [2, []],
+        ]),
+      ]),
+      {},
+    ],
+    ['of a measurement with a key and a name', of(triplesOf(map([0, 1], [1, map([11, 'PCRs'], [14, REGISTER])]))), {}],
+    [
+      'of PCR 23',
+      registers({ 23: [['sha-512', digest('23', 'sha512')]] }),
+      { pcrs: { sha512: { 23: digest('23', 'sha512').toString('hex') } } },
+    ],
+  ])('%s', (_, payload, said) => {
+    const corim = unwrap(verifyCorim(signedBy(p256.privateKey, payload), keys))
+    expect(corim).toMatchObject(said)
+    expect(Object.keys(corim).filter(name => name.startsWith('not'))).toEqual(
+      Object.keys(said).filter(name => name.startsWith('not')),
+    )
   })
 
   test('by several measurements, of one that stands alone, with an id that is a UUID', () => {
@@ -79,8 +128,6 @@ describe('is refused', () => {
     expect(outcome(verifyCorim(changed, keys))).toBe('SIGNATURE')
   })
 
-  const head = (...entries: readonly (readonly [unknown, unknown])[]) => ({ head: map(...entries) })
-  const rim = [3, 'application/rim+cbor'] as const
   test.each([
     ['UNSUPPORTED_ALG', head([1, -37], rim)],
     ['UNSUPPORTED_ALG', head([1, 5], rim)],
@@ -89,13 +136,69 @@ describe('is refused', () => {
     ['BAD_ENCODING', head([1, -7])],
     ['BAD_ENCODING', head([1, -7], [3, 'application/json'])],
     ['BAD_ENCODING', head([1, -7], [2, [4]], rim)],
+    ['BAD_ENCODING', head([1, 'ES256'], rim)],
     ['BAD_ENCODING', { tag: 98 }],
   ])('%s, of an envelope that is another one, case %#', (code, envelope) => expect(judged(good, envelope)).toBe(code))
 
-  const of = (...given: Parameters<typeof comidOf>) => manifestOf([comidOf(...given)])
-  const registers = (given: Digests) => of(triplesOf(measurement(given)))
-  const fine = triplesOf(measurement(REGISTERS))
+  const [fields, content, signature] = [encode(head([1, -7], rim).head), encode(good), Buffer.alloc(64, 1)]
+  test.each<readonly [string, unknown]>([
+    ['three parts', [fields, map(), content]],
+    ['five parts', [fields, map(), content, signature, signature]],
+    ['no parts', map([0, fields])],
+    ['a head of text', ['head', map(), content, signature]],
+    ['a head that is cut', [fields.subarray(0, -1), map(), content, signature]],
+    ['a head that is no map', [encode([1, -7]), map(), content, signature]],
+    ['an open head that is no map', [fields, [], content, signature]],
+    ['its payload elsewhere', [fields, map(), null, signature]],
+    ['a signature of text', [fields, map(), content, 'signature']],
+  ])('BAD_ENCODING, of %s', (_, parts) => {
+    expect(outcome(verifyCorim(Buffer.from(encode(new Tagged(18, parts))), keys))).toBe('BAD_ENCODING')
+  })
+
   test.each([
+    ['BAD_ENCODING', new Tagged(501, [])],
+    ['BAD_ENCODING', new Tagged(32, map([0, 'id'], [1, [comidOf(fine)]]))],
+    [
+      'LIMIT',
+      new Tagged(
+        501,
+        Array.from({ length: 16 }).reduce<unknown>(inner => [inner], []),
+      ),
+    ],
+    ['BAD_ENCODING', new Tagged(501, map([0, 'id'], [1, 5]))],
+    ['BAD_ENCODING', manifestOf([new Tagged(506, 'CoMID')])],
+    ['BAD_ENCODING', manifestOf([new Tagged(506, encode([]))])],
+    ['BAD_ENCODING', manifestOf([new Tagged(506, Buffer.of(0xa1))])],
+    ['BAD_ENCODING', withId('')],
+    ['BAD_ENCODING', withId('a'.repeat(129))],
+    ['BAD_ENCODING', withId(Buffer.alloc(15, 1))],
+    ['BAD_ENCODING', withId(new Tagged(37, 'a UUID'))],
+    ['BAD_ENCODING', withId(new Tagged(111, Buffer.alloc(16)))],
+    ['BAD_ENCODING', manifestOf([comidOf(fine)], [[4, 1_900_000_000]])],
+    ['BAD_ENCODING', valid([1, 253_402_300_800])],
+    ['BAD_ENCODING', valid([1, 1.5])],
+    ['BAD_ENCODING', valid([1, '2030-01-01'])],
+    ['BAD_ENCODING', valid([1, 5], [0, -1])],
+    ['BAD_ENCODING', valid([0, 1], [2, 5])],
+    ['BAD_ENCODING', valid([0, 1], [1, 5], [2, 5])],
+    ['BAD_ENCODING', of(5)],
+    ['BAD_ENCODING', of(map([0, 5]))],
+    ['BAD_ENCODING', of(map([0, [5]]))],
+    ['BAD_ENCODING', of(map([0, [['ACME Inc.', [measurement(REGISTERS)]]]]))],
+    ['BAD_ENCODING', of(triplesOf(5))],
+    ['BAD_ENCODING', of(triplesOf(map([1, 5])))],
+    ['BAD_ENCODING', of(triplesOf(map([1, map([14, REGISTER])], [2, 5])))],
+    ['BAD_ENCODING', of(triplesOf(map([1, map([14, REGISTER], [11, 'PCRs'], [1, 5])])))],
+    ['BAD_ENCODING', of(triplesOf(map([1, map([14, map([-1, [[1, digest('0')]]])])])))],
+    ['BAD_ENCODING', of(triplesOf(map([1, map([14, map([0.5, [[1, digest('0')]]])])])))],
+    ['BAD_ENCODING', of(triplesOf(map([1, map([14, map([0, [[1, digest('0'), 1]]])])])))],
+    ['BAD_ENCODING', of(triplesOf(map([1, map([14, map([0, [[1, 'digest']]])])])))],
+    ['BAD_ENCODING', of(triplesOf(map([1, map([14, map([0, [[Buffer.of(1), digest('0')]]])])])))],
+    ['BAD_ENCODING', of(triplesOf(map([1, map([14, map([0, [5]])])])))],
+    ['WEAK_BANK', of(triplesOf(map([1, map([14, map([0, 5])])])))],
+    ['WEAK_BANK', registers({ 0: [['1', digest('0')]] })],
+    ['WEAK_BANK', registers({ 0: [['constructor', digest('0')]] })],
+    ['WEAK_BANK', registers({ 0: [[1, digest('0')]], 1: [] })],
     ['BAD_ENCODING', map([0, 'id'], [1, [comidOf(fine)]])],
     ['BAD_ENCODING', manifestOf([])],
     ['BAD_ENCODING', manifestOf([comidOf(fine), comidOf(fine)])],
