@@ -1,4 +1,5 @@
 import { accept, reject } from '#attestation'
+import { plainWithin } from '../issuers/common.ts'
 import type { Issuer } from '../issuers/issuer.ts'
 import type { Verdict } from '../refusals.ts'
 
@@ -23,8 +24,4 @@ export function permissionsOf(
 export function textsOf(listed: unknown): readonly string[] {
   const all = Array.isArray(listed) ? listed : [listed]
   return all.every(one => typeof one === 'string' && one !== '') ? (all as string[]) : []
-}
-
-function plainWithin(permission: string, ceiling: string): boolean {
-  return ceiling.endsWith('*') ? permission.startsWith(ceiling.slice(0, -1)) : permission === ceiling
 }

@@ -3,14 +3,14 @@ import { required, text } from '../fields.ts'
 import { Secret } from '../secret.ts'
 import { assertion } from './assertion.ts'
 import { sessionPolicy, withinAws } from './aws_policy.ts'
-import { smithyHandler } from './aws_transport.ts'
+import { explicit, STS, smithyHandler, stsUrl } from './aws_transport.ts'
 import { ceiling, endpointAt, outbound, subject } from './common.ts'
 import { type Credential, type Grant, type IssuerPorts, issuer, type Plan } from './issuer.ts'
 import { ExchangeRefusal, refused, unusable, wider } from './refusal.ts'
 
 const settings = {
   region: required(text('Region of the STS endpoint.', { form: [/^[a-z]{2}(?:-[a-z]+)+-\d$/, 'a region such as eu-central-1'] })),
-  endpoint: endpointAt('https://sts.amazonaws.com', 'Where STS is, when it is not the endpoint of the region.'),
+  endpoint: endpointAt(STS, 'Where STS is, when it is not the endpoint of the region.'),
   auth: text(
     '`web_identity`: a JWT of this mount, whose issuer IAM knows as an OIDC provider; no root key. `access_key`: a key of an IAM user.',
     {
@@ -67,12 +67,11 @@ export const awsSts = issuer({
   plan: (grant, ports) => ({ Action: actionOf(ports), ...asked(grant, ports), Tags: tagsOf(grant) }),
   issue: async (grant, ports) => {
     const sts = await sdk()
-    const { region, endpoint } = ports.settings
     const client = new sts.STSClient({
-      region,
-      endpoint: endpoint === 'https://sts.amazonaws.com' ? `https://sts.${region}.amazonaws.com` : endpoint,
+      ...explicit,
+      region: ports.settings.region,
+      endpoint: stsUrl(ports.settings),
       credentials: await keyOf(ports),
-      maxAttempts: 1,
       requestHandler: smithyHandler(ports.http),
     })
     const answer = await assume(sts, client, grant, ports).catch((error: unknown) => {

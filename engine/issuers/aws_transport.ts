@@ -1,6 +1,28 @@
 import type { STSClientConfig } from '@aws-sdk/client-sts'
 import type { Received, Sent } from '../http.ts'
 
+/** What the SDK would otherwise look for in the environment, in files, and at a metadata address (`auto` infers the region there). */
+export const explicit = {
+  maxAttempts: 1,
+  retryMode: 'standard',
+  defaultsMode: 'standard',
+  useDualstackEndpoint: false,
+  useFipsEndpoint: false,
+} as const
+
+/** Where a service is in a region. */
+export function regional(service: string, region: string): string {
+  return `https://${service}.${region}.amazonaws.com${region.startsWith('cn-') ? '.cn' : ''}`
+}
+
+/** What stands for the endpoint of STS in the region of an integration. */
+export const STS = 'https://sts.amazonaws.com'
+
+/** Where an integration asks STS: the endpoint of its region is the one that takes what is signed for the region. */
+export function stsUrl({ endpoint, region }: { readonly endpoint: string; readonly region: string }): string {
+  return endpoint === STS ? regional('sts', region) : endpoint
+}
+
 /** What a client of the AWS SDK hands to its HTTP handler. */
 type Request = {
   readonly protocol: string

@@ -4,7 +4,7 @@ import { required, text, type Values } from '../fields.ts'
 import type { RootCredential } from '../integrations/port.ts'
 import { Secret } from '../secret.ts'
 import { assertion } from './assertion.ts'
-import { endpointAt, outbound, subject, TRANSIT_KEY } from './common.ts'
+import { endpointAt, isToken, outbound, subject, TRANSIT_KEY } from './common.ts'
 import { type Credential, type Grant, type IssuerPorts, issuer } from './issuer.ts'
 import { type Answered, msalTransport } from './msal_transport.ts'
 import { refused, unusable, wider } from './refusal.ts'
@@ -131,10 +131,17 @@ function refreshed(grant: Grant, ports: Ports, msal: Msal): Promise<Credential> 
   return ports.root.alone(async root => {
     const { client, answered } = await clientOf(grant, ports, msal, root)
     const refreshToken = secretIn(ports, root, 'refresh_token').reveal()
-    await through(ports, () => client.acquireTokenByRefreshToken({ refreshToken, scopes: [...grant.scope] }))
-    const next = answered().body['refresh_token']
-    if (typeof next === 'string' && next !== '' && next !== refreshToken)
+    const asked = through(ports, () => client.acquireTokenByRefreshToken({ refreshToken, scopes: [...grant.scope] }))
+    const failure = await asked.then(
+      () => undefined,
+      (error: unknown) => ({ error }),
+    )
+    // also beside what MSAL does not take: the one before may be worth nothing now
+    const { status, body } = answered()
+    const next = status >= 200 && status < 300 ? body['refresh_token'] : undefined
+    if (isToken(next) && next !== refreshToken)
       await ports.root.replace({ ...root, fields: { ...root.fields, refresh_token: new Secret(next) } }, root.version)
+    if (failure) throw failure.error
     return credentialOf(grant, ports, answered())
   })
 }
@@ -146,6 +153,8 @@ async function through(ports: Ports, call: () => Promise<unknown>): Promise<void
   } catch (error) {
     const { errorCode, errorMessage } = error as { errorCode?: unknown; errorMessage?: unknown }
     if (ports.http.failure()) throw ports.http.failure()
+    // it stumbled over what it got
+    if (typeof errorCode !== 'string') throw unusable(ports.integration, 'the answer of the token endpoint is no token response')
     throw refused(ports.integration, /AADSTS\d{1,9}/.exec(String(errorMessage))?.[0] ?? errorCode)
   }
 }
@@ -155,10 +164,11 @@ function credentialOf(grant: Grant, { integration }: Ports, { status, body }: An
   const { access_token, token_type, expires_in, scope, error } = body
   if (typeof error === 'string') throw refused(integration, error)
   if (status !== 200) throw unusable(integration, `status ${status} is no success`)
-  if (typeof access_token !== 'string' || access_token === '') throw unusable(integration, 'the answer has no access_token')
+  if (!isToken(access_token)) throw unusable(integration, 'the answer has no access_token')
   if (String(token_type).toLowerCase() !== 'bearer') throw unusable(integration, 'the token is of a type that is not known')
   if (typeof expires_in !== 'number' || !Number.isSafeInteger(expires_in) || expires_in <= 0)
     throw unusable(integration, 'the token has no usable expires_in')
+  if (scope !== undefined && typeof scope !== 'string') throw unusable(integration, 'the scope is no text')
   const given = typeof scope === 'string' ? scope.split(' ').filter(one => one !== '' && !OF_LOGIN.has(one)) : grant.scope
   if (given.some(one => !isAsked(one, grant.scope))) throw wider(integration, 'the scope is wider than what was asked for')
   return {

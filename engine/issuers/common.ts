@@ -1,7 +1,8 @@
 import { type Field, list, required, text } from '../fields.ts'
+import type { Received } from '../http.ts'
 
 /** Without TLS on the loopback only. */
-const URL_FORM = [
+export const URL_FORM = [
   /^(?:https:\/\/[^\s/?#@]+|http:\/\/(?:127\.0\.0\.1|localhost|\[::1\])(?::\d+)?)(?:\/[^\s?#]*)?$/,
   'an https URL without user, query and fragment',
 ] as const
@@ -30,7 +31,34 @@ export const outbound = {
 }
 
 /** What bounds the permissions of every role that uses the integration. */
-export const ceiling = list('Permissions that roles may use at most. Whatever the roles list when empty.')
+export const ceiling = list(
+  'Permissions, or for OAuth scopes, that roles may use at most; a `*` at the end stands for any rest. Whatever the roles list when empty.',
+)
+
+/** Whether a permission is the one of the ceiling; a `*` at its end stands for any rest. */
+export function plainWithin(permission: string, limit: string): boolean {
+  return limit.endsWith('*') ? permission.startsWith(limit.slice(0, -1)) : permission === limit
+}
+
+const JSON_TYPE = /^application\/(?:[\w.-]+\+)?json *(?:;|$)/i
+
+export const saysJson = (contentType: string | null | undefined) => JSON_TYPE.test(contentType ?? '')
+
+/** The JSON object that a provider answered with; an empty one when it is none, or does not say that it is one. */
+export function objectIn({ headers, body }: Received): Readonly<Record<string, unknown>> {
+  if (!saysJson(headers['content-type'])) return {}
+  try {
+    const read: unknown = JSON.parse(body.toString('utf8'))
+    return typeof read === 'object' && read !== null && !Array.isArray(read) ? (read as Readonly<Record<string, unknown>>) : {}
+  } catch {
+    return {}
+  }
+}
+
+/** What may stand for a token in a header (RFC 6749, A.12, without the space). */
+export function isToken(value: unknown): value is string {
+  return typeof value === 'string' && /^[\x21-\x7e]+$/.test(value)
+}
 
 /** Who the broker says that it is, where it proves itself with a JWT of its own. */
 export const subject = text('Subject of the JWT that the broker signs for the provider; `integration:<name>` when empty.', {

@@ -4,7 +4,7 @@ import { list, map, required, text, type Values } from '../fields.ts'
 import type { Received } from '../http.ts'
 import { Secret } from '../secret.ts'
 import { assertion } from './assertion.ts'
-import { endpointAt, outbound, subject, TRANSIT_KEY } from './common.ts'
+import { endpointAt, isToken, objectIn, outbound, subject, TRANSIT_KEY } from './common.ts'
 import { type Credential, type Grant, type IssuerPorts, issuer, type Plan } from './issuer.ts'
 import { refused, unusable, wider } from './refusal.ts'
 import { askToken } from './token_endpoint.ts'
@@ -174,20 +174,12 @@ function unreadable(integration: string): never {
   throw new BrokerError('unavailable', `the integration ${integration} holds no key of a service account`)
 }
 
-function bodyOf({ integration }: Ports, { status, body }: Received): Readonly<Record<string, unknown>> {
-  const read = parsed(body)
+function bodyOf({ integration }: Ports, received: Received): Readonly<Record<string, unknown>> {
+  const { status } = received
+  const read = objectIn(received)
   if (status >= 400) throw refused(integration, (read['error'] as { status?: unknown } | undefined)?.status ?? `status_${status}`)
   if (status !== 200) throw unusable(integration, `status ${status} is no success`)
   return read
-}
-
-function parsed(body: Buffer): Readonly<Record<string, unknown>> {
-  try {
-    const read: unknown = JSON.parse(body.toString('utf8'))
-    return typeof read === 'object' && read !== null ? (read as Readonly<Record<string, unknown>>) : {}
-  } catch {
-    return {}
-  }
 }
 
 function accessToken(
@@ -195,7 +187,7 @@ function accessToken(
   { integration }: Ports,
   { accessToken: token, expireTime }: Readonly<Record<string, unknown>>,
 ): Credential {
-  if (typeof token !== 'string' || token === '') throw unusable(integration, 'the answer has no accessToken')
+  if (!isToken(token)) throw unusable(integration, 'the answer has no accessToken')
   const end = typeof expireTime === 'string' ? Math.floor(Date.parse(expireTime) / 1000) : Number.NaN
   return { fields: { token: new Secret(token) }, tokenType: 'Bearer', expiresAt: end, granted: { scope: grant.scope } }
 }
@@ -207,7 +199,7 @@ function idToken(
   { token }: Readonly<Record<string, unknown>>,
 ): Credential {
   const { aud, exp, email } = claimsIn(token) ?? {}
-  if (typeof token !== 'string' || typeof exp !== 'number') throw unusable(integration, 'the answer has no ID token')
+  if (!isToken(token) || typeof exp !== 'number') throw unusable(integration, 'the answer has no ID token')
   if (aud !== grant.audience) throw wider(integration, 'the ID token is for another audience')
   if (email !== undefined && email !== service_account) throw wider(integration, 'the ID token is of another service account')
   return { fields: { token: new Secret(token) }, tokenType: 'Bearer', expiresAt: exp, granted: { audience: aud } }

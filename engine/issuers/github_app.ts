@@ -2,7 +2,7 @@ import { BrokerError } from '../errors.ts'
 import { list, required, text } from '../fields.ts'
 import type { Received, Sent } from '../http.ts'
 import { Secret } from '../secret.ts'
-import { ceiling, endpointAt, outbound, TRANSIT_KEY } from './common.ts'
+import { ceiling, endpointAt, isToken, objectIn, outbound, TRANSIT_KEY } from './common.ts'
 import { type Credential, type Grant, type IssuerPorts, issuer, type Plan } from './issuer.ts'
 import { refused, unusable, wider } from './refusal.ts'
 
@@ -71,7 +71,7 @@ async function credentialOf(grant: Grant, ports: Ports, received: Received): Pro
   const token = tokenIn(received)
   if (received.status !== 201 || !token)
     throw unusable(integration, `status ${received.status} without the token that comes with 201`)
-  const { expires_at, permissions, repository_selection, repositories } = bodyOf(received)
+  const { expires_at, permissions, repository_selection, repositories } = objectIn(received)
   const expiresAt = typeof expires_at === 'string' ? Math.floor(Date.parse(expires_at) / 1000) : Number.NaN
   const names = namesIn(repositories)
   if (repository_selection !== 'selected' || names?.some(name => !ports.role.repositories.includes(name)) !== false)
@@ -105,17 +105,8 @@ function permissionsIn(permissions: unknown): readonly string[] | undefined {
 }
 
 function tokenIn(received: Received): Secret | undefined {
-  const { token } = bodyOf(received)
-  return typeof token === 'string' && token !== '' ? new Secret(token) : undefined
-}
-
-function bodyOf({ body }: Received): Readonly<Record<string, unknown>> {
-  try {
-    const read: unknown = JSON.parse(body.toString('utf8'))
-    return typeof read === 'object' && read !== null ? (read as Readonly<Record<string, unknown>>) : {}
-  } catch {
-    return {}
-  }
+  const { token } = objectIn(received)
+  return isToken(token) ? new Secret(token) : undefined
 }
 
 /** 401 is a token that has ended or was revoked already. */

@@ -1,5 +1,5 @@
 import type { INetworkModule, NetworkRequestOptions, NetworkResponse } from '@azure/msal-node'
-import type { Received } from '../http.ts'
+import { objectIn } from './common.ts'
 import type { Outbound } from './outbound.ts'
 
 /** What the token endpoint answered last; an empty body when it was no JSON object. */
@@ -20,14 +20,5 @@ export function msalTransport(http: Outbound): { transport: INetworkModule; answ
       sendPostRequestAsync: (url, options) => send('POST', url, options),
     },
     answered: () => last,
-  }
-}
-
-function objectIn({ body }: Received): Readonly<Record<string, unknown>> {
-  try {
-    const read: unknown = JSON.parse(body.toString('utf8'))
-    return typeof read === 'object' && read !== null && !Array.isArray(read) ? (read as Readonly<Record<string, unknown>>) : {}
-  } catch {
-    return {}
   }
 }

@@ -5,10 +5,10 @@ import { required, text, type Values } from '../fields.ts'
 import type { RootCredential } from '../integrations/port.ts'
 import { Secret } from '../secret.ts'
 import { type Asked, actorClaims, assertion } from './assertion.ts'
-import { ceiling, endpoint, optionalEndpoint, outbound, subject, TRANSIT_KEY } from './common.ts'
+import { ceiling, endpoint, optionalEndpoint, outbound, plainWithin, subject, TRANSIT_KEY } from './common.ts'
 import { type Credential, type Grant, type IssuerPorts, issuer, type Plan } from './issuer.ts'
 import { ExchangeRefusal, unusable, wider } from './refusal.ts'
-import { askToken, type TokenAnswer } from './token_endpoint.ts'
+import { askToken, type Left, type TokenAnswer } from './token_endpoint.ts'
 
 const GRANTS = {
   client_credentials: 'client_credentials',
@@ -90,8 +90,12 @@ const grantType = ({ grant }: Settings) => GRANTS[grant as keyof typeof GRANTS]
 /** The parameters that say what is wanted; nothing secret. */
 function asked(
   grant: Grant,
-  { role: { target }, settings: { grant: kind } }: Plan<typeof role, typeof settings>,
+  { role: { target }, settings: { grant: kind, ceiling: limits }, integration }: Plan<typeof role, typeof settings>,
 ): Record<string, string> {
+  // no scope at all would be whatever the server has for the client
+  const isAllowed = (one: string) => limits.some(limit => plainWithin(one, limit))
+  if (limits.length > 0 && !(grant.scope.length > 0 && grant.scope.every(isAllowed)))
+    throw new ExchangeRefusal('SCOPE', `${integration}: the ceiling of the integration is ${limits.join(', ')}`)
   return {
     ...(grant.scope.length > 0 ? { scope: grant.scope.join(' ') } : {}),
     ...(target === 'none' ? {} : { [target]: grant.audience }),
@@ -119,12 +123,14 @@ function refreshed(grant: Grant, ports: Ports, proof: string | undefined): Promi
   return ports.root.alone(async root => {
     const token = root.fields['refresh_token']
     if (!token) throw new BrokerError('unavailable', `the integration ${ports.integration} holds no refresh_token`)
-    const answer = await ask(grant, ports, proof, { ...asked(grant, ports), refresh_token: token.reveal() }, root)
-    const next = answer.refreshToken
-    if (next !== undefined && next !== token.reveal()) {
-      const fields = { ...root.fields, refresh_token: new Secret(next) }
+    const keep = async (next: Secret | undefined): Promise<void> => {
+      if (next === undefined || next.reveal() === token.reveal()) return
+      const fields = { ...root.fields, refresh_token: next }
       await ports.root.replace(root.expiresAt === undefined ? { fields } : { fields, expiresAt: root.expiresAt }, root.version)
     }
+    const parameters = { ...asked(grant, ports), refresh_token: token.reveal() }
+    const answer = await ask(grant, ports, proof, parameters, root, keep)
+    await keep(answer.refreshToken)
     return answer
   })
 }
@@ -135,8 +141,9 @@ async function ask(
   proof: string | undefined,
   parameters: Readonly<Record<string, string>>,
   root: RootCredential | undefined,
+  keep: (refreshToken: Left['refreshToken']) => Promise<void> = async () => {},
 ): Promise<TokenAnswer> {
-  const { token_url: url, client_id: clientId } = ports.settings
+  const { token_url: url, client_id: clientId, revocation_url } = ports.settings
   const auth = await clientAuth(grant, ports, root)
   return askToken(ports.http, ports.integration, {
     url,
@@ -145,6 +152,10 @@ async function ask(
     grantType: grantType(ports.settings),
     parameters,
     proof,
+    leave: async ({ token, refreshToken }) => {
+      await keep(refreshToken)
+      if (revocation_url !== '') await revoke(grant, ports, token)
+    },
   })
 }
 

@@ -22,7 +22,7 @@ export const oauth2Consent = issuer({
     try {
       return credentialOf(grant, ports, answer)
     } catch (error) {
-      await openProvider(ports.integration, ports.settings, ports.http).revoke(new Secret(answer.token), await secretOf(ports))
+      await revoke(ports, new Secret(answer.token))
       throw error
     }
   },
@@ -32,15 +32,26 @@ export const oauth2Consent = issuer({
 function refreshed(grant: Grant, ports: Ports): Promise<TokenAnswer> {
   const consent = ports.consented(grant)
   return consent.alone(async root => {
-    const answer = await ask(grant, ports, root)
-    const next = answer.refreshToken
-    if (next !== undefined && next !== root.fields['refresh_token']?.reveal())
-      await consent.replace({ fields: { refresh_token: new Secret(next) } }, root.version)
+    const keep = async (next: Secret | undefined): Promise<void> => {
+      if (next !== undefined && next.reveal() !== root.fields['refresh_token']?.reveal())
+        await consent.replace({ fields: { refresh_token: next } }, root.version)
+    }
+    const answer = await ask(grant, ports, root, keep)
+    await keep(answer.refreshToken)
     return answer
   })
 }
 
-async function ask(grant: Grant, ports: Ports, root: RootCredential): Promise<TokenAnswer> {
+async function revoke(ports: Ports, token: Secret): Promise<void> {
+  await openProvider(ports.integration, ports.settings, ports.http).revoke(token, await secretOf(ports))
+}
+
+async function ask(
+  grant: Grant,
+  ports: Ports,
+  root: RootCredential,
+  keep: (refreshToken: Secret | undefined) => Promise<void>,
+): Promise<TokenAnswer> {
   const settings: ProviderSettings = ports.settings
   const url = await openProvider(ports.integration, settings, ports.http).tokenEndpoint()
   const secret = await secretOf(ports)
@@ -52,6 +63,10 @@ async function ask(grant: Grant, ports: Ports, root: RootCredential): Promise<To
     grantType: 'refresh_token',
     parameters: { refresh_token: token, ...(grant.scope.length > 0 ? { scope: grant.scope.join(' ') } : {}) },
     proof: undefined,
+    leave: async left => {
+      await keep(left.refreshToken)
+      await revoke(ports, left.token)
+    },
   })
 }
 

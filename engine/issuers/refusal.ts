@@ -27,15 +27,32 @@ export function wider(integration: string, what: string): ExchangeRefusal {
   return new ExchangeRefusal('EXCHANGE_WIDER', `${integration}: ${what}`)
 }
 
-/** Words as Google, AWS and Entra have them, a status, and what OAuth has registered (RFC 6749, 5.2; RFC 7009, 7521, 8693, 8707, 9449). */
-const CODE = /^(?:[A-Z]{2,20}(?:_[A-Z]{2,20})*|[A-Z][A-Za-z]{2,63}|AADSTS\d{1,9}|status_\d{3})$/
-const OAUTH = new Set(
-  'invalid_request invalid_client invalid_grant unauthorized_client unsupported_grant_type invalid_scope invalid_target invalid_token invalid_dpop_proof use_dpop_nonce unsupported_token_type insufficient_scope access_denied interaction_required consent_required login_required temporarily_unavailable server_error'.split(
-    ' ',
-  ),
-)
+/** What Entra numbers, and a status. */
+const NUMBERED = /^(?:AADSTS\d{1,9}|status_\d{3})$/
+const words = (text: string) => text.trim().split(/\s+/)
+const KNOWN = new Set([
+  // OAuth: RFC 6749, 4.1.2.1 and 5.2; RFC 6750, 7009, 7521, 8693, 8707, 9449; OpenID Connect Core 1.0, 3.1.2.6
+  ...words(`invalid_request invalid_client invalid_grant unauthorized_client unsupported_grant_type unsupported_response_type
+    invalid_scope invalid_target invalid_token invalid_dpop_proof use_dpop_nonce unsupported_token_type insufficient_scope
+    access_denied interaction_required consent_required login_required account_selection_required temporarily_unavailable
+    server_error`),
+  // google.rpc.Code
+  ...words(`CANCELLED UNKNOWN INVALID_ARGUMENT DEADLINE_EXCEEDED NOT_FOUND ALREADY_EXISTS PERMISSION_DENIED UNAUTHENTICATED
+    RESOURCE_EXHAUSTED FAILED_PRECONDITION ABORTED OUT_OF_RANGE UNIMPLEMENTED INTERNAL UNAVAILABLE DATA_LOSS`),
+  // AWS: errors common to all services, those of STS, IAM and Secrets Manager; some have `Exception` behind them
+  ...words(`AccessDenied ExpiredToken IncompleteSignature InternalFailure InvalidAction InvalidClientTokenId InvalidSignature
+    InvalidParameterCombination InvalidParameterValue InvalidQueryParameter MalformedQueryString MissingAction
+    MissingAuthenticationToken MissingParameter NotAuthorized OptInRequired RequestExpired ServiceUnavailable
+    SignatureDoesNotMatch Throttling TooManyRequests UnrecognizedClient ValidationError
+    IDPCommunicationError IDPRejectedClaim InvalidAuthorizationMessage InvalidIdentityToken MalformedPolicyDocument
+    PackedPolicyTooLarge RegionDisabled
+    ConcurrentModification EntityAlreadyExists InvalidInput LimitExceeded NoSuchEntity ServiceFailure
+    DecryptionFailure EncryptionFailure InternalServiceError InvalidParameter InvalidRequest PreconditionNotMet
+    ResourceExists ResourceNotFound`),
+])
 
-/** Whatever else stands in the place of a code is not passed on: it may be what was sent. */
-function codeIn(reason: unknown): string {
-  return typeof reason === 'string' && (OAUTH.has(reason) || CODE.test(reason)) ? reason : 'an error without a known code'
+/** The word, when it is one of those that providers have for errors. Whatever else stands in its place is not passed on: it may be what was sent. */
+export function codeIn(reason: unknown): string {
+  const word = String(reason)
+  return NUMBERED.test(word) || KNOWN.has(word.replace(/Exception$/, '')) ? word : 'an error without a known code'
 }

@@ -1,5 +1,7 @@
 import * as oauth from 'oauth4webapi'
 import { BrokerError } from '../errors.ts'
+import { Secret } from '../secret.ts'
+import { isToken, saysJson } from './common.ts'
 import type { Outbound } from './outbound.ts'
 import { ExchangeRefusal, refused, unusable } from './refusal.ts'
 
@@ -13,7 +15,13 @@ export type TokenRequest = {
   readonly proof: string | undefined
   /** life of the token when the server may leave it out; without it that is unusable */
   readonly fallbackSeconds?: number
+  /** What to do with what a success that cannot be used brought all the same. */
+  readonly leave?: (left: Left) => Promise<void>
 }
+
+/** Of a success that cannot be used: a token that may well live, and the refresh token that is the only one now. */
+export type Left = { readonly token: Secret; readonly refreshToken: Secret | undefined }
+
 export type TokenAnswer = {
   readonly token: string
   readonly type: 'Bearer' | 'DPoP'
@@ -21,7 +29,7 @@ export type TokenAnswer = {
   readonly expiresIn: number
   /** undefined when the server did not say: then it is what was asked for (RFC 6749, 5.1) */
   readonly scope: readonly string[] | undefined
-  readonly refreshToken: string | undefined
+  readonly refreshToken: Secret | undefined
   readonly issuedTokenType: string | undefined
 }
 
@@ -44,11 +52,18 @@ export async function askToken(http: Outbound, integration: string, request: Tok
       .clone()
       .json()
       .catch(() => undefined)
-    return read(
-      integration,
-      { expires_in: request.fallbackSeconds, ...(raw as object) },
-      await oauth.processGenericTokenEndpointResponse(server, client, response),
-    )
+    try {
+      if (response.ok && !saysJson(response.headers.get('content-type'))) throw unusable(integration, 'the answer is no JSON')
+      return read(
+        integration,
+        { expires_in: request.fallbackSeconds, ...(raw as object) },
+        await oauth.processGenericTokenEndpointResponse(server, client, response),
+      )
+    } catch (error) {
+      const left = response.ok ? leftIn(raw) : undefined
+      if (left) await request.leave?.(left)
+      throw error
+    }
   } catch (error) {
     throw http.failure() ?? told(integration, error)
   }
@@ -58,14 +73,24 @@ export async function askToken(http: Outbound, integration: string, request: Tok
 function read(integration: string, { expires_in }: { expires_in?: unknown }, answer: oauth.TokenEndpointResponse): TokenAnswer {
   if (!Number.isSafeInteger(expires_in) || Number(expires_in) <= 0)
     throw unusable(integration, 'the token has no usable expires_in')
+  if (!isToken(answer.access_token)) throw unusable(integration, 'the token has characters that no token has')
+  const { issued_token_type: issuedTokenType } = answer as { readonly issued_token_type?: unknown }
+  if (issuedTokenType !== undefined && typeof issuedTokenType !== 'string')
+    throw unusable(integration, 'the issued_token_type is no text')
   return {
     token: answer.access_token,
     type: answer.token_type === 'dpop' ? 'DPoP' : 'Bearer',
     expiresIn: Number(expires_in),
     scope: answer.scope?.split(' ').filter(one => one !== ''),
-    refreshToken: answer.refresh_token,
-    issuedTokenType: typeof answer['issued_token_type'] === 'string' ? answer['issued_token_type'] : undefined,
+    refreshToken: answer.refresh_token === undefined ? undefined : new Secret(answer.refresh_token),
+    issuedTokenType,
   }
+}
+
+function leftIn(raw: unknown): Left | undefined {
+  const { access_token: token, refresh_token: refresh } = (raw ?? {}) as Readonly<Record<string, unknown>>
+  if (!isToken(token)) return undefined
+  return { token: new Secret(token), refreshToken: isToken(refresh) ? new Secret(refresh) : undefined }
 }
 
 const NONCE = /^[\x21\x23-\x5b\x5d-\x7e]{1,256}$/

@@ -103,7 +103,7 @@ function credentialOf(
 ): Credential {
   const { lease_id: id, lease_duration: longest } = reply
   const data = reply.data ?? {}
-  const isLeased = typeof id === 'string' && id !== '' && typeof longest === 'number'
+  const isLeased = typeof id === 'string' && id !== '' && typeof longest === 'number' && longest > 0
   // the child ends what was leased to it, whatever the engine would have given: renewing gains nothing
   const lease = isLeased ? { id, durationSeconds: Math.min(longest, grant.ttlSeconds), renewable: false } : undefined
   const expiresAt = lease ? grant.issuedAt + lease.durationSeconds : endOf(data)

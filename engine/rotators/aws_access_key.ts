@@ -1,6 +1,8 @@
 import { AwsClient } from 'aws4fetch'
 import { BrokerError } from '../errors.ts'
+import { stsUrl } from '../issuers/aws_transport.ts'
 import { endpointAt } from '../issuers/common.ts'
+import { codeIn } from '../issuers/refusal.ts'
 import { Secret } from '../secret.ts'
 import { type RotatorPorts, rotator, type Secrets } from './rotator.ts'
 
@@ -70,13 +72,14 @@ async function ask(
   form: Record<string, string>,
   fine?: string,
 ): Promise<string> {
+  const region = String(ports.settings['region'])
   const client = new AwsClient({
     accessKeyId: key['access_key_id']?.reveal() ?? '',
     secretAccessKey: key['secret_access_key']?.reveal() ?? '',
     service,
-    region: service === 'iam' ? 'us-east-1' : String(ports.settings['region']),
+    region: service === 'iam' ? 'us-east-1' : region,
   })
-  const url = service === 'iam' ? ports.own.iam_url : String(ports.settings['endpoint'])
+  const url = service === 'iam' ? ports.own.iam_url : stsUrl({ region, endpoint: String(ports.settings['endpoint']) })
   const body = new URLSearchParams({ ...form, Version: version }).toString()
   const headers = { 'content-type': 'application/x-www-form-urlencoded; charset=utf-8' }
   const signed = await client.sign(url, { method: 'POST', headers, body })
@@ -90,8 +93,7 @@ async function ask(
   if (status === 200) return xml
   const code = all(xml, 'Code')[0] ?? ''
   if (fine !== undefined && code === fine) return xml
-  const known = /^[A-Za-z.]{1,64}$/.test(code) ? code : 'an error without a code'
-  throw new BrokerError('unavailable', `${ports.integration}: ${form['Action']} was refused: ${known}`)
+  throw new BrokerError('unavailable', `${ports.integration}: ${form['Action']} was refused: ${codeIn(code)}`)
 }
 
 /** Texts of elements without children. */

@@ -1,6 +1,6 @@
 import { importPKCS8, SignJWT } from 'jose'
 import { BrokerError } from '../errors.ts'
-import { endpointAt } from '../issuers/common.ts'
+import { endpointAt, objectIn } from '../issuers/common.ts'
 import { ExchangeRefusal } from '../issuers/refusal.ts'
 import { askToken } from '../issuers/token_endpoint.ts'
 import { Secret } from '../secret.ts'
@@ -110,10 +110,5 @@ async function ask(
   const reply = await ports.http.send({ method, url, headers, ...(body ? { body: JSON.stringify(body) } : {}) })
   if (reply.status !== 200 && reply.status !== fine)
     throw new BrokerError('unavailable', `${ports.integration}: ${method} of a key was refused: status ${reply.status}`)
-  try {
-    const read: unknown = JSON.parse(reply.body.toString('utf8'))
-    return typeof read === 'object' && read !== null ? (read as Readonly<Record<string, unknown>>) : {}
-  } catch {
-    return {}
-  }
+  return objectIn(reply)
 }

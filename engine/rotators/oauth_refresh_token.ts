@@ -1,8 +1,8 @@
 import * as oauth from 'oauth4webapi'
 import { BrokerError } from '../errors.ts'
 import { ExchangeRefusal } from '../issuers/refusal.ts'
-import { askToken } from '../issuers/token_endpoint.ts'
-import { Secret } from '../secret.ts'
+import { askToken, type Left } from '../issuers/token_endpoint.ts'
+import type { Secret } from '../secret.ts'
 import { type RotatorPorts, rotator, type Secrets } from './rotator.ts'
 
 /** A refresh token, by a refresh (RFC 6749, 6): servers that rotate answer with the next one, which the access token beside it proves.
@@ -15,13 +15,14 @@ export const oauthRefreshToken = rotator({
   make: async (root, ports) => {
     const token = root['refresh_token']
     if (!token) throw new BrokerError('unavailable', `${ports.integration}: there is no refresh_token`)
-    const answer = await refreshed(root, token, ports)
-    return { secrets: { ...root, refresh_token: new Secret(answer.refreshToken ?? token.reveal()) }, handle: {} }
+    return { secrets: { ...root, refresh_token: (await refreshed(root, token, ports)) ?? token }, handle: {} }
   },
 })
 
-async function refreshed(root: Secrets, token: Secret, ports: RotatorPorts) {
+/** The next one, also from an answer of which nothing else can be used: the one before may be worth nothing now. */
+async function refreshed(root: Secrets, token: Secret, ports: RotatorPorts): Promise<Secret | undefined> {
   const { token_url, client_id } = ports.settings
+  let left: Secret | undefined
   const request = {
     url: String(token_url),
     clientId: String(client_id),
@@ -29,10 +30,14 @@ async function refreshed(root: Secrets, token: Secret, ports: RotatorPorts) {
     grantType: 'refresh_token',
     parameters: { refresh_token: token.reveal() },
     proof: undefined,
+    leave: async ({ refreshToken }: Left) => {
+      left = refreshToken
+    },
   }
   try {
-    return await askToken(ports.http, ports.integration, request)
+    return (await askToken(ports.http, ports.integration, request)).refreshToken
   } catch (error) {
+    if (left) return left
     if (error instanceof ExchangeRefusal)
       throw new BrokerError('unavailable', `${error.detail}: the refresh token was not replaced`)
     throw error

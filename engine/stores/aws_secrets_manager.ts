@@ -2,8 +2,9 @@ import { randomUUID } from 'node:crypto'
 import type { SecretsManagerClient } from '@aws-sdk/client-secrets-manager'
 import { required, text, type Values } from '../fields.ts'
 import { type Http, openHttp, Unanswered } from '../http.ts'
-import { smithyHandler } from '../issuers/aws_transport.ts'
+import { explicit, regional, smithyHandler } from '../issuers/aws_transport.ts'
 import { optionalEndpoint } from '../issuers/common.ts'
+import { codeIn } from '../issuers/refusal.ts'
 import { fieldsOf, textOfFields } from './payload.ts'
 import { unanswered } from './replies.ts'
 import { type Held, type Next, type SecretStore, StoreFault, type StoreWorld } from './store.ts'
@@ -60,18 +61,14 @@ async function open(
   const http = openHttp({ deadlineMs })
   const token = credentials['session_token']?.reveal()
   const client = new aws.SecretsManagerClient({
+    ...explicit,
     region,
-    ...(url === '' ? {} : { endpoint: url }),
-    // all that the SDK would otherwise look for in the environment, in files and at metadata addresses
+    endpoint: url || regional('secretsmanager', region),
     credentials: {
       accessKeyId: credentials['access_key_id']?.reveal() ?? '',
       secretAccessKey: credentials['secret_access_key']?.reveal() ?? '',
       ...(token ? { sessionToken: token } : {}),
     },
-    maxAttempts: 1,
-    retryMode: 'standard',
-    useDualstackEndpoint: false,
-    useFipsEndpoint: false,
     requestHandler: smithyHandler(http),
   })
   return { client, aws, http }
@@ -80,10 +77,19 @@ async function open(
 async function read({ client, aws }: Sdk, ref: string, abortSignal: AbortSignal): Promise<Held> {
   const command = new aws.GetSecretValueCommand({ SecretId: ref, VersionStage: 'AWSCURRENT' })
   const reply = await client.send(command, { abortSignal }).catch(translate)
+  const { httpStatusCode: status } = reply.$metadata
+  if (status !== 200) throw new StoreFault('malformed', `the store answered ${status}`)
+  if (!isAbout(ref, reply)) throw new StoreFault('malformed', 'the answer is about another secret')
   if (typeof reply.VersionId !== 'string' || reply.VersionId === '')
     throw new StoreFault('malformed', 'the answer names no version')
   if (typeof reply.SecretString !== 'string') throw new StoreFault('malformed', 'the answer holds no SecretString')
   return { fields: fieldsOf(reply.SecretString), version: reply.VersionId }
+}
+
+/** A reference is a name, or an ARN, which may lack the seven characters that the service puts behind the name. */
+function isAbout(ref: string, { Name, ARN }: { readonly Name?: string | undefined; readonly ARN?: string | undefined }): boolean {
+  if (!ref.startsWith('arn:')) return Name === ref
+  return ARN === ref || (ARN?.length === ref.length + 7 && ARN.startsWith(`${ref}-`))
 }
 
 async function replace({ client, aws }: Sdk, ref: string, next: Next, version: string, abortSignal: AbortSignal): Promise<void> {
@@ -108,24 +114,21 @@ async function replace({ client, aws }: Sdk, ref: string, next: Next, version: s
   })
 }
 
-const DENIED = new Set([
-  'AccessDeniedException',
-  'UnrecognizedClientException',
-  'InvalidClientTokenId',
-  'InvalidSignatureException',
-])
+/** The service throttles with status 400. */
+const BUSY = new Set(['ThrottlingException', 'Throttling', 'TooManyRequestsException', 'RequestLimitExceeded'])
 
-/** Of an SDK's error the name goes on, which is one of the service's own words; its message may quote what was sent. */
+/** Of an SDK's error the name goes on, when it is one of the service's own words; its message may quote what was sent. */
 function translate(error: unknown): never {
   if (error instanceof Unanswered) return unanswered(error)
   const name = nameOf(error)
+  const status = (error as { $metadata?: { httpStatusCode?: number } }).$metadata?.httpStatusCode ?? 0
   if (name === 'ResourceNotFoundException') throw new StoreFault('absent', 'the store has no such secret')
-  if (DENIED.has(name)) throw new StoreFault('denied', `the store refused the broker (${name})`)
-  if (name === 'SyntaxError') throw new StoreFault('malformed', 'the answer is no JSON')
-  throw new StoreFault('down', `the store did not answer as it should (${name})`)
+  // so it is said of one that was deleted, and can be restored for a while
+  if (name === 'InvalidRequestException') throw new StoreFault('absent', 'the store does not give this secret any more')
+  if (BUSY.has(name) || status === 429 || status >= 500)
+    throw new StoreFault('down', `the store did not answer as it should (${codeIn(name)})`)
+  if (status >= 400) throw new StoreFault('denied', `the store refused the broker (${codeIn(name)})`)
+  throw new StoreFault('malformed', 'the answer of the store cannot be read')
 }
 
-function nameOf(error: unknown): string {
-  const name = error instanceof Error ? error.name : ''
-  return /^[A-Za-z]{1,64}$/.test(name) ? name : 'unknown'
-}
+const nameOf = (error: unknown) => (error instanceof Error ? error.name : '')

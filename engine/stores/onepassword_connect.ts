@@ -43,6 +43,9 @@ async function itemOf(session: Session, ref: string, signal: AbortSignal): Promi
   const [vault, id] = ref.split('/')
   if (item['id'] !== id || members(item['vault'], 'vault')['id'] !== vault)
     throw new StoreFault('malformed', 'the answer is about another item')
+  // read still, and no more in use
+  if (item['state'] === 'ARCHIVED' || item['state'] === 'DELETED')
+    throw new StoreFault('absent', 'the item was archived or deleted there')
   const { version, fields } = item
   if (!Number.isSafeInteger(version)) throw new StoreFault('malformed', 'the answer holds no version')
   if (!Array.isArray(fields) || fields.length > MAX_FIELDS)

@@ -132,8 +132,10 @@ function guarded({ deadlineMs, observe, pauseMs = PAUSE_MS }: ReaderOptions): Ru
   }
 }
 
-function kindOf(error: unknown): FaultKind {
-  return error instanceof StoreFault ? error.kind : 'down'
+/** Of an error that is none of a store: it is our own, and nothing is answered for it from memory. */
+function kindOf(error: unknown): FaultKind | undefined {
+  if (error instanceof TaskCancelledError) return 'down'
+  return error instanceof StoreFault ? error.kind : undefined
 }
 
 function faultOf(error: unknown): StoreFault {

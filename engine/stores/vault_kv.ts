@@ -1,5 +1,6 @@
 import { BrokerError } from '../errors.ts'
 import { Secret } from '../secret.ts'
+import { VaultRefusal } from '../vault/client.ts'
 import { objectFields } from './payload.ts'
 import { type Held, type Next, type SecretStore, StoreFault, type StoreWorld } from './store.ts'
 
@@ -54,6 +55,8 @@ async function answered<T>(work: () => Promise<T>): Promise<T> {
     return await work()
   } catch (error) {
     if (!(error instanceof BrokerError)) throw error
-    throw new StoreFault(error.code === 'conflict' ? 'conflict' : 'down', error.message)
+    if (error.code === 'conflict') throw new StoreFault('conflict', error.message)
+    // of a version that is not accepted any more, or not from here: that is an answer
+    throw new StoreFault(error.cause instanceof VaultRefusal ? 'denied' : 'down', error.message)
   }
 }

@@ -35,6 +35,7 @@ export function openCipher(vault: OwnVault, mount: string): Cipher {
 }
 
 function refused(error: unknown): never {
-  if (error instanceof VaultRefusal) throw new BrokerError('unavailable', `transit refused with status ${error.status}`)
+  if (error instanceof VaultRefusal)
+    throw new BrokerError('unavailable', `transit refused with status ${error.status}`, { cause: error })
   throw error
 }

@@ -58,7 +58,7 @@ export function openTestExchange(options: Options): TestExchange {
   const { type, settings = {}, secrets = {}, role = {}, deadlineMs = 20_000, consented = {} } = options
   const world = testWorld({ start: Date.now() })
   const ec = options.ec ?? newEcKey()
-  const rsa = options.rsa ?? generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey
+  const rsa = options.rsa ?? rsaKey()
   const key = signingKeyOf(ec.publicKey)
   const sealed = new Map<string, Secret>()
   const upstreams = openUpstreams({ monotonic: () => performance.now(), deadlineMs })
@@ -134,6 +134,10 @@ export function openTestExchange(options: Options): TestExchange {
     [Symbol.asyncDispose]: () => upstreams.close(),
   }
 }
+
+let anyRsa: KeyObject | undefined
+/** Any, the same for all: it takes a while to make one. */
+const rsaKey = () => (anyRsa ??= generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey)
 
 export const newEcKey = () => generateKeyPairSync('ec', { namedCurve: 'P-256' })
 

@@ -8,15 +8,16 @@ import {
 import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 
-/** What a provider answers: `hang` takes the request and says nothing, `reset` closes the connection. */
+/** What a provider answers: `hang` takes the request and says nothing, `reset` closes the connection, `drip` says a little again and again. */
 export type Answer =
   | 'hang'
   | 'reset'
+  | 'drip'
   | {
       readonly status: number
       readonly headers?: Readonly<Record<string, string>>
       readonly body?: unknown
-      readonly text?: string
+      readonly text?: string | Uint8Array
     }
 export type ProviderAsked = {
   readonly method: string
@@ -49,6 +50,11 @@ export async function startProvider(tls?: Tls): Promise<Provider> {
     const said = await provider.answer(one)
     if (said === 'hang') return
     if (said === 'reset') return void incoming.socket.destroy()
+    if (said === 'drip') {
+      outgoing.writeHead(200, { 'content-type': 'application/json' })
+      const timer = setInterval(() => outgoing.write(' '), 20)
+      return void outgoing.on('close', () => clearInterval(timer))
+    }
     const text = said.text ?? (said.body === undefined ? '' : JSON.stringify(said.body))
     outgoing.writeHead(said.status, { 'content-type': 'application/json', ...said.headers }).end(text)
   }

@@ -1,8 +1,9 @@
+import { gzipSync } from 'node:zlib'
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { openTestExchange, type TestExchange } from '../../fakes/exchange.ts'
 import { type Answer, type Provider, startProvider } from '../../fakes/provider.ts'
 import { type Authority, newAuthority } from '../../mounts/hosts/certificates.ts'
-import { CANARY, providers } from './providers.ts'
+import { CANARY, type Case, providers } from './providers.ts'
 
 // Every way in which a provider can fail or lie, at every issuer that asks one: nothing is handed out, and nobody is told a secret.
 let authority: Authority
@@ -54,21 +55,35 @@ describe.each(providers)('$type $which', row => {
     expect(await outcome()).toBe('OK')
   })
 
-  test.each(row.cases)('%s', async (_, last, code) => {
+  /** What no provider was asked for: a compressed answer, which would unfold to a thousand times as much, and a success that is nothing's own. */
+  const odd = (good: Answer): readonly Case[] => {
+    if (typeof good === 'string') return []
+    const compressed = { ...good.headers, 'content-encoding': 'gzip' }
+    const text = good.text === undefined ? `{"__proto__":${JSON.stringify(good.body)}}` : '<__proto__></__proto__>'
+    return [
+      ['a bomb', { status: good.status, headers: compressed, text: gzipSync(Buffer.alloc(2 ** 22)) }, 'EXCHANGE_UNUSABLE'],
+      ['a success of the prototype', { status: good.status, text }, 'EXCHANGE_UNUSABLE'],
+    ]
+  }
+  test.each([...row.cases, ...odd(row.good)])('%s', async (_, last, code) => {
     answer(last)
     expect(await outcome()).toBe(code)
+    const lives = typeof last === 'object' && last.status < 300 && /upstream"/.test(JSON.stringify(last.body ?? ''))
+    if (row.revocation && lives) expect(provider.asked.filter(row.revocation)).toHaveLength(1)
   })
 
   const outages: readonly Answer[] = [
     'hang',
+    'drip',
     'reset',
+    { status: 200, text: ' '.repeat(2 ** 21) },
     { status: 500 },
     { status: 502 },
     { status: 503 },
     { status: 429, headers: { 'retry-after': '60' } },
   ]
-  test.each(outages.map(one => [one] as const))('%j is an outage', async last => {
-    if (last === 'hang') {
+  test.each(outages.map(one => [JSON.stringify(one).slice(0, 60), one] as const))('%s is an outage', async (_, last) => {
+    if (last === 'hang' || last === 'drip') {
       await test_[Symbol.asyncDispose]()
       test_ = opened(300)
     }

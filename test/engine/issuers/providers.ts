@@ -1,8 +1,8 @@
 import { generateKeyPairSync } from 'node:crypto'
 import { type Asked, TPM_ID } from '../../fakes/exchange.ts'
 import type { Answer, ProviderAsked } from '../../fakes/provider.ts'
-/** In every secret of these integrations. */
-export const CANARY = 'CanaRy7-0123456789-root'
+/** In every secret of these integrations: letters alone, as codes of errors are. */
+export const CANARY = 'CanaryInEverySecret'
 
 export const soon = (seconds = 900) => new Date(Date.now() + seconds * 1000).toISOString()
 const ROLE_ARN = 'arn:aws:iam::123456789012:role/agents'
@@ -37,6 +37,8 @@ export type ProviderRow = {
   readonly side?: Answer
   readonly beside?: (asked: ProviderAsked) => Answer | undefined
   readonly cases: readonly Case[]
+  /** the request that ends what it gave */
+  readonly revocation?: (asked: ProviderAsked) => boolean
 }
 
 const token = (changes: object = {}) => ({
@@ -48,6 +50,8 @@ const token = (changes: object = {}) => ({
 })
 const ok = (body: object, status = 200): Answer => ({ status, body })
 
+const LONGER = 'a longer life than was asked for'
+const LONGEST = 'a life of a hundred million years'
 const oauth: readonly Case[] = [
   ['a success that is 201', ok(token(), 201), 'EXCHANGE_UNUSABLE'],
   ['a success that is 202', ok(token(), 202), 'EXCHANGE_UNUSABLE'],
@@ -58,26 +62,31 @@ const oauth: readonly Case[] = [
   ['a null token', ok(token({ access_token: null })), 'EXCHANGE_UNUSABLE'],
   ['an empty token', ok(token({ access_token: '' })), 'EXCHANGE_UNUSABLE'],
   ['a token that is a number', ok(token({ access_token: 7 })), 'EXCHANGE_UNUSABLE'],
+  ['a token with a header behind it', ok(token({ access_token: 'a\r\nX-Admin: 1' })), 'EXCHANGE_UNUSABLE'],
+  ['a token of no type', ok(token({ token_type: undefined })), 'EXCHANGE_UNUSABLE'],
   ['a token of another type', ok(token({ token_type: 'mac' })), 'EXCHANGE_UNUSABLE'],
   ['a life of text', ok(token({ expires_in: '600' })), 'EXCHANGE_UNUSABLE'],
   ['no life', ok(token({ expires_in: undefined })), 'EXCHANGE_UNUSABLE'],
+  ['a life of null', ok(token({ expires_in: null })), 'EXCHANGE_UNUSABLE'],
+  ['half a second', ok(token({ expires_in: 0.5 })), 'EXCHANGE_UNUSABLE'],
   ['a life that has ended', ok(token({ expires_in: -1 })), 'EXCHANGE_UNUSABLE'],
   [
     'a life without end',
     { status: 200, text: JSON.stringify(token({ expires_in: 1 })).replace(':1,', ':1e400,') },
     'EXCHANGE_UNUSABLE',
   ],
-  ['a longer life than was asked for', ok(token({ expires_in: 3600 })), 'EXCHANGE_WIDER'],
+  [LONGER, ok(token({ expires_in: 3600 })), 'EXCHANGE_WIDER'],
+  [LONGEST, ok(token({ expires_in: 2 ** 52 })), 'EXCHANGE_WIDER'],
   ['a wider scope', ok(token({ scope: 'a b' })), 'EXCHANGE_WIDER'],
   ['a scope that is no text', ok(token({ scope: ['a'] })), 'EXCHANGE_UNUSABLE'],
   ['a refusal', ok({ error: 'invalid_client', error_description: CANARY }, 401), 'EXCHANGE_REFUSED'],
   ['a refusal that repeats what was sent', ok({ error: CANARY }, 400), 'EXCHANGE_REFUSED'],
+  ['what is said to be no JSON', { status: 200, body: token(), headers: { 'content-type': 'text/html' } }, 'EXCHANGE_UNUSABLE'],
   ['a redirect', { status: 307, headers: { location: 'http://127.0.0.1:1/' } }, 'EXCHANGE_UNUSABLE'],
 ]
 
-const entra = oauth
-  .filter(([name]) => !['a scope that is no text', 'a redirect'].includes(name))
-  .map(([name, answer, code]): Case => [name, answer, code])
+/** without those that are no fault where a lease or a seal ends what is longer */
+const bounded = oauth.filter(([name]) => ![LONGER, LONGEST].includes(name))
 
 /** An ID token, of which the claims are read and the signature is for whom it is for. */
 const idToken = (changes: object = {}) => {
@@ -109,7 +118,23 @@ export const providers: readonly ProviderRow[] = [
     secrets: { client_secret: CANARY },
     asked: { grant: { scope: ['a'] } },
     good: ok(token()),
-    cases: oauth,
+    cases: [...oauth, ['a kind of token that is no text', ok(token({ issued_token_type: 7 })), 'EXCHANGE_UNUSABLE']],
+  },
+  {
+    type: 'oauth2',
+    which: 'what can be revoked',
+    settings: url => ({
+      token_url: `${url}/token`,
+      revocation_url: `${url}/revoke`,
+      grant: 'client_credentials',
+      client_id: 'assay',
+    }),
+    secrets: { client_secret: CANARY },
+    asked: { grant: { scope: ['a'] } },
+    beside: ({ url }) => (url === '/revoke' ? { status: 200 } : undefined),
+    revocation: ({ url, body }) => url === '/revoke' && new URLSearchParams(body).get('token') === 'upstream',
+    good: ok(token()),
+    cases: bounded,
   },
   {
     type: 'azure',
@@ -118,7 +143,7 @@ export const providers: readonly ProviderRow[] = [
     secrets: { client_secret: CANARY },
     asked: { grant: { scope: ['a'] } },
     good: ok(token()),
-    cases: entra,
+    cases: oauth,
   },
   {
     type: 'gcp',
@@ -134,6 +159,8 @@ export const providers: readonly ProviderRow[] = [
       ['a null token', ok({ accessToken: null, expireTime: soon() }), 'EXCHANGE_UNUSABLE'],
       ['no end', ok({ accessToken: 'ya29' }), 'EXCHANGE_UNUSABLE'],
       ['an end that is a number', ok({ accessToken: 'ya29', expireTime: 7 }), 'EXCHANGE_UNUSABLE'],
+      ['an end after all days', ok({ accessToken: 'ya29', expireTime: '9999-12-31T23:59:59Z' }), 'EXCHANGE_WIDER'],
+      ['a token with a line break', ok({ accessToken: 'ya29\n', expireTime: soon() }), 'EXCHANGE_UNUSABLE'],
       ['an end in the past', ok({ accessToken: 'ya29', expireTime: soon(-60) }), 'EXCHANGE_UNUSABLE'],
       ['a longer life than was asked for', ok({ accessToken: 'ya29', expireTime: soon(3600) }), 'EXCHANGE_WIDER'],
       ['a refusal', ok({ error: { status: 'PERMISSION_DENIED', message: CANARY } }, 403), 'EXCHANGE_REFUSED'],
@@ -199,7 +226,7 @@ export const providers: readonly ProviderRow[] = [
     asked: { grant: { scope: ['a'] } },
     good: ok(token()),
     // what is sealed ends with the grant, whatever is in it
-    cases: oauth.filter(([name]) => name !== 'a longer life than was asked for'),
+    cases: bounded,
   },
   {
     type: 'github_app',
@@ -207,6 +234,7 @@ export const providers: readonly ProviderRow[] = [
     secrets: {},
     role: { repositories: 'app', permissions: { read: ['contents:read'] } },
     beside: ({ method }) => (method === 'DELETE' ? { status: 204 } : undefined),
+    revocation: ({ method, headers }) => method === 'DELETE' && headers.authorization === 'Bearer ghs_upstream',
     good: ok(installation(), 201),
     cases: [
       ['a success that is 200', ok(installation()), 'EXCHANGE_UNUSABLE'],
@@ -216,6 +244,8 @@ export const providers: readonly ProviderRow[] = [
       ['an end in the past', ok(installation({ expires_at: soon(-60) }), 201), 'EXCHANGE_UNUSABLE'],
       ['more of a permission', ok(installation({ permissions: { contents: 'write' } }), 201), 'EXCHANGE_WIDER'],
       ['another permission', ok(installation({ permissions: { contents: 'read', issues: 'read' } }), 201), 'EXCHANGE_WIDER'],
+      ['permissions that are a list', ok(installation({ permissions: ['contents:read'] }), 201), 'EXCHANGE_WIDER'],
+      ['repositories that are no objects', ok(installation({ repositories: ['app', null] }), 201), 'EXCHANGE_WIDER'],
       ['no permissions', ok(installation({ permissions: undefined }), 201), 'EXCHANGE_WIDER'],
       ['all repositories', ok(installation({ repository_selection: 'all' }), 201), 'EXCHANGE_WIDER'],
       ['another repository', ok(installation({ repositories: [{ name: 'app' }, { name: 'payroll' }] }), 201), 'EXCHANGE_WIDER'],
@@ -236,6 +266,18 @@ export const providers: readonly ProviderRow[] = [
       ['an empty token', xml(200, assumed({ token: '' })), 'EXCHANGE_UNUSABLE'],
       ['an end in the past', xml(200, assumed({ end: soon(-60) })), 'EXCHANGE_UNUSABLE'],
       ['a longer life than was asked for', xml(200, assumed({ end: soon(7200) })), 'EXCHANGE_UNUSABLE'],
+      ['two keys', xml(200, assumed().replace(/<AccessKeyId>.*?<.AccessKeyId>/, '$&$&')), 'EXCHANGE_UNUSABLE'],
+      ['two ends', xml(200, assumed().replace(/<Expiration>.*?<.Expiration>/, '$&$&')), 'EXCHANGE_UNUSABLE'],
+      [
+        'another source identity',
+        xml(200, assumed().replace('</AssumeRoleResult>', '<SourceIdentity>root</SourceIdentity>$&')),
+        'EXCHANGE_WIDER',
+      ],
+      [
+        'a refusal that repeats what was sent',
+        xml(403, `<ErrorResponse><Error><Code>${CANARY}</Code></Error></ErrorResponse>`),
+        'EXCHANGE_REFUSED',
+      ],
       ['no date', xml(200, assumed({ end: 'tomorrow' })), 'EXCHANGE_UNUSABLE'],
       ['another role', xml(200, assumed({ arn: 'arn:aws:sts::123456789012:assumed-role/admin/x' })), 'EXCHANGE_WIDER'],
       ['another account', xml(200, assumed().replace('sts::123456789012', 'sts::999999999999')), 'EXCHANGE_WIDER'],
