@@ -61,10 +61,13 @@ export const azure = issuer({
     if (ports.settings.auth === 'refresh_token') return refreshed(grant, ports, msal)
     const root = ports.settings.auth === 'federated' ? undefined : await ports.root.read()
     const { client, answered } = await clientOf(grant, ports, msal, root)
-    await through(ports, () => client.acquireTokenByClientCredential({ scopes: [...grant.scope], skipCache: true }))
+    await through(ports, () => client.acquireTokenByClientCredential({ ...PLAIN, scopes: [...grant.scope] }))
     return credentialOf(grant, ports, answered())
   },
 })
+
+/** Nothing from a cache, and no region of the environment: it would be another address. */
+const PLAIN = { skipCache: true, azureRegion: 'DisableMsalForceRegion' } as const
 
 async function sdk(): Promise<Msal> {
   try {

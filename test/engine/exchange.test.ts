@@ -5,6 +5,7 @@ import { type Grant, issuers } from '../../engine/issuers/index.ts'
 import { NO_CONTEXT } from '../../engine/tasks/bindings.ts'
 import { MOUNT, openTestExchange, type TestExchange } from '../fakes/exchange.ts'
 import { type Provider, startProvider } from '../fakes/provider.ts'
+import { newAuthority } from '../mounts/hosts/certificates.ts'
 import { exchangeRefusals } from './provocations.ts'
 
 let provider: Provider
@@ -165,6 +166,58 @@ describe('a credential that may be given again', () => {
     expect(await Promise.all([one.outcome(SCOPED), one.outcome(SCOPED)])).toEqual(['EXCHANGE_REFUSED', 'EXCHANGE_REFUSED'])
     provider.answer = () => ({ status: 200, body: TOKEN })
     expect(await one.outcome(SCOPED)).toBe('OK')
+  })
+})
+
+describe('what came beside what cannot be used', () => {
+  const rotated = (body: object = {}) => ({ status: 200, body: { ...TOKEN, scope: 'a', refresh_token: 'next', ...body } })
+  const answers = [
+    ['a success that is 201', { ...rotated(), status: 201 }, 'EXCHANGE_UNUSABLE'],
+    ['a life of text', rotated({ expires_in: '600' }), 'EXCHANGE_UNUSABLE'],
+    ['a wider scope', rotated({ scope: 'a b' }), 'EXCHANGE_WIDER'],
+  ] as const
+
+  test.each(answers)('%s: the refresh token is kept, as the one before may be worth nothing now', async (_, answer, code) => {
+    provider.answer = ({ url }) => (url === '/revoke' ? { status: 200 } : answer)
+    const where = { token_url: `${provider.url}/token`, revocation_url: `${provider.url}/revoke` }
+    const settings = { ...where, grant: 'refresh_token', client_id: 'assay' }
+    const one = opened({ settings, secrets: { client_secret: 'secret', refresh_token: 'first' } })
+    expect(await one.outcome(SCOPED)).toBe(code)
+    expect((await one.root.read()).fields['refresh_token']?.reveal()).toBe('next')
+    expect(provider.asked.map(({ url }) => url)).toEqual(['/token', '/revoke'])
+  })
+
+  test.each(answers)('%s: so it is with Entra', async (_, answer, code) => {
+    const authority = await newAuthority('Authority of Entra')
+    await using entra = await startProvider(await authority.issue('entra'))
+    entra.answer = () => answer
+    const one = opened({
+      type: 'azure',
+      settings: { authority: entra.url, tenant_id: 't', client_id: 'c', auth: 'refresh_token', ca: authority.ca },
+      secrets: { client_secret: 'secret', refresh_token: 'first' },
+    })
+    expect(await one.outcome(SCOPED)).toBe(code)
+    expect((await one.root.read()).fields['refresh_token']?.reveal()).toBe('next')
+  })
+})
+
+describe('the ceiling of an integration bounds the scopes of OAuth', () => {
+  const within = (ceiling: string, scope: readonly string[]) =>
+    opened({
+      settings: { token_url: `${provider.url}/token`, grant: 'client_credentials', client_id: 'assay', ceiling },
+    }).issue({ grant: { scope } })
+  test.each([
+    ['a', ['a'], 'OK'],
+    ['a:*', ['a:read', 'a:write'], 'OK'],
+    ['', ['b'], 'OK'],
+    ['a', ['b'], 'SCOPE'],
+    ['a', ['a', 'b'], 'SCOPE'],
+    ['a', ['a:read'], 'SCOPE'],
+    // it would be whatever the server has for the client
+    ['a', [], 'SCOPE'],
+  ] as const)('%s for %j: %s', async (ceiling, scope, code) => {
+    expect(outcomeOf(await within(ceiling, scope))).toBe(code)
+    expect(provider.asked).toHaveLength(code === 'OK' ? 1 : 0)
   })
 })
 

@@ -1,6 +1,7 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import type { Socket } from 'node:net'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { regional, STS, stsUrl } from '../../../engine/issuers/aws_transport.ts'
 import { openUpstreams, type Upstreams } from '../../../engine/issuers/outbound.ts'
 import { isMetadata } from '../../../engine/metadata.ts'
 import { Secret } from '../../../engine/secret.ts'
@@ -63,10 +64,16 @@ test('no SDK goes anywhere but to the provider, whatever the environment says', 
   const kept = { ...process.env }
   Object.assign(process.env, {
     AWS_CONTAINER_CREDENTIALS_RELATIVE_URI: '/x',
+    AWS_DEFAULTS_MODE: 'auto',
     AWS_EC2_METADATA_SERVICE_ENDPOINT: 'http://169.254.169.254',
+    AWS_ENDPOINT_URL: 'https://169.254.169.254',
     AWS_PROFILE: 'nobody',
+    AWS_USE_DUALSTACK_ENDPOINT: 'true',
+    AWS_USE_FIPS_ENDPOINT: 'true',
     AWS_WEB_IDENTITY_TOKEN_FILE: '/none',
+    MSAL_FORCE_REGION: 'westeurope',
     MSI_ENDPOINT: 'http://169.254.169.254/',
+    REGION_NAME: 'westeurope',
   })
   try {
     const aws = { region: 'eu-central-1', endpoint: provider.url }
@@ -93,6 +100,13 @@ test('no SDK goes anywhere but to the provider, whatever the environment says', 
   } finally {
     process.env = kept
   }
+})
+
+test('AWS is asked where a region is, and nowhere that the environment says', () => {
+  expect(stsUrl({ endpoint: STS, region: 'eu-central-1' })).toBe('https://sts.eu-central-1.amazonaws.com')
+  expect(stsUrl({ endpoint: STS, region: 'cn-north-1' })).toBe('https://sts.cn-north-1.amazonaws.com.cn')
+  expect(stsUrl({ endpoint: 'https://sts.example', region: 'eu-central-1' })).toBe('https://sts.example')
+  expect(regional('secretsmanager', 'us-gov-west-1')).toBe('https://secretsmanager.us-gov-west-1.amazonaws.com')
 })
 
 test('a redirect is an answer, and is not followed', async () => {
