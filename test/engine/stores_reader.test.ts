@@ -12,7 +12,7 @@ function scripted() {
     asked,
     value: 'one',
     version: '1',
-    fault: undefined as StoreFault | undefined,
+    fault: undefined as Error | undefined,
     waits: undefined as Promise<void> | undefined,
   }
   const open: OpenStore = {
@@ -126,6 +126,14 @@ describe('a store that is down', () => {
       await expect(reads.read('a', 600)).rejects.toThrow(down)
     },
   )
+
+  test('is not what went wrong with us: nothing is answered for that from memory', async () => {
+    const { reads, store, world } = reader()
+    await reads.read('a', 600)
+    store.fault = new TypeError('a mistake of ours')
+    world.pass(FRESH_MS)
+    await expect(reads.read('a', 600)).rejects.toThrow(TypeError)
+  })
 
   test('is left alone after five failures, and asked by one when the pause is over', async () => {
     const { reads, store, outcomes } = reader({ pauseMs: 40 })

@@ -1,7 +1,7 @@
 import { type Arrived, type JsonServer, type Said, startJsonServer } from './json_server.ts'
 
 type Field = { id: string; label: string; type: string; value?: string; purpose?: string }
-type Item = { version: number; fields: Field[] }
+type Item = { version: number; state?: string; fields: Field[] }
 
 /** A 1Password Connect server, as far as its published OpenAPI document says how an item is read and patched. */
 export type Connect = JsonServer & { readonly token: string; readonly vault: string; readonly items: Map<string, Item> }
@@ -37,13 +37,14 @@ function patch(item: Item, changes: readonly Change[]): void {
   item.version += 1
 }
 
-function shown({ vault }: Connect, id: string, { version, fields }: Item): object {
+function shown({ vault }: Connect, id: string, { version, state, fields }: Item): object {
   return {
     id,
     title: 'an item',
     category: 'API_CREDENTIAL',
     vault: { id: vault },
     version,
+    ...(state === undefined ? {} : { state }),
     fields,
     createdAt: '2026-06-01T00:00:00Z',
   }
