@@ -55,7 +55,6 @@ export function parsePublic(bytes: Uint8Array): Verdict<Public> {
 
 /** As `parsePublic`, but says nothing on whether the point is on its curve, for those who have other checks to make first. */
 export function readPublic(bytes: Uint8Array): Verdict<Public> {
-  if (bytes.length > PUBLIC_LIMIT) return reject('LIMIT', `${bytes.length} bytes, at most ${PUBLIC_LIMIT} are read`)
   const own = Buffer.from(bytes)
   return parse(own, PUBLIC_LIMIT, reader => publicArea(reader, own))
 }

@@ -65,7 +65,26 @@ test('what logs explained is beside it, long lists in part, with how long they a
 })
 
 test('what is not known is not claimed', () => {
-  expect(bootClaimsOf({ bank: 'sha256', replayed: [0] })).toEqual({ bank: 'sha256', replayed: [0] })
+  expect(bootClaimsOf({ bank: 'sha256', replayed: [0] })).toStrictEqual({ bank: 'sha256', replayed: [0] })
+})
+
+test('every list of a boot is claimed under its own name, whole up to 32', () => {
+  const list = (what: string, length = 32) => Array.from({ length }, (_, at) => `${what} ${at}`)
+  const claims = bootClaimsOf({
+    bank: 'sha256',
+    replayed: [2],
+    drivers: list('driver'),
+    files: list('file'),
+    commandLines: list('command line', 33),
+  })
+  expect(claims).toStrictEqual({
+    bank: 'sha256',
+    replayed: [2],
+    drivers: list('driver'),
+    files: list('file'),
+    command_lines: list('command line'),
+    command_lines_count: 33,
+  })
 })
 
 test('it is JSON, and the size of a token whatever a machine measured', () => {

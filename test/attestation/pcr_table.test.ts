@@ -25,7 +25,8 @@ describe('the table of PCR values', () => {
   test('has room for every PCR of every bank, and no more', () => {
     const whole = JSON.stringify({ sha1: all(20), sha256: all(32), sha384: all(48), sha512: all(64) }, null, 2)
     expect(outcome(parsePcrTable(whole))).toBe('OK')
-    expect(outcome(parsePcrTable(`${whole}${' '.repeat(16384)}`))).toBe('LIMIT')
+    expect(outcome(parsePcrTable(whole.padEnd(16384)))).toBe('OK')
+    expect(outcome(parsePcrTable(whole.padEnd(16385)))).toBe('LIMIT')
   })
 
   const bad: readonly (readonly [string, string])[] = [

@@ -78,6 +78,11 @@ const rsaCases: readonly (readonly [string, string, Partial<Area>])[] = [
     'BAD_KEY',
     { unique: [Buffer.concat([zeros(1), (areaOf(rsa).unique[0] ?? zeros(1)).subarray(1)])] },
   ],
+  [
+    'a modulus with no bit to spare',
+    'OK',
+    { unique: [Buffer.concat([Buffer.of(0x80), (areaOf(rsa).unique[0] ?? zeros(1)).subarray(1)])] },
+  ],
   ['an empty modulus', 'BAD_KEY', { details: [0], unique: [zeros(0)] }],
   ['RSA-16384, before any arithmetic', 'LIMIT', { details: [16384], unique: [Buffer.alloc(1900, 0xff)] }],
   ['more bytes than read', 'LIMIT', { unique: [Buffer.alloc(2048, 0xff)] }],
@@ -90,6 +95,8 @@ const rsaCases: readonly (readonly [string, string, Partial<Area>])[] = [
   ['an unknown hash in the scheme', 'UNSUPPORTED_ALG', { scheme: [alg.RSASSA, 0x0012] }],
   ['RSAES, which has no hash', 'OK', { scheme: [alg.RSAES] }],
 ]
+/** The point of P-256 with x = 0: y is a square root of b (SEC 2, 2.4.2). */
+const yOfZero = Buffer.from('66485c780e2f83d72433bd5d84a06bb6541c2af31dae871728bf856a174f93f4', 'hex')
 const eccCases: readonly (readonly [string, string, Partial<Area>])[] = [
   ['as it is', 'OK', {}],
   ['BN-256', 'BAD_KEY', { details: [0x0010, alg.NULL] }],
@@ -97,6 +104,8 @@ const eccCases: readonly (readonly [string, string, Partial<Area>])[] = [
   ['x not below p', 'BAD_KEY', { unique: [Buffer.alloc(32, 0xff), y] }],
   ['infinity', 'BAD_KEY', { unique: [zeros(32), zeros(32)] }],
   ['no coordinates', 'BAD_KEY', { unique: [zeros(0), zeros(0)] }],
+  ['x = 0', 'OK', { unique: [zeros(32), yOfZero] }],
+  ['x = 0, left out', 'BAD_KEY', { unique: [zeros(0), yOfZero] }],
   ['a coordinate too long', 'BAD_KEY', { unique: [Buffer.concat([zeros(1), x]), y] }],
   ['a coordinate too few', 'TRUNCATED', { unique: [x] }],
   ['a coordinate too many', 'TRAILING_DATA', { unique: [x, y, zeros(1)] }],
@@ -114,7 +123,9 @@ describe('malformed public areas', () => {
 
   test('coordinates without their leading zeros are those with them', () => {
     const short = shortCoordinate()
-    expect(outcome(parsePublic(encodeArea({ ...areaOf(short.key), unique: short.unique })))).toBe('OK')
+    const area = unwrap(parsePublic(encodeArea({ ...areaOf(short.key), unique: short.unique })))
+    expect(jwkOf(area)).toEqual(short.key.export({ format: 'jwk' }))
+    expect(spkiOf(area)).toEqual(short.key.export({ type: 'spki', format: 'der' }))
   })
 
   test('TPM2B_PUBLIC is not TPMT_PUBLIC', () => {
