@@ -98,7 +98,7 @@ function evidenceCommand(world: World): Command {
 function credsCommand(world: World): Command {
   const command = new Command('creds').description('ask the broker for a credential').argument('<role>', 'role of the broker')
   withAsking(withLogs(withKey(withTpm(withService(command)))))
-  return withPrint(command).action((role: string, options: CredsOptions) =>
+  return withPrint(command.addOption(chainOption('field'))).action((role: string, options: CredsOptions) =>
     act(world, actions => actions.runCreds(world, role, options)),
   )
 }
@@ -111,6 +111,7 @@ function execCommand(world: World): Command {
     .argument('<command...>', 'what to run, behind --')
   withAsking(withLogs(withKey(withTpm(withService(command)))))
     .option('--json', 'give the command the whole reply as JSON, not the token alone')
+    .addOption(chainOption('proxy'))
     .addOption(new Option('--fd <number>', 'descriptor that shows the credential').argParser(descriptor).default(FIRST_FD))
     .addOption(new Option('--env <name>', 'give the credential in this variable instead').argParser(variable).conflicts('fd'))
     .addHelpText('after', EXEC_HELP)
@@ -248,6 +249,12 @@ function withPrint(command: Command): Command {
   return command
     .addOption(new Option('--json', "print the service's reply as JSON").conflicts('field'))
     .option('--field <name>', 'print this value alone')
+}
+
+function chainOption(...others: string[]): Option {
+  const help =
+    'the certificates of --key-certificate, and one that carries the sealed token, PEM: psql shows both (sslcert) and needs no password'
+  return new Option('--chain', help).conflicts(['json', ...others])
 }
 
 function deadlineOption(): Option {

@@ -56,8 +56,9 @@ export type AskOptions = CommonOptions &
     readonly taskTokenFile?: string
     readonly tokenFile?: string
   }
-export type CredsOptions = AskOptions & PrintOptions
-export type ExecOptions = AskOptions & ProxyOptions & { readonly json?: true; readonly fd: number; readonly env?: string }
+export type CredsOptions = AskOptions & PrintOptions & { readonly chain?: true }
+export type ExecOptions = AskOptions &
+  ProxyOptions & { readonly json?: true; readonly chain?: true; readonly fd: number; readonly env?: string }
 /** of a command that goes out through the proxy */
 export type ProxyOptions = {
   readonly proxy?: string

@@ -1,4 +1,5 @@
 import { X509Certificate } from 'node:crypto'
+import { chainOf } from './chain.ts'
 import { consented } from './consent.ts'
 import { modeOf } from './delivery.ts'
 import { athOf } from './dpop.ts'
@@ -89,8 +90,13 @@ export async function runEvidence(world: World, options: EvidenceOptions): Promi
 }
 
 export async function runCreds(world: World, role: string, options: CredsOptions): Promise<number> {
-  const { reply, data, warnings } = await issue(world, role, options)
+  const issued = await issue(world, role, options)
+  const { reply, data, warnings } = issued
   sayOnce(sayTo(world))(warnings)
+  if (options.chain) {
+    world.out(await chained(world, options, issued))
+    return exits.ok.code
+  }
   return print(world, options, { json: reply, rows: Object.entries(data) })
 }
 
@@ -109,7 +115,8 @@ export async function runExec(world: World, role: string, words: readonly string
     tell(warnings)
     if (!options.json && token === '')
       throw new AgentError('usage', 'this credential has several parts: take them all with --json')
-    return { content: options.json ? JSON.stringify(data) : token, lifeMs: expiresInSeconds * 1000 }
+    const content = options.chain ? await chained(world, options, one) : options.json ? JSON.stringify(data) : token
+    return { content, lifeMs: expiresInSeconds * 1000 }
   }
   const mode = proxied?.mode ?? modeOf(options)
   const alive = (signal: AbortSignal) =>
@@ -175,6 +182,15 @@ async function issue(world: World, role: string, options: AskOptions, held?: Hel
     if (!QUOTE_HELPS.test(error.message)) throw error
     return { ...(await creds(service, request, token, await attesting())), beat }
   }
+}
+
+/** The credential in a certificate, behind those of the key that it is bound to. */
+async function chained(world: World, { keyCertificate }: KeyOptions, issued: Issued): Promise<string> {
+  if (keyCertificate === undefined || issued.token === '')
+    throw new AgentError('usage', 'wanted --key-certificate with --chain, and a credential that is one token')
+  const [first, ...others] = await certificatesIn(keyCertificate)
+  if (!first) throw new AgentError('file', `there is no certificate in ${keyCertificate}`)
+  return chainOf([first, ...others], issued, world)
 }
 
 /** `beat`: shows that the work goes on, with the token that asked. */

@@ -1,7 +1,8 @@
-import { createHash, generateKeyPairSync, sign, X509Certificate } from 'node:crypto'
+import { createHash, X509Certificate } from 'node:crypto'
 import { pemOf, selfSigned } from '../certificate.ts'
 import { AgentError } from '../exits.ts'
 import { readBytes } from '../open.ts'
+import { ownKey } from '../own_key.ts'
 import type { World } from '../world.ts'
 
 /** Who this program is at the proxy: a certificate and its key, both PEM. */
@@ -18,11 +19,7 @@ const DAYS = 1
 
 /** A key that is made for this run, is nowhere but in this process and goes with it. */
 export async function ownIdentity({ now, random }: Pick<World, 'now' | 'random'>): Promise<Identity> {
-  const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
-  const signer = {
-    spki: publicKey.export({ type: 'spki', format: 'der' }),
-    sign: async (data: Uint8Array) => sign('sha256', data, { key: privateKey, dsaEncoding: 'ieee-p1363' }),
-  }
+  const { privateKey, publicKey, signer } = ownKey()
   // clocks differ a little: it is in force since a minute ago
   const certificate = await selfSigned(signer, { commonName: 'assay agent', notBefore: now() - 60_000, days: DAYS, random })
   const { crv, kty, x, y } = publicKey.export({ format: 'jwk' })

@@ -1,6 +1,7 @@
 import type { TLSSocket } from 'node:tls'
 import type { Destination } from '#engine'
 import { accept, refuse, type Verdict } from '../refusals.ts'
+import { carriedToken } from '../tls/carried.ts'
 import type { Held } from '../tls/holder.ts'
 import { type Known, unavailable } from '../tokens.ts'
 import { askPassword, type First, MAX_STARTUP, readFirst, readPassword } from './messages.ts'
@@ -27,8 +28,9 @@ export async function admit(
   if (parameters.has('replication')) return refuse('ROUTE', 'replication')
   if (ports.databases.length > 0 && !ports.databases.includes(database)) return refuse('ROUTE', 'the database is not served')
   const asked = optionsOf(parameters.get('options') ?? '')
-  const token = asked.token ?? (await passwordOf(reader, socket))
-  if (token === undefined || token === '') return refuse('NO_TOKEN', 'neither in options nor as the password')
+  const token = asked.token ?? carriedToken(socket) ?? (await passwordOf(reader, socket))
+  if (token === undefined || token === '')
+    return refuse('NO_TOKEN', 'neither beside the certificate, nor in options, nor as the password')
   const found = await ports.tokens.open(token, held.holder).catch(unavailable)
   if (!found.ok) return found
   const destination = { scheme: 'postgres', ...ports.place, method: 'CONNECT', path: `/${encodeURIComponent(database)}` }

@@ -1,4 +1,4 @@
-import { createHash, type X509Certificate } from 'node:crypto'
+import { createHash, X509Certificate } from 'node:crypto'
 import type { TLSSocket } from 'node:tls'
 import type { Holder } from '#engine'
 
@@ -11,7 +11,9 @@ export type Held = {
 
 /** Who is at the other end: the certificate whose key the client proved to have in the handshake. Undefined without one. */
 export function holderOf(socket: TLSSocket): Held | undefined {
-  const certificate = socket.getPeerX509Certificate()
+  // `getPeerX509Certificate` would keep the memory of every other certificate that the client shows
+  const raw = socket.getPeerCertificate().raw as Buffer | undefined
+  const certificate = raw && new X509Certificate(raw)
   const jkt = certificate && thumbprintOf(certificate)
   if (!certificate || jkt === undefined) return undefined
   const [from, until] = [certificate.validFromDate.getTime(), certificate.validToDate.getTime()]

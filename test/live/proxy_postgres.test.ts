@@ -1,8 +1,10 @@
+import { randomBytes, X509Certificate } from 'node:crypto'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { connect, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { chainOf } from '../../agent/chain.ts'
 import { type Postgres, startPostgres } from '../harness/peers/postgres.ts'
 import { type Ran, run, until } from '../harness/process.ts'
 import { type Client, openProxyWorld, type ProxyWorld } from '../proxy/world.ts'
@@ -57,11 +59,30 @@ type Psql = {
   readonly token: string
   readonly sql?: string
   readonly as?: 'agent' | 'other' | 'nobody'
-  readonly by?: 'password' | 'options'
+  readonly by?: keyof typeof ways
   readonly database?: string
 }
 
-function psql({ token, sql = 'select 1 + 1', as = 'agent', by = 'password', database: name = 'postgres' }: Psql): Promise<Ran> {
+/** What psql is given beside its key: the sealed token in one place or another. */
+const ways = {
+  password: async (token: string) => ({ PGPASSWORD: token }),
+  options: async (token: string) => ({ PGOPTIONS: `-c statement_timeout=7s -c assay.token=${token}` }),
+  'certificates that the agent wrote': async (token: string, own: string) => {
+    const about = { token, expiresInSeconds: 600 }
+    return shown(await chainOf([new X509Certificate(own).raw], about, { now: Date.now, random: randomBytes }))
+  },
+} as const
+
+let files = 0
+async function shown(chain: string): Promise<{ readonly PGSSLCERT: string }> {
+  files += 1
+  const file = join(folder, `chain-${files}.pem`)
+  await writeFile(file, chain)
+  return { PGSSLCERT: file }
+}
+
+async function psql(asked: Psql): Promise<Ran> {
+  const { token, sql = 'select 1 + 1', as = 'agent', by = 'password', database: name = 'postgres' } = asked
   const env = {
     PATH: process.env['PATH'],
     PGHOST: 'proxy.test',
@@ -73,13 +94,13 @@ function psql({ token, sql = 'select 1 + 1', as = 'agent', by = 'password', data
     PGSSLROOTCERT: join(folder, 'ca.pem'),
     PGCONNECT_TIMEOUT: '20',
     ...(as === 'nobody' ? {} : { PGSSLCERT: join(folder, `${as}.pem`), PGSSLKEY: join(folder, `${as}.key`) }),
-    ...(by === 'password' ? { PGPASSWORD: token } : { PGOPTIONS: `-c statement_timeout=7s -c assay.token=${token}` }),
+    ...(await ways[by](token, as === 'other' ? world.other.cert : world.agent.cert)),
   }
   return run('psql', ['--no-psqlrc', '--no-password', '-At', '-c', sql], { env })
 }
 
 describe('psql as it is', () => {
-  test.each(['password', 'options'] as const)('works with the sealed token in its %s', async by => {
+  test.each(Object.keys(ways) as (keyof typeof ways)[])('works with the sealed token in its %s', async by => {
     const { code, stdout, stderr } = await psql({ token: await sealed(), by, sql: 'select current_user, 1 + 1' })
     expect({ code, stdout, stderr }).toEqual({ code: 0, stdout: `${database.user}|2\n`, stderr: '' })
   })
@@ -119,6 +140,8 @@ describe('is refused with a code and no oracle:', () => {
 
   test('a stolen token from another machine', async () =>
     expect(await refused({ token: await sealed(), as: 'other' })).toBe('TOKEN'))
+  test('a stolen token in certificates of another machine', async () =>
+    expect(await refused({ token: await sealed(), as: 'other', by: 'certificates that the agent wrote' })).toBe('TOKEN'))
   test('no client certificate', async () => expect(await refused({ token: await sealed(), as: 'nobody' })).toBe('NO_CERTIFICATE'))
   test('a password that is no token', async () => expect(await refused({ token: 'guessed' })).toBe('TOKEN'))
   test('a token for another server', async () => {
