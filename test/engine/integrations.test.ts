@@ -373,6 +373,17 @@ test('what Vault does not answer is not answered', async () => {
   expect(said).not.toMatch(CANARY)
 })
 
+test.each([
+  ['is down', 500, 'internal error', true],
+  ['does not decrypt it any more', 400, 'ciphertext or signature version is disallowed by policy (too old)', false],
+])('what Vault said before serves reads for as long as it may when Vault %s: %s', async (_, status, said, serves) => {
+  await write({ max_stale: '10m', read_actions: 'deploy' })
+  expect(await issued()).toBe('upstream')
+  broker.vault.fault = ({ path }) => (path.startsWith('transit/decrypt/') ? { status, body: { errors: [said] } } : undefined)
+  broker.world.pass(60_000)
+  expect(await outcome(creds())).toMatch(serves ? /^done$/ : /cannot be had from vault: transit refused with status 400$/)
+})
+
 test('no secret is in a log, in the audit log or in a metric', async () => {
   await write()
   await issued()

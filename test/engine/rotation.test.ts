@@ -66,6 +66,15 @@ describe('a refresh token', () => {
     expect(await results()).toEqual(['intent', 'rotated', 'intent', 'rotated'])
   })
 
+  test('is replaced also by an answer of which nothing else can be used: the one before is worth nothing now', async () => {
+    const whole = answer
+    answer = async arrived => ({ ...(await whole(arrived)), status: 201 })
+    expect(await rotate()).toMatchObject({ state: 'done' })
+    answer = whole
+    expect(await root()).toMatchObject({ refresh_token: current })
+    expect(await rotate()).toMatchObject({ state: 'done' })
+  })
+
   test('is replaced once by eight who order it at once, one after the other', async () => {
     expect(await Promise.all(Array.from({ length: 8 }, () => outcome(rotate())))).toEqual(Array.from({ length: 8 }, () => 'done'))
     expect(await root()).toMatchObject({ refresh_token: current })

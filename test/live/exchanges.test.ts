@@ -169,6 +169,18 @@ describe('OAuth 2.0', () => {
     })
     expect(JSON.stringify(body)).not.toContain(SECRET)
   })
+
+  test('an integration bounds the scopes of every role; simulate says so too', async () => {
+    const { settings } = (await done(world.api('GET', 'broker/integration/orders'))).data
+    await write('broker/integration/orders', { settings: { ...settings, ceiling: 'orders:read' } })
+    const refused = await creds('orders', { scope: 'orders:write' })
+    const sentence = 'orders: the ceiling of the integration is orders:read'
+    expect([refused.status, refused.body.errors[0]]).toEqual([403, expect.stringMatching(/^SCOPE: /)])
+    const described = { role: 'orders', tpm_id: 'sha256-x', login_role: 'builder', scope: 'orders:write' }
+    const { body } = await world.api('POST', 'broker/simulate', described)
+    expect(body.data).toMatchObject({ allowed: false, code: 'SCOPE', detail: sentence })
+    expect((await creds('orders', { scope: 'orders:read' })).status).toBe(200)
+  })
 })
 
 describe('a GitHub App whose key is in transit', () => {
