@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises'
 import { type BoundRequest, type Hash, hashes, qualifyingData } from '#attestation'
 import type { Attester } from './attester.ts'
 import { type LogKind, type Logs, logKinds, logsFrom } from './logs.ts'
@@ -47,7 +48,14 @@ export async function answer(
     pcrs,
     ...key,
     ...wanted,
+    ...(await bootOfSystem()),
   }
+}
+
+/** What Linux calls this start of the system: beside a TPM that was reset it tells whether the machine was restarted with it. */
+async function bootOfSystem(): Promise<{ boot_id?: string }> {
+  const text = await readFile('/proc/sys/kernel/random/boot_id', 'utf8').catch(() => '')
+  return text === '' ? {} : { boot_id: text.trim() }
 }
 
 /** What the TPM says of the key to bind. */

@@ -27,6 +27,11 @@ export const ownRefusals = {
   ),
   NO_ANCHORS: row('enrolment', 'no trust anchor is configured', 'have the operator write the root of the maker under ca/'),
   TPM_DISABLED: row('enrolment', 'the TPM was disabled by an operator', 'ask the operator'),
+  AK_DISABLED: row(
+    'enrolment',
+    'the attestation key was disabled by an operator',
+    'enrol another attestation key of the machine',
+  ),
   ROLE: row('authorization', 'there is no such role, or this TPM may not use it', 'ask the operator for the name of the role'),
   REFERENCE_WINDOW: row(
     'measurement',
@@ -56,7 +61,11 @@ export const ownRefusals = {
   ),
   PLUGIN: row('authorization', 'the role does not serve this plugin', 'ask for a plugin of the role'),
   ACTION: row('authorization', 'the role does not serve this action', 'ask for an action of the role'),
-  SCOPE: row('authorization', 'the scope is above the ceiling of the role', 'ask for a scope within the ceiling'),
+  SCOPE: row(
+    'authorization',
+    'the scope is above the ceiling of the role or of its integration',
+    'ask for a scope within the ceiling',
+  ),
   AUDIENCE_CEILING: row('authorization', 'the role does not issue for this audience', 'ask for an audience of the role'),
   TTL: row('authorization', 'nothing is left of the life of the token', 'log in again'),
   TASK_TOKEN: row('authorization', 'the task token is not accepted', 'have the orchestrator sign a new one'),

@@ -34,6 +34,8 @@ export type Evidence = {
   readonly eventLog?: Buffer | undefined
   /** the list of IMA, ASCII */
   readonly imaList?: Buffer | undefined
+  /** what the operating system calls its start; empty when it does not say */
+  readonly bootId?: string
   /** of the key to bind, beside its thumbprint in the request */
   readonly key?: KeyOffer
 }
@@ -104,7 +106,13 @@ export function openAppraiser(parts: AppraiserParts): Appraiser {
       if (!still.ok) return still
       const key = await boundKey(ak.value, rules, request, evidence, expected)
       if (!key.ok) return key
-      const epoch = await lifecycle.booted(mount, tpmId, countersOf(ak.value.record.hierarchy, hex(akName)), claims)
+      const epoch = await lifecycle.booted(
+        mount,
+        tpmId,
+        countersOf(ak.value.record.hierarchy, hex(akName)),
+        claims,
+        evidence.bootId,
+      )
       if (!epoch.ok) return epoch
       await clocks.advance(mount, akName, claims)
       return accept({

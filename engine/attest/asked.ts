@@ -40,6 +40,7 @@ export type LoginFields = {
   readonly pcrs: string
   readonly event_log: Buffer | undefined
   readonly ima_log: Buffer | undefined
+  readonly boot_id: string
   readonly key: KeyOffer
   readonly audience: string
   readonly key_thumbprint: string
@@ -53,9 +54,10 @@ export function evidenceOf({
   pcrs,
   event_log: eventLog,
   ima_log: imaList,
+  boot_id: bootId,
   key,
 }: LoginFields): Evidence {
-  return { challenge, attest, signature, pcrs, eventLog, imaList, key }
+  return { challenge, attest, signature, pcrs, eventLog, imaList, bootId, key }
 }
 
 export function placeOf(mount: Mount, path: string, txn: string): Place {

@@ -16,6 +16,7 @@ import type { World } from '../world.ts'
 import type { Attested } from './appraise.ts'
 import type { Approval } from './approval.ts'
 import type { Challenges } from './challenges.ts'
+import { outOf } from './records.ts'
 import { type Rules, rulesOf } from './rules.ts'
 import { type AttestConfig, type AttestSettings, configOf } from './settings.ts'
 import type { Trust } from './trust.ts'
@@ -86,7 +87,8 @@ export function openDocuments(parts: DocumentParts): Documents {
     const id = `${format.name}-${claims.machine}`
     if (rules.tpmIds.length > 0 && !rules.tpmIds.includes(id)) return reject('ROLE', 'the role does not list this machine')
     const known = await settings.tpm.get(mount.id, id)
-    if (known?.disabled) return reject('TPM_DISABLED', id)
+    const out = known && outOf(known, id, '')
+    if (out) return out
     const facts = { ...NOTHING, maker: format.name, model: claims.machine, ek_type: format.name }
     if (!known && config.enrollment === 'approved') await approval.wait(mount, id, { ...facts, ak_name: '' })
     if (!known && config.enrollment !== 'any') return reject('NOT_LISTED', id)

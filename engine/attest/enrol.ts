@@ -89,7 +89,7 @@ export function openEnrolment(parts: EnrolmentParts): Enrolment {
       if (!config.hierarchies.includes(offer.hierarchy)) return reject('HIERARCHY', 'the hierarchy is not configured')
       const ek = await endorse(mount, offer, config)
       if (!ek.ok) return ek
-      const standing = await standingOf(parts, mount, ek.value.id)
+      const standing = await standingOf(parts, mount, ek.value.id, hex(ak.value.name))
       if (!standing.ok) return standing
       const pending = pendingOf(mount, offer, ek.value, ak.value.name, world)
       const enrollment = seal(pending)
@@ -116,7 +116,7 @@ export function openEnrolment(parts: EnrolmentParts): Enrolment {
         return reject('ACTIVATION', 'the secret is not the one in the credential')
       // an operator may have changed their mind since the offer
       const { tpm_id: tpmId } = pending.value.record
-      const standing = await standingOf(parts, mount, tpmId)
+      const standing = await standingOf(parts, mount, tpmId, pending.value.akName)
       if (!standing.ok) return standing
       if (standing.value === 'enrols') return record(parts, mount, pending.value)
       const { akName, tpm } = pending.value
@@ -131,9 +131,11 @@ async function standingOf(
   { settings, approval }: EnrolmentParts,
   mount: Mount,
   tpmId: string,
+  akName: string,
 ): Promise<Verdict<'enrols' | 'waits'>> {
   const [known, { enrollment }] = await Promise.all([settings.tpm.get(mount.id, tpmId), configOf(settings, mount)])
   if (known?.disabled) return reject('TPM_DISABLED', tpmId)
+  if (known?.disabled_aks.includes(akName)) return reject('AK_DISABLED', akName)
   if (known || (enrollment !== 'listed' && enrollment !== 'approved')) return accept('enrols')
   if (enrollment === 'listed') return reject('NOT_LISTED', tpmId)
   return (await approval.unwelcome(mount, tpmId)) ?? accept('waits')

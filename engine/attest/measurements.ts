@@ -11,6 +11,7 @@ import {
 } from '#attestation'
 import type { Mount } from '../mount_table.ts'
 import type { RefusalCode, Verdict } from '../refusals.ts'
+import { deniedFirmware } from './denied_firmware.ts'
 import { judgeLogs } from './logs/log_job.ts'
 import type { LogThread } from './logs/log_thread.ts'
 import type { Results, Seen } from './results.ts'
@@ -83,7 +84,7 @@ export function openMeasurements(thread: LogThread, results: Results): Measureme
       const candidates = rules.deciding.filter(({ wanted }) => claims.candidates.includes(wanted.name))
       const { verdict, ...shown } = await show(claims, candidates, evidence, rules, expected)
       const of = among(candidates, verdict.ok ? verdict.value : candidates[0]?.wanted.name)
-      const refused = verdict.ok ? undefined : verdict
+      const refused = deniedFirmware(rules.deniedFirmware, claims, expected.obfuscated) ?? (verdict.ok ? undefined : verdict)
       const observed = refused !== undefined && rules.observing.length > 0
       await results.keep(mount, { ...subject, ...of, shown, refused, obfuscated: expected.obfuscated, claims, observed })
       if (refused) return refused

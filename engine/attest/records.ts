@@ -1,7 +1,8 @@
 import { LRUCache } from 'lru-cache'
-import { type AttestationKey, admitAk, type Hierarchy, reject } from '#attestation'
+import { type AttestationKey, admitAk, type Hierarchy, type Rejection, reject } from '#attestation'
 import type { Collection } from '../collection.ts'
-import type { Verdict } from '../refusals.ts'
+import type { Values } from '../fields.ts'
+import type { RefusalCode, Verdict } from '../refusals.ts'
 import type { Store } from '../vault/store.ts'
 import type { tpmFields } from './settings.ts'
 
@@ -20,9 +21,23 @@ export type BootRecord = { readonly resetCount: number; readonly restartCount: n
 /** An enrolled key, ready to verify with. */
 export type EnrolledAk = { readonly record: AkRecord; readonly key: AttestationKey; readonly maker: string }
 
-export const akPath = (mountId: string, akName: Uint8Array) => `${mountId}/ak/${hex(akName)}`
-export const bootPath = (mountId: string, akName: Uint8Array) => `${mountId}/boot/${hex(akName)}`
+export const akPath = (mountId: string, akName: Uint8Array) => recordOfKey(mountId, hex(akName))
+export const recordOfKey = (mountId: string, akName: string) => `${mountId}/ak/${akName}`
+export const bootPath = (mountId: string, akName: Uint8Array) => bootFolder(mountId) + hex(akName)
+export const bootFolder = (mountId: string) => `${mountId}/boot/`
 export const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex')
+
+/** What keeps a machine, or one of its keys, out whatever it shows. */
+export function outOf(
+  tpm: Pick<Values<typeof tpmFields>, 'disabled' | 'disabled_aks' | 'revocation'>,
+  tpmId: string,
+  akName: string,
+): Rejection<RefusalCode> | undefined {
+  if (tpm.disabled) return reject('TPM_DISABLED', tpmId)
+  if (tpm.revocation === 'revoked') return reject('REVOKED', 'its maker revoked the endorsement certificate')
+  if (tpm.disabled_aks.includes(akName)) return reject('AK_DISABLED', akName)
+  return undefined
+}
 
 export type AkRecords = {
   readonly find: (mountId: string, akName: Uint8Array) => Promise<Verdict<EnrolledAk>>
@@ -46,8 +61,8 @@ export function openAkRecords(store: Store, tpms: Collection<typeof tpmFields>):
       if (!record) return reject('AK_NOT_ENROLLED', 'no record has this name')
       const tpm = await tpms.get(mountId, record.tpm_id)
       if (!tpm) return reject('AK_NOT_ENROLLED', 'the record of the TPM was deleted')
-      if (tpm.disabled) return reject('TPM_DISABLED', record.tpm_id)
-      if (tpm.revocation === 'revoked') return reject('REVOKED', 'its maker revoked the endorsement certificate')
+      const out = outOf(tpm, record.tpm_id, hex(akName))
+      if (out) return out
       const key = parse(record)
       if (!key.ok) return key
       if (!key.value.name.equals(akName)) return reject('AK_NOT_ENROLLED', 'the record holds another key')

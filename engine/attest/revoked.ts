@@ -9,11 +9,10 @@ import type { Trust } from './trust.ts'
 
 /** What became of endorsement certificates since their TPMs enrolled: makers revoke them, and CAs, later. */
 export type Revoked = {
-  /** The path that a TPM enrolled with, DER from its certificate to the anchor. */
+  /** The path that a TPM enrolled with: DER in base64, from its certificate to the anchor. */
   readonly keep: (mount: Mount, tpmId: string, path: readonly string[]) => Promise<void>
-  /** Looks all TPMs of a mount up again, in the background: after its lists or their policy changed. */
-  readonly begin: (mount: Mount) => void
-  readonly stop: () => Promise<void>
+  /** Looks all TPMs of a mount up again, unless neither its lists nor their policy changed since. */
+  readonly look: (mount: Mount) => Promise<void>
 }
 
 export type RevokedPorts = {
@@ -21,23 +20,18 @@ export type RevokedPorts = {
   readonly store: Store
   readonly trust: Pick<Trust, 'of'>
   readonly lifecycle: Pick<Lifecycle, 'end'>
-  readonly mounts: () => readonly Mount[]
-  readonly world: World
+  readonly world: Pick<World, 'now'>
 }
 
-/** DER in base64, from the certificate to the anchor. */
 type PathRecord = { readonly path: readonly string[] }
 
-const EVERY_MS = 600_000
-
 /** Of a TPM that is revoked its record says so, for every replica: what reads that record refuses it (`REVOKED`). */
-export function openRevoked({ settings, store, trust, lifecycle, mounts, world }: RevokedPorts): Revoked {
+export function openRevoked({ settings, store, trust, lifecycle, world }: RevokedPorts): Revoked {
   const at = (mount: Mount, tpmId: string) => `${mount.id}/endorsement/${tpmId}`
-  /** what each mount was looked through with last: nothing follows from the same lists again */
-  const swept = new Map<string, readonly unknown[]>()
-  let last = Promise.resolve()
+  /** what each mount was looked through with last */
+  const looked = new Map<string, readonly unknown[]>()
 
-  const look = async (mount: Mount, tpmId: string, config: AttestConfig, lists: readonly Buffer[]): Promise<void> => {
+  const lookAt = async (mount: Mount, tpmId: string, config: AttestConfig, lists: readonly Buffer[]): Promise<void> => {
     const tpm = await settings.tpm.get(mount.id, tpmId)
     const kept = tpm && (await store.fresh<PathRecord>(at(mount, tpmId)))
     if (!kept) return
@@ -50,31 +44,18 @@ export function openRevoked({ settings, store, trust, lifecycle, mounts, world }
     await settings.tpm.write(mount.id, tpmId, { revocation: revoked ? 'revoked' : 'unknown' })
     if (revoked) await lifecycle.end(mount, tpmId, 'revoked')
   }
-  const sweep = async (mount: Mount): Promise<void> => {
-    const config = await configOf(settings, mount)
-    const { lists } = await trust.of(mount, config)
-    const now = [config.crl, lists]
-    if (swept.get(mount.id)?.every((one, place) => one === now[place])) return
-    for (const tpmId of await settings.tpm.list(mount.id))
-      await look(mount, tpmId, config, lists).catch((error: unknown) => {
-        if (!isConflict(error)) throw error // somebody else writes it: another replica does the same, or an operator
-      })
-    swept.set(mount.id, now)
-  }
-  const begin = (mount: Mount) => {
-    last = last.then(() =>
-      sweep(mount).catch((error: unknown) => {
-        world.log.warn({ error, mount: mount.path }, 'enrolled TPMs could not be looked up in the revocation lists: trying again')
-      }),
-    )
-  }
-  const timer = setInterval(() => mounts().forEach(begin), EVERY_MS).unref()
   return {
     keep: (mount, tpmId, path) => store.put(at(mount, tpmId), { path } satisfies PathRecord),
-    begin,
-    stop: async () => {
-      clearInterval(timer)
-      await last
+    look: async mount => {
+      const config = await configOf(settings, mount)
+      const { lists } = await trust.of(mount, config)
+      const now = [config.crl, lists]
+      if (looked.get(mount.id)?.every((one, place) => one === now[place])) return
+      for (const tpmId of await settings.tpm.list(mount.id))
+        await lookAt(mount, tpmId, config, lists).catch((error: unknown) => {
+          if (!isConflict(error)) throw error // another replica does the same
+        })
+      looked.set(mount.id, now)
     },
   }
 }

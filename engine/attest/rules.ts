@@ -24,6 +24,8 @@ export type Rules = {
   readonly mustBind: boolean
   /** the key to bind has to be certified by the attestation key */
   readonly mustCertify: boolean
+  /** of TPMs, in lower case */
+  readonly deniedFirmware: readonly string[]
   /** a machine that fails gets nothing until it is cleared */
   readonly latches: boolean
 }
@@ -66,6 +68,7 @@ export async function rulesOf(
     allowReset: config.allow_software_tpms,
     mustBind: role.bind_key !== 'optional',
     mustCertify: role.bind_key === 'certified',
+    deniedFirmware: config.denied_firmware.map(lower),
     latches: config.latch,
   })
 }

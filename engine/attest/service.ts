@@ -15,6 +15,7 @@ import { type Approval, openApproval } from './approval.ts'
 import { type Challenges, openChallenges } from './challenges.ts'
 import { openClocks } from './clocks.ts'
 import { referenceFromCorim } from './corim.ts'
+import { failDenied } from './denied_firmware.ts'
 import { openDocuments } from './documents.ts'
 import { openEndorse } from './endorsements.ts'
 import { openEnrolment } from './enrol.ts'
@@ -28,9 +29,10 @@ import { openModuli } from './moduli.ts'
 import { type NativeRoles, openNativeRoles } from './native_roles.ts'
 import { openAkRecords } from './records.ts'
 import { openResults, type Results } from './results.ts'
-import { openRevoked, type Revoked } from './revoked.ts'
+import { openRevoked } from './revoked.ts'
 import { type AttestConfig, type AttestSettings, configOf, openAttestSettings } from './settings.ts'
 import { openTrust, type Trust } from './trust.ts'
+import { openWatch, type Watch } from './watch.ts'
 
 /** What a `tpm-quote` mount does. */
 export type Attest = Enrolling &
@@ -43,7 +45,8 @@ export type Attest = Enrolling &
     readonly challenges: Challenges
     readonly trust: Trust
     readonly approval: Approval
-    readonly revoked: Revoked
+    /** looks again at machines that enrolled before */
+    readonly watch: Watch
     /** what TPMs showed last */
     readonly results: Results
     readonly referenceFromTpm: (
@@ -87,8 +90,10 @@ export function openAttest(ports: AttestPorts): Attest {
   const measurements = openMeasurements(thread, results)
   const clocks = openClocks(store, world)
   const appraiser = openAppraiser({ settings, records, challenges, clocks, measurements, lifecycle, world })
-  const trust = openTrust(settings, world, mount => revoked.begin(mount))
-  const revoked = openRevoked({ settings, store, trust, lifecycle, world, mounts: () => ports.mounts.ofType('tpm-quote') })
+  const trust = openTrust(settings, world, mount => watch.begin(mount))
+  const revoked = openRevoked({ settings, store, trust, lifecycle, world })
+  const denied = (mount: Mount) => failDenied({ settings, store, lifecycle, world }, mount)
+  const watch = openWatch({ looks: [revoked.look, denied], mounts: () => ports.mounts.ofType('tpm-quote'), world })
   const moduli = openModuli(store)
   const approval = openApproval(settings, store, world)
   const enrolment = openEnrolment({
@@ -113,7 +118,7 @@ export function openAttest(ports: AttestPorts): Attest {
     challenges,
     trust,
     approval,
-    revoked,
+    watch,
     results,
     referenceFromCorim: (...given) => referenceFromCorim(settings, ...given),
     referenceFromTpm: (...given) => referenceFromTpm(settings, results, ...given),
@@ -128,7 +133,7 @@ export function openAttest(ports: AttestPorts): Attest {
       await store.deleteAll(`${mount.id}/`)
     },
     stop: async () => {
-      await revoked.stop()
+      await watch.stop()
       await lifecycle.stop()
       await thread.close()
     },

@@ -42,6 +42,9 @@ export const configFields = {
   crl_hosts: list('Hosts that revocation lists may be fetched from, `host` or `host:port`. Nothing else is ever fetched.'),
   sha1_makers: list('Makers whose certificates may be signed over SHA-1 digests, as in the certificate (`id:53544D20`).'),
   allow_expired_ek: flag('Accept endorsement certificates whose time is over: a TPM may outlive its own.', { fallback: false }),
+  denied_firmware: list(
+    'Versions of TPM firmware that are refused whatever the reference values say, 16 hex digits as quotes say them. Machines that showed one fail at once.',
+  ),
   challenge_ttl: duration('How long a challenge may be answered, at most 60 seconds.', { fallback: 60 }),
   latch: flag('A machine that failed its attestation gets nothing until it is cleared, and what it had is revoked.', {
     fallback: true,
@@ -87,6 +90,9 @@ export const roleFields = {
 
 export const tpmFields = {
   disabled: flag('A disabled TPM is refused everywhere.', { fallback: false }),
+  disabled_aks: list(
+    'Names of attestation keys of this TPM that are refused, hex. What the machine has is revoked; its other keys go on.',
+  ),
   labels: list('Labels, for people and for policies.'),
   maker: text('Manufacturer as in the certificate.', { fallback: '' }),
   model: text('Model as in the certificate.', { fallback: '' }),
@@ -138,7 +144,7 @@ export function openAttestSettings(store: Store): AttestSettings {
     role: openCollection(store, 'role', roleFields, {
       check: (record, mountId) => checkReferences(reference, mountId, record.references),
     }),
-    tpm: openCollection(store, 'tpm', tpmFields),
+    tpm: openCollection(store, 'tpm', tpmFields, { check: checkTpm }),
   }
 }
 
@@ -146,8 +152,16 @@ function checkConfig(record: AttestConfig): void {
   if (record.challenge_ttl < 1 || record.challenge_ttl > 60)
     throw new BrokerError('bad_request', 'challenge_ttl: wanted 1 to 60 seconds')
   openEgress(record.webhook_networks)
+  if (!record.denied_firmware.every(version => /^[0-9a-f]{16}$/i.test(version)))
+    throw new BrokerError('bad_request', 'denied_firmware: wanted 16 hex digits each, as quotes say them')
   if (record.ek_types.length === 0) throw new BrokerError('bad_request', 'ek_types: wanted at least one kind')
   if (record.hierarchies.length === 0) throw new BrokerError('bad_request', 'hierarchies: wanted at least one')
+}
+
+/** Names are compared as they are written everywhere. */
+function checkTpm({ disabled_aks }: Values<typeof tpmFields>): void {
+  if (!disabled_aks.every(name => /^(?:[0-9a-f]{2}){34,66}$/.test(name)))
+    throw new BrokerError('bad_request', 'disabled_aks: wanted names of attestation keys, in hex as `ak_names` has them')
 }
 
 async function checkReferences(reference: References, mountId: string, names: readonly string[]): Promise<void> {

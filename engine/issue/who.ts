@@ -3,6 +3,7 @@ import type { Appraiser, Evidence } from '../attest/appraise.ts'
 import type { BoundKey } from '../attest/bound_key.ts'
 import type { Metadata } from '../attest/login.ts'
 import { stateOf, stateOfMetadata } from '../attest/machine_state.ts'
+import { outOf } from '../attest/records.ts'
 import type { AttestSettings } from '../attest/settings.ts'
 import type { Session, Sessions } from '../lifecycle/sessions.ts'
 import type { Mount, MountTable } from '../mount_table.ts'
@@ -44,7 +45,8 @@ export async function identify(ports: WhoPorts, mount: Mount, facts: TokenFacts,
   const meta = facts.meta as Metadata
   const tpm = await ports.attestSettings.tpm.get(login.id, meta.tpm_id)
   if (!tpm) return reject('AK_NOT_ENROLLED', 'the record of the TPM was deleted')
-  if (tpm.disabled) return reject('TPM_DISABLED', meta.tpm_id)
+  const out = outOf(tpm, meta.tpm_id, meta.ak_name)
+  if (out) return out
   const told = agentOf(login, facts, meta, tpm.labels, ports.world)
   const agent = request.evidence ? await quoted(ports, mount, login, told, meta, request, request.evidence) : accept(told)
   if (!agent.ok) return agent

@@ -7,7 +7,7 @@ import type { World } from '../world.ts'
 import { type Login, type Logins, MOST_LOGINS } from './logins.ts'
 import { type Boot, type Happened, type Latch, type MachineRecord, moved, noted } from './machine.ts'
 import type { Machines } from './machines.ts'
-import { bootOf } from './standing.ts'
+import { bootOf, isResetAlone } from './standing.ts'
 import type { Worker } from './worker.ts'
 
 /** What becomes of machines between their logins. Whatever ends what a machine was given stops issuing first, durably, and revokes then. */
@@ -17,8 +17,9 @@ export type Lifecycle = {
   readonly look: (mount: Mount, tpmId: string) => Promise<MachineRecord>
   /** A genuine quote was refused. When it shows that the machine is not what it should be, it has failed: until an operator clears it. */
   readonly failed: (mount: Mount, tpmId: string, failure: Failure) => Promise<void>
-  /** A quote was accepted: a newer boot ends what the older one was given. The value is the epoch that counts from now on. */
-  readonly booted: (mount: Mount, tpmId: string, counters: string, boot: Boot) => Promise<Verdict<number>>
+  /** A quote was accepted: a newer boot ends what the older one was given. The value is the epoch that counts from now on.
+   *  @param bootId what the operating system calls its start, unsigned: a TPM that was reset under a system that went on raises an alarm */
+  readonly booted: (mount: Mount, tpmId: string, counters: string, boot: Boot, bootId?: string) => Promise<Verdict<number>>
   /** Whether the machine may hold one more token. */
   readonly room: (mount: Mount, tpmId: string) => Promise<Verdict<undefined>>
   /** A token was issued and is not yet given out. It is revoked when something happened to the machine meanwhile; one that cannot be
@@ -42,6 +43,9 @@ export type Failure = {
   /** wall clock when the quote came in, ms */
   readonly at: number
 }
+
+/** Somebody may have pulled the reset line of the TPM, to measure into it what was never started (CVE-2018-6622 and its kin). */
+const RESET_ALONE = 'the TPM was reset, but its operating system says that it was not restarted'
 
 export type LifecycleParts = {
   readonly world: World
@@ -79,12 +83,13 @@ export function openLifecycle({ world, machines, logins, worker }: LifecyclePart
         'a machine failed its attestation: it gets nothing until it is cleared',
       )
     },
-    booted: async (mount, tpmId, counters, boot) => {
+    booted: async (mount, tpmId, counters, boot, bootId = '') => {
       const id = idOf(mount, tpmId)
       const { resetCount, restartCount } = boot
       const next = (kept: MachineRecord) => ({
         ...kept,
         recount: false,
+        ...(bootId && { bootId }),
         boots: { ...kept.boots, [counters]: { resetCount, restartCount } },
       })
       const kept = await machines.get(id)
@@ -92,7 +97,9 @@ export function openLifecycle({ world, machines, logins, worker }: LifecyclePart
       if (order === 'same') return accept(kept.epoch)
       if (order === 'first')
         return accept((await machines.change(id, now => (now.boots[counters] ? undefined : next(now)))).epoch)
-      const what = happened('rebooted', '')
+      const wasReset = isResetAlone(kept, counters, boot, bootId)
+      const what = happened('rebooted', wasReset ? RESET_ALONE : '')
+      if (wasReset) world.log.error({ tpm: tpmId, mount: mount.path, boot_id: bootId }, RESET_ALONE)
       const after = await change(mount, tpmId, now =>
         bootOf(now, counters, boot) === 'newer' ? next(moved(now, what, true)) : undefined,
       )

@@ -6,6 +6,8 @@ export type MachineRecord = {
   readonly since: number
   /** the boot that counts, by whose counters they are: `machine` for all keys that tell the true ones, else the Name of the key */
   readonly boots: Readonly<Record<string, Boot>>
+  /** what its operating system called its start when that boot was accepted first: as it says, nobody signs it */
+  readonly bootId?: string
   /** its keys were enrolled anew: the counters may have been cleared, and begin below what they were */
   readonly recount?: boolean
   /** it failed, and no operator has cleared it */

@@ -42,3 +42,9 @@ export function bootOf(machine: MachineRecord, counters: string, now: { resetCou
   const ordered = counters === 'machine' && !machine.recount
   return ordered || order === 'same' ? order : 'newer'
 }
+
+/** Whether the TPM began anew under an operating system that goes on, as that says: sleep and hibernation that lose the state of the TPM look the same. */
+export function isResetAlone(machine: MachineRecord, counters: string, { resetCount }: { resetCount: number }, bootId: string) {
+  const kept = machine.boots[counters]
+  return kept !== undefined && kept.resetCount !== resetCount && bootId !== '' && bootId === machine.bootId
+}

@@ -19,21 +19,21 @@ export const config = ({ attest }: Broker): Path => {
   const run: typeof update.run = async request => {
     const reply = await update.run(request)
     await attest.open(request.mount, request.caller)
-    attest.revoked.begin(request.mount)
+    attest.watch.begin(request.mount)
     return reply
   }
   return { ...row, operations: { ...row.operations, update: { ...update, run } } }
 }
 
-export const tpm = (broker: Broker): readonly Path[] =>
-  collection(
+export const tpm = (broker: Broker): readonly Path[] => {
+  const rows = collection(
     'tpm',
     broker.attest.settings.tpm,
     {
       one: 'TPM',
       many: 'TPMs',
       description:
-        'Enrolled and registered TPMs, by id: `sha256-` and the SHA-256 of the public endorsement key, with what they showed last. Writing one registers it; `disabled=true` refuses it everywhere and revokes what it has. `state` is `failed` from a failed attestation on until `tpm/:id/clear`.',
+        'Enrolled and registered TPMs, by id: `sha256-` and the SHA-256 of the public endorsement key, with what they showed last. Writing one registers it; `disabled=true` refuses it everywhere and revokes what it has, `disabled_aks` does so with one of its keys. `state` is `failed` from a failed attestation on until `tpm/:id/clear`.',
     },
     {
       show: async (record, mount, name) => ({
@@ -48,3 +48,21 @@ export const tpm = (broker: Broker): readonly Path[] =>
       },
     },
   )
+  return rows.map(row => (row.operations.update ? endingKeys(broker, row) : row))
+}
+
+/** What a machine got by a key that is disabled now cannot be told from the rest: all of it is revoked, and its other keys log in again. */
+function endingKeys({ attest: { settings, lifecycle } }: Broker, row: Path): Path {
+  const { update } = row.operations
+  if (!update) throw new Error('the row of a record has all operations')
+  const run: typeof update.run = async request => {
+    const { mount } = request
+    const { name } = request.values as unknown as { name: string }
+    const before = (await settings.tpm.get(mount.id, name))?.disabled_aks ?? []
+    const reply = await update.run(request)
+    const after = (await settings.tpm.get(mount.id, name))?.disabled_aks ?? []
+    if (after.some(key => !before.includes(key))) await lifecycle.end(mount, name, 'disabled')
+    return reply
+  }
+  return { ...row, operations: { ...row.operations, update: { ...update, run } } }
+}

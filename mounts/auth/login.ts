@@ -17,6 +17,10 @@ export const evidenceFields = {
     max: EVENT_LOG,
   }),
   ima_log: bytes('The list of IMA, when the challenge asks for `ima`: ascii_runtime_measurements, base64.', { max: IMA_LOG }),
+  boot_id: text('What the operating system calls its start (boot_id of Linux). Nothing is concluded from it but an alarm.', {
+    fallback: '',
+    form: [/^(?:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})?$/, 'a UUID'],
+  }),
   pcrs: text('Values of the quoted PCRs, as JSON: {"sha256": {"0": "<hex>"}}.', { max: 16_384 }),
 }
 
@@ -86,6 +90,7 @@ export const login = (broker: Broker): Path =>
       pcrs: required(evidenceFields.pcrs),
       event_log: evidenceFields.event_log,
       ima_log: evidenceFields.ima_log,
+      boot_id: evidenceFields.boot_id,
       audience: text('Who will rely on what is issued.', { fallback: '', max: 2048 }),
       key_thumbprint: keyThumbprint,
       ...keyFields,

@@ -41,7 +41,7 @@ export const crl = ({ attest }: Broker): readonly Path[] => {
     },
     {
       show: ({ url, fetched_at, crl: lists }) => ({ url, fetched_at, lists: describeLists(lists) }),
-      changed: mount => attest.revoked.begin(mount),
+      changed: mount => attest.watch.begin(mount),
     },
   )
   return rows.map(row =>
@@ -49,7 +49,7 @@ export const crl = ({ attest }: Broker): readonly Path[] => {
       const { name } = values as unknown as { name: string }
       const lists = await attest.trust.listsFrom(await attest.configOf(mount), given as { crl?: string; url?: string })
       await attest.settings.crl.write(mount.id, name, lists)
-      attest.revoked.begin(mount)
+      attest.watch.begin(mount)
       return undefined
     }),
   )

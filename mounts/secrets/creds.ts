@@ -138,11 +138,12 @@ function evidenceOf({
   pcrs,
   event_log: eventLog,
   ima_log: imaList,
+  boot_id: bootId,
   ...rest
 }: Values<typeof evidenceFields & typeof keyFields>): Evidence | undefined {
   const key = keyOf(rest)
   if (challenge && attest && signature && pcrs !== undefined)
-    return { challenge, attest, signature, pcrs, eventLog, imaList, key }
+    return { challenge, attest, signature, pcrs, eventLog, imaList, bootId, key }
   if (challenge || attest || signature || pcrs !== undefined || eventLog || imaList || key.certified || key.certificate) {
     throw new BrokerError('bad_request', 'a quote is challenge, attest, signature and pcrs: wanted all of them or none')
   }

@@ -300,3 +300,33 @@ describe('what was begun and not finished', () => {
     expect(kept('open')).toEqual([])
   }, 20_000)
 })
+
+describe('a TPM that was reset', () => {
+  const [one, two] = ['0b0a6c1e-0000-4000-8000-000000000001', '0b0a6c1e-0000-4000-8000-000000000002']
+  const incidents = async () => {
+    const path = [...broker.vault.state.kv.keys()].find(key => key.includes(`/machine/${machine.tpmId}`)) ?? ''
+    const kept = broker.vault.state.kv.get(path)?.value as
+      | { value: { incidents: { reason: string; detail: string }[] } }
+      | undefined
+    return kept?.value.incidents.map(({ reason, detail }) => [reason, detail])
+  }
+  const said = async (bootId: string, changes: Parameters<typeof machine.quote>[1] = {}) =>
+    login({ ...(await evidence(broker, machine, { changes })), boot_id: bootId })
+  beforeEach(() => {
+    // what is told of an incident is looked at before it is done with
+    broker.vault.fault = ({ path }) => (path === 'auth/token/revoke-accessor' ? { status: 503 } : undefined)
+  })
+
+  test.each([
+    ['without its system, as that says: an alarm', one, { resetCount: 8 }, expect.stringMatching(/^the TPM was reset, but/)],
+    ['with its system', two, { resetCount: 8 }, ''],
+    ['under a system that does not say', '', { resetCount: 8 }, ''],
+    ['not at all, but resumed', one, { restartCount: 3 }, ''],
+  ])('%s', async (_, bootId, changes, detail) => {
+    await said(one)
+    await said(one)
+    await said(bootId, changes)
+    expect(await incidents()).toEqual([['rebooted', detail]])
+    expect(await outcomeOf(said('no uuid', changes))).toBe('bad_request')
+  })
+})

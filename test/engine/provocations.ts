@@ -100,6 +100,10 @@ export const provocations: Readonly<Record<Exclude<OwnRefusal, Elsewhere>, Provo
     await test.ask('update', `auth/tpm-quote/tpm/${machine.tpmId}`, { disabled: true })
     return evidence(test, machine)
   },
+  AK_DISABLED: async test => {
+    await test.ask('update', `auth/tpm-quote/tpm/${machine.tpmId}`, { disabled_aks: machine.akName.toString('hex') })
+    return evidence(test, machine)
+  },
   ROLE: test => evidence(test, machine, { role: 'nobody' }),
   REFERENCE_WINDOW: async test => {
     await test.ask('update', 'auth/tpm-quote/reference/good', { not_after: '2026-05-31' })

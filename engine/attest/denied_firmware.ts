@@ -1,0 +1,43 @@
+import { type QuoteClaims, type Rejection, reject } from '#attestation'
+import type { Lifecycle } from '../lifecycle/lifecycle.ts'
+import type { Mount } from '../mount_table.ts'
+import type { Store } from '../vault/store.ts'
+import type { World } from '../world.ts'
+import { type AkRecord, type BootRecord, bootFolder, recordOfKey } from './records.ts'
+import { type AttestSettings, configOf } from './settings.ts'
+
+/** Firmware with known holes is denied whatever the reference values of a role say (CVE-2023-1017, CVE-2025-2884 and their kin).
+ *  @param denied versions as quotes say them, 16 hexadecimal digits in lower case
+ *  @returns TPM_FIRMWARE, also where the TPM hides its version from the key */
+export function deniedFirmware(
+  denied: readonly string[],
+  { firmwareVersion }: Pick<QuoteClaims, 'firmwareVersion'>,
+  obfuscated: boolean,
+): Rejection<'TPM_FIRMWARE'> | undefined {
+  if (denied.length === 0) return undefined
+  if (obfuscated) return reject('TPM_FIRMWARE', 'the TPM tells its firmware version only to keys of the endorsement hierarchy')
+  return denied.includes(firmwareVersion) ? reject('TPM_FIRMWARE', `the firmware ${firmwareVersion} is denied`) : undefined
+}
+
+type Ports = {
+  readonly settings: AttestSettings
+  readonly store: Store
+  readonly lifecycle: Pick<Lifecycle, 'failed'>
+  readonly world: World
+}
+
+/** Machines that showed such firmware with their last accepted quote have failed, as with a quote that shows it now. */
+export async function failDenied({ settings, store, lifecycle, world }: Ports, mount: Mount): Promise<void> {
+  const { denied_firmware, latch } = await configOf(settings, mount)
+  if (denied_firmware.length === 0 || !latch) return
+  const denied = denied_firmware.map(version => version.toLowerCase())
+  for (const akName of await store.list(bootFolder(mount.id))) {
+    const boot = await store.get<BootRecord>(bootFolder(mount.id) + akName)
+    const ak = boot && (await store.get<AkRecord>(recordOfKey(mount.id, akName)))
+    if (!ak || ak.value.hierarchy === 'owner') continue
+    const fault = deniedFirmware(denied, boot.value, false)
+    if (!fault) continue
+    const { code, detail } = fault
+    await lifecycle.failed(mount, ak.value.tpm_id, { code, detail, role: '', attest: Buffer.alloc(0), at: world.now() })
+  }
+}
