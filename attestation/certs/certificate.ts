@@ -50,8 +50,13 @@ export const extension = {
 
 /** The value of an extension, when the certificate has it. */
 export function valueIn<T>({ extensions }: Certificate, { oid, type }: { oid: string; type: Type<T> }): T | undefined {
-  const value = extensions.get(oid)?.parsedValue
-  return value instanceof type ? value : undefined
+  const found = extensions.get(oid)
+  return found && readAs(found, type)
+}
+
+/** The value of an extension, when it could be read: pkijs does not throw for one that it cannot read, but marks it. */
+export function readAs<T>({ parsedValue }: Extension, type: Type<T>): T | undefined {
+  return parsedValue instanceof type && !(parsedValue as { parsingError?: string }).parsingError ? parsedValue : undefined
 }
 
 /**
@@ -120,7 +125,8 @@ function decode(der: Buffer): Verdict<Certificate> {
   for (const one of asn1.extensions ?? []) {
     if (extensions.has(one.extnID)) return reject('BAD_ENCODING', `a certificate has the extension ${one.extnID} twice`)
     const type = types.get(one.extnID)
-    if (type !== undefined && !isA(one, type)) return reject('BAD_ENCODING', `the extension ${one.extnID} cannot be read`)
+    if (type !== undefined && readAs(one, type) === undefined)
+      return reject('BAD_ENCODING', `the extension ${one.extnID} cannot be read`)
     extensions.set(one.extnID, one)
   }
   const sha256 = createHash('sha256').update(der).digest('hex')
@@ -128,8 +134,3 @@ function decode(der: Buffer): Verdict<Certificate> {
 }
 
 const types = new Map<string, Type<unknown>>(Object.values(extension).map(({ oid, type }) => [oid, type]))
-
-/** pkijs does not throw for a value that it cannot read, but marks it. */
-function isA({ parsedValue }: Extension, type: Type<unknown>): boolean {
-  return parsedValue instanceof type && !(parsedValue as { parsingError?: string }).parsingError
-}

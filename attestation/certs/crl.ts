@@ -1,6 +1,7 @@
 import type { Integer } from 'asn1js'
 import { CertificateRevocationList, type Extension, IssuingDistributionPoint } from 'pkijs'
 import { accept, reject, type Verdict } from '../verdict.ts'
+import { readAs } from './certificate.ts'
 import { isSignedExactly, sequenceLength } from './der.ts'
 import { issuerOfList } from './names.ts'
 
@@ -77,8 +78,8 @@ const EVERYTHING: Scope = { usersOnly: false, casOnly: false }
 function scopeOf(extensions: readonly Extension[]): Scope | undefined {
   const found = extensions.find(({ extnID }) => extnID === ISSUING_DISTRIBUTION_POINT)
   if (found === undefined) return EVERYTHING
-  const point = found.parsedValue
-  if (!(point instanceof IssuingDistributionPoint) || point.indirectCRL || point.onlyContainsAttributeCerts) return undefined
+  const point = readAs(found, IssuingDistributionPoint)
+  if (point === undefined || point.indirectCRL || point.onlyContainsAttributeCerts) return undefined
   if (point.onlySomeReasons !== undefined && point.onlySomeReasons !== 0) return undefined
   const { onlyContainsUserCerts: usersOnly, onlyContainsCACerts: casOnly, distributionPoint } = point
   if (distributionPoint === undefined) return { usersOnly, casOnly }

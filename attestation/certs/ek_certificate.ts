@@ -129,8 +129,9 @@ function identityIn(certificate: Certificate): Pick<EkCertificate, 'manufacturer
 const SPECIFICATION = '2.23.133.2.16'
 
 function specificationIn(certificate: Certificate): Pick<EkCertificate, 'specification'> {
-  const found = valueIn(certificate, extension.subjectDirectoryAttributes)?.attributes.find(({ type }) => type === SPECIFICATION)
-  const specification = found?.values[0] && readTpmSpecification(found.values[0].toBER())
+  const claims = valueIn(certificate, extension.subjectDirectoryAttributes)?.attributes
+  const [value] = claims?.find(({ type }) => type === SPECIFICATION)?.values ?? [] // of an empty set pkijs makes none
+  const specification = value && readTpmSpecification(value.toBER())
   return specification ? { specification } : {}
 }
 

@@ -205,7 +205,9 @@ export function unwrap<T>(verdict: Verdict<T>): T {
   return verdict.value
 }
 
-/** `OK`, or the code of the refusal. */
+/** `OK`, or the code of the refusal, which has to say why. */
 export function outcome(verdict: Verdict<unknown>): string {
-  return verdict.ok ? 'OK' : verdict.code
+  if (verdict.ok) return 'OK'
+  if (!/\S \S/.test(verdict.detail)) throw new Error(`${verdict.code} without words: ${verdict.detail}`)
+  return verdict.code
 }

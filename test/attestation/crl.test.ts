@@ -5,13 +5,17 @@ import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { readRevocationList } from '#attestation'
 import { readCertificate } from '../../attestation/certs/certificate.ts'
+import { serialOf } from '../../attestation/certs/crl.ts'
+import { lookUpAgain } from '../../attestation/certs/known_path.ts'
 import { validatePath } from '../../attestation/certs/path.ts'
 import type { RevocationPolicy } from '../../attestation/certs/revocation.ts'
 import { outcome, pairOf, unwrap } from './attester.ts'
 import {
   basicConstraints,
+  CN,
   certifyEk,
   der,
+  directoryName,
   distributionPoint,
   EK_EXTENSIONS,
   extension,
@@ -24,7 +28,10 @@ import {
   NOW,
   named,
   namedIn,
+  oid,
   pem,
+  sequence,
+  utf8,
 } from './certificates.ts'
 
 const root = makeCa(named('Root'))
@@ -47,6 +54,7 @@ async function judged(lists: readonly Buffer[], revocation: RevocationPolicy = '
 const onlyUsers = der(0x81, Buffer.of(0xff))
 const onlyCas = der(0x82, Buffer.of(0xff))
 const TRUE = Buffer.of(0xff)
+const uri = (where: string) => der(0x86, Buffer.from(where))
 const listed = { revoked: [{ serial }] }
 
 /** What the list of the intermediate is like, beside a good one of the root: what comes of it under `hard` and under `soft`. */
@@ -76,6 +84,21 @@ const rows: readonly (readonly [string, Partial<ListFields>, hard: string, soft:
   ['for certificates of users', { extensions: [issuingPoint(onlyUsers)] }, 'OK', 'OK'],
   ['for certificates of CAs', { extensions: [issuingPoint(onlyCas)], ...listed }, 'NO_CRL', 'OK'],
   ['for the place that the certificate names', { extensions: [issuingPoint(listedAt(place))], ...listed }, 'REVOKED', 'REVOKED'],
+  [
+    'for several places',
+    { extensions: [issuingPoint(der(0xa0, der(0xa0, uri('http://x/'), uri(place))))], ...listed },
+    'REVOKED',
+    'REVOKED',
+  ],
+  [
+    'for a place in a directory',
+    { extensions: [issuingPoint(der(0xa0, der(0xa0, directoryName(named('CRL')))))], ...listed },
+    'NO_CRL',
+    'OK',
+  ],
+  ['that begins and ends now', { thisUpdate: NOW, nextUpdate: NOW }, 'NO_CRL', 'OK'],
+  ['that begins now', { thisUpdate: NOW }, 'OK', 'OK'],
+  ['that ends now', { nextUpdate: NOW }, 'NO_CRL', 'OK'],
   ['for another place', { extensions: [issuingPoint(listedAt('http://other.example/'))], ...listed }, 'NO_CRL', 'OK'],
 ]
 
@@ -116,8 +139,77 @@ describe('what a list says', () => {
     })
   })
 
+  test('of the first to end counts, whichever CA that is of', async () => {
+    const [july, august] = [new Date('2026-07-01T00:00:00Z'), new Date('2026-08-01T00:00:00Z')]
+    const ending = (ofMiddle: Date, ofOthers: Date) =>
+      judged([makeList(middle, { nextUpdate: ofMiddle }), makeList(root, { nextUpdate: ofOthers })])
+    expect(unwrap(await ending(july, august))).toMatchObject({ until: july })
+    expect(unwrap(await ending(august, july))).toMatchObject({ until: july })
+    const partly = await judged([makeList(root, { nextUpdate: august })], 'soft')
+    expect(unwrap(partly)).toMatchObject({ revocation: 'unknown', until: august })
+  })
+
+  test('is missing in words: there is none, or since when', async () => {
+    const dated = (day: string) => makeList(middle, { nextUpdate: new Date(`2026-05-${day}T00:00:00Z`) })
+    expect(await judged([ofRoot])).toHaveProperty('detail', expect.stringMatching(/^certificate 0 of the path: /))
+    expect(await judged([ofRoot])).toHaveProperty('detail', expect.stringMatching(/there is no revocation list of its issuer$/))
+    const outdated = await judged([dated('09'), dated('11'), dated('10'), ofRoot])
+    expect(outdated).toHaveProperty('detail', expect.stringMatching(/the last revocation list ended 2026-05-11T/))
+    const endless = await judged([makeList(middle, { nextUpdate: undefined }), ofRoot])
+    expect(endless).toHaveProperty('detail', expect.stringMatching(/ended no date$/))
+  })
+
+  test('over SHA-1 counts where SHA-1 does, and over MD5 never', async () => {
+    const rsa = makeCa(named('Intermediate'), { kind: 'rsa-2048', hash: 'sha256' }, root)
+    const below = unwrap(readCertificate(certifyEk(rsa, pairOf('rsa-2048', 'ek').publicKey)))
+    const judgedBy = async (hash: string, allowSha1: boolean) => {
+      const trust = { anchors: [root.certificate], at: NOW, revocation: 'hard' as const, allowSha1 }
+      return outcome(await validatePath(below, [rsa.certificate], { ...trust, lists: [makeList(rsa, { hash }), ofRoot] }))
+    }
+    expect(await judgedBy('sha256', false)).toBe('OK')
+    expect(await judgedBy('sha1', false)).toBe('NO_CRL')
+    expect(await judgedBy('sha1', true)).toBe('OK')
+    expect(await judgedBy('md5', true)).toBe('NO_CRL')
+  })
+
+  test('for users says nothing of a CA', async () => {
+    const ofUsers = makeList(root, { extensions: [issuingPoint(onlyUsers)], revoked: [{ serial: Buffer.of(0x77) }] })
+    expect(outcome(await judged([makeList(middle), ofUsers]))).toBe('NO_CRL')
+    const ofCas = makeList(root, { extensions: [issuingPoint(onlyCas)], revoked: [{ serial: Buffer.of(0x77) }] })
+    expect(outcome(await judged([makeList(middle), ofCas]))).toBe('REVOKED')
+  })
+
+  test('of a CA that says nothing of its key counts', async () => {
+    const free = makeCa(named('Intermediate'), { extensions: [basicConstraints(true)] }, root)
+    const trust = { anchors: [root.certificate], at: NOW, revocation: 'hard' as const, lists: [makeList(free, listed), ofRoot] }
+    expect(outcome(await validatePath(unwrap(readCertificate(leaf)), [free.certificate], trust))).toBe('REVOKED')
+  })
+
+  test('for the place of a certificate that names none says nothing', async () => {
+    const homeless = unwrap(readCertificate(certifyEk(middle, pairOf('rsa-2048', 'ek').publicKey, { serial })))
+    const lists = [makeList(middle, { extensions: [issuingPoint(listedAt(place))], ...listed }), ofRoot]
+    const trust = { anchors: [root.certificate], at: NOW, revocation: 'hard' as const, lists }
+    expect(outcome(await validatePath(homeless, [middle.certificate], trust))).toBe('NO_CRL')
+  })
+
   test('that cannot be read is our own mistake', async () => {
     await expect(judged([Buffer.of(1)])).rejects.toThrow('a revocation list cannot be used')
+  })
+})
+
+describe('a path that was valid before', () => {
+  const path = [leaf, middle.certificate, root.certificate]
+  const again = async (lists: readonly Buffer[], revocation?: RevocationPolicy) =>
+    lookUpAgain(path, { at: NOW, lists, ...(revocation && { revocation }) })
+  test('is looked up in the lists of today', async () => {
+    expect(unwrap(await again([makeList(middle), ofRoot], 'hard'))).toMatchObject({ revocation: 'checked' })
+    expect(unwrap(await again([]))).toEqual({ revocation: 'unchecked' })
+    expect(outcome(await again([makeList(middle, listed), ofRoot], 'soft'))).toBe('REVOKED')
+    expect(outcome(await again([ofRoot], 'hard'))).toBe('NO_CRL')
+  })
+  test('has to be one of certificates', async () => {
+    const broken = [leaf, Buffer.of(1), root.certificate]
+    expect(outcome(await lookUpAgain(broken, { at: NOW, revocation: 'soft' }))).toBe('BAD_ENCODING')
   })
 })
 
@@ -130,11 +222,38 @@ describe('lists that are refused', () => {
     expect(made({ extensions: [extension('2.5.29.27', true, der(0x02, Buffer.of(1)))] })).toBe('UNKNOWN_CRITICAL_EXT')
     expect(made({ extensions: [extension('2.5.29.27', false, der(0x02, Buffer.of(1)))] })).toBe('UNKNOWN_CRITICAL_EXT')
     expect(made({ extensions: [extension('2.5.29.20', false, der(0x02, Buffer.of(1)))] })).toBe('OK')
+    expect(point()).toBe('OK')
+    expect(point(onlyCas)).toBe('OK')
+    expect(made({ extensions: [extension('2.5.29.28', true, Buffer.of(5, 0))] })).toBe('UNKNOWN_CRITICAL_EXT')
+    expect(point(der(0xa1, der(0x86)))).toBe('UNKNOWN_CRITICAL_EXT') // nothing that can be read
+    const relative = der(0xa1, sequence(oid(CN), utf8('list')))
+    expect(point(der(0xa0, relative))).toBe('UNKNOWN_CRITICAL_EXT')
     expect(point(der(0x84, TRUE))).toBe('UNKNOWN_CRITICAL_EXT') // indirect
     expect(point(der(0x85, TRUE))).toBe('UNKNOWN_CRITICAL_EXT') // of attribute certificates
     expect(point(der(0x83, Buffer.of(6, 0x40)))).toBe('UNKNOWN_CRITICAL_EXT') // for some reasons
+    expect(made({ extensions: [extension('2.5.29.20', true, der(0x02, Buffer.of(1)))] })).toBe('UNKNOWN_CRITICAL_EXT')
+    const hold = extension('2.5.29.21', false, der(0x0a, Buffer.of(6)))
+    const strange = extension('1.2.3.4', true, Buffer.of(5, 0))
+    expect(made({ revoked: [{ serial, extensions: [hold] }, { serial: Buffer.of(5) }] })).toBe('OK')
+    expect(made({ revoked: [{ serial }, { serial: Buffer.of(5), extensions: [hold, strange] }] })).toBe('UNKNOWN_CRITICAL_EXT')
     expect(made({ revoked: [{ serial, extensions: [extension('2.5.29.29', true, der(0x30))] }] })).toBe('UNKNOWN_CRITICAL_EXT')
     expect(made({ signatureAlgorithm: Buffer.from('300a06082a8648ce3d040303', 'hex') })).toBe('BAD_ENCODING')
+  })
+  test('the largest is read, and no larger one', () => {
+    expect(outcome(readRevocationList(Buffer.alloc(8 * 1024 * 1024)))).toBe('BAD_ENCODING')
+    expect(outcome(readRevocationList(Buffer.alloc(8 * 1024 * 1024 + 1)))).toBe('LIMIT')
+  })
+  test('what is no list, or has something after it', () => {
+    expect(outcome(readRevocationList(leaf.subarray(0, -1)))).toBe('BAD_ENCODING')
+    expect(outcome(readRevocationList(leaf))).toBe('BAD_ENCODING')
+    expect(outcome(readRevocationList(Buffer.concat([makeList(middle), Buffer.of(0)])))).toBe('TRAILING_DATA')
+  })
+  test('serial numbers are compared without the zeros before them', () => {
+    const numbered = unwrap(readRevocationList(makeList(middle, { revoked: [{ serial }, { serial: Buffer.of(1, 0, 0) }] })))
+    expect([...numbered.serials]).toEqual(['f00d', '010000'])
+    expect(numbered.thisUpdate).toEqual(new Date('2026-05-01T00:00:00Z'))
+    expect(serialOf(unwrap(readCertificate(leaf)).asn1.serialNumber)).toBe('f00d')
+    expect(unwrap(readRevocationList(makeList(middle, { nextUpdate: undefined })))).not.toHaveProperty('nextUpdate')
   })
   test('anything that was changed on its way is refused or is not signed', async () => {
     const list = makeList(middle, listed)

@@ -1,0 +1,81 @@
+import { Null } from 'asn1js'
+import { AlgorithmIdentifier } from 'pkijs'
+import { describe, expect, test } from 'vitest'
+import { isCertificate, extension as known, readCertificate, valueIn } from '../../attestation/certs/certificate.ts'
+import { signatureHashOf } from '../../attestation/certs/signature_hash.ts'
+import { readTpmSpecification } from '../../attestation/certs/tpm_specification.ts'
+import { outcome, pairOf, unwrap } from './attester.ts'
+import { certifyEk, der, EK_EXTENSIONS, extension, makeCa, named, sequence, utf8 } from './certificates.ts'
+
+const root = makeCa(named('Root'))
+const certificate = certifyEk(root, pairOf('P-256', 'ek').publicKey)
+
+/** The same certificate with the length of its signed part in a byte more than it needs, which OpenSSL takes. */
+function longer(): Buffer {
+  const [head, length] = [certificate.subarray(4, 8), certificate.subarray(8)]
+  expect([head[0], head[1]]).toEqual([0x30, 0x82])
+  return der(0x30, Buffer.of(0x30, 0x83, 0), head.subarray(2), length)
+}
+/** With an extension that brings it to so many bytes. */
+function ofSize(size: number): Buffer {
+  const made = (filling: number) =>
+    certifyEk(root, pairOf('P-256', 'ek').publicKey, {
+      extensions: [...EK_EXTENSIONS, extension('1.2.3.4', false, Buffer.alloc(filling))],
+    })
+  return made(size - made(size - 500).length + size - 500)
+}
+
+describe('a certificate', () => {
+  test('is read up to its limit, padding included', () => {
+    const padded = (size: number) => Buffer.concat([certificate, Buffer.alloc(size - certificate.length)])
+    expect(outcome(readCertificate(padded(8192)))).toBe('OK')
+    expect(outcome(readCertificate(padded(8193)))).toBe('LIMIT')
+    expect(unwrap(readCertificate(padded(8192))).der).toEqual(certificate)
+  })
+  test('is told from what is none up to the same limit', () => {
+    const large = ofSize(9000)
+    expect(isCertificate(large)).toBe(false)
+    expect(isCertificate(ofSize(4000))).toBe(true)
+  })
+  test('in a form that is no DER is none, whatever OpenSSL takes', () => {
+    expect(outcome(readCertificate(longer()))).toBe('BAD_ENCODING')
+    expect(isCertificate(longer())).toBe(false)
+  })
+  test('has the values of its extensions', () => {
+    const read = unwrap(readCertificate(certificate))
+    expect(valueIn(read, known.basicConstraints)?.cA).toBe(false)
+    expect(valueIn(read, known.nameConstraints)).toBeUndefined()
+    expect(read.sha256).toBe(read.x509.fingerprint256.replaceAll(':', '').toLowerCase())
+  })
+  test('has no value where an extension is not what it is taken for', () => {
+    const odd = extension('2.5.29.17', true, Buffer.of(0x30, 0x02, 0x05, 0x00))
+    expect(outcome(readCertificate(certifyEk(root, pairOf('P-256', 'ek').publicKey, { extensions: [odd] })))).toBe('BAD_ENCODING')
+  })
+})
+
+describe('what a signature is over a digest of', () => {
+  const PSS = '1.2.840.113549.1.1.10'
+  test.each([
+    ['1.2.840.113549.1.1.11', 'sha256'],
+    ['1.2.840.10045.4.1', 'sha1'],
+    ['1.2.840.113549.1.1.14', undefined], // SHA-224
+    [PSS, 'sha1'], // which is what leaving out says (RFC 4055 3.1)
+  ])('%s: %s', (algorithmId, hash) => expect(signatureHashOf(new AlgorithmIdentifier({ algorithmId }))).toBe(hash))
+  test('nothing, where the parameters cannot be read', () =>
+    expect(signatureHashOf(new AlgorithmIdentifier({ algorithmId: PSS, algorithmParams: new Null() }))).toBeUndefined())
+})
+
+describe('the specification that a TPM claims', () => {
+  const number = (...bytes: number[]) => der(0x02, Buffer.of(...bytes))
+  const read = (bytes: Buffer) => readTpmSpecification(new Uint8Array(bytes).buffer)
+  const huge = Array<number>(9).fill(0x7f)
+  test('is a family, a level and a revision', () =>
+    expect(read(sequence(utf8('2.0'), number(0), number(1, 0x3b)))).toEqual({ family: '2.0', level: 0, revision: 315 }))
+  test.each([
+    ['a level beyond all numbers', sequence(utf8('2.0'), number(...huge), number(0))],
+    ['a revision beyond all numbers', sequence(utf8('2.0'), number(0), number(...huge))],
+    ['no numbers', sequence(utf8('2.0'))],
+    ['another type', utf8('2.0')],
+    ['no bytes', Buffer.alloc(0)],
+  ])('is not there with %s', (_, bytes) => expect(read(bytes)).toBeUndefined())
+})
