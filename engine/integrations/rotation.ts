@@ -25,7 +25,7 @@ export type Order = {
 /** How far a rotation got: kept, so that one that died half-way is cleared up. */
 type Journal =
   | { readonly state: 'making'; readonly at: number }
-  | { readonly state: 'made'; readonly at: number; readonly handle: Handle }
+  | { readonly state: 'made'; readonly at: number; readonly handle: Handle; readonly old?: Handle }
   | { readonly state: 'stored'; readonly at: number; readonly old?: Handle; readonly retireAt: number }
   | { readonly state: 'done'; readonly at: number }
 
@@ -96,7 +96,14 @@ export function openRotation(parts: RotationParts): Rotation {
   const settle = async (subject: Subject, root: RootCredential, order: Order): Promise<void> => {
     const journal = await journalOf(subject.mount, subject.name)
     const { rotator, ports } = subject
-    if (journal?.state === 'made') await retire(subject, root, journal.handle, order, 'discarded')
+    if (journal?.state === 'made') {
+      // stored it was, and nothing more: the one before is still to be ended
+      if (same(journal.handle, rotator.handleOf?.(root.fields))) {
+        await finish(subject, journal.handle, journal.old, {}, order)
+        return
+      }
+      await retire(subject, root, journal.handle, order, 'discarded')
+    }
     if (journal?.state === 'making')
       for (const stray of (await rotator.strays?.(root.fields, windowOf(journal.at), ports)) ?? [])
         await retire(subject, root, stray, order, 'discarded')
@@ -130,14 +137,28 @@ export function openRotation(parts: RotationParts): Rotation {
     })
     await write(subject, { state: 'making', at: now() })
     const made = await failing('not made', {}, () => rotator.make(root.fields, ports, order.supplied))
-    await write(subject, { state: 'made', at: now(), handle: made.handle })
+    const old = rotator.retire ? rotator.handleOf?.(root.fields) : undefined
+    await write(subject, { state: 'made', at: now(), handle: made.handle, ...(old ? { old } : {}) })
     await proved(subject, root, made, order)
     await failing('not stored', made.handle, () => store(subject, root, made))
+    const next = made.settings ? { settings: { ...record.settings, ...made.settings } } : {}
+    return failing('not finished', made.handle, () => finish(subject, made.handle, old, next, order))
+  }
+  /** What is in use now is known as the one that was made; the one before has some time left. */
+  const finish = async (
+    subject: Subject,
+    handle: Handle,
+    old: Handle | undefined,
+    next: Partial<IntegrationRecord>,
+    order: Order,
+  ): Promise<RotationState> => {
+    const { mount, name, record } = subject
+    // the end that an operator wrote was that of the one before
+    await settings.integration.write(mount.id, name, { ...next, expires_at: '', rotated_at: now() })
     const retireAt = now() + GRACE_SECONDS + record.max_stale
-    const old = rotator.retire ? rotator.handleOf?.(root.fields) : undefined
     const stored: Journal = { state: old ? 'stored' : 'done', at: now(), retireAt, ...(old ? { old } : {}) }
     await write(subject, stored)
-    told(subject, order, 'rotated', made.handle)
+    told(subject, order, 'rotated', handle)
     return shown(stored)
   }
   const proved = async (subject: Subject, root: RootCredential, made: Made, order: Order): Promise<void> => {
@@ -151,12 +172,8 @@ export function openRotation(parts: RotationParts): Rotation {
     }
   }
   const store = async ({ mount, name, record }: Subject, root: RootCredential, made: Made): Promise<void> => {
-    if (Object.keys(made.secrets).length > 0) {
+    if (Object.keys(made.secrets).length > 0)
       await roots.of(mount, name, record, 0).replace({ fields: { ...root.fields, ...made.secrets } }, root.version)
-    }
-    const next = made.settings ? { settings: { ...record.settings, ...made.settings } } : {}
-    // the end that an operator wrote was that of the one before
-    await settings.integration.write(mount.id, name, { ...next, expires_at: '', rotated_at: now() })
   }
 
   return {

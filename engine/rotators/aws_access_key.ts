@@ -25,8 +25,8 @@ export const awsAccessKey = rotator({
   handleOf: root => ({ access_key_id: root['access_key_id']?.reveal() ?? '' }),
   make: async (root, ports) => {
     const xml = await ask(ports, IAM, root, { Action: 'CreateAccessKey' })
-    const id = only(xml, 'AccessKeyId', /^[A-Z0-9]{16,128}$/)
-    const secret = only(xml, 'SecretAccessKey', /^[A-Za-z0-9+/=]{20,128}$/)
+    const id = only(ports, xml, 'AccessKeyId', /^[A-Z0-9]{16,128}$/)
+    const secret = only(ports, xml, 'SecretAccessKey', /^[A-Za-z0-9+/=]{20,128}$/)
     return { secrets: { access_key_id: new Secret(id), secret_access_key: new Secret(secret) }, handle: { access_key_id: id } }
   },
   prove: async (next, root, ports) => {
@@ -58,7 +58,7 @@ export const awsAccessKey = rotator({
 })
 
 async function whoIs(ports: Ports, key: Secrets): Promise<string> {
-  return only(await ask(ports, STS, key, { Action: 'GetCallerIdentity' }), 'Arn', /^arn:\S{1,2048}$/)
+  return only(ports, await ask(ports, STS, key, { Action: 'GetCallerIdentity' }), 'Arn', /^arn:\S{1,2048}$/)
 }
 
 type Service = typeof IAM | typeof STS
@@ -102,9 +102,9 @@ function all(xml: string, name: string): readonly string[] {
 }
 
 /** An answer with two of what there is one of has no meaning. */
-function only(xml: string, name: string, form: RegExp): string {
+function only({ integration }: Ports, xml: string, name: string, form: RegExp): string {
   const [value, ...more] = all(xml, name)
   if (value === undefined || more.length > 0 || !form.test(value))
-    throw new BrokerError('unavailable', `AWS answered without ${name}`)
+    throw new BrokerError('unavailable', `${integration}: AWS answered without ${name}`)
   return value
 }

@@ -207,6 +207,29 @@ describe('the key of a Google service account', () => {
     expect([...keys.keys()]).toEqual(['key000000', 'key0operator', 'key0later00'])
   })
 
+  test.each([
+    ['was known as the one that was made', /\/integration\/it$/],
+    ['was to have some time left', /\/rotation\/it$/],
+  ])('was stored before the broker died, and before the one before %s: that one is ended all the same', async (_, path) => {
+    const stored = () => inUse().then(id => id === 'key000001')
+    broker.vault.fault = asked =>
+      asked.method !== 'GET' && path.test(asked.path) && keys.size === 2 && proofs > 0 ? { status: 500, body: {} } : undefined
+    let proofs = 0
+    works = id => {
+      if (id === 'key000001') proofs += 1
+      return keys.has(id)
+    }
+    expect(await outcome(rotate())).not.toBe('done')
+    expect(await stored()).toBe(true)
+    broker.vault.fault = () => undefined
+    broker.world.pass(120_000)
+    await upkeep()
+    expect([...keys.keys()]).toEqual(['key000000', 'key000001'])
+    broker.world.pass(61_000)
+    await upkeep()
+    expect([await stored(), ...keys.keys()]).toEqual([true, 'key000001'])
+  })
+
   test('is not stored when somebody wrote another meanwhile; what was made is deleted', async () => {
     const made = answer
     answer = async arrived => {

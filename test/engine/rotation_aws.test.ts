@@ -128,7 +128,7 @@ describe('the access key of an IAM user', () => {
     ['that is a refusal', () => refusal('LimitExceeded')],
   ])('is not made of an answer %s', async (_, odd) => {
     made = odd
-    expect(await said(make())).toMatch(/^(?:AWS answered without|it: CreateAccessKey was refused)/)
+    expect(await said(make())).toMatch(/^it: (?:AWS answered without|CreateAccessKey was refused)/)
     expect(await said(make())).not.toMatch(/canary/)
   })
 
