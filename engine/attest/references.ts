@@ -165,15 +165,28 @@ function checkBoot(record: ReferenceRecord, replayed: readonly number[], pinsIma
 }
 
 /** Milliseconds since the epoch; undefined for an empty text. */
-export function instantOf(name: string, date: string): number | undefined {
+function instantOf(name: string, date: string): number | undefined {
   if (date === '') return undefined
   const at = /^\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d)?(\.\d+)?(Z|[+-]\d\d:\d\d))?$/.test(date) ? Date.parse(date) : Number.NaN
   return Number.isNaN(at) ? fail(name, 'wanted a date such as 2026-12-01 or 2026-12-01T12:00:00Z') : at
 }
 
-function checkWindow({ not_before, not_after }: ReferenceRecord): void {
-  const [from, until] = [instantOf('not_before', not_before), instantOf('not_after', not_after)]
-  if (from !== undefined && until !== undefined && from >= until) fail('not_after', 'wanted a date after not_before')
+/** The time in which a set counts, in milliseconds since the epoch, its end not included. */
+export type Window = { readonly from: number; readonly until: number }
+export const ALWAYS: Window = { from: Number.NEGATIVE_INFINITY, until: Number.POSITIVE_INFINITY }
+
+export function windowOf({ not_before, not_after }: Pick<ReferenceRecord, 'not_before' | 'not_after'>): Window {
+  return {
+    from: instantOf('not_before', not_before) ?? ALWAYS.from,
+    until: instantOf('not_after', not_after) ?? ALWAYS.until,
+  }
+}
+
+export const within = ({ from, until }: Window, now: number): boolean => now >= from && now < until
+
+function checkWindow(record: ReferenceRecord): void {
+  const { from, until } = windowOf(record)
+  if (from >= until) fail('not_after', 'wanted a date after not_before')
 }
 
 const MOST_LISTS = 16

@@ -3,7 +3,7 @@ import type { Mount } from '../mount_table.ts'
 import type { Verdict } from '../refusals.ts'
 import type { Files, Wanted } from './logs/log_job.ts'
 import { databasesOf, referenceValues } from './reference_values.ts'
-import { instantOf, type ReferenceRecord } from './references.ts'
+import { type ReferenceRecord, windowOf, within } from './references.ts'
 import { type AttestSettings, configOf } from './settings.ts'
 
 /** A set of reference values as it counts now. */
@@ -74,10 +74,8 @@ export async function rulesOf(
 }
 
 /** An update goes from one set to the next: while both count, either will do. */
-function counts({ disabled, not_before, not_after }: ReferenceRecord, now: number): boolean {
-  if (disabled) return false
-  const [from, until] = [instantOf('not_before', not_before), instantOf('not_after', not_after)]
-  return (from === undefined || now >= from) && (until === undefined || now < until)
+function counts(record: ReferenceRecord, now: number): boolean {
+  return !record.disabled && within(windowOf(record), now)
 }
 
 async function setOf(

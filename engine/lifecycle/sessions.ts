@@ -1,5 +1,6 @@
 import { accept, reject } from '#attestation'
 import type { Metadata } from '../attest/login.ts'
+import { ALWAYS, windowOf, within } from '../attest/references.ts'
 import type { AttestSettings } from '../attest/settings.ts'
 import type { Mount } from '../mount_table.ts'
 import type { Verdict } from '../refusals.ts'
@@ -19,7 +20,7 @@ export type Session = {
   readonly login: Mount
   readonly tpmId: string
   readonly machine: MachineRecord
-  /** whole seconds until the attestation is older than the login role allows; Infinity without a limit */
+  /** whole seconds until the attestation is older than the login role allows, or until the set of reference values that it stands on ends; Infinity without a limit */
   readonly attestationLeftSeconds: number
 }
 
@@ -41,11 +42,14 @@ export function openSessions({ lifecycle, settings, world }: Parts): Sessions {
       if (!role || role.disabled) return reject('ROLE_DISABLED', login_role)
       // the quote of the request was compared with what counts now
       if (!fresh && (!set || set.disabled)) return reject('REFERENCE_DISABLED', reference)
+      const window = fresh || !set ? ALWAYS : windowOf(set)
+      if (!within(window, world.now())) return reject('REFERENCE_WINDOW', `${reference} does not count any more`)
       const ageSeconds = Math.max(0, Math.floor(world.now() / 1000) - Number(meta.attested_at))
       const standing = appraiseStanding(machine, { epoch: Number(meta.epoch || 0), ageSeconds, fresh }, role.max_attestation_age)
       if (!standing.ok) return standing
       const limit = role.max_attestation_age || Number.POSITIVE_INFINITY
-      return accept({ login, tpmId, machine, attestationLeftSeconds: fresh ? limit : limit - ageSeconds })
+      const left = Math.min(fresh ? limit : limit - ageSeconds, Math.floor((window.until - world.now()) / 1000))
+      return accept({ login, tpmId, machine, attestationLeftSeconds: left })
     },
     still: async ({ login, tpmId, machine }) => {
       const now = await lifecycle.look(login, tpmId)

@@ -259,6 +259,20 @@ describe('an operator', () => {
   })
 })
 
+describe('a set of reference values that ends', () => {
+  test('ends what it let in: no credential lives longer, and none is given after it', async () => {
+    const end = broker.world.now() + 100_000
+    await write('reference/next', { pcrs: REFERENCE, not_before: new Date(end).toISOString() })
+    await write('reference/good', { not_after: new Date(end).toISOString() })
+    await write('role/builder', { references: 'good,next' })
+    const token = await logIn(broker, machine)
+    expect(dataOf(await creds(token))).toMatchObject({ expires_in: 100 })
+    broker.world.pass(100_000)
+    await expect(creds(token)).rejects.toThrow(/^REFERENCE_WINDOW: .*good/)
+    expect(dataOf(await creds(await logIn(broker, machine)))).toMatchObject({ expires_in: 900 })
+  })
+})
+
 describe('the age of an attestation', () => {
   test('is bounded by the role of the login and by the role of the broker', async () => {
     await write('role/builder', { max_attestation_age: '10m' })
