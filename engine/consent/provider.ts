@@ -77,12 +77,12 @@ export function openProvider(name: string, settings: ProviderSettings, http: Out
       throw http.failure() ?? told(name, error)
     }
   }
-  const server = () => guarded(() => metadataOf(settings, options))
+  const server = () => guarded(() => metadataOf(name, settings, options))
   return {
     tokenEndpoint: async () => (await server()).token_endpoint ?? '',
     revoke: (token, secret) =>
       guarded(async () => {
-        const as = await metadataOf(settings, options)
+        const as = await metadataOf(name, settings, options)
         if (!as.revocation_endpoint) return
         const auth = clientAuth(name, settings, secret)
         await oauth.processRevocationResponse(await oauth.revocationRequest(as, client, auth, token.reveal(), options))
@@ -107,7 +107,7 @@ export function openProvider(name: string, settings: ProviderSettings, http: Out
     },
     redeem: (callback, { state, nonce, verifier }, redirectUri, secret) =>
       guarded(async () => {
-        const as = await metadataOf(settings, options)
+        const as = await metadataOf(name, settings, options)
         const answer = oauth.validateAuthResponse(as, client, callback, state)
         const auth = clientAuth(name, settings, secret)
         const response = await oauth.authorizationCodeGrantRequest(as, client, auth, answer, redirectUri, verifier, options)
@@ -133,7 +133,7 @@ type Options = {
   [oauth.allowInsecureRequests]: boolean
 }
 
-async function metadataOf(settings: ProviderSettings, options: Options): Promise<oauth.AuthorizationServer> {
+async function metadataOf(name: string, settings: ProviderSettings, options: Options): Promise<oauth.AuthorizationServer> {
   const { issuer, discovery, authorization_url, token_url } = settings
   if (discovery === 'none') return { issuer, authorization_endpoint: authorization_url, token_endpoint: token_url }
   const key = JSON.stringify([issuer, discovery, settings.ca])
@@ -142,8 +142,18 @@ async function metadataOf(settings: ProviderSettings, options: Options): Promise
   const url = new URL(issuer)
   const algorithm = discovery === 'oidc' ? 'oidc' : 'oauth2'
   const metadata = await oauth.processDiscoveryResponse(url, await oauth.discoveryRequest(url, { ...options, algorithm }))
+  const { authorization_endpoint, token_endpoint, revocation_endpoint } = metadata
+  if ([authorization_endpoint, token_endpoint, revocation_endpoint].some(url => url !== undefined && !isGuarded(url)))
+    throw unusable(name, 'the metadata of the provider names an endpoint without TLS')
   known.set(key, metadata)
   return metadata
+}
+
+/** As what an operator may write: nobody on the way reads what goes there. */
+function isGuarded(url: string): boolean {
+  if (!URL.canParse(url)) return false
+  const { protocol, hostname } = new URL(url)
+  return protocol === 'https:' || (protocol === 'http:' && ['127.0.0.1', 'localhost', '[::1]'].includes(hostname))
 }
 
 function redeemedOf(name: string, tokens: oauth.TokenEndpointResponse): Redeemed {

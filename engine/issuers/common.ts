@@ -2,7 +2,7 @@ import { type Field, list, required, text } from '../fields.ts'
 import type { Received } from '../http.ts'
 
 /** Without TLS on the loopback only. */
-export const URL_FORM = [
+const URL_FORM = [
   /^(?:https:\/\/[^\s/?#@]+|http:\/\/(?:127\.0\.0\.1|localhost|\[::1\])(?::\d+)?)(?:\/[^\s?#]*)?$/,
   'an https URL without user, query and fragment',
 ] as const

@@ -37,6 +37,15 @@ test('what is no wider than the person consented to is given', async () => {
   expect(asked()).toEqual([])
 })
 
+test.each(['token_endpoint', 'revocation_endpoint', 'authorization_endpoint'])(
+  'nothing is sent when the metadata name a %s that anybody on the way could read',
+  async name => {
+    provider.answer = one => ({ status: 200, body: { ...answer(one), [name]: 'http://idp.example/x' } })
+    expect(await exchange.outcome(WANTED)).toBe('EXCHANGE_UNUSABLE')
+    expect(provider.asked.map(({ method }) => method)).toEqual(['GET'])
+  },
+)
+
 test('what is wider is revoked, and not given', async () => {
   scope = 'repo:read repo:admin'
   expect(await exchange.outcome(WANTED)).toBe('EXCHANGE_WIDER')
