@@ -10,6 +10,10 @@ export const explicit = {
   useFipsEndpoint: false,
 } as const
 
+/** What AWS says, with status 400, to who asks too often. */
+const THROTTLED = new Set(['Throttling', 'ThrottlingException', 'TooManyRequestsException', 'RequestLimitExceeded'])
+export const isThrottled = (name: string | undefined) => THROTTLED.has(name ?? '')
+
 /** Where a service is in a region. */
 export function regional(service: string, region: string): string {
   return `https://${service}.${region}.amazonaws.com${region.startsWith('cn-') ? '.cn' : ''}`

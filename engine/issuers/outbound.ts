@@ -142,8 +142,13 @@ function reasonOf(error: unknown): string {
 
 async function attempt(client: Http, sent: Sent): Promise<Received> {
   const received = await client.send(sent).catch(unanswered)
-  if (received.status === 429 || received.status >= 500) throw busy(received)
+  if (isBusy(received)) throw busy(received)
   return received
+}
+
+/** GitHub says 403 to who asks too often, too, and when to come back (REST API, rate limits). */
+function isBusy({ status, headers }: Received): boolean {
+  return status === 429 || status >= 500 || (status === 403 && headers['retry-after'] !== undefined)
 }
 
 function unanswered(error: unknown): never {
@@ -152,7 +157,7 @@ function unanswered(error: unknown): never {
 }
 
 function busy({ status, headers }: Received): Failure {
-  const undone = status === 429 || status === 503
+  const undone = status < 500 || status === 503
   const seconds = secondsIn(headers)
   const wait = seconds === undefined ? '' : ` and asked to be left alone for ${seconds} s`
   return new Failure(`answered with status ${status}${wait}`, undone, seconds === undefined ? undefined : seconds * 1000)

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import type { SecretsManagerClient } from '@aws-sdk/client-secrets-manager'
 import { required, text, type Values } from '../fields.ts'
 import { type Http, openHttp, Unanswered } from '../http.ts'
-import { explicit, regional, smithyHandler } from '../issuers/aws_transport.ts'
+import { explicit, isThrottled, regional, smithyHandler } from '../issuers/aws_transport.ts'
 import { optionalEndpoint } from '../issuers/common.ts'
 import { codeIn } from '../issuers/refusal.ts'
 import { fieldsOf, textOfFields } from './payload.ts'
@@ -114,9 +114,6 @@ async function replace({ client, aws }: Sdk, ref: string, next: Next, version: s
   })
 }
 
-/** The service throttles with status 400. */
-const BUSY = new Set(['ThrottlingException', 'Throttling', 'TooManyRequestsException', 'RequestLimitExceeded'])
-
 /** Of an SDK's error the name goes on, when it is one of the service's own words; its message may quote what was sent. */
 function translate(error: unknown): never {
   if (error instanceof Unanswered) return unanswered(error)
@@ -125,7 +122,7 @@ function translate(error: unknown): never {
   if (name === 'ResourceNotFoundException') throw new StoreFault('absent', 'the store has no such secret')
   // so it is said of one that was deleted, and can be restored for a while
   if (name === 'InvalidRequestException') throw new StoreFault('absent', 'the store does not give this secret any more')
-  if (BUSY.has(name) || status === 429 || status >= 500)
+  if (isThrottled(name) || status === 429 || status >= 500)
     throw new StoreFault('down', `the store did not answer as it should (${codeIn(name)})`)
   if (status >= 400) throw new StoreFault('denied', `the store refused the broker (${codeIn(name)})`)
   throw new StoreFault('malformed', 'the answer of the store cannot be read')

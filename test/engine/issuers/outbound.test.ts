@@ -9,6 +9,7 @@ import { stores } from '../../../engine/stores/index.ts'
 import { StoreFault, type StoreWorld } from '../../../engine/stores/store.ts'
 import { openTestExchange } from '../../fakes/exchange.ts'
 import { type Provider, startProvider } from '../../fakes/provider.ts'
+import { until } from '../../harness/process.ts'
 
 let upstreams: Upstreams
 let provider: Provider
@@ -133,6 +134,29 @@ test('a provider may say until when it wants to be left alone, by its own clock'
   await expect(asked('Sun, 31 May 2026 00:00:00 GMT', date)).rejects.toThrow('asked to be left alone for 0 s')
   await expect(asked('tomorrow', date)).rejects.toThrow(/acme answered with status 429$/)
 })
+
+test('who says 403 and when to come back is left alone, too; who says 403 alone has refused', async () => {
+  const send = (key: string) => upstreams.of(key, 'acme').send({ method: 'GET', url: provider.url })
+  provider.answer = () => ({ status: 403 })
+  expect((await send('forbidden')).status).toBe(403)
+  provider.answer = () => ({ status: 403, headers: { 'retry-after': '60' } })
+  await expect(send('forbidden')).rejects.toThrow('acme answered with status 403 and asked to be left alone for 60 s')
+  await expect(send('forbidden')).rejects.toThrow(/asked to be left alone for \d+ s more/)
+})
+
+test('one that failed five times is left alone, asked by one of many after a pause, and by all when it works', async () => {
+  const send = () => upstreams.of('failing', 'acme').send({ method: 'GET', url: provider.url })
+  const before = provider.asked.length
+  provider.answer = () => ({ status: 500 })
+  for (let failures = 0; failures < 5; failures++) await expect(send()).rejects.toThrow('status 500')
+  await expect(send()).rejects.toThrow('failed several times in a row and is left alone for a moment')
+  expect(provider.asked.length - before).toBe(5)
+  const many = () => Promise.allSettled(Array.from({ length: 8 }, send))
+  await until('the pause to be over', async () => (await many()) && provider.asked.length - before > 5)
+  expect(provider.asked.length - before).toBe(6)
+  provider.answer = () => ({ status: 200 })
+  await until('the next pause to be over', async () => (await many()).every(({ status }) => status === 'fulfilled'), 20_000)
+}, 30_000)
 
 test('what one integration does wrong is not held against another', async () => {
   provider.answer = () => ({ status: 429, headers: { 'retry-after': '60' } })

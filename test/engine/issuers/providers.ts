@@ -278,6 +278,12 @@ export const providers: readonly ProviderRow[] = [
         xml(403, `<ErrorResponse><Error><Code>${CANARY}</Code></Error></ErrorResponse>`),
         'EXCHANGE_REFUSED',
       ],
+      ['a request too many', xml(400, '<ErrorResponse><Error><Code>Throttling</Code></Error></ErrorResponse>'), 'unavailable'],
+      [
+        'a session policy that is too large once it is packed',
+        xml(400, '<ErrorResponse><Error><Code>PackedPolicyTooLarge</Code></Error></ErrorResponse>'),
+        'EXCHANGE_REFUSED',
+      ],
       ['no date', xml(200, assumed({ end: 'tomorrow' })), 'EXCHANGE_UNUSABLE'],
       ['another role', xml(200, assumed({ arn: 'arn:aws:sts::123456789012:assumed-role/admin/x' })), 'EXCHANGE_WIDER'],
       ['another account', xml(200, assumed().replace('sts::123456789012', 'sts::999999999999')), 'EXCHANGE_WIDER'],
