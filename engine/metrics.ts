@@ -53,6 +53,11 @@ const own = {
     ['reason'],
     waits,
   ),
+  machinesOverdue: gauge(
+    'machines_overdue',
+    'Machines whose tokens or leases were to be revoked half a minute ago and that this replica could not revoke yet',
+    [],
+  ),
   webhookPushes: counter('webhook_pushes_total', 'Security events that were pushed to webhooks', ['outcome']),
 } as const
 

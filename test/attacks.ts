@@ -201,7 +201,10 @@ export const attacks: Readonly<Record<number, readonly Tried[]>> = {
   147: [live('bound_key', 'the token is refused with another key')],
   148: [engine('lifecycle', 'bounds the life of tokens, too')],
   149: [live('login', 'a batch token, when the role does not promise'), engine('lifecycle', 'revocable: true')],
-  150: [engine('leases', 'is tried until it is done'), engine('lifecycle', 'is found and done by whoever comes next')],
+  150: [
+    engine('leases', 'is tried until it is done'),
+    engine('lifecycle', 'is found and done by whoever comes next', 'assay_machines_overdue'),
+  ],
   151: [engine('webhooks', 'a receiver that is down', 'comes in order, each with the next number')],
   152: [['engine/lifecycle_provocations.ts', 'STALE_EPOCH']],
   153: [live('refusals', 'of another role, another audience, or in part')],

@@ -49,6 +49,7 @@ export function openLifecycleService(ports: LifecyclePorts): LifecycleService {
   const ours = () => mounts.ofType('tpm-quote')
   const measured = (reason: string, seconds: number) => metrics.revocationSeconds.observe({ reason }, seconds)
   const worker = openWorker({ world, store, machines, logins, courier, mounts: ours, endLeases, measured })
+  metrics.machinesOverdue.follow({}, worker.overdue)
   const chores = openChores(ports, machines, logins, worker)
   const lifecycle = openLifecycle({ world, machines, logins, worker })
   const close = async (mount: Mount) => {

@@ -15,6 +15,8 @@ export type Worker = {
   readonly begin: (mount: Mount, tpmId: string) => void
   /** Looks for what is left to do. */
   readonly sweep: () => Promise<void>
+  /** how many machines have something left that was to be revoked half a minute ago */
+  readonly overdue: () => number
   /** nothing is under way */
   readonly idle: () => Promise<void>
 }
@@ -32,15 +34,22 @@ export type WorkerPorts = {
   readonly measured: (reason: Incident['reason'], seconds: number) => void
 }
 
+/** By then what is to be revoked is, when Vault and the providers answer. */
+const OVERDUE_MS = 30_000
+
 export function openWorker(ports: WorkerPorts): Worker {
   const { world, store, machines, mounts } = ports
   const flights = new Map<string, Promise<void>>()
+  /** when what is left to be revoked was ordered, by machine */
+  const left = new Map<string, number>()
   const markerOf = ({ mountId, tpmId }: MachineId) => `${mountId}/open/${tpmId}`
 
   const work = async (mount: Mount, id: MachineId) => {
     let record = await machines.fresh(id)
     for (const incident of record.incidents) {
+      if (!incident.ended) left.set(markerOf(id), incident.at)
       const after = await settle(ports, mount, id, incident)
+      if (after.ended) left.delete(markerOf(id))
       record = await machines.change(id, kept => replaced(kept, after))
       // subscribers hear of one thing after the other
       if (record.incidents.some(one => one.id === incident.id)) return
@@ -65,10 +74,18 @@ export function openWorker(ports: WorkerPorts): Worker {
     announce: (mount, tpmId) => store.put(markerOf({ mountId: mount.id, tpmId }), {}),
     begin: (mount, tpmId) => void begin(mount, tpmId),
     sweep: async () => {
+      const before = [...left.keys()]
+      const open = new Set<string>()
       for (const mount of mounts())
-        for (const tpmId of await store.list(`${mount.id}/open/`))
-          if (!flights.has(markerOf({ mountId: mount.id, tpmId }))) await begin(mount, tpmId)
+        for (const tpmId of await store.list(`${mount.id}/open/`)) {
+          const marker = markerOf({ mountId: mount.id, tpmId })
+          open.add(marker)
+          if (!flights.has(marker)) await begin(mount, tpmId)
+        }
+      // another replica was faster
+      for (const marker of before) if (!open.has(marker)) left.delete(marker)
     },
+    overdue: () => [...left.values()].filter(at => world.now() - at > OVERDUE_MS).length,
     idle: async () => {
       while (flights.size > 0) await Promise.all(flights.values())
     },

@@ -308,10 +308,15 @@ describe('what was begun and not finished', () => {
     await until('a try', async () => revocations() > 0)
     expect(kept('open')).toHaveLength(1)
     expect(lives(token)).toBe(true)
+    const overdue = async () => /^assay_machines_overdue (\d+)$/m.exec(await broker.broker.metrics.text())?.[1]
+    expect(await overdue()).toBe('0')
+    broker.world.pass(30_001)
+    expect(await overdue()).toBe('1')
+    await expect(creds(token)).rejects.toThrow(/^LATCHED: /)
     broker.vault.fault = () => undefined
     await gone(token)
     await settled()
-    expect(kept('open')).toEqual([])
+    expect([await overdue(), kept('open')]).toEqual(['0', []])
   }, 20_000)
 })
 
