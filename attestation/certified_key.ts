@@ -3,10 +3,10 @@ import type { AttestationKey } from './attestation_key.ts'
 import { weaknessOf } from './certs/weak_keys.ts'
 import { type Hierarchy, qualifiedNameOf, qualifiedUnder } from './qualified_name.ts'
 import type { Refusal } from './refusals.ts'
-import { ATTEST_LIMIT, parseCertification } from './tpm2/attest.ts'
+import { parseCertification } from './tpm2/attest.ts'
 import { attribute } from './tpm2/constants.ts'
 import { jwkOf, nameOf, type Public, parsePublic } from './tpm2/public.ts'
-import { SIGNATURE_LIMIT, verifySignature } from './tpm2/signature.ts'
+import { verifySignature } from './tpm2/signature.ts'
 import { accept, reject, type Verdict } from './verdict.ts'
 
 /** A key that the attester wants bound to what it is given, and the TPM's word on it. */
@@ -42,15 +42,13 @@ export type CertifiedKey = {
 
 /**
  * Judges a key to bind: made in the TPM of the attestation key, fixed there, and for signing what it is given (TPM 2.0 Library
- * Part 3, TPM2_Certify; Part 2, TPMS_CERTIFY_INFO). The checks, in order: sizes; the structure; the signature; whether it answers
- * this challenge; where the attestation key lives; the public area, its attributes and strength; its Name; its parents.
- * @returns what `parseCertification`, `verifySignature` and `parsePublic` return when refused, LIMIT, NONCE_MISMATCH,
+ * Part 3, TPM2_Certify; Part 2, TPMS_CERTIFY_INFO). The checks, in order: the structure; the signature; whether it answers this
+ * challenge; where the attestation key lives; the public area, its attributes and strength; its Name; its parents.
+ * @returns what `parseCertification`, `verifySignature` and `parsePublic` return when refused, NONCE_MISMATCH,
  *   QUALIFIED_SIGNER, KEY_ATTRIBUTES, WEAK_KEY, KEY_NAME or KEY_PARENT
  */
 export function verifyCertifiedKey(evidence: KeyEvidence, rules: KeyRules): Verdict<CertifiedKey> {
   const { attest, signature } = evidence
-  if (attest.length > ATTEST_LIMIT) return reject('LIMIT', `TPMS_ATTEST of ${attest.length} bytes`)
-  if (signature.length > SIGNATURE_LIMIT) return reject('LIMIT', `TPMT_SIGNATURE of ${signature.length} bytes`)
   const said = parseCertification(attest)
   if (!said.ok) return said
   const signed = verifySignature(signature, attest, rules.ak)

@@ -3,8 +3,8 @@ import type { AttestationKey } from './attestation_key.ts'
 import { appraiseClock, type ClockRules, type Session } from './clock.ts'
 import { type PcrTable, parsePcrTable } from './pcr_table.ts'
 import { appraisePcrs, type PcrRules } from './pcrs.ts'
-import { ATTEST_LIMIT, type Clock, parseQuote, type Quote } from './tpm2/attest.ts'
-import { SIGNATURE_LIMIT, verifySignature } from './tpm2/signature.ts'
+import { type Clock, parseQuote, type Quote } from './tpm2/attest.ts'
+import { verifySignature } from './tpm2/signature.ts'
 import { accept, reject, type Verdict } from './verdict.ts'
 
 /** What the attester sent, as it came. */
@@ -45,10 +45,10 @@ export type QuoteClaims = Clock & {
 
 /**
  * Judges the answer to a challenge: a TPM 2.0 quote (TPM 2.0 Library Part 3, TPM2_Quote; Part 2, TPMS_ATTEST, TPMS_QUOTE_INFO).
- * The checks, in order: sizes; the structure of the quote, see `parseQuote`; its signature, see `verifySignature`; whether it
+ * The checks, in order: the structure of the quote, see `parseQuote`; its signature, see `verifySignature`; whether it
  * answers this challenge; where the key lives; the table of PCR values and the PCRs, see `parsePcrTable` and `appraisePcrs`; the
  * clock, see `appraiseClock`. That the challenge is fresh and used once is for the caller to see to, before.
- * @returns what those return when refused, LIMIT, NONCE_MISMATCH or QUALIFIED_SIGNER
+ * @returns what those return when refused, NONCE_MISMATCH or QUALIFIED_SIGNER
  */
 export function verifyQuote(evidence: QuoteEvidence, expected: Expected): Verdict<QuoteClaims> {
   const quote = authenticate(evidence, expected)
@@ -79,8 +79,6 @@ export function authenticate(
   { attest, signature }: Pick<QuoteEvidence, 'attest' | 'signature'>,
   { ak, qualifyingData, qualifiedSigner }: Pick<Expected, 'ak' | 'qualifyingData' | 'qualifiedSigner'>,
 ): Verdict<Quote> {
-  if (attest.length > ATTEST_LIMIT) return reject('LIMIT', `TPMS_ATTEST of ${attest.length} bytes`)
-  if (signature.length > SIGNATURE_LIMIT) return reject('LIMIT', `TPMT_SIGNATURE of ${signature.length} bytes`)
   const quote = parseQuote(attest)
   if (!quote.ok) return quote
   const signed = verifySignature(signature, attest, ak)

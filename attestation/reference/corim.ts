@@ -102,7 +102,7 @@ function signerOf({ head, algorithm, payload, signature }: Envelope, keys: reado
 }
 
 function fits(key: KeyObject, { type, curve }: Algorithm): boolean {
-  return key.asymmetricKeyType === type && (curve === undefined || key.asymmetricKeyDetails?.namedCurve === curve)
+  return key.asymmetricKeyType === type && key.asymmetricKeyDetails?.namedCurve === curve
 }
 
 const manifest = { id: 0, tags: 1, validity: 4, entities: 5 } as const
@@ -161,7 +161,7 @@ function pcrsOf(map: Fields | undefined): Verdict<Corim['pcrs']> {
   const [environment, measurements, ...rest] = listOf(triple)
   // one measurement may stand alone
   const each = Array.isArray(measurements) ? (measurements as unknown[]) : [measurements]
-  if (mapOf(environment) === undefined || rest.length > 0 || each.length === 0) return malformed('the triple is not one')
+  if (mapOf(environment) === undefined || rest.length > 0) return malformed('the triple is not one')
   return registersOf(each)
 }
 

@@ -3,7 +3,7 @@ import { parse, type Reader } from './bytes.ts'
 import { attestType, GENERATED, type Hash, hashOf } from './constants.ts'
 
 /** TPMS_ATTEST is refused above this many bytes; a quote of one bank has about 145. */
-export const ATTEST_LIMIT = 4096
+const ATTEST_LIMIT = 4096
 const BANKS_LIMIT = 16
 /** PCR 0 to 23: what a PC Client TPM has. */
 const PCRS = 24

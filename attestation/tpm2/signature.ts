@@ -5,7 +5,7 @@ import { alg, type Curve, curves, type Hash, hashOf } from './constants.ts'
 import { keyObjectOf, type Public } from './public.ts'
 
 /** TPMT_SIGNATURE is refused above this many bytes; that of RSA-4096 has 518. */
-export const SIGNATURE_LIMIT = 2048
+const SIGNATURE_LIMIT = 2048
 
 /** A key with the one scheme and hash that it signs with. */
 export type SigningKey = {

@@ -92,6 +92,7 @@ describe('is refused', () => {
   test('when the public area is of another key than was certified, or weak', () => {
     const good = certification(keyArea())
     expect(judge({ ...good, public: keyArea({}, 'P-384') })).toBe('KEY_NAME')
+    expect(judge({ ...good, public: good.public.subarray(0, -1) })).toBe('TRUNCATED')
     expect(judge(certification(keyArea({ nameAlg: alg.SHA1 })))).toBe('WEAK_KEY')
     const weak = { ...areaOf(pairOf('rsa-2048', 'bound').publicKey), exponent: 3 }
     expect(judge(certification(keyArea({ exponent: weak.exponent }, 'rsa-2048')))).toBe('WEAK_KEY')

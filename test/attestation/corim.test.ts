@@ -138,6 +138,8 @@ describe('is refused', () => {
     ['BAD_ENCODING', head([1, -7], [2, [4]], rim)],
     ['BAD_ENCODING', head([1, 'ES256'], rim)],
     ['BAD_ENCODING', { tag: 98 }],
+    ['BAD_ENCODING', { tag: 501 }],
+    ['SIGNATURE', head([1, -8], rim)],
   ])('%s, of an envelope that is another one, case %#', (code, envelope) => expect(judged(good, envelope)).toBe(code))
 
   const [fields, content, signature] = [encode(head([1, -7], rim).head), encode(good), Buffer.alloc(64, 1)]
@@ -155,7 +157,15 @@ describe('is refused', () => {
     expect(outcome(verifyCorim(Buffer.from(encode(new Tagged(18, parts))), keys))).toBe('BAD_ENCODING')
   })
 
+  const nested = encode(Array.from({ length: 16 }).reduce<unknown>(inner => [inner], []))
+  test('LIMIT, of a head that is nested', () => {
+    const envelope = encode(new Tagged(18, [nested, map(), content, signature]))
+    expect(outcome(verifyCorim(Buffer.from(envelope), keys))).toBe('LIMIT')
+  })
+
   test.each([
+    ['LIMIT', manifestOf([new Tagged(506, nested)])],
+    ['BAD_ENCODING', of(triplesOf(measurement({ 0: [[1, digest('0')]] }), measurement({ 0: [[7, digest('0', 'sha384')]] })))],
     ['BAD_ENCODING', new Tagged(501, [])],
     ['BAD_ENCODING', new Tagged(32, map([0, 'id'], [1, [comidOf(fine)]]))],
     [

@@ -258,7 +258,6 @@ function primeOf(label: string): Buffer {
 }
 
 const answers: Provocations['refusals'] = {
-  LIMIT: () => verifyQuote({ ...good.evidence, attest: Buffer.alloc(4097) }, good.expected),
   NONCE_MISMATCH: () => verifyQuote(good.evidence, { ...good.expected, qualifyingData: zero }),
   QUALIFIED_SIGNER: () => verifyQuote(good.evidence, { ...good.expected, qualifiedSigner: zero }),
 }
@@ -326,7 +325,6 @@ const certifications: Provocations['refusals'] = {
 }
 
 const keysToBind: Provocations['refusals'] = {
-  LIMIT: () => certified({ extraData: Buffer.alloc(4096) }),
   NONCE_MISMATCH: () => certified({ extraData: zero }),
   QUALIFIED_SIGNER: () => certified({ qualifiedSigner: zero }),
   KEY_ATTRIBUTES: () => certified({}, keyArea({ attributes: 0 })),
