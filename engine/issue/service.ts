@@ -41,6 +41,7 @@ export type DescribedAgent = {
   readonly tpmId: string
   readonly mount: string
   readonly role: string
+  readonly entityId: string
   readonly fresh: boolean
   readonly keyBound: boolean
   readonly task: Pick<TaskContext, 'org' | 'task' | 'session' | 'user'>
@@ -153,8 +154,10 @@ export function openIssue(parts: IssueParts): Issue {
       const place = { txn, operation: 'update', mount: mount.path, path: hashed(`creds/${request.role}/heartbeat`), fields }
       return settle(await creds.beat(mount, who, request), place, 'reason')
     },
-    simulate: async (mount, role, described, ask) =>
-      explain(await creds.simulate(mount, role, await complete(attestSettings, mounts, described), ask)),
+    simulate: async (mount, role, described, ask) => {
+      const bound = await tasks.bindings.of(mount, described.entityId)
+      return explain(await creds.simulate(mount, role, await complete(attestSettings, mounts, described, bound), ask))
+    },
     open: mount => keys.create(mount),
     stop: upstreams.close,
     close: async mount => {
@@ -171,8 +174,13 @@ export function openIssue(parts: IssueParts): Issue {
   }
 }
 
-/** The described agent with what is on record of its TPM. */
-async function complete(settings: AttestSettings, mounts: MountTable, described: DescribedAgent): Promise<Agent> {
+/** The described agent with what is on record of its TPM and its entity. */
+async function complete(
+  settings: AttestSettings,
+  mounts: MountTable,
+  described: DescribedAgent,
+  bound: TaskContext = NO_CONTEXT,
+): Promise<Agent> {
   const path = `${described.mount.replace(/\/+$/, '')}/`
   const login = mounts.find(`${path}login`)
   const tpm = login ? await settings.tpm.get(login.id, described.tpmId) : undefined
@@ -180,12 +188,12 @@ async function complete(settings: AttestSettings, mounts: MountTable, described:
     tpmId: described.tpmId,
     mount: path,
     role: described.role,
-    entityId: '',
+    entityId: described.entityId,
     maker: tpm?.maker ?? '',
     firmwareVersion: '',
     state: UNKNOWN_STATE,
     labels: tpm?.labels ?? [],
-    task: { ...NO_CONTEXT, ...described.task },
+    task: described.task.org === '' ? { ...described.task, ...bound } : { ...bound, ...described.task },
     keyThumbprint: described.keyBound ? 'the key of the agent' : '',
     x5tS256: described.keyBound ? 'the certificate of the agent' : '',
     keyCertified: described.keyBound,

@@ -168,6 +168,10 @@ export const simulate = (broker: Broker): Path =>
       tpm_id: required(text('Id of the TPM.', { max: 128 })),
       login_mount: text('Auth mount that the agent logged in at.', { fallback: 'auth/tpm-quote/', max: 512 }),
       login_role: required(text('Role that the agent logged in with.', { max: 128 })),
+      entity_id: text('Identity entity in Vault of its tokens: bindings, integrations of agents and policies go by it.', {
+        fallback: '',
+        max: 128,
+      }),
       fresh: text('Whether the request brings a quote of its own.', { fallback: 'false', choices: ['true', 'false'] }),
       key_bound: text('Whether a key is bound.', { fallback: 'true', choices: ['true', 'false'] }),
       org: text('Organisation of the task.', { fallback: '', max: 256 }),
@@ -183,6 +187,7 @@ export const simulate = (broker: Broker): Path =>
             tpmId: values.tpm_id,
             mount: values.login_mount,
             role: values.login_role,
+            entityId: values.entity_id,
             fresh: values.fresh === 'true',
             keyBound: values.key_bound === 'true',
             task: { org: values.org, task: values.task, session: values.session, user: values.user },

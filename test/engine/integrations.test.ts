@@ -59,6 +59,11 @@ const creds = (data: object = {}, as = token) =>
   )
 const issued = async (data: object = {}, as = token) =>
   dataOf(await creds(data, as))['access_token'] ?? dataOf(await creds(data, as))['token']
+/** Whether it would be, for a token of this entity. */
+const simulated = async (entity_id: string) => {
+  const asked = { role: 'deploy', plugin: 'kubernetes', scope: 'apps:read', tpm_id: machine.tpmId, login_role: 'builder' }
+  return dataOf(await broker.ask('update', 'broker/simulate', { ...asked, entity_id }))['allowed']
+}
 const outcome = async (asked: Promise<unknown>): Promise<string> =>
   asked.then(
     () => 'done',
@@ -200,8 +205,10 @@ describe('who may use it: a foreign one answers exactly like one that is not the
     const expires_at = new Date(broker.world.now() + 60_000).toISOString()
     await broker.ask('update', 'broker/integration/ci/grant/other', { expires_at }, { token })
     expect(await issued({}, other)).toBe('upstream')
+    expect(await Promise.all(['worker', 'other', 'another'].map(simulated))).toEqual([true, true, false])
     broker.world.pass(60_001)
     expect(await outcome(creds({}, other))).toBe(await absent())
+    expect(await simulated('other')).toBe(false)
   })
 
   test('a grant that was taken back is none', async () => {

@@ -159,6 +159,15 @@ describe('what an operator bound the entity of the agent to', () => {
     expect(await claimsOf(creds())).toMatchObject({ tctx: { org: TASK.org, task: 'nightly' }, act: { sub: machine.tpmId } })
   })
 
+  test('is what is simulated for it', async () => {
+    await broker.ask('update', 'broker/role/deploy', { task: 'required' })
+    await bind({ task: 'nightly' })
+    const asked = { role: 'deploy', plugin: 'kubernetes', scope: 'apps:read', tpm_id: machine.tpmId, login_role: 'builder' }
+    const simulated = async (more: object) => dataOf(await broker.ask('update', 'broker/simulate', { ...asked, ...more }))
+    expect(await simulated({})).toMatchObject({ allowed: false, code: 'TASK_REQUIRED' })
+    expect(await simulated({ entity_id: 'entity' })).toMatchObject({ allowed: true })
+  })
+
   test.each([
     ['organisation', { org: 'umbrella' }],
     ['task', { task: 'another' }],
