@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
 import { admitEk, type EkRules, verifyEk } from '#attestation'
 import { type Area, outcome, pairOf, unwrap } from './attester.ts'
@@ -35,6 +36,8 @@ import { ekAreaOf, highRange } from './endorsed.ts'
 const infineon = makeCa(named('Infineon OPTIGA(TM) RSA Root CA', 'Infineon Technologies AG'))
 const nobody = makeCa(named('Root', 'Some Operator'))
 const swtpm = makeCa(name([[CN, 'swtpm-localca']]))
+const issuing = makeCa(named('Infineon OPTIGA(TM) RSA Manufacturing CA', 'Infineon Technologies AG'), {}, infineon)
+const foreign = makeCa(named('STM TPM EK Intermediate CA', 'STMicroelectronics NV'), {}, nobody)
 const ek = pairOf('rsa-2048', 'ek').publicKey
 const SWTPM = ['id:00001014', 'swtpm', 'id:20240125'] as const
 
@@ -46,6 +49,7 @@ type Change = {
   /** in place of the certificate, or what is added to it */
   readonly certificate?: Buffer
   readonly tail?: Buffer
+  readonly intermediates?: readonly Buffer[]
 }
 
 async function judge({
@@ -55,9 +59,10 @@ async function judge({
   rules = {},
   certificate,
   tail = Buffer.alloc(0),
+  intermediates,
 }: Change): Promise<string> {
   const bytes = Buffer.concat([certificate ?? certifyEk(ca, ek, fields), tail])
-  const evidence = { certificate: bytes, public: ekAreaOf(ek, area) }
+  const evidence = { certificate: bytes, public: ekAreaOf(ek, area), ...(intermediates && { intermediates }) }
   return outcome(await verifyEk(evidence, { anchors: [ca.certificate], at: NOW, allowTestTpms: false, ...rules }))
 }
 
@@ -161,6 +166,25 @@ const cases: readonly (readonly [string, string, Change])[] = [
   ['a kind that is', 'OK', { rules: { ekTypes: ['rsa-2048'] } }],
   ['off the template', 'EK_TEMPLATE', { area: { authPolicy: Buffer.alloc(32) } }],
   ['a prime in common with another TPM', 'WEAK_KEY', { rules: { enrolledModuli: [withItsPrime()] } }],
+  ['signed over a SHA-1 digest', 'WEAK_HASH', { fields: { hash: 'sha1' } }],
+  [
+    'signed so, by a maker who may',
+    'OK',
+    { fields: { hash: 'sha1' }, rules: { sha1Makers: ['id:53544D20', 'id:4946580a', 'id:49465800'] } },
+  ],
+  ['signed so, by a maker who may, in other letters', 'OK', { fields: { hash: 'sha1' }, rules: { sha1Makers: ['ID:49465800'] } }],
+  ['signed so, where another maker may', 'WEAK_HASH', { fields: { hash: 'sha1' }, rules: { sha1Makers: ['id:53544D20'] } }],
+  [
+    'a CA between that came along',
+    'OK',
+    { ca: issuing, rules: { anchors: [infineon.certificate] }, intermediates: [issuing.certificate] },
+  ],
+  ['a CA between that did not', 'BAD_CHAIN', { ca: issuing, rules: { anchors: [infineon.certificate] } }],
+  [
+    'a CA between of another maker',
+    'MAKER_MISMATCH',
+    { ca: foreign, rules: { anchors: [nobody.certificate] }, intermediates: [foreign.certificate] },
+  ],
   ['its own modulus, enrolled before', 'OK', { rules: { enrolledModuli: [modulus(), modulus()] } }],
 ]
 
@@ -176,6 +200,8 @@ function attributeCertificate(): Buffer {
   const info = sequence(der(0x02, Buffer.of(1)), der(0xa0, sequence()), der(0xa0, sequence()), algorithm, der(0x02, Buffer.of(7)))
   return sequence(info, algorithm, der(0x03, Buffer.alloc(65)))
 }
+
+const sha256 = (bytes: Buffer) => createHash('sha256').update(bytes).digest('hex')
 
 function modulus(): Buffer {
   return good.public.kind === 'rsa' ? good.public.modulus : Buffer.alloc(0)
@@ -197,7 +223,7 @@ describe('an endorsement key and its certificate', () => {
     const bytes = certifyEk(infineon, ek, { extensions: [...EK_EXTENSIONS, extension('2.5.29.9', false, attributes)] })
     const verified = unwrap(
       await verifyEk(
-        { certificate: bytes, public: ekAreaOf(ek) },
+        { certificate: Buffer.concat([bytes, Buffer.alloc(10, 0xff)]), public: ekAreaOf(ek) },
         { anchors: [infineon.certificate], at: NOW, allowTestTpms: false },
       ),
     )
@@ -209,8 +235,21 @@ describe('an endorsement key and its certificate', () => {
       version: 'id:0F0A',
       specification: { family: '2.0', level: 0, revision: 138 },
       notAfter: new Date('2040-01-01T00:00:00Z'),
+      certificateSha256: sha256(bytes),
+      anchorSha256: sha256(infineon.certificate),
+      revocation: 'unchecked',
+      until: new Date('2040-01-01T00:00:00Z'),
     })
-    expect(verified.certificateSha256).toMatch(/^[0-9a-f]{64}$/)
+    expect(verified.key.public).toEqual(good.public)
+  })
+
+  test('one of an elliptic curve, which has no primes, and that says nothing of its specification', async () => {
+    const { publicKey } = pairOf('P-256', 'ek')
+    const evidence = { certificate: certifyEk(infineon, publicKey), public: ekAreaOf(publicKey) }
+    const rules = { anchors: [infineon.certificate], at: NOW, allowTestTpms: false, enrolledModuli: [modulus(), withItsPrime()] }
+    const verified = unwrap(await verifyEk(evidence, rules))
+    expect(verified.kind).toBe('p-256')
+    expect(verified).not.toHaveProperty('specification')
   })
 })
 
