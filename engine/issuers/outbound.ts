@@ -50,10 +50,12 @@ const LONGEST_HOLD_MS = 300_000
 const FAILURES = 5
 const FIRST_PAUSE_MS = 100
 const INTEGRATIONS = 10_000
+/** bundles of trust anchors, each with connections of its own */
+const AUTHORITIES = 256
 
 export function openUpstreams({ monotonic, deadlineMs = DEADLINE_MS }: UpstreamsOptions): Upstreams {
   const gates = new LRUCache<string, Gate>({ max: INTEGRATIONS })
-  const clients = new Map<string, Http>()
+  const clients = new LRUCache<string, Http>({ max: AUTHORITIES, dispose: client => void client.close() })
   const gateOf = (key: string, url: string): Gate => {
     const place = `${key} ${new URL(url).origin}`
     const gate = gates.get(place) ?? openGate(monotonic)
