@@ -163,6 +163,7 @@ const akCases: readonly (readonly [string, string, Buffer])[] = [
   ],
   ['no scheme', 'AK_ATTRIBUTES', ak({ scheme: [alg.NULL] })],
   ['a scheme that agrees on keys', 'AK_ATTRIBUTES', ak({ scheme: [alg.ECDH, alg.SHA256] })],
+  ['a scheme that decrypts', 'AK_ATTRIBUTES', makeAk('rsa-2048', 'RSASSA', 'sha256', { scheme: [alg.RSAES] }).area],
   ['a cipher', 'AK_ATTRIBUTES', ak({ symmetric: [alg.AES, 128, alg.CFB] })],
   ['a policy that is not known', 'AK_ATTRIBUTES', ak({ authPolicy: zeros(32) })],
   ['SHA-1 in the scheme', 'WEAK_HASH', ak({ scheme: [alg.ECDSA, alg.SHA1] })],
@@ -182,6 +183,9 @@ describe('attestation keys', () => {
     expect(outcome(admitAk(ak({ authPolicy: zeros(32) }), { authPolicies }))).toBe('OK')
     expect(outcome(admitAk(ak({ authPolicy: zeros(31) }), { authPolicies }))).toBe('AK_ATTRIBUTES')
   })
+
+  test('attributes that are wrong are said in eight digits', () =>
+    expect(admitAk(ak({ attributes: 0x72 }))).toHaveProperty('detail', 'TPMA_OBJECT is 0x00000072, wanted 0x50032'))
 
   test('every byte counts for the Name', () => {
     const bytes = makeAk('P-256', 'ECDSA').area

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
-import { admitEk, type EkRules, verifyEk } from '#attestation'
+import { admitEk, type EkRules, nameOf, qualifiedNameOf, verifyEk } from '#attestation'
 import { type Area, outcome, pairOf, unwrap } from './attester.ts'
 import {
   authorityKey,
@@ -274,6 +274,11 @@ const templates: readonly Template[] = [
   ['no cipher', 'EK_TEMPLATE', 'rsa-2048', { symmetric: [0x0010] }],
   ['a longer key of the cipher', 'EK_TEMPLATE', 'rsa-2048', { symmetric: [0x0006, 256, 0x0043] }],
   ['SHA-1 for the Name', 'EK_TEMPLATE', 'rsa-2048', { nameAlg: 0x0004 }],
+  ['SHA-384 for the Name', 'EK_TEMPLATE', 'P-256', { nameAlg: 0x000c }],
+  ['SHA-256 for the Name of a longer key', 'EK_TEMPLATE', 'P-384', { nameAlg: 0x000b }],
+  ['H-3 with the policy of H-2', 'EK_TEMPLATE', 'P-384', { authPolicy: highRange.authPolicy }],
+  ['another mode of the cipher', 'EK_TEMPLATE', 'rsa-2048', { symmetric: [0x0006, 128, 0x0040] }],
+  ['a key derivation', 'EK_TEMPLATE', 'P-256', { details: [0x0003, 0x0020, 0x000b] }],
 ]
 
 describe('templates', () => {
@@ -283,6 +288,14 @@ describe('templates', () => {
   })
 
   test('the id is the digest of the canonical key, whatever the template', () => {
+    const spki = ek.export({ type: 'spki', format: 'der' })
+    expect(good.id).toBe(`sha256-${createHash('sha256').update(spki).digest('hex')}`)
+    expect(good.qualifiedName).toEqual(qualifiedNameOf('endorsement', nameOf(ekAreaOf(ek))))
+    const { attributes } = highRange
+    const odd = admitEk(ekAreaOf(ek, { attributes: 0x000000b2 }))
+    expect(odd).toHaveProperty('detail', expect.stringContaining('TPMA_OBJECT 0x000000b2, sha256 and authPolicy 8371'))
+    expect(odd).toHaveProperty('detail', expect.stringMatching(/ on rsa-2048$/))
+    expect(admitEk(ekAreaOf(ek, { attributes }))).toHaveProperty('detail', expect.stringContaining('0x000300f2'))
     expect(unwrap(admitEk(ekAreaOf(ek, highRange))).id).toBe(good.id)
     expect(good.id).toMatch(/^sha256-[0-9a-f]{64}$/)
   })

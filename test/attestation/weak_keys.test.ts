@@ -50,10 +50,34 @@ function closePrimes(): Buffer {
   return bytesOf(one * next)
 }
 
+/** The product of two primes whose arithmetic mean is so many above its square root. */
+function primesApart(distance: number): Buffer {
+  const one = prime(1024)
+  const apart = squareRoot((2n * one * BigInt(Math.round(distance * 1000))) / 1000n)
+  let other = one + 2n * apart
+  other += 1n - (other & 1n)
+  while (!checkPrimeSync(other)) other += 2n
+  return bytesOf(one * other)
+}
+
+/** By halving the interval. */
+function squareRoot(value: bigint): bigint {
+  let [low, high] = [0n, 1n << 1025n]
+  while (high - low > 1n) {
+    const middle = (low + high) >> 1n
+    if (middle * middle > value) high = middle
+    else low = middle
+  }
+  return low
+}
+
 describe('weaknesses', () => {
   const cases: readonly (readonly [string, RegExp | undefined, { bits?: number; exponent?: number; modulus?: Buffer }])[] = [
     ['an ordinary key', undefined, {}],
     ['too short', /^RSA-1024/, { bits: 1024 }],
+    ['too short by a bit', /^RSA-2047/, { bits: 2047 }],
+    ['too long by a bit', /^RSA-4097/, { bits: 4097 }],
+    ['as long as may be', undefined, { bits: 4096 }],
     ['too long', /^RSA-8192/, { bits: 8192 }],
     ['exponent 3', /exponent is 3/, { exponent: 3 }],
     ['exponent 1', /exponent is 1/, { exponent: 1 }],
@@ -62,6 +86,8 @@ describe('weaknesses', () => {
     ['factor 3', /factor 3(\d|$)/, { modulus: multiple(3n) }],
     ['factor 16381', /factor 16381$/, { modulus: multiple(16381n) }],
     ['close factors', /close/, { modulus: closePrimes() }],
+    ['factors found in the last round', /close/, { modulus: primesApart(99.5) }],
+    ['factors found in the round after it', undefined, { modulus: primesApart(100.5) }],
     ['a square', /close/, { modulus: bytesOf(prime(1024) ** 2n) }],
     ['a prime', /is a prime/, { modulus: bytesOf(prime(2048)) }],
   ]
