@@ -38,6 +38,11 @@ export const ownRefusals = {
     'no set of reference values of the role counts today',
     'have the operator write the next set, or extend the last one',
   ),
+  REFERENCE_NOT_APPROVED: row(
+    'measurement',
+    'no set of reference values of the role was approved by a second person',
+    'have somebody else than its writer look at the set and approve of it',
+  ),
   OBSERVED: row(
     'measurement',
     'the reference values of the role only observe machines',

@@ -50,18 +50,20 @@ export async function referenceFromCorim(
   mount: Mount,
   name: string,
   { corim, ...words }: Values<typeof corimFields>,
+  writer = '',
 ): Promise<ReferenceRecord> {
   const read = verifyCorim(corim, await keysOf(signer, mount))
   if (!read.ok) throw new BrokerError('bad_request', `corim: ${read.code}: ${read.detail}`)
   const { id, signer: by, pcrs, notBefore, notAfter } = read.value
-  return reference.write(mount.id, name, {
+  const set = {
     ...parseFields(referenceFields, {}).values,
     ...words,
     pcrs,
     not_before: instant(notBefore),
     not_after: instant(notAfter),
     description: `CoRIM ${id}, signed by ${by}`,
-  })
+  }
+  return reference.write(mount.id, name, set, writer)
 }
 
 async function keysOf(signer: Signers, mount: Mount): Promise<CorimKey[]> {

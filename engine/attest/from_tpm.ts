@@ -27,6 +27,7 @@ export async function referenceFromTpm(
   name: string,
   tpmId: string,
   given: Values<typeof fromTpmFields>,
+  writer = '',
 ): Promise<Made> {
   const result = await results.last(mount.id, tpmId)
   if (!result) throw new BrokerError('not_found', 'this TPM has shown nothing yet: let it log in with a role whose set observes')
@@ -40,7 +41,7 @@ export async function referenceFromTpm(
     await ima.write(mount.id, lists.at(-1) ?? name, { files: text, description: `files of ${tpmId}` })
   }
   const kept = await reference.get(mount.id, name)
-  const record = await reference.write(mount.id, name, {
+  const set = {
     ...(kept ? {} : { description: `as ${tpmId} was` }),
     ...words,
     ...bootFields(result.boot),
@@ -49,8 +50,8 @@ export async function referenceFromTpm(
       ? { ima: 'required', ima_lists: lists }
       : { ima: 'off', ima_lists: [], ima_ignored: [], ima_reported: [] }),
     observe: false,
-  })
-  return { record, lists }
+  }
+  return { record: await reference.write(mount.id, name, set, writer), lists }
 }
 
 /** PCR 10 changes with every file that is used, 16 and 23 belong to nobody. */

@@ -66,14 +66,26 @@ export const referenceFields = {
   description: text('What the set describes.', { fallback: '' }),
 }
 
-const kept = { ...referenceFields, version: integer('How often the set was written.', { fallback: 0 }) }
+const kept = {
+  ...referenceFields,
+  version: integer('How often the set was written.', { fallback: 0 }),
+  written_by: text('Entity of who wrote this version; empty when nobody had to be known.', { fallback: '' }),
+  approved_version: integer('The version that somebody else approved of.', { fallback: 0 }),
+  approved_by: text('Entity of who approved of it.', { fallback: '' }),
+}
 export type ReferenceRecord = Values<typeof kept>
 
 /** Sets of reference values. Every write counts the version on, also after the set was deleted: name and version are one content, for ever. */
 export type References = Omit<Collection<typeof referenceFields>, 'get' | 'fresh' | 'write'> & {
   readonly get: (mountId: string, name: string) => Promise<ReferenceRecord | undefined>
   readonly fresh: (mountId: string, name: string) => Promise<ReferenceRecord | undefined>
-  readonly write: (mountId: string, name: string, given: Given<typeof referenceFields>) => Promise<ReferenceRecord>
+  /** @param by entity of who writes */
+  readonly write: (mountId: string, name: string, given: Given<typeof referenceFields>, by?: string) => Promise<ReferenceRecord>
+  /** Two people answer for a set: who wrote it does not approve of it.
+   *  @throws BrokerError not_found; bad_request when the version is another by now; permission_denied */
+  readonly approve: (mountId: string, name: string, version: number, by: string) => Promise<void>
+  /** A list of files changes: what was approved of with it was approved of as it was. */
+  readonly listChanges: (mountId: string, list: string) => Promise<void>
 }
 
 /** @param exists whether there is a list of files of this name */
@@ -87,12 +99,29 @@ export function openReferences(store: Store, exists: (mountId: string, name: str
   return {
     ...records,
     fields: referenceFields,
-    write: async (mountId, name, given) => {
+    write: async (mountId, name, given, by = '') => {
       const last = (await records.fresh(mountId, name))?.version ?? (await lastOf(mountId, name))
       return records.write(mountId, name, record => ({
         ...(typeof given === 'function' ? given(record) : given),
         version: (record?.version ?? last) + 1,
+        written_by: by,
       }))
+    },
+    approve: async (mountId, name, version, by) => {
+      await records.write(mountId, name, record => {
+        if (!record) throw new BrokerError('not_found', '')
+        if (by === '' || by === record.written_by)
+          throw new BrokerError('permission_denied', 'wanted somebody else than who wrote the set, with an entity of their own')
+        if (record.version !== version) fail('version', `the set is of version ${record.version} now: read it again`)
+        return { approved_version: version, approved_by: by }
+      })
+    },
+    listChanges: async (mountId, list) => {
+      for (const name of await records.list(mountId)) {
+        const record = await records.fresh(mountId, name)
+        if (record?.approved_version && record.ima_lists.includes(list))
+          await records.write(mountId, name, { approved_version: 0, approved_by: '' })
+      }
     },
     delete: async (mountId, name) => {
       const record = await records.fresh(mountId, name)

@@ -33,7 +33,7 @@ export type LogKind = 'tcg' | 'ima'
 
 /** @param now milliseconds since the epoch: sets outside of their time do not count
  *  @param format of the evidence, which has to be that of the role
- *  @returns ROLE, ROLE_DISABLED, KIND, PCR_POLICY, REFERENCE_DISABLED or REFERENCE_WINDOW when refused */
+ *  @returns ROLE, ROLE_DISABLED, KIND, PCR_POLICY, REFERENCE_DISABLED, REFERENCE_WINDOW or REFERENCE_NOT_APPROVED when refused */
 export async function rulesOf(
   settings: AttestSettings,
   mount: Mount,
@@ -52,7 +52,10 @@ export async function rulesOf(
   const current = sets.flatMap(({ set, record }) => (record && counts(record, now) ? [{ set, record }] : []))
   if (current.length === 0)
     return reject('REFERENCE_WINDOW', `none of ${role.references.join(', ')} counts at ${new Date(now).toISOString()}`)
-  const read = await Promise.all(current.map(({ set, record }) => setOf(settings, mount, set, record)))
+  const approved = current.filter(({ record }) => config.reference_approval === 'none' || isApproved(record))
+  if (approved.length === 0)
+    return reject('REFERENCE_NOT_APPROVED', current.map(({ set, record }) => `${set} of version ${record.version}`).join(', '))
+  const read = await Promise.all(approved.map(({ set, record }) => setOf(settings, mount, set, record)))
   const missing = read.find(one => !one.ok)
   if (missing && !missing.ok) return missing
   const all = read.flatMap(one => (one.ok ? [one.value] : []))
@@ -77,6 +80,9 @@ export async function rulesOf(
 function counts(record: ReferenceRecord, now: number): boolean {
   return !record.disabled && within(windowOf(record), now)
 }
+
+/** What lets nobody in needs nobody’s approval. */
+const isApproved = ({ observe, version, approved_version }: ReferenceRecord) => observe || version === approved_version
 
 async function setOf(
   settings: AttestSettings,

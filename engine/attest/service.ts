@@ -54,11 +54,13 @@ export type Attest = Enrolling &
       name: string,
       tpmId: string,
       given: Parameters<typeof referenceFromTpm>[5],
+      writer: string,
     ) => ReturnType<typeof referenceFromTpm>
     readonly referenceFromCorim: (
       mount: Mount,
       name: string,
       given: Parameters<typeof referenceFromCorim>[3],
+      writer: string,
     ) => ReturnType<typeof referenceFromCorim>
     readonly configOf: (mount: Mount) => Promise<AttestConfig>
     /** Makes a new `jwt` mount ours, with the operator's own token; undoes what `close` can. */

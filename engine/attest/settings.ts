@@ -46,6 +46,10 @@ export const configFields = {
     'Versions of TPM firmware that are refused whatever the reference values say, 16 hex digits as quotes say them. Machines that showed one fail at once.',
   ),
   challenge_ttl: duration('How long a challenge may be answered, at most 60 seconds.', { fallback: 60 }),
+  reference_approval: text(
+    'Whose word a set of reference values needs before it lets machines in: that of whoever may write it, or a second person’s as well, under `reference/:name/approve`.',
+    { fallback: 'none', choices: ['none', 'second-person'] },
+  ),
   latch: flag('A machine that failed its attestation gets nothing until it is cleared, and what it had is revoked.', {
     fallback: true,
   }),
@@ -132,8 +136,19 @@ export async function configOf(settings: AttestSettings, mount: Mount): Promise<
 }
 
 export function openAttestSettings(store: Store): AttestSettings {
-  const ima = openFileLists(store)
-  const reference = openReferences(store, async (mountId, name) => (await ima.get(mountId, name)) !== undefined)
+  const files = openFileLists(store)
+  const reference = openReferences(store, async (mountId, name) => (await files.get(mountId, name)) !== undefined)
+  const ima: typeof files = {
+    ...files,
+    write: async (mountId, name, given) => {
+      await reference.listChanges(mountId, name)
+      return files.write(mountId, name, given)
+    },
+    delete: async (mountId, name) => {
+      await reference.listChanges(mountId, name)
+      return files.delete(mountId, name)
+    },
+  }
   return {
     config: openCollection(store, CONFIG, configFields, { check: checkConfig }),
     ca: openCollection(openLargeStore(store), 'ca', anchorFields, { check: record => checkAnchors(record.certificate) }),

@@ -1,9 +1,18 @@
-import { type Broker, corimFields, fromTpmFields, required, text } from '#engine'
+import { type Broker, corimFields, fromTpmFields, integer, required, text } from '#engine'
 import { collection } from '../records.ts'
-import { type Path, path } from '../table.ts'
+import { type Path, path, type Request } from '../table.ts'
 
-export const reference = ({ attest }: Broker): readonly Path[] =>
-  collection(
+/** Who writes, where a second person has to approve of it: the entity that Vault knows the token by. */
+async function writerOf({ attest, authority }: Broker, { mount, caller }: Pick<Request<never>, 'mount' | 'caller'>, at: string) {
+  if ((await attest.configOf(mount)).reference_approval === 'none') return ''
+  const { facts, permitted } = await authority.identify(caller, `${mount.path}reference/${at}`, ['create', 'update'])
+  await permitted
+  return facts.entityId
+}
+
+export const reference = (broker: Broker): readonly Path[] => {
+  const { attest } = broker
+  const rows = collection(
     'reference',
     attest.settings.reference,
     {
@@ -14,6 +23,51 @@ export const reference = ({ attest }: Broker): readonly Path[] =>
     },
     { changed: mount => attest.lifecycle.tidy(mount) },
   )
+  return rows.map(row => (row.operations.update ? signed(broker, row) : row))
+}
+
+/** The row with writes that say who wrote. */
+function signed(broker: Broker, row: Path): Path {
+  const { update } = row.operations
+  if (!update) throw new Error('the row of a collection has all operations')
+  const run: typeof update.run = async request => {
+    const { mount, given } = request
+    const { name } = request.values as unknown as { name: string }
+    const { name: _, ...fields } = given as Record<string, unknown>
+    const { attest } = broker
+    await attest.settings.reference.write(mount.id, name, fields, await writerOf(broker, request, name))
+    attest.lifecycle.tidy(mount)
+    return undefined
+  }
+  return { ...row, operations: { ...row.operations, update: { ...update, run } } }
+}
+
+export const approve = (broker: Broker): Path =>
+  path({
+    pattern: 'reference/:name/approve',
+    help: {
+      synopsis: 'Approve of a set of reference values.',
+      description:
+        'Where `reference_approval=second-person`, a version of a set lets machines in once somebody else than its writer has read it and approved of it here. Both are known by their entities at Vault. Each write of the set, or of a list of files that it names, needs a new approval.',
+    },
+    fields: {
+      name: required(text('Name of the set.', { max: 128 })),
+      version: required(integer('The version that was read.', { fallback: 0 })),
+    },
+    operations: {
+      update: {
+        summary: 'Approve of this version.',
+        run: async request => {
+          const { mount, values, caller } = request
+          const at = `${mount.path}reference/${values.name}/approve`
+          const { facts, permitted } = await broker.authority.identify(caller, at, ['update'])
+          await permitted
+          await broker.attest.settings.reference.approve(mount.id, values.name, values.version, facts.entityId)
+          return undefined
+        },
+      },
+    },
+  })
 
 export const ima = ({ attest }: Broker): readonly Path[] =>
   collection('ima', attest.settings.ima, {
@@ -29,7 +83,7 @@ export const signer = ({ attest }: Broker): readonly Path[] =>
     description: 'Public keys by which signed reference values are verified before `reference/:name/corim` takes them.',
   })
 
-export const fromCorim = ({ attest }: Broker): Path =>
+export const fromCorim = (broker: Broker): Path =>
   path({
     pattern: 'reference/:name/corim',
     help: {
@@ -41,12 +95,16 @@ export const fromCorim = ({ attest }: Broker): Path =>
     operations: {
       update: {
         summary: 'Make or replace the set; return it.',
-        run: async ({ mount, values: { name, ...given } }) => ({ data: await attest.referenceFromCorim(mount, name, given) }),
+        run: async request => {
+          const { name, ...given } = request.values
+          const writer = await writerOf(broker, request, `${name}/corim`)
+          return { data: await broker.attest.referenceFromCorim(request.mount, name, given, writer) }
+        },
       },
     },
   })
 
-export const fromTpm = ({ attest }: Broker): Path =>
+export const fromTpm = (broker: Broker): Path =>
   path({
     pattern: 'reference/:name/from-tpm/:id',
     help: {
@@ -62,8 +120,10 @@ export const fromTpm = ({ attest }: Broker): Path =>
     operations: {
       update: {
         summary: 'Make or replace the set; return it.',
-        run: async ({ mount, values: { name, id, ...given } }) => {
-          const { record } = await attest.referenceFromTpm(mount, name, id, given)
+        run: async request => {
+          const { name, id, ...given } = request.values
+          const writer = await writerOf(broker, request, `${name}/from-tpm/${id}`)
+          const { record } = await broker.attest.referenceFromTpm(request.mount, name, id, given, writer)
           return { data: record }
         },
       },

@@ -5,7 +5,7 @@ import { challengeDocument, loginDocument } from './document.ts'
 import { activate, enroll } from './enroll.ts'
 import { clear, jwks, reattest, webhook } from './lifecycle.ts'
 import { challenge, login } from './login.ts'
-import { fromCorim, fromTpm, ima, reference, signer } from './reference.ts'
+import { approve, fromCorim, fromTpm, ima, reference, signer } from './reference.ts'
 import { role } from './role.ts'
 import { ca, crl, pending } from './trust.ts'
 
@@ -17,6 +17,7 @@ export const tpmQuote = (broker: Broker): readonly Path[] => [
   ...reference(broker),
   fromTpm(broker),
   fromCorim(broker),
+  approve(broker),
   ...signer(broker),
   ...ima(broker),
   ...role(broker),

@@ -109,6 +109,10 @@ export const provocations: Readonly<Record<Exclude<OwnRefusal, Elsewhere>, Provo
     await test.ask('update', 'auth/tpm-quote/reference/good', { not_after: '2026-05-31' })
     return evidence(test, machine)
   },
+  REFERENCE_NOT_APPROVED: async test => {
+    await configure(test, { reference_approval: 'second-person' })
+    return evidence(test, machine)
+  },
   OBSERVED: async test => {
     await test.ask('update', 'auth/tpm-quote/reference/good', { observe: true })
     return login(test, await evidence(test, machine))
