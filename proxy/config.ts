@@ -50,6 +50,8 @@ const schema = z.strictObject({
       head_within_ms: z.int().min(100).max(60_000).default(10_000),
       stall_ms: z.int().min(100).max(600_000).default(30_000),
       idle_ms: z.int().min(100).max(600_000).default(65_000),
+      /** how often answers, uploads and WebSockets that go on are looked at: they end with their token */
+      watch_ms: z.int().min(50).max(60_000).default(1_000),
       connections: z.int().min(1).max(100_000).default(4_096),
     })
     .prefault({}),
@@ -137,9 +139,12 @@ export function interceptedHosts({ services }: Pick<ProxyConfig, 'services'>): r
 
 function placesOf(service: DeclaredService): string[] {
   if (service.kind !== 'http') return service.listen.port === 0 ? [] : [`port ${service.listen.port}`]
-  const port = service.scheme === 'https' ? ':443' : ':80'
-  return service.hosts.map(host => `${host.toLowerCase()}${/:\d+$/.test(host) ? '' : port}`)
+  const port = service.scheme === 'https' ? 443 : 80
+  return [...new Set(service.hosts.map(host => placeText(parseAuthority(host, port))))]
 }
+
+/** In the one spelling that counts. */
+const placeText = (place: ReturnType<typeof parseAuthority>) => `${place?.host}:${place?.port}`
 
 /** Where in the text a member stands; of a missing one, what it is missing from. */
 function offsetOf(document: YamlDocument, path: Path): number {

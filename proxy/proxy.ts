@@ -57,24 +57,31 @@ export async function openProxy(ports: ProxyPorts): Promise<ServedProxy> {
     answered: (service, status, tookMs) => metrics.answers.observe({ service, outcome: outcomeOf(status) }, tookMs / 1000),
   })
   const lent = { tls: listener.tls, tokens, now, newId: ports.newId, record: recordStream, refused, broken }
-  const streams = await openStreams(() => current.open.flatMap(one => one.stream ?? []), lent, config.limits.connections)
+  const streams = await openStreams(streamsOf(current), lent, config.limits.connections)
   metrics.connections.follow({}, server.count)
   metrics.sessions.follow({}, streams.count)
   const certifiable = () => ports.mint && tellUncertified(ports.mint, current, log)
   void certifiable()
   const graceMs = config.shutdown_seconds * 1000
+  const sweep = setInterval(tokens.sweep, config.limits.watch_ms)
   return {
     url: server.url,
     ports: streams.ports,
     reload: async declared => {
       const [before, next] = [current, await openAll(declared, ports)]
+      try {
+        await streams.renew(streamsOf(next))
+      } catch (error) {
+        await closeAll(next)
+        throw error
+      }
       current = next
       void certifiable()
-      await streams.renew()
       // requests that are under way hold their connections
       setTimeout(() => void closeAll(before), graceMs).unref()
     },
     close: async () => {
+      clearInterval(sweep)
       await Promise.all([server.close(graceMs), streams.close()])
       await closeAll(current)
     },
@@ -82,6 +89,8 @@ export async function openProxy(ports: ProxyPorts): Promise<ServedProxy> {
 }
 
 type Open = { readonly services: Services; readonly open: readonly OpenService[] }
+
+const streamsOf = ({ open }: Open) => open.flatMap(one => one.stream ?? [])
 
 async function openAll(declared: readonly DeclaredService[], ports: ConnectorPorts): Promise<Open> {
   const open = await Promise.all(declared.map(one => opened(one, ports)))
@@ -113,6 +122,7 @@ async function listenerOf(
       headWithinMs: limits.head_within_ms,
       stallMs: limits.stall_ms,
       idleMs: limits.idle_ms,
+      watchMs: limits.watch_ms,
       connections: limits.connections,
     },
   }

@@ -7,71 +7,69 @@ export type Streams = {
   readonly ports: () => Readonly<Record<string, number>>
   /** connections that are open */
   readonly count: () => number
-  /** Listens for the services that are declared now; what is under way goes on. @throws BrokerError unavailable when a port cannot be had */
-  readonly renew: () => Promise<void>
+  /** Listens for these services from now on; what is under way goes on. @throws BrokerError unavailable when a port cannot be had: then all stays as it is */
+  readonly renew: (services: readonly StreamService[]) => Promise<void>
   readonly close: () => Promise<void>
 }
 
-type Listening = { readonly server: Server; readonly where: string; service: StreamService }
+type Listening = { readonly server: Server; readonly place: string; service: StreamService }
 
 /** @throws BrokerError unavailable when a port cannot be had */
-export async function openStreams(
-  services: () => readonly StreamService[],
-  lent: StreamPorts,
-  connections: number,
-): Promise<Streams> {
+export async function openStreams(services: readonly StreamService[], lent: StreamPorts, connections: number): Promise<Streams> {
   const sockets = new Set<Socket>()
-  const listening = new Map<string, Listening>()
-  const renew = async () => {
-    const wanted = new Map(services().map(service => [service.name, service]))
-    for (const [name, { server, where }] of listening) {
-      const next = wanted.get(name)
-      if (next && placeOf(next) === where) continue
-      server.close()
-      listening.delete(name)
-    }
-    for (const [name, service] of wanted) {
-      const there = listening.get(name)
-      if (there) there.service = service
-      else {
-        const opened = await listen(service, listening, sockets, lent)
-        opened.server.maxConnections = connections
-        listening.set(name, opened)
-      }
-    }
+  let listening: readonly Listening[] = []
+  const open = async (service: StreamService): Promise<Listening> => {
+    const opened = await listen(service, sockets, lent)
+    opened.server.maxConnections = connections
+    return opened
   }
-  await renew()
+  const renew = async (wanted: readonly StreamService[]) => {
+    const kept = new Map(wanted.map(service => [service, listening.find(one => one.place === placeOf(service))]))
+    const fresh = await allOrNone(wanted.filter(service => kept.get(service) === undefined).map(open))
+    // from here on nothing fails: what is there takes its new service over, what is not wanted any more is closed
+    const still = [...kept].flatMap(([service, there]) => (there ? [Object.assign(there, { service })] : []))
+    for (const one of listening) if (!still.includes(one)) one.server.close()
+    listening = [...still, ...fresh]
+  }
+  await renew(services)
   return {
     renew,
     count: () => sockets.size,
-    ports: () => Object.fromEntries([...listening].map(([name, { server }]) => [name, (server.address() as AddressInfo).port])),
+    ports: () =>
+      Object.fromEntries(listening.map(({ server, service }) => [service.name, (server.address() as AddressInfo).port])),
     close: async () => {
-      for (const { server } of listening.values()) server.close()
+      for (const { server } of listening) server.close()
       for (const socket of sockets) socket.destroy()
     },
   }
 }
 
-const placeOf = ({ listen }: StreamService) => `${listen.host} ${listen.port}`
+/** @throws BrokerError of the first that failed, when all others are closed */
+async function allOrNone(opening: readonly Promise<Listening>[]): Promise<readonly Listening[]> {
+  const all = await Promise.allSettled(opening)
+  const opened = all.flatMap(one => (one.status === 'fulfilled' ? [one.value] : []))
+  const failed = all.find(one => one.status === 'rejected')
+  if (!failed) return opened
+  for (const { server } of opened) server.close()
+  throw failed.reason
+}
 
-async function listen(
-  service: StreamService,
-  listening: ReadonlyMap<string, Listening>,
-  sockets: Set<Socket>,
-  lent: StreamPorts,
-): Promise<Listening> {
+/** A port that the system chooses belongs to the service. */
+const placeOf = ({ name, listen: { host, port } }: StreamService) => `${host} ${port}${port === 0 ? ` ${name}` : ''}`
+
+async function listen(service: StreamService, sockets: Set<Socket>, lent: StreamPorts): Promise<Listening> {
   const server = createServer(socket => {
     sockets.add(socket)
     socket.once('close', () => sockets.delete(socket))
     socket.setNoDelay(true)
-    listening.get(service.name)?.service.begin(socket, lent)
+    opened.service.begin(socket, lent)
   })
+  const opened: Listening = { server, place: placeOf(service), service }
+  const { host, port } = service.listen
   try {
-    await new Promise<void>((resolve, reject) =>
-      server.once('error', reject).listen(service.listen.port, service.listen.host, resolve),
-    )
+    await new Promise<void>((resolve, reject) => server.once('error', reject).listen(port, host, resolve))
   } catch (cause) {
-    throw new BrokerError('unavailable', `the service ${service.name} cannot listen on ${placeOf(service)}`, { cause })
+    throw new BrokerError('unavailable', `the service ${service.name} cannot listen on ${host} ${port}`, { cause })
   }
-  return { server, where: placeOf(service), service }
+  return opened
 }

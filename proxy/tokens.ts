@@ -17,6 +17,8 @@ import { accept, refuse, type Verdict } from './refusals.ts'
 export type Known = Opened & {
   /** looks for what it holds in answers; made when the first answer comes */
   readonly scrubber: (spelled: readonly string[]) => Scrubber | undefined
+  /** Overwrites what can be overwritten of what it held; no answer may need it any more. */
+  readonly forget: () => void
 }
 
 /** Sealed tokens, opened: what was opened once is remembered by the hash of the whole token and the certificate, while it lives. */
@@ -27,6 +29,8 @@ export type Tokens = {
   readonly remembered: (token: string, holder: Holder) => Known | undefined
   /** Whether it may go there now; the rule that says so. */
   readonly permits: (known: Known, to: Destination) => Verdict<string>
+  /** Drops what is expired or revoked, and forgets what was dropped the last time. Called as often as what is under way is looked at. */
+  readonly sweep: () => void
 }
 
 export type TokenPorts = {
@@ -38,30 +42,24 @@ export type TokenPorts = {
 }
 
 const REMEMBERED = 2000
-/** No sealed token lives longer. */
-const LONGEST_MS = 3_600_000
 /** A clock that is behind by more is wrong. */
 const SKEW_SECONDS = 60
 
 export function openTokens({ opener, revocations, now, opened: tell }: TokenPorts): Tokens {
-  // what has ended is not kept until somebody asks for it
-  const known = new LRUCache<string, Known>({ max: REMEMBERED, ttlAutopurge: true, ttl: LONGEST_MS })
-  // what a connection sent last it mostly sends again
-  const last = new WeakMap<Holder, { readonly token: string; readonly found: Known }>()
-  const live = (found: Known) =>
-    now() / 1000 < found.expiresAt && revocations.standing({ ...found.binding, jti: found.jti }) === 'live'
-  const lifeMs = ({ expiresAt }: Known) => Math.min(LONGEST_MS, Math.max(1, Math.ceil(expiresAt * 1000 - now())))
+  const known = new LRUCache<string, Known>({ max: REMEMBERED })
+  // what a connection sent last it mostly sends again: its name is remembered with it, what it holds is not
+  const last = new WeakMap<Holder, { readonly token: string; readonly name: string }>()
+  const isOver = ({ expiresAt, binding, jti }: Known) =>
+    now() / 1000 >= expiresAt || revocations.standing({ ...binding, jti }) === 'revoked'
   const remembered = (token: string, holder: Holder) => {
     const before = last.get(holder)
-    if (before?.token === token && live(before.found)) return before.found
-    last.delete(holder)
-    const name = nameOf(token, holder)
+    const same = before?.token === token
+    const name = same ? before.name : nameOf(token, holder)
     const found = known.get(name)
-    if (found === undefined) return undefined
-    if (live(found)) last.set(holder, { token, found })
-    else known.delete(name)
+    if (found !== undefined && !same) last.set(holder, { token, name })
     return found
   }
+  let over: readonly Known[] = []
   return {
     remembered,
     open: async (token, holder) => {
@@ -72,7 +70,7 @@ export function openTokens({ opener, revocations, now, opened: tell }: TokenPort
       tell(opened.ok ? 'ok' : 'refused')
       if (!opened.ok) return refuse(opened.code, opened.detail)
       const made = knownOf(opened.value)
-      if (made.mode === 'datakey' && live(made)) known.set(nameOf(token, holder), made, { ttl: lifeMs(made) })
+      if (made.mode === 'datakey' && !isOver(made)) known.set(nameOf(token, holder), made)
       return accept(made)
     },
     permits: (found, to) => {
@@ -83,6 +81,13 @@ export function openTokens({ opener, revocations, now, opened: tell }: TokenPort
       if (standing !== 'live') return refuse(standing === 'stale' ? 'REVOCATIONS_STALE' : 'TOKEN_REVOKED', standing)
       const rule = found.binding.destinations.find(one => admits(one, to))
       return rule ? accept(ruleText(rule)) : refuse('TOKEN_DESTINATION', 'no rule of the token fits')
+    },
+    sweep: () => {
+      // what is under way with them has ended since
+      for (const found of over) found.forget()
+      const ended = [...known].filter(([, found]) => isOver(found))
+      for (const [name] of ended) known.delete(name)
+      over = ended.map(([, found]) => found)
     },
   }
 }
@@ -99,6 +104,7 @@ function knownOf(opened: Opened): Known {
       made ??= { scrubber: openScrubber([...Object.values(opened.fields).map(field => field.reveal()), ...spelled]) }
       return made.scrubber
     },
+    forget: () => made?.scrubber?.wipe(),
   }
 }
 

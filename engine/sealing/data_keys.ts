@@ -79,6 +79,7 @@ function keyOf(plaintext: unknown): KeyObject {
   return key
 }
 
+/** What is over is dropped by itself, not when somebody asks for it. */
 function clockOf(monotonic: () => number, ttl: number) {
-  return { ttl, perf: { now: monotonic }, ttlResolution: 0 }
+  return { ttl, perf: { now: monotonic }, ttlResolution: 0, ttlAutopurge: true }
 }

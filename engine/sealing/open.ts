@@ -106,8 +106,12 @@ function isCanonical(part: string): boolean {
 }
 
 function jsonOf(part: string): unknown {
+  return parsed(Buffer.from(part, 'base64url'))
+}
+
+function parsed(text: Buffer): unknown {
   try {
-    return JSON.parse(Buffer.from(part, 'base64url').toString('utf8'))
+    return JSON.parse(text.toString('utf8'))
   } catch {
     return undefined
   }
@@ -169,7 +173,8 @@ async function decryptJwe(jwe: string, key: KeyObject, aad: Buffer): Promise<Buf
   const flattened = { protected: PROTECTED, iv, ciphertext, tag, aad: aad.toString('base64url') }
   const options = { keyManagementAlgorithms: ['dir'], contentEncryptionAlgorithms: ['A256GCM'] }
   try {
-    return Buffer.from((await flattenedDecrypt(flattened, key, options)).plaintext)
+    const { buffer, byteOffset, byteLength } = (await flattenedDecrypt(flattened, key, options)).plaintext
+    return Buffer.from(buffer, byteOffset, byteLength)
   } catch {
     return undefined
   }
@@ -177,8 +182,10 @@ async function decryptJwe(jwe: string, key: KeyObject, aad: Buffer): Promise<Buf
 
 const payload = z.record(z.string(), z.string().min(1))
 
+/** @param text which is nothing but zeros afterwards */
 function fieldsOf(text: Buffer): Readonly<Record<string, Secret>> | undefined {
-  const read = payload.safeParse(jsonOf(text.toString('base64url')))
+  const read = payload.safeParse(parsed(text))
+  text.fill(0)
   if (!read.success) return undefined
   return Object.fromEntries(Object.entries(read.data).map(([name, value]) => [name, new Secret(value)]))
 }

@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Dispatcher } from 'undici'
 import { AddressRefused } from '../egress/dial.ts'
-import type { RefusalCode, Verdict } from '../refusals.ts'
+import type { RefusalCode } from '../refusals.ts'
 import { filterHead, rawHeaders } from './answers.ts'
 import type { Swap } from './gate.ts'
 import { hasBody, replyRefused } from './replies.ts'
@@ -12,11 +12,14 @@ export type ExchangePorts = {
   readonly services: () => Services
   /** Called when the exchange fails on its way; the agent hears the code. */
   readonly failed: (code: RefusalCode, detail: string) => void
-  /** Whether a swap that is under way would still be let through. */
-  readonly still: (swap: Swap) => Verdict<string>
+  /** What lasts, as long as it does: it ends with its token. */
+  readonly underWay: Set<UnderWay>
   /** Called when the head of an answer came: of which service, with which status, after how many milliseconds. */
   readonly answered: (service: string, status: number, tookMs: number) => void
 }
+
+/** A swap that lasts, and what ends it before it ends by itself. */
+export type UnderWay = { readonly swap: Swap; readonly end: (code: RefusalCode) => void }
 
 /** Sends a request that was let through, and streams the answer back as fast as its reader takes it. Redirects are handed on, never followed. */
 export function exchange(
@@ -42,9 +45,9 @@ export function exchange(
 }
 
 /** The callbacks of undici's dispatch: the answer goes from socket to socket without a stream in between. */
-class Answer implements Dispatcher.DispatchHandler {
+class Answer implements Dispatcher.DispatchHandler, UnderWay {
   readonly #ports: ExchangePorts
-  readonly #swap: Swap
+  readonly swap: Swap
   readonly #incoming: IncomingMessage
   readonly #outgoing: ServerResponse
   readonly #txn: string
@@ -55,11 +58,13 @@ class Answer implements Dispatcher.DispatchHandler {
 
   constructor(ports: ExchangePorts, swap: Swap, incoming: IncomingMessage, outgoing: ServerResponse, txn: string) {
     this.#ports = ports
-    this.#swap = swap
+    this.swap = swap
     this.#incoming = incoming
     this.#outgoing = outgoing
     this.#txn = txn
+    ports.underWay.add(this)
     outgoing.once('close', () => {
+      ports.underWay.delete(this)
       if (!this.#ended) this.#controller?.abort(new Error('the agent has left'))
     })
   }
@@ -71,7 +76,7 @@ class Answer implements Dispatcher.DispatchHandler {
 
   onResponseStart(controller: Dispatcher.DispatchController, status: number): void {
     if (status < 200) return
-    const { head, service, known } = this.#swap
+    const { head, service, known } = this.swap
     this.#ports.answered(service.name, status, performance.now() - this.#since)
     const scrubber = known.scrubber(service.injections.flatMap(one => one.spelled?.(known.fields) ?? []))
     const { headers, encoding } = filterHead(rawHeaders(controller), {
@@ -103,6 +108,15 @@ class Answer implements Dispatcher.DispatchHandler {
 
   onResponseError(_: Dispatcher.DispatchController, error: Error & { code?: string }): void {
     if (!this.#ended) this.#fail(codeOf(error), error.code ?? error.name)
+  }
+
+  end(code: RefusalCode): void {
+    const detail = 'what is under way ends with its token'
+    if (this.#ended) {
+      // all of it came, and the agent has not taken it yet
+      this.#ports.failed(code, detail)
+      this.#outgoing.destroy()
+    } else this.#fail(code, detail)
   }
 
   #fail(code: RefusalCode, detail: string): void {

@@ -1,4 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { type RefusalCode, rowOf, toldOf } from '../refusals.ts'
 
@@ -19,6 +20,8 @@ export function replyRefused(incoming: IncomingMessage, outgoing: ServerResponse
   }
   const { status, json } = refusalBody(code, txn)
   const owed = !incoming.complete && hasBody(incoming)
+  // asked for now: a request that was broken off has none any more
+  const socket = incoming.socket as Socket | null
   outgoing.writeHead(status, {
     'Content-Type': 'application/json',
     'Content-Length': Buffer.byteLength(json),
@@ -28,7 +31,7 @@ export function replyRefused(incoming: IncomingMessage, outgoing: ServerResponse
     ...(status === 401 ? { 'WWW-Authenticate': 'Basic realm="assay"' } : {}),
   })
   outgoing.end(json)
-  if (owed) outgoing.once('finish', () => incoming.socket.destroySoon())
+  if (owed) outgoing.once('finish', () => socket?.destroySoon())
 }
 
 /** For connections that are no longer, or not yet, in the hands of the HTTP server. */

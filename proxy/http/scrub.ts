@@ -5,6 +5,8 @@ export type Scrubber = {
   readonly whole: (bytes: Buffer) => boolean
   /** Scrubs what arrives in pieces. */
   readonly stream: () => ScrubStream
+  /** Overwrites what it looks for. From then on it masks everything. */
+  readonly wipe: () => void
 }
 export type ScrubStream = {
   /** What may go on by now; what could be the beginning of something is held back. */
@@ -27,6 +29,7 @@ export function openScrubber(values: readonly string[]): Scrubber | undefined {
   const finder = new Finder(patterns)
   return {
     whole: bytes => finder.mask(bytes),
+    wipe: () => finder.wipe(),
     stream: () => {
       let held = EMPTY
       return {
@@ -99,6 +102,7 @@ class Finder {
   /** bytes, and blocks, that a pattern begins with */
   readonly #firstBytes = new Uint8Array(256)
   readonly #firstBlocks = new Uint8Array(TABLE)
+  #isWiped = false
 
   constructor(patterns: readonly Buffer[]) {
     this.#patterns = patterns
@@ -120,8 +124,17 @@ class Finder {
     this.#firstBlocks[blockAt(pattern, 0)] = 1
   }
 
+  wipe(): void {
+    for (const pattern of this.#patterns) pattern.fill(0)
+    this.#isWiped = true
+  }
+
   /** Masks every pattern that is there; whether there was one. */
   mask(bytes: Buffer): boolean {
+    if (this.#isWiped) {
+      bytes.fill(MASK)
+      return true
+    }
     const back = this.#window - 2
     const end = bytes.length - 1
     const jumps = this.#jumps

@@ -9,13 +9,15 @@ import type { RefusalCode, Verdict } from '../refusals.ts'
 import { holderOf } from '../tls/holder.ts'
 import type { Mint } from '../tls/mint.ts'
 import { readBody } from './body.ts'
-import { type ExchangePorts, exchange } from './exchange.ts'
+import { type ExchangePorts, exchange, type UnderWay } from './exchange.ts'
 import type { Question, Session, Swap } from './gate.ts'
 import { hasBody, replyRefused, replyRefusedRaw } from './replies.ts'
 import { openTunnel } from './tunnel.ts'
 import { openWebSocket } from './websocket.ts'
 
-export type ServerPorts = Pick<ExchangePorts, 'services' | 'answered' | 'still'> & {
+export type ServerPorts = Pick<ExchangePorts, 'services' | 'answered'> & {
+  /** Whether a swap that is under way would still be let through. */
+  readonly still: (swap: Swap) => Verdict<string>
   readonly listen: { readonly host: string; readonly port: number }
   readonly tls: { readonly cert: string; readonly key: string; readonly clientCa: string | undefined }
   readonly limits: Limits
@@ -39,6 +41,8 @@ export type Limits = {
   /** a client that owes us bytes, or does not take those that we have for it, may pause for so long */
   readonly stallMs: number
   readonly idleMs: number
+  /** how often what is under way is looked at */
+  readonly watchMs: number
   readonly connections: number
 }
 
@@ -65,7 +69,9 @@ export async function openServer(ports: ServerPorts): Promise<ProxyServer> {
     sockets.add(socket)
     socket.once('close', () => sockets.delete(socket))
   })
-  for (const server of [outer, inner]) answerRequests(server, ports, sessions)
+  const underWay = new Set<UnderWay>()
+  const watch = setInterval(() => endOverdue(underWay, ports.still), ports.limits.watchMs)
+  for (const server of [outer, inner]) answerRequests(server, ports, sessions, underWay)
   outer.on('connect', (incoming, socket, rest) => {
     const txn = ports.newId()
     quiet(socket as Socket)
@@ -86,7 +92,15 @@ export async function openServer(ports: ServerPorts): Promise<ProxyServer> {
   return {
     url: `https://${family === 'IPv6' ? `[${address}]` : address}:${port}`,
     count: () => sockets.size,
-    close: withinMs => close(outer, inner, sockets, withinMs),
+    close: withinMs => close(outer, inner, sockets, withinMs).finally(() => clearInterval(watch)),
+  }
+}
+
+/** What was let through goes on for as long as it would be let through: an answer that lasts does not outlive its token, nor what revokes that. */
+function endOverdue(underWay: ReadonlySet<UnderWay>, still: ServerPorts['still']): void {
+  for (const one of underWay) {
+    const found = still(one.swap)
+    if (!found.ok) one.end(found.code)
   }
 }
 
@@ -120,7 +134,7 @@ function tlsOptions({ tls }: ServerPorts) {
 /** What is being answered on a connection. */
 const due = new WeakMap<Duplex, ServerResponse>()
 
-function answerRequests(server: Server, ports: ServerPorts, sessions: WeakMap<Duplex, Session>): void {
+function answerRequests(server: Server, ports: ServerPorts, sessions: WeakMap<Duplex, Session>, underWay: Set<UnderWay>): void {
   server.maxHeadersCount = 0 // Node would drop what is more, unseen; readHead refuses
   const answer = (incoming: IncomingMessage, outgoing: ServerResponse) => {
     const txn = ports.newId()
@@ -137,7 +151,7 @@ function answerRequests(server: Server, ports: ServerPorts, sessions: WeakMap<Du
       else if (outgoing.destroyed) return
       else
         exchange(
-          { ...ports, failed: (code, detail) => ports.refused(code, detail, txn, session.holder) },
+          { ...ports, underWay, failed: (code, detail) => ports.refused(code, detail, txn, session.holder) },
           verdict.value,
           incoming,
           outgoing,
@@ -161,7 +175,7 @@ function answerRequests(server: Server, ports: ServerPorts, sessions: WeakMap<Du
     if (!session) return refuseRaw(ports, socket, 'NO_CERTIFICATE', txn)
     const failed = (code: RefusalCode, detail: string) => ports.refused(code, detail, txn, session.holder)
     const go = (verdict: Verdict<Swap>) => {
-      if (verdict.ok) return openWebSocket({ ...ports, failed }, verdict.value, socket, rest, txn)
+      if (verdict.ok) return openWebSocket({ ...ports, underWay, failed }, verdict.value, socket, rest, txn)
       failed(verdict.code, verdict.detail)
       replyRefusedRaw(socket, verdict.code, txn)
     }

@@ -3,7 +3,7 @@ import type { Dispatcher } from 'undici'
 import { AddressRefused } from '../egress/dial.ts'
 import type { RefusalCode } from '../refusals.ts'
 import { filterHead, rawHeaders } from './answers.ts'
-import type { ExchangePorts } from './exchange.ts'
+import type { ExchangePorts, UnderWay } from './exchange.ts'
 import type { Swap } from './gate.ts'
 import { replyRefusedRaw } from './replies.ts'
 import type { Scrubber } from './scrub.ts'
@@ -54,17 +54,17 @@ export function openWebSocket(ports: ExchangePorts, swap: Swap, socket: Duplex, 
     .dispatch({ path: `${path}${outgoing.query}`, method: 'GET', headers, upgrade: 'websocket' }, handler)
 }
 
-const WATCH_MS = 1000
-
 /** It ends with its token. */
-function watch({ still, failed }: ExchangePorts, swap: Swap, socket: Duplex): void {
-  const looking = setInterval(() => {
-    const found = still(swap)
-    if (found.ok) return
-    failed(found.code, 'the connection ends with its token')
-    socket.destroy()
-  }, WATCH_MS)
-  socket.once('close', () => clearInterval(looking))
+function watch({ underWay, failed }: ExchangePorts, swap: Swap, socket: Duplex): void {
+  const one: UnderWay = {
+    swap,
+    end: code => {
+      failed(code, 'the connection ends with its token')
+      socket.destroy()
+    },
+  }
+  underWay.add(one)
+  socket.once('close', () => underWay.delete(one))
 }
 
 /** Both ways, until one side ends; what breaks on one side breaks the other. */

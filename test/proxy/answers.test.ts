@@ -1,5 +1,5 @@
 import { gzipSync } from 'node:zlib'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { openScrubber } from '../../proxy/http/scrub.ts'
 import { REAL } from '../fakes/sealing.ts'
 import { bearer, openProxyWorld } from './world.ts'
@@ -51,6 +51,19 @@ describe('scrubbing', () => {
       stream?.end() ?? Buffer.alloc(0),
     ])
     expect(out).toEqual(text)
+  })
+
+  test('overwrites what it looks for when that is over, and lets nothing through from then on', () => {
+    const scrubber = openScrubber([REAL])
+    const fill = vi.spyOn(Buffer.prototype, 'fill')
+    scrubber?.wipe()
+    const filled = fill.mock.contexts as readonly Buffer[]
+    fill.mockRestore()
+    expect(filled.length).toBeGreaterThan(spelled.length)
+    expect(filled.every(bytes => bytes.every(byte => byte === 0))).toBe(true)
+    const text = Buffer.from('something else')
+    expect(scrubber?.whole(text)).toBe(true)
+    expect(`${text.toString()} ${scrubber?.stream().push(Buffer.from('in pieces')).toString()}`).toMatch(/^\*+ \*+$/)
   })
 
   test('looks for nothing that would be everywhere', () => {

@@ -1,6 +1,5 @@
 import { connect as tlsConnect } from 'node:tls'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { WebSocket, WebSocketServer } from 'ws'
 import { REAL } from '../fakes/sealing.ts'
 import { bearer, exchangeRaw, openProxyWorld, type ProxyWorld } from './world.ts'
 
@@ -215,18 +214,4 @@ test('who does not take an answer is cut off, and the upstream server is not rea
   socket.destroy()
   expect(left).toBeLessThan(100)
   expect((await slow.records()).some(one => one['operation'] === 'swap')).toBe(true)
-})
-
-test('a WebSocket ends with its token', async () => {
-  await using live = await openProxyWorld({ service: { websocket: true } })
-  const peers = new WebSocketServer({ server: live.upstream.server as never })
-  const { agent, ca, port } = live
-  const tls = { ca: ca.ca, servername: 'proxy.test', cert: agent.cert, key: agent.key }
-  const socket = new WebSocket(`wss://127.0.0.1:${port}${live.base}/`, { ...tls, headers: bearer(await live.seal()) } as never)
-  await new Promise((resolve, reject) => socket.once('open', resolve).once('error', reject))
-  const closed = new Promise(resolve => socket.once('close', resolve))
-  await live.sealing.revocations.deny('jti-1')
-  await closed
-  peers.close()
-  expect((await live.records()).find(one => one['type'] === 'refusal')).toMatchObject({ code: 'TOKEN_REVOKED' })
 })

@@ -1,7 +1,7 @@
 import { connect, type Socket } from 'node:net'
 import { connect as tlsConnect } from 'node:tls'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { until } from '../harness/process.ts'
+import { freePort, until } from '../harness/process.ts'
 import { ed25519 } from './ssh_parts.ts'
 import { openProxyWorld, type ProxyWorld } from './world.ts'
 
@@ -69,3 +69,34 @@ test.each(Object.entries(speaks))(
     await until('the place to be free', spoken)
   },
 )
+
+test('what cannot be taken over whole is not taken over at all, and a port goes from one service to the next', async () => {
+  const { connectors } = await import('../../proxy/connectors/index.ts')
+  await using small = await openProxyWorld()
+  const stream = (name: string, port: number) =>
+    connectors.postgres.schema.parse({ kind: 'postgres', name, listen: { port }, server: '127.0.0.1:1' })
+  const web = (allow: string) =>
+    connectors.http.schema.parse({
+      kind: 'http',
+      name: 'upstream',
+      scheme: 'http',
+      hosts: [`127.0.0.1:${small.upstream.port}`],
+      addresses: ['127.0.0.1'],
+      allow: [allow],
+      inject: [{ header: { name: 'Authorization', value: 'Bearer {token}' } }],
+    })
+  await small.proxy.reload([web('/one'), stream('first', 0)])
+  const { first = 0 } = small.proxy.ports()
+  const asked = async (path: string) =>
+    (await small.ask({ path: `${small.base}${path}`, headers: { Authorization: `Bearer ${await small.seal()}` } })).status
+  // the port of agents is taken: nothing of this is served, not even what could be
+  const taken = small.proxy.reload([web('/two'), stream('second', 0), stream('third', small.port)])
+  await expect(taken).rejects.toThrow('the service third cannot listen')
+  expect(small.proxy.ports()).toEqual({ first })
+  expect([await asked('/one'), await asked('/two')]).toEqual([200, 403])
+  const free = await freePort()
+  await small.proxy.reload([web('/two'), stream('second', free)])
+  await small.proxy.reload([web('/two'), stream('renamed', free)])
+  expect(small.proxy.ports()).toEqual({ renamed: free })
+  expect([await asked('/one'), await asked('/two')]).toEqual([403, 200])
+})

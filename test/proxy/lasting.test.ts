@@ -1,0 +1,153 @@
+import type { IncomingMessage } from 'node:http'
+import { request } from 'node:https'
+import { connect as tlsConnect } from 'node:tls'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { WebSocket, WebSocketServer } from 'ws'
+import { until } from '../harness/process.ts'
+import { bearer, exchangeRaw, openProxyWorld, type ProxyWorld } from './world.ts'
+
+// What lasts ends with the token that let it through, and with what revokes that; the server at the other end hears of it. (PostgreSQL and SSH: their own files.)
+
+let world: ProxyWorld
+let token: string
+beforeEach(async () => {
+  world = await openProxyWorld({
+    tls: true,
+    host: 'api.test',
+    intercept: true,
+    service: { websocket: true },
+    config: { limits: { watch_ms: 50 } },
+  })
+  token = await world.seal()
+})
+afterEach(() => world[Symbol.asyncDispose]())
+
+/** How it ends at the agent. */
+type Begun = { readonly over: Promise<string> }
+/** Begins something that never ends by itself. Resolves once it is under way. */
+type Lasting = (left: (socket: { once: (event: 'close', done: () => void) => unknown }) => void) => Promise<Begun>
+
+function asked(path: string, more: object = {}) {
+  const { agent, ca, port } = world
+  const own = { host: '127.0.0.1', port, ca: ca.ca, servername: 'proxy.test', cert: agent.cert, key: agent.key }
+  return request({ ...own, path: `${world.base}${path}`, headers: bearer(token), agent: false, ...more })
+}
+
+/** An answer that has begun breaks off: nobody takes it for a whole one. */
+const answered = async (path: string, begin: string): Promise<Begun> => {
+  const sent = asked(path).end()
+  const answer = await new Promise<IncomingMessage>((resolve, reject) => sent.once('response', resolve).once('error', reject))
+  const over = new Promise<string>(resolve => {
+    answer.once('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? '')).once('end', () => resolve('whole'))
+  })
+  const first = await new Promise<string>(resolve => answer.setEncoding('utf8').once('data', resolve))
+  expect(first).toContain(begin)
+  answer.on('data', () => undefined)
+  return { over }
+}
+
+const lasting: Readonly<Record<string, Lasting>> = {
+  'a stream of events': async left => {
+    world.upstream.answer = (incoming, outgoing) => {
+      left(incoming.socket)
+      outgoing.writeHead(200, { 'Content-Type': 'text/event-stream' }).write('data: first\n\n')
+    }
+    return answered('/events', 'data: first')
+  },
+  'a download': async left => {
+    world.upstream.answer = (incoming, outgoing) => {
+      left(incoming.socket)
+      outgoing.writeHead(200, { 'Content-Length': 10 ** 9 }).write('half')
+    }
+    return answered('/large', 'half')
+  },
+  'an upload': async left => {
+    world.upstream.server.removeAllListeners('request')
+    const arrived = new Promise<void>(resolve => {
+      world.upstream.server.once('request', incoming => {
+        left(incoming.socket)
+        incoming.once('data', () => resolve()).on('error', () => undefined)
+      })
+    })
+    const sent = asked('/upload', { method: 'POST' })
+    const over = new Promise<string>(resolve => {
+      sent.once('response', answer => resolve(String(answer.resume().statusCode))).once('error', error => resolve(error.message))
+    })
+    sent.write('begin')
+    await arrived
+    return { over }
+  },
+  'a stream of events in a tunnel': async left => {
+    world.upstream.answer = (incoming, outgoing) => {
+      left(incoming.socket)
+      outgoing.writeHead(200, { 'Content-Type': 'text/event-stream' }).write('data: first\n\n')
+    }
+    const place = `api.test:${world.upstream.port}`
+    const outer = await world.connect()
+    await exchangeRaw(outer, `CONNECT ${place} HTTP/1.1\r\nHost: ${place}\r\n\r\n`, text => text.includes('\r\n\r\n'))
+    outer.removeAllListeners('data')
+    const inner = tlsConnect({ socket: outer, servername: 'api.test', ca: world.ca.ca })
+    const head = `GET /events HTTP/1.1\r\nHost: ${place}\r\nAuthorization: Bearer ${token}\r\n\r\n`
+    const over = new Promise<string>(resolve => inner.once('close', () => resolve('closed')).on('error', () => undefined))
+    await exchangeRaw(inner, head, text => text.includes('data: first'))
+    return { over }
+  },
+  'a WebSocket': async left => {
+    const peers = new WebSocketServer({ server: world.upstream.server as never })
+    peers.on('connection', (_, incoming) => left(incoming.socket))
+    const { agent, ca, port } = world
+    const own = { ca: ca.ca, servername: 'proxy.test', cert: agent.cert, key: agent.key, headers: bearer(token) }
+    const socket = new WebSocket(`wss://127.0.0.1:${port}${world.base}/live`, own as never)
+    await new Promise((resolve, reject) => socket.once('open', resolve).once('error', reject))
+    return { over: new Promise<string>(resolve => socket.once('close', code => resolve(String(code)))) }
+  },
+}
+const ends: Readonly<Record<string, string>> = {
+  'a stream of events': 'ECONNRESET',
+  'a download': 'ECONNRESET',
+  'an upload': '403',
+  'a stream of events in a tunnel': 'closed',
+  'a WebSocket': '1006',
+}
+
+const causes: Readonly<Record<string, () => unknown>> = {
+  TOKEN_EXPIRED: () => world.pass(601_000),
+  TOKEN_REVOKED: () => world.sealing.revocations.deny('jti-1'),
+}
+
+describe.each(Object.keys(causes))('%s ends', code => {
+  test.each(Object.keys(lasting))('%s', async name => {
+    const socket = Promise.withResolvers<unknown>()
+    const begun = await lasting[name]?.(one => one.once('close', () => socket.resolve(undefined)))
+    await causes[code]?.()
+    expect(await begun?.over).toBe(ends[name])
+    await socket.promise
+    const recorded = async () => (await world.records()).filter(one => one['type'] === 'refusal').map(one => one['code'])
+    await until('the end to be on record', async () => (await recorded()).includes(code))
+  })
+})
+
+test('what was let through goes on while its token lives, beside others that end', async () => {
+  const other = await world.seal({ jti: 'jti-2' })
+  let say: () => void = () => undefined
+  world.upstream.answer = (incoming, outgoing) => {
+    outgoing.writeHead(200).write('first')
+    if (incoming.headers['x-which'] === 'other') say = () => outgoing.end(' and last')
+  }
+  const sent = asked('/a', { headers: { ...bearer(other), 'X-Which': 'other' } }).end()
+  const text = new Promise<string>((resolve, reject) => {
+    sent.once('response', answer => {
+      let seen = ''
+      answer
+        .setEncoding('utf8')
+        .on('data', (chunk: string) => (seen += chunk))
+        .once('end', () => resolve(seen))
+        .once('error', reject)
+    })
+  })
+  const { over } = await answered('/b', 'first')
+  await world.sealing.revocations.deny('jti-1')
+  expect(await over).toBe('ECONNRESET')
+  say()
+  expect(await text).toBe('first and last')
+})
