@@ -11,6 +11,7 @@ const guarded = blockListOf([
   '169.254.0.0/16', // metadata of AWS, Azure, GCP, ECS, EKS
   '172.16.0.0/12',
   '192.0.0.0/24', // 192.0.0.192: Oracle's metadata
+  '192.88.99.0/24', // relays of 6to4
   '192.168.0.0/16',
   '198.18.0.0/15',
   '224.0.0.0/4',
@@ -18,12 +19,14 @@ const guarded = blockListOf([
   '::/128',
   '::1/128',
   '::/96', // IPv4-compatible
+  '::ffff:0:0:0/96', // IPv4-translated (RFC 2765)
   '64:ff9b::/96', // NAT64
   '64:ff9b:1::/48',
   '2001::/32', // Teredo
   '2002::/16', // 6to4
   'fc00::/7', // fd00:ec2::254, fd20:ce::254: metadata of AWS and GCP
   'fe80::/10',
+  'fec0::/10', // site-local, as it once was
   'ff00::/8',
 ])
 

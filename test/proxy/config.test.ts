@@ -69,6 +69,20 @@ const wrong: readonly (readonly [string, string, number, RegExp])[] = [
     14,
     /api\.github\.com:443 is taken by the service github/,
   ],
+  ...(
+    [
+      ['with a dot at its end', 'API.github.com.', 'api.github.com'],
+      ['as a number', '2130706433', '127.0.0.1'],
+      ['with its port', 'api.github.com:443', 'api.github.com'],
+      ['with zeros', '[0:0::1]', '[::1]'],
+    ] as const
+  ).map(([how, one, other]): (typeof wrong)[number] => [
+    `two services of one host, ${how}`,
+    GOOD.replace('[api.github.com]', `['${one}']`) +
+      GOOD.slice(GOOD.indexOf('  - kind')).replace('[api.github.com]', `['${other}']`).replace('name: github', 'name: other'),
+    14,
+    /:443 is taken by the service github/,
+  ]),
   [
     'aws beside another',
     replaced('    inject:', '    inject:\n      - aws: { regions: [a], services: [s3] }'),
