@@ -1,13 +1,16 @@
-import { randomBytes, X509Certificate } from 'node:crypto'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { createHash, randomBytes, X509Certificate } from 'node:crypto'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { connect, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { chainOf } from '../../agent/chain.ts'
+import { assay } from '../harness/assay.ts'
 import { type Postgres, startPostgres } from '../harness/peers/postgres.ts'
 import { type Ran, run, until } from '../harness/process.ts'
+import { startSwtpm } from '../harness/swtpm.ts'
 import { type Client, openProxyWorld, type ProxyWorld } from '../proxy/world.ts'
+import { missing, openTpmOpenssl } from './tpm_openssl.ts'
 
 // psql, as it is, through the proxy to a real PostgreSQL server. The agent has a certificate and a sealed token, and never the password.
 
@@ -130,6 +133,30 @@ describe('psql as it is', () => {
     expect(JSON.stringify(records)).not.toMatch(new RegExp(`${database.password}|${token}`))
   })
 })
+
+const without = await missing()
+test.skipIf(without !== undefined)(
+  `psql with a key of the TPM has nothing else to log in with${without ? ` (skipped: ${without})` : ''}`,
+  async () => {
+    const swtpm = await startSwtpm()
+    onTestFinished(() => swtpm.stop())
+    const at = (name: string) => join(folder, name)
+    const made = await assay(['agent', 'key', at('tpm.key'), '--certificate', at('tpm.pem'), '--tpm', swtpm.spec])
+    expect(made.code).toBe(0)
+    const { raw } = new X509Certificate(await readFile(at('tpm.pem')))
+    const x5tS256 = createHash('sha256').update(raw).digest('base64url')
+    const token = await sealed({ as: { ...world.agent, x5tS256 } })
+    const { PGSSLCERT } = await shown(
+      await chainOf([raw], { token, expiresInSeconds: 600 }, { now: Date.now, random: randomBytes }),
+    )
+    await using openssl = await openTpmOpenssl(swtpm, folder)
+    const where = `host=proxy.test hostaddr=127.0.0.1 port=${port()} dbname=postgres user=agent sslmode=verify-full`
+    const files = `sslrootcert=${at('ca.pem')} sslcert=${PGSSLCERT} sslkey=${at('tpm.key')}`
+    const sql = ['-At', '-c', 'select current_user']
+    const { code, stdout, stderr } = await openssl.run('psql', ['--no-psqlrc', '--no-password', ...sql, `${where} ${files}`])
+    expect({ code, stdout, stderr }).toEqual({ code: 0, stdout: `${database.user}\n`, stderr: '' })
+  },
+)
 
 describe('is refused with a code and no oracle:', () => {
   const refused = async (asked: Psql) => {
