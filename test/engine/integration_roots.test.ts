@@ -1,0 +1,110 @@
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { dataOf, type TestBroker } from '../fakes/broker.ts'
+import { CANARY, type IntegrationWorld, openIntegrationWorld, outcome, warningsOf } from './integration_world.ts'
+
+// Where the root credential of an integration is kept, when it ends, and what happens while it cannot be had.
+let world: IntegrationWorld
+let broker: TestBroker
+let provider: IntegrationWorld['provider']
+beforeEach(async () => {
+  world = await openIntegrationWorld()
+  ;({ broker, provider } = world)
+})
+afterEach(() => world[Symbol.asyncDispose]())
+
+const write: IntegrationWorld['write'] = (...given) => world.write(...given)
+const creds: IntegrationWorld['creds'] = (...given) => world.creds(...given)
+const issued: IntegrationWorld['issued'] = (...given) => world.issued(...given)
+
+describe('a store', () => {
+  const CONNECT = { type: 'onepassword_connect', settings: { url: 'https://connect.example' }, secrets: { token: CANARY } }
+  const store = (more: object) => broker.ask('update', 'broker/store/shared', more)
+  beforeEach(() => store(CONNECT))
+
+  test('is read without what lets the broker in', async () => {
+    const data = dataOf(await broker.ask('read', 'broker/store/shared'))
+    expect(data).toMatchObject({ name: 'shared', type: 'onepassword_connect', secrets: ['token'] })
+    expect(JSON.stringify(data)).not.toMatch(CANARY)
+    expect(dataOf(await broker.ask('list', 'broker/store'))).toEqual({ keys: ['vault', 'shared'] })
+  })
+
+  test('that moves does not take along what lets the broker in', async () => {
+    const settings = { url: 'https://evil.example' }
+    expect(await outcome(store({ settings }))).toBe('secrets: wanted anew, as the settings change')
+    expect(await outcome(store({ settings, secrets: { token: 'canary-of-another' } }))).toBe('done')
+    expect(await outcome(store({ refs: 'a/*' }))).toBe('done')
+  })
+
+  test('lets integrations name what it may only', async () => {
+    const ref = (item: string) => `${'v'.repeat(26)}/${item.repeat(26)}`
+    await store({ refs: [ref('a'), `${'w'.repeat(26)}/*`] })
+    const named = (to: string) => outcome(write({ store: 'shared', ref: to, secrets: undefined }))
+    expect(await named(ref('b'))).toBe('ref: the store does not let integrations name this one')
+    expect(await named('a b')).toMatch(/^ref: /)
+    expect(await named(ref('a'))).toBe('done')
+    expect(await named(`${'w'.repeat(26)}/${'c'.repeat(26)}`)).toBe('done')
+    expect(await outcome(broker.ask('delete', 'broker/store/shared'))).toBe(
+      'the store is in use by ci: point them elsewhere first',
+    )
+  })
+
+  test.each([
+    ['secrets that are not known', { secrets: { password: CANARY } }, /^secrets: wanted token, and nothing else$/],
+    [
+      'settings that are not known',
+      { settings: { url: 'https://connect.example', host: 'x' }, secrets: { token: CANARY } },
+      /^settings: wanted url, ca/,
+    ],
+    ['the kind that is always there', { type: 'vault' }, /^type: wanted one of/],
+  ])('is not written with %s', async (_, more, wanted) => expect(await outcome(store(more))).toMatch(wanted))
+})
+
+describe('its end', () => {
+  const at = (seconds: number) => new Date(broker.world.now() + seconds * 1000).toISOString()
+
+  test('is told before it comes: in replies and when it is read', async () => {
+    await write({ expires_at: at(3 * 86_400) })
+    const warning = /^the root credential of the integration ci ends in 3 days, at .+: rotate it$/
+    expect(warningsOf(await broker.ask('read', 'broker/integration/ci'))?.[0]).toMatch(warning)
+    expect(warningsOf(await creds())?.[0]).toMatch(warning)
+    await write({ expires_at: at(30 * 86_400) })
+    expect(warningsOf(await creds())).toEqual([])
+  })
+
+  test('is the end: nothing is issued from it', async () => {
+    await write({ expires_at: at(10) })
+    broker.world.pass(10_000)
+    expect(await outcome(creds())).toBe('the root credential of the integration ci has expired: replace it')
+    expect(provider.arrived).toEqual([])
+  })
+})
+
+test('what Vault does not answer is not answered', async () => {
+  await write()
+  broker.vault.fault = ({ path }) =>
+    path.startsWith('transit/decrypt/') ? { status: 500, body: { errors: [CANARY] } } : undefined
+  broker.world.pass(60_000)
+  const said = await outcome(creds())
+  expect(said).toMatch(/^the root credential of the integration ci cannot be had from vault: /)
+  expect(said).not.toMatch(CANARY)
+})
+
+test.each([
+  ['is down', 500, 'internal error', true],
+  ['does not decrypt it any more', 400, 'ciphertext or signature version is disallowed by policy (too old)', false],
+])('what Vault said before serves reads for as long as it may when Vault %s: %s', async (_, status, said, serves) => {
+  await write({ max_stale: '10m', read_actions: 'deploy' })
+  expect(await issued()).toBe('upstream')
+  broker.vault.fault = ({ path }) => (path.startsWith('transit/decrypt/') ? { status, body: { errors: [said] } } : undefined)
+  broker.world.pass(60_000)
+  expect(await outcome(creds())).toMatch(serves ? /^done$/ : /cannot be had from vault: transit refused with status 400$/)
+})
+
+test('no secret is in a log, in the audit log or in a metric', async () => {
+  await write()
+  await issued()
+  provider.trouble = () => ({ status: 401, body: { error: 'invalid_client', error_description: CANARY } })
+  await outcome(creds())
+  const told = [...broker.world.lines, JSON.stringify(await broker.records()), await broker.broker.metrics.text()].join('\n')
+  expect(told).not.toMatch(/canary|upstream"/)
+})
