@@ -1,5 +1,6 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { constants, createSecureServer, type Http2Session, type ServerHttp2Stream } from 'node:http2'
+import { request } from 'node:https'
 import type { AddressInfo, Server as NetServer, Socket } from 'node:net'
 import { Writable } from 'node:stream'
 import { afterEach, beforeAll, expect, test } from 'vitest'
@@ -8,6 +9,7 @@ import { openUpstreams, type Upstreams } from '../../proxy/egress/upstreams.ts'
 import { type ExchangePorts, exchange } from '../../proxy/http/exchange.ts'
 import type { Swap } from '../../proxy/http/gate.ts'
 import { type Authority, newAuthority, type Pair } from '../mounts/hosts/certificates.ts'
+import { bearer, openProxyWorld } from './world.ts'
 
 // A server that hangs up while the agent has taken nothing yet. The agent's side takes one piece and holds it until the server's socket is closed: that is the
 // order each time, whatever the kernel buffers.
@@ -184,4 +186,25 @@ test.each(Object.keys(broken))('%s: what was broken off is not taken for a whole
   agent.letGo()
   await done
   expect({ ended: agent.writableFinished, failures }).toEqual({ ended: false, failures: ['UPSTREAM'] })
+})
+
+test('a server that goes away in the middle of an upload: the agent hears of it, and others are served', async () => {
+  await using world = await openProxyWorld()
+  const headers = bearer(await world.seal())
+  world.upstream.server.removeAllListeners('request')
+  world.upstream.server.once('request', (incoming, outgoing) => {
+    incoming.once('data', () => incoming.socket.resetAndDestroy()).on('error', () => undefined)
+    world.upstream.server.on('request', (_, next) => void next.end('fine'))
+    outgoing.on('error', () => undefined)
+  })
+  const { agent, port } = world
+  const own = { host: '127.0.0.1', port, ca: world.ca.ca, servername: 'proxy.test', cert: agent.cert, key: agent.key }
+  const sent = request({ ...own, method: 'POST', path: `${world.base}/`, headers, agent: false })
+  const heard = new Promise<unknown>((resolve, reject) => {
+    sent.once('response', answer => resolve(answer.resume().statusCode)).once('error', reject)
+  })
+  sent.write('begin')
+  expect(await heard).toBe(502)
+  sent.destroy()
+  expect((await world.ask({ headers })).text).toBe('fine')
 })
