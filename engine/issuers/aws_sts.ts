@@ -127,12 +127,16 @@ function tagsOf({ tpmId, plugin, action, task }: Grant): Readonly<Record<string,
   return Object.fromEntries(tags)
 }
 
-/** With a web identity, tags and source identity are claims of the JWT, not parameters. */
+/** With a web identity, tags and source identity are claims of the JWT, not parameters. Who assumes another role from there keeps them. */
 async function assume(sts: Sts, client: InstanceType<Sts['STSClient']>, grant: Grant, ports: Ports): Promise<Answer> {
   const tags = tagsOf(grant)
   if (ports.settings.auth === 'access_key') {
-    const Tags = Object.entries(tags).map(([Key, Value]) => ({ Key, Value }))
-    return client.send(new sts.AssumeRoleCommand({ ...asked(grant, ports), Tags, SourceIdentity: grant.txn }))
+    const more = {
+      Tags: Object.entries(tags).map(([Key, Value]) => ({ Key, Value })),
+      TransitiveTagKeys: Object.keys(tags),
+      SourceIdentity: grant.txn,
+    }
+    return client.send(new sts.AssumeRoleCommand({ ...asked(grant, ports), ...more }))
   }
   const principal_tags = Object.fromEntries(Object.entries(tags).map(([name, value]) => [name, [value]]))
   const more = {

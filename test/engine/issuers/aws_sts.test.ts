@@ -54,7 +54,7 @@ describe('by an access key', () => {
     const task = { org: 'acme', task: 't-1', user: 'alice' }
     await opened({ ...KEY, role: { external_id: 'ours' } }).credential({ grant: { txn, task: task as never, ttlSeconds: 300 } })
     const asked = sent()
-    expect(Object.fromEntries([...asked].filter(([name]) => !name.startsWith('Tags') && name !== 'Policy'))).toEqual({
+    expect(Object.fromEntries([...asked].filter(([name]) => !/^(?:Tags|TransitiveTagKeys|Policy)\b/.test(name)))).toEqual({
       Action: 'AssumeRole',
       Version: '2011-06-15',
       RoleArn: ROLE_ARN,
@@ -65,6 +65,8 @@ describe('by an access key', () => {
     })
     const tags = [...asked].filter(([name]) => name.endsWith('.Value')).map(([, value]) => value)
     expect(tags).toEqual([TPM_ID, 'reader', 'read', 't-1', 'acme', 'alice'])
+    const kept = [...asked].filter(([name]) => name.startsWith('TransitiveTagKeys')).map(([, value]) => value)
+    expect(kept).toEqual(['agent', 'plugin', 'action', 'task', 'org', 'user'])
     expect(sts.asked[0]?.headers.authorization).toMatch(
       /^AWS4-HMAC-SHA256 Credential=AKIAEXAMPLE000000000\/\d{8}\/eu-central-1\/sts\/aws4_request/,
     )
