@@ -9,6 +9,7 @@ import { transports } from '../../agent/tpm/transport.ts'
 import { type FrontDoor, startFrontDoor } from '../fakes/front_door.ts'
 import { freePort, start } from '../harness/process.ts'
 import { type Swtpm, startSwtpm } from '../harness/swtpm.ts'
+import { newAuthority } from '../mounts/hosts/certificates.ts'
 import { agent } from './cli_world.ts'
 import { fakeTpm } from './fake_tpm.ts'
 import { folder, leftovers } from './tools.ts'
@@ -147,6 +148,25 @@ describe('creds', () => {
     })
   })
 
+  test('comes in a certificate behind that of its key, where it is asked for so', async () => {
+    const { out } = await agent(env, 'login', '--role', 'web', '--field', 'token')
+    const token = { ASSAY_ADDR: door.url, ASSAY_TPM: 'unix:/nowhere', VAULT_TOKEN: out.trim() }
+    await writeFile(files.at('own.pem'), (await newAuthority('agents')).ca)
+    const certificates = (pem: string) => pem.split(/(?<=-----END CERTIFICATE-----\n)/).map(one => new X509Certificate(one))
+    const [own, carrier, ...others] = certificates(
+      (await agent(token, 'creds', 'plain', '--chain', '--key-certificate', files.at('own.pem'))).out,
+    )
+    expect(own?.raw).toEqual(new X509Certificate(await readFile(files.at('own.pem'))).raw)
+    expect(carrier?.subjectAltName).toMatch(/^URI:assay-token:credential-\d+-[\w-]+$/)
+    expect([carrier?.subject, others]).toEqual([own?.issuer, []])
+    expect(carrier && own?.checkIssued(carrier)).toBe(true)
+    expect(await agent(token, 'creds', 'plain', '--chain')).toMatchObject({
+      code: exits.usage.code,
+      out: '',
+      err: expect.stringContaining('wanted --key-certificate with --chain'),
+    })
+  })
+
   test('answers with a quote when the role wants one, and with --attest at once', async () => {
     const from = door.requests.length
     const strict = await agent(env, 'creds', 'strict', ...ask)
@@ -270,7 +290,9 @@ describe('the program', () => {
     [['creds']],
     [['creds', 'r', '--ttl', 'soon']],
     [['creds', 'r', '--json', '--field', 'token']],
+    [['creds', 'r', '--json', '--chain']],
     [['exec', 'r']],
+    [['exec', 'r', '--chain', '--proxy', 'https://x', '--', 'true']],
     [['exec', 'r', '--fd', '2', '--', 'true']],
     [['exec', 'r', '--env', 'a b', '--', 'true']],
     [['exec', 'r', '--env', 'A', '--fd', '4', '--', 'true']],
@@ -317,6 +339,13 @@ describe('the program', () => {
       stdout: expect.stringMatching(/^credential-\d+-[\w-]+$/),
       stderr: '',
     })
+  })
+
+  test('runs a command with a certificate that carries the credential', async () => {
+    const words = ['exec', 'plain', '--role', 'web', '--chain', '--key-certificate', files.at('own.pem'), '--no-bind']
+    const script = 'openssl crl2pkcs7 -nocrl -certfile "$ASSAY_CREDENTIAL_FILE" | openssl pkcs7 -print_certs -text -noout'
+    const { stdout } = await assay([...words, '--', 'sh', '-c', script], { ...env, VAULT_TOKEN: '' })
+    expect(stdout).toMatch(/URI:assay-token:credential-/)
   })
 
   test('hands signals on to the command', async () => {
