@@ -1,4 +1,6 @@
+import { createHash } from 'node:crypto'
 import type { BootClaims } from './eventlog/boot_claims.ts'
+import type { DocumentClaims } from './formats/format.ts'
 import type { PcrTable } from './pcr_table.ts'
 import type { QuoteClaims } from './quote.ts'
 import type { ImaSummary } from './reference/ima_rules.ts'
@@ -43,6 +45,31 @@ export function eatClaims(established: Established): Record<string, unknown> {
     },
     ...(boot && { boot: bootClaimsOf(boot) }),
     ...(ima && { ima: imaClaimsOf(ima) }),
+  }
+}
+
+/** Of a document that was accepted: the format in which it is, and the set that the machine matches. */
+export type EstablishedDocument = Pick<DocumentClaims, 'machine' | 'madeAt' | 'pcrs' | 'debug'> &
+  Pick<Established, 'nonce' | 'reference'> & { readonly format: string }
+
+/** The same of a machine that shows documents, with `dbgstat` in place of `bootcount`, and `document` of the profile. */
+export function eatOfDocument({
+  format,
+  machine,
+  madeAt,
+  pcrs,
+  debug,
+  nonce,
+  reference,
+}: EstablishedDocument): Record<string, unknown> {
+  const id = createHash('sha256').update(`${format}-${machine}`).digest('hex')
+  return {
+    eat_profile: `urn:x-assay:eat:${format}:1`,
+    eat_nonce: Buffer.from(nonce).toString('base64url'),
+    ueid: ueidOf(`sha256-${id}`),
+    dbgstat: debug ? 'enabled' : 'disabled',
+    measres: [[`${format}-pcr`, [[`${reference.name}@${reference.version}`, 'success']]]],
+    document: { machine, made_at: madeAt.toISOString(), pcrs: hexOf(pcrs) },
   }
 }
 

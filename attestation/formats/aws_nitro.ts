@@ -169,13 +169,16 @@ function wrongAge(timestamp: number, { at, maxAgeSeconds }: ExpectedDocument): R
 
 /** PCR 0 to 2 are the image: in debug mode, where the console can be read, they are zero. */
 function openToOthers(pcrs: ReadonlyMap<number, Buffer>, { allowDebug }: ExpectedDocument): Rejection | undefined {
-  const hidden = [0, 1, 2].find(index => pcrs.get(index)?.every(byte => byte === 0) !== false)
+  const hidden = emptyOf(pcrs)
   if (hidden === undefined || allowDebug) return undefined
   return reject('DEBUG', `PCR ${hidden} says nothing of what runs: the enclave is in debug mode`)
 }
 
+const emptyOf = (pcrs: ReadonlyMap<number, Buffer>) =>
+  [0, 1, 2].find(index => pcrs.get(index)?.every(byte => byte === 0) !== false)
+
 function claimsOf(
-  { moduleId, timestamp, publicKey, userData }: Payload,
+  { moduleId, timestamp, publicKey, userData, pcrs: values }: Payload,
   pcrs: PcrTable,
   references: readonly string[],
 ): DocumentClaims {
@@ -183,6 +186,7 @@ function claimsOf(
     machine: moduleId.toLowerCase(),
     madeAt: new Date(timestamp),
     pcrs,
+    debug: emptyOf(values) !== undefined,
     references,
     ...(publicKey && { publicKey: Buffer.from(publicKey) }),
     ...(userData && { userData: Buffer.from(userData) }),

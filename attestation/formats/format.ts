@@ -35,6 +35,8 @@ export type DocumentClaims = {
   readonly machine: string
   readonly madeAt: Date
   readonly pcrs: PcrTable
+  /** whether others may look into the machine */
+  readonly debug: boolean
   /** the names of the sets of reference values that it matches */
   readonly references: readonly string[]
   /** what the machine put into it: at most one key, and some bytes */

@@ -2,8 +2,10 @@ import {
   accept,
   type BoundRequest,
   type DocumentClaims,
+  eatOfDocument,
   type Format,
   formats,
+  hexOf,
   type QuoteClaims,
   qualifyingData,
   reject,
@@ -17,6 +19,7 @@ import type { Attested } from './appraise.ts'
 import type { Approval } from './approval.ts'
 import type { Challenges } from './challenges.ts'
 import { outOf } from './records.ts'
+import type { Results } from './results.ts'
 import { type Rules, rulesOf } from './rules.ts'
 import { type AttestConfig, type AttestSettings, configOf } from './settings.ts'
 import type { Trust } from './trust.ts'
@@ -36,6 +39,7 @@ export type DocumentParts = {
   readonly challenges: Challenges
   readonly trust: Trust
   readonly approval: Approval
+  readonly results: Pick<Results, 'note'>
   readonly lifecycle: Pick<Lifecycle, 'standing' | 'booted'>
   readonly world: Pick<World, 'now'>
 }
@@ -74,15 +78,15 @@ export function openDocuments(parts: DocumentParts): Documents {
       if (expected.anchors.length === 0) return reject('NO_ANCHORS', `the mount has no trust anchor for ${format.name}`)
       const judged = await judge(document, expected)
       if (!judged.ok) return judged
-      return admit(parts, mount, config, { format, rules, claims: judged.value, nonce, thumbprint: request.keyThumbprint })
+      return admit(parts, mount, config, { format, role, rules, claims: judged.value, nonce, thumbprint: request.keyThumbprint })
     },
   }
 
   async function admit(
-    { settings, approval }: DocumentParts,
+    { settings, approval, results }: DocumentParts,
     mount: Mount,
     config: AttestConfig,
-    { format, rules, claims, nonce, thumbprint }: Judged,
+    { format, role, rules, claims, nonce, thumbprint }: Judged,
   ): Promise<Verdict<Attested>> {
     const id = `${format.name}-${claims.machine}`
     if (rules.tpmIds.length > 0 && !rules.tpmIds.includes(id)) return reject('ROLE', 'the role does not list this machine')
@@ -98,20 +102,33 @@ export function openDocuments(parts: DocumentParts): Documents {
     // what a document is of begins and ends with one boot: there is nothing to count
     const epoch = await lifecycle.booted(mount, id, 'document', ONE_BOOT)
     if (!epoch.ok) return epoch
+    const measured = measuredOf(rules, claims)
+    const reference = { name: measured.claims.reference, version: measured.referenceVersion }
+    const eat = eatOfDocument({ ...claims, format: format.name, nonce, reference })
+    results.note(mount, id, {
+      outcome: 'OK',
+      operation: 'login',
+      role,
+      reference: reference.name,
+      reference_version: reference.version,
+      pcrs: hexOf(claims.pcrs),
+      eat,
+    })
     return accept({
-      ...measuredOf(rules, claims),
+      ...measured,
       tpmId: id,
       maker: facts.maker,
       akName: Buffer.alloc(0),
       key: { thumbprint, x5tS256: '', certified: false },
       epoch: epoch.value,
-      eat: eatOf(format, claims, nonce),
+      eat,
     })
   }
 }
 
 type Judged = {
   readonly format: Format
+  readonly role: string
   readonly rules: Rules
   readonly claims: DocumentClaims
   readonly nonce: Buffer
@@ -150,17 +167,4 @@ function measuredOf({ deciding }: Rules, { madeAt, pcrs, references }: DocumentC
     qualifiedSigner: Buffer.alloc(0),
   }
   return { claims, referenceVersion: set?.version ?? 0, boot: undefined, ima: undefined }
-}
-
-/** RFC 9711: what is said of the machine beside who issues it. */
-function eatOf({ name }: Format, { machine, pcrs, madeAt }: DocumentClaims, nonce: Buffer): Record<string, unknown> {
-  const values = [...pcrs].map(([bank, ofBank]) => [
-    bank,
-    Object.fromEntries([...ofBank].map(([pcr, value]) => [pcr, value.toString('hex')])),
-  ])
-  return {
-    eat_profile: `urn:x-assay:eat:${name}:1`,
-    eat_nonce: nonce.toString('base64url'),
-    document: { machine, made_at: madeAt.toISOString(), pcrs: Object.fromEntries(values) },
-  }
 }

@@ -46,6 +46,8 @@ export type BootSeen = {
 
 export type Results = {
   readonly keep: (mount: Mount, seen: Seen) => Promise<void>
+  /** what a document said: it has nothing beside it that could be shown */
+  readonly note: (mount: Mount, machineId: string, result: Result) => void
   readonly last: (mountId: string, tpmId: string) => Promise<Result | undefined>
   /** the files that an observed machine used, as a list of files has them */
   readonly files: (mountId: string, tpmId: string) => Promise<string | undefined>
@@ -71,10 +73,18 @@ export function openResults(store: Store, world: World): Results {
     known.set(at, { said, at: now })
     return true
   }
+  const dated = (result: Result) => ({ at: new Date(world.now()).toISOString(), ...result })
+  /** who logs in does not wait for it */
+  const later = (at: string, tpmId: string, written: Promise<void>) => {
+    written.catch((error: unknown) => {
+      known.delete(at)
+      world.log.warn({ error, tpm_id: tpmId }, 'the result of a TPM could not be kept')
+    })
+  }
   const write = async (mountId: string, seen: Seen) => {
     const { tpmId, shown } = seen
     if (shown.listing !== undefined) await large.put(filesPath(mountId, tpmId), { files: shown.listing })
-    await large.put(path(mountId, tpmId), { at: new Date(world.now()).toISOString(), ...resultOf(seen, seen.nonce) })
+    await large.put(path(mountId, tpmId), dated(resultOf(seen, seen.nonce)))
   }
   return {
     keep: async (mount, seen) => {
@@ -82,11 +92,12 @@ export function openResults(store: Store, world: World): Results {
       if (!isNews(at, resultOf(seen, Buffer.alloc(0))) && !seen.observed) return
       const written = write(mount.id, seen)
       if (seen.observed) return written
-      // who logs in does not wait for it
-      written.catch((error: unknown) => {
-        known.delete(at)
-        world.log.warn({ error, tpm_id: seen.tpmId }, 'the result of a TPM could not be kept')
-      })
+      later(at, seen.tpmId, written)
+    },
+    note: (mount, machineId, result) => {
+      const at = path(mount.id, machineId)
+      const { eat: _, ...said } = result
+      if (isNews(at, said)) later(at, machineId, large.put(at, dated(result)))
     },
     last: async (mountId, tpmId) => (await large.fresh<Result>(path(mountId, tpmId)))?.value,
     files: async (mountId, tpmId) => (await large.fresh<{ files: string }>(filesPath(mountId, tpmId)))?.value.files,

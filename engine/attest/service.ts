@@ -107,7 +107,7 @@ export function openAttest(ports: AttestPorts): Attest {
     approval,
     revoked,
   })
-  const documents = openDocuments({ settings, challenges, trust, approval, lifecycle, world })
+  const documents = openDocuments({ settings, challenges, trust, approval, lifecycle, results, world })
   metrics.challengesHeld.follow({}, challenges.taken)
   const door = openTokenDoor(vault, signer, store, world)
   const admission = openAdmission(world, metrics)

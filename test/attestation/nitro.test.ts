@@ -205,6 +205,7 @@ describe('documents of AWS Nitro Enclaves', () => {
     expect(unwrap(await verifyNitroDocument(document, expected))).toEqual({
       machine: 'i-0123456789abcdef0-enc0123456789abcdef',
       madeAt: new Date(NOW.getTime() - 1000),
+      debug: false,
       pcrs: new Map([['sha384', new Map([0, 1, 2, 3, 4, 8].map(index => [index, pcr(index)]))]]),
       references: ['released'],
       publicKey: Buffer.from('key'),

@@ -1,3 +1,5 @@
+import { createHash } from 'node:crypto'
+import { decodeJwt } from 'jose'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { qualifyingData } from '#attestation'
 import { pem } from '../attestation/certificates.ts'
@@ -60,6 +62,26 @@ describe('a role whose format is that of documents', () => {
       ek_type: 'aws-nitro',
     })
     expect(tokenOf(await logIn())).not.toBe(token)
+  })
+
+  test('says what it established as claims of an Entity Attestation Token, to Vault and to who looks later', async () => {
+    const sent = await answer()
+    await send(sent)
+    const { body } = broker.vault.asked.findLast(({ path }) => path === 'auth/tpm-quote/login') ?? { body: {} }
+    const { jwt } = body as { jwt: string }
+    const said = decodeJwt(jwt)
+    const digest = createHash('sha256').update(ID).digest()
+    const claims = {
+      eat_profile: 'urn:x-assay:eat:aws-nitro:1',
+      eat_nonce: expect.stringMatching(/^[\w-]{43}$/) as string,
+      ueid: Buffer.concat([Buffer.of(1), digest]).toString('base64url'),
+      dbgstat: 'disabled',
+      measres: [['aws-nitro-pcr', [['image@1', 'success']]]],
+    }
+    expect(said).toMatchObject(claims)
+    const shown = async () =>
+      (dataOf(await broker.ask('read', `auth/tpm-quote/tpm/${ID}`)) as Record<string, unknown>)['last_result']
+    await expect.poll(shown).toMatchObject({ outcome: 'OK', role: 'enclave', reference: 'image', eat: claims })
   })
 
   test('takes a document once, for what it was asked', async () => {
