@@ -205,7 +205,14 @@ export const attacks: Readonly<Record<number, readonly Tried[]>> = {
     engine('leases', 'is tried until it is done'),
     engine('lifecycle', 'is found and done by whoever comes next', 'assay_machines_overdue'),
   ],
-  151: [engine('webhooks', 'a receiver that is down', 'comes in order, each with the next number')],
+  151: [
+    engine(
+      'webhooks',
+      'a receiver that is down',
+      'comes in order, each with the next number',
+      'what they make up does not verify',
+    ),
+  ],
   152: [['engine/lifecycle_provocations.ts', 'STALE_EPOCH']],
   153: [live('refusals', 'of another role, another audience, or in part')],
   154: [engine('enrolment_modes', 'at another mount, which knows nothing of the first one')],

@@ -17,6 +17,7 @@ type Push = { readonly jwt: string; readonly headers: Readonly<Record<string, un
 /** A receiver on a loopback address, which answers as it is told. */
 class Receiver {
   readonly pushes: Push[] = []
+  /** 0: it takes the event and never answers */
   answer: (path: string) => number = () => 202
   readonly #server: Server
 
@@ -27,7 +28,7 @@ class Receiver {
     let jwt = ''
     for await (const chunk of incoming) jwt += String(chunk)
     const status = this.answer(incoming.url ?? '')
-    outgoing.writeHead(status, status === 307 ? { location: '/elsewhere' } : {}).end()
+    if (status !== 0) outgoing.writeHead(status, status === 307 ? { location: '/elsewhere' } : {}).end()
     this.pushes.push({ jwt, headers: incoming.headers, path: incoming.url ?? '' })
   }
   async listen(): Promise<void> {
@@ -185,6 +186,26 @@ describe('a receiver that is down', () => {
     expect(events.map(({ sequence }) => sequence)).toEqual([1, 2])
     expect(new Set(receiver.pushes.filter(({ path }) => path === '/up').map(({ jwt }) => jwt)).size).toBe(2)
   }, 20_000)
+
+  test('takes an event and never answers: is told again', async () => {
+    await write('webhook/soc', { url: receiver.url() })
+    receiver.answer = () => (receiver.pushes.length < 1 ? 0 : 202)
+    await reattest()
+    await until('the end of the wait', async () => (await counted('unreachable')) === 1)
+    broker.world.pass(2_000)
+    await pushed(2)
+    await settled()
+  }, 20_000)
+
+  test('hears nothing from others: what they make up does not verify with the keys of the mount', async () => {
+    await write('webhook/soc', { url: receiver.url() })
+    await reattest()
+    await pushed(1)
+    const [push] = receiver.pushes as [Push]
+    const [head, claims, signature] = push.jwt.split('.') as [string, string, string]
+    const other = Buffer.from(Buffer.from(claims, 'base64url').toString().replace('reattest', 'cleared')).toString('base64url')
+    await expect(eventOf({ ...push, jwt: [head, other, signature].join('.') })).rejects.toThrow(/signature/)
+  })
 
   test('for a day is given up', async () => {
     await write('webhook/soc', { url: receiver.url() })
