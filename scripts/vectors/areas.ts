@@ -55,8 +55,20 @@ function exponentOf(bytes: Buffer): number {
 
 export function keyOf(pem: string): KeyObject {
   try {
-    return createPublicKey(pem)
+    return plain(createPublicKey(pem))
   } catch {
     throw new Unusable('a key in PEM cannot be read')
   }
 }
+
+/** An RSA key that may only sign in one way is a key like any other: with what it signs, the set says. */
+export function plain(key: KeyObject): KeyObject {
+  if (key.asymmetricKeyType !== 'rsa-pss') return key
+  const spki = key.export({ type: 'spki', format: 'der' })
+  const start = spki.indexOf(PSS) - 4 // of the AlgorithmIdentifier, whose length takes a byte
+  const bits = start + 2 + (spki[start + 1] ?? 0)
+  return createPublicKey({ key: spki.subarray(bits + 5), type: 'pkcs1', format: 'der' })
+}
+
+/** id-RSASSA-PSS (RFC 4055 3.1) */
+const PSS = Buffer.from('2a864886f70d01010a', 'hex')

@@ -9,7 +9,7 @@ import {
   parseQuote,
   verifyQuote,
 } from '#attestation'
-import { bytesIn, type Case, expectationOf, type Fields, idOf, isFields, outcome } from './case.ts'
+import { bytesIn, type Case, challengeIn, expectationOf, type Fields, idOf, isFields, outcome, Unusable } from './case.ts'
 import { isEnrolled } from './enrolled.ts'
 import { isBank, policyOf, referencesOf, tableText } from './pcr_values.ts'
 
@@ -35,20 +35,22 @@ function quoteOutcome(record: Fields, ak: AttestationKey, signature: Buffer): st
   const evidence = { attest, signature, pcrs: tableText(record.pcrs) }
   const verdict = verifyQuote(evidence, { ak, ...expectedOf(record, attest) })
   if (!verdict.ok) return verdict.code
-  if (isWeaker(ak.hash, policy.minHash)) return 'WEAK_HASH'
+  if (hashes[ak.hash].size < sizeOf(policy.minHash)) return 'WEAK_HASH'
   const { session } = verdict.value
   return session === 'REBOOTED' || session === 'RESUMED' ? session : outcome(verdict)
 }
 
-function isWeaker(hash: Hash, least: unknown): boolean {
-  return typeof least === 'string' && Object.hasOwn(hashes, least) && hashes[hash].size < hashes[least as Hash].size
+function sizeOf(least: unknown = 'sha256'): number {
+  if (typeof least !== 'string' || !Object.hasOwn(hashes, least)) throw new Unusable('minHash names no hash')
+  return hashes[least as Hash].size
 }
 
 function expectedOf(record: Fields, attest: Buffer): Omit<Expected, 'ak'> {
   const policy = policyOf(record)
-  const state = isFields(record.previous_quote_state) ? record.previous_quote_state : undefined
+  const state = record.previous_quote_state ?? undefined
+  if (state !== undefined && !isFields(state)) throw new Unusable('previous_quote_state is not an object')
   return {
-    qualifyingData: bytesIn(policy, 'nonceHex'),
+    qualifyingData: challengeIn(policy, 'nonceHex'),
     selection: selectionOf(policy, attest),
     references: [referencesOf(policy.expected)],
     allowReset: false,
@@ -58,19 +60,28 @@ function expectedOf(record: Fields, attest: Buffer): Omit<Expected, 'ak'> {
 }
 
 /** A policy says what is required. What is signed beside, in banks that may decide, was asked for as well. */
-function selectionOf({ requiredBank, requiredPcrs }: Fields, attest: Buffer): Partial<Record<Bank, number[]>> {
+function selectionOf({ requiredBank = 'sha256', requiredPcrs = [] }: Fields, attest: Buffer): Partial<Record<Bank, number[]>> {
   const quote = parseQuote(attest)
   const selection: Partial<Record<Bank, number[]>> = {}
   for (const { bank, mask } of quote.ok ? quote.value.selection : []) {
     const pcrs = Array.from({ length: 24 }, (_, pcr) => pcr).filter(pcr => (mask >> pcr) & 1)
     if (isBank(bank) && pcrs.length > 0) selection[bank] = pcrs
   }
-  const required = Array.isArray(requiredPcrs) ? requiredPcrs.filter(pcr => Number.isInteger(pcr) && pcr >= 0 && pcr < 24) : []
-  const bank = isBank(requiredBank) ? requiredBank : 'sha256'
-  return { ...selection, [bank]: [...new Set([...required, ...(selection[bank] ?? [])])] }
+  // a bank that may not decide is refused by the verifier
+  if (typeof requiredBank !== 'string') throw new Unusable('requiredBank is not a text')
+  const signed = isBank(requiredBank) ? (selection[requiredBank] ?? []) : []
+  return { ...selection, [requiredBank]: [...new Set([...pcrsIn(requiredPcrs), ...signed])] }
+}
+
+function pcrsIn(list: unknown): number[] {
+  const isPcr = (pcr: unknown) => Number.isInteger(pcr) && Number(pcr) >= 0 && Number(pcr) < 24
+  if (!Array.isArray(list) || !list.every(isPcr)) throw new Unusable('requiredPcrs is no list of PCRs')
+  return list as number[]
 }
 
 function clockOf({ clock, resetCount, restartCount, firmwareVersion }: Fields): Clock {
+  if (![clock, resetCount, restartCount].every(count => /^[0-9]+$/.test(String(count))))
+    throw new Unusable('previous_quote_state lacks a count')
   return {
     clock: BigInt(String(clock)),
     resetCount: Number(resetCount),

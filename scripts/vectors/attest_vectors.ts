@@ -1,26 +1,32 @@
-import { createHash, type KeyObject, X509Certificate } from 'node:crypto'
+import { type KeyObject, X509Certificate } from 'node:crypto'
 import {
   type AttestationKey,
+  accept,
   admitAk,
   alg,
   authenticate,
   type Bank,
   type Hash,
   hashes,
+  hashOf,
   parseQuote,
   type Quote,
+  reject,
   type SignatureScheme,
+  spkiOf,
   type Verdict,
   verifyQuote,
   Writer,
 } from '#attestation'
-import { akAreaOf, keyOf } from './areas.ts'
-import { bytesIn, type Case, expectationOf, type Fields, idOf, outcome, Unusable } from './case.ts'
+import { akAreaOf, keyOf, plain } from './areas.ts'
+import { bytesIn, type Case, challengeIn, expectationOf, type Fields, idOf, isFields, outcome, Unusable } from './case.ts'
+import { WINDOWS_POLICY } from './creations.ts'
 import { isBank, referencesOf, tableText } from './pcr_values.ts'
 
 /** What a TPM signed, as others have published it: judged as a quote, whatever it is. */
 export function attestVector(record: Fields, place: string): Case {
-  return { id: idOf(record, place), expected: expectationOf(record), judge: () => judge(record) }
+  const given: Fields = Object.fromEntries(Object.entries(record).filter(([, value]) => value !== null))
+  return { id: idOf(record, place), expected: expectationOf(record), judge: () => judge(given) }
 }
 
 function judge(record: Fields): string {
@@ -29,13 +35,16 @@ function judge(record: Fields): string {
   if (ak === undefined) return withoutKey(record, attest)
   if (!ak.ok) return ak.code
   const quote = parseQuote(attest)
-  const evidence = { attest, signature: signatureIn(record) }
+  const signature = signatureIn(record)
+  if (!signature.ok) return signature.code
+  const evidence = { attest, signature: signature.value }
   const expected = { ak: ak.value, qualifyingData: nonceIn(record, quote) }
   const signed = authenticate(evidence, expected)
   if (!signed.ok) return signed.code
+  if (!isKeyOfAll(record, ak.value)) return 'SIGNATURE'
   const { selection, pcrs } = { selection: askedOf(signed.value), pcrs: record.pcrs }
   if (Object.keys(selection).length === 0) return 'WEAK_BANK'
-  if (pcrs === undefined) return 'OK'
+  if (pcrs === undefined || (isFields(pcrs) && Object.keys(pcrs).length === 0)) return 'OK'
   // a set has no reference values and no state from before: that the values are those that were signed is all there is to see
   const rules = { selection, references: [referencesOf(pcrs)], allowReset: true, obfuscated: true, allowUnsafeAfterReset: true }
   return outcome(verifyQuote({ ...evidence, pcrs: tableText(pcrs) }, { ...expected, ...rules }))
@@ -45,17 +54,20 @@ function judge(record: Fields): string {
 function withoutKey(record: Fields, attest: Buffer): string {
   const quote = parseQuote(attest)
   if (!quote.ok) return quote.code
-  return signatureIn(record).subarray(2, 4).equals(SHA1) ? 'WEAK_HASH' : 'AK_NOT_ENROLLED'
+  const signature = signatureIn(record)
+  if (!signature.ok) return signature.code
+  return hashIn(signature.value) === 'sha1' ? 'WEAK_HASH' : 'AK_NOT_ENROLLED'
 }
 
 /** TPMT_SIGNATURE.signature.any.hashAlg */
-const SHA1 = new Writer().u16(alg.SHA1).done()
+function hashIn(signature: Buffer): Hash | undefined {
+  return signature.length < 4 ? undefined : hashOf(signature.readUInt16BE(2))
+}
 
-/** An empty challenge is none: it is answered like one that was made for something else. Without one the nonce is not under test. */
+/** Without a challenge the nonce is not under test. */
 function nonceIn(record: Fields, quote: Verdict<Quote>): Buffer {
-  if (record.expected_nonce_hex === undefined) return quote.ok ? quote.value.extraData : Buffer.alloc(0)
-  const nonce = bytesIn(record, 'expected_nonce_hex')
-  return nonce.length > 0 ? nonce : createHash('sha256').update('a challenge that nobody has seen').digest()
+  if (record.expected_nonce_hex !== undefined) return challengeIn(record, 'expected_nonce_hex')
+  return quote.ok ? quote.value.extraData : Buffer.alloc(0)
 }
 
 /** What was quoted is what was asked for, but for SHA-1, which nobody asks for. */
@@ -68,18 +80,27 @@ function askedOf({ selection }: Quote): Partial<Record<Bank, number[]>> {
 
 /** The public area, or one made for a key that is known by itself or from a certificate. */
 function keyIn(record: Fields): Verdict<AttestationKey> | undefined {
-  if (record.ak_tpmt_public_hex !== undefined) return admitAk(bytesIn(record, 'ak_tpmt_public_hex'))
-  const key = bareKey(record)
+  if (record.ak_tpmt_public_hex !== undefined)
+    return admitAk(bytesIn(record, 'ak_tpmt_public_hex'), { authPolicies: [WINDOWS_POLICY] })
+  const [key] = bareKeys(record)
   if (key === undefined) return undefined
-  const [scheme, hash] = schemeIn(record)
-  return admitAk(akAreaOf(key, scheme, hash))
+  const scheme = schemeIn(record, key)
+  return scheme.ok ? admitAk(akAreaOf(key, ...scheme.value)) : scheme
 }
 
-function bareKey({ ak_spki_pem: spki, ak_cert_pem: certificate }: Fields): KeyObject | undefined {
-  if (typeof spki === 'string') return keyOf(spki)
-  if (typeof certificate !== 'string') return undefined
+/** A set may name the key in several ways: then all of them are of one key, or it is not the one. */
+function isKeyOfAll(record: Fields, { public: area }: AttestationKey): boolean {
+  return bareKeys(record).every(key => key.export({ type: 'spki', format: 'der' }).equals(spkiOf(area)))
+}
+
+function bareKeys({ ak_spki_pem: spki, ak_cert_pem: certificate }: Fields): KeyObject[] {
+  const keys = typeof spki === 'string' ? [keyOf(spki)] : []
+  return typeof certificate === 'string' ? [...keys, keyOfCertificate(certificate)] : keys
+}
+
+function keyOfCertificate(pem: string): KeyObject {
   try {
-    return new X509Certificate(certificate).publicKey
+    return plain(new X509Certificate(pem).publicKey)
   } catch {
     throw new Unusable('ak_cert_pem cannot be read')
   }
@@ -87,23 +108,32 @@ function bareKey({ ak_spki_pem: spki, ak_cert_pem: certificate }: Fields): KeyOb
 
 const schemes: Readonly<Record<string, SignatureScheme>> = { rsassa: 'RSASSA', rsapss: 'RSAPSS', ecdsa: 'ECDSA' }
 
-/** What the set says of the key: a bare one has no scheme of its own. */
-function schemeIn({ sig_alg: algorithm, sig_hash: hash }: Fields): [SignatureScheme, Hash] {
-  const scheme = schemes[String(algorithm)]
-  if (scheme === undefined || !Object.hasOwn(hashes, String(hash)))
-    throw new Unusable('sig_alg and sig_hash do not name a scheme')
-  return [scheme, hash as Hash]
+/** What the set says of the key, as a bare one has no scheme of its own; else what is usual for its kind, with the hash of the signature. */
+function schemeIn(record: Fields, key?: KeyObject): Verdict<[SignatureScheme, Hash]> {
+  const usual = key?.asymmetricKeyType === 'ec' ? 'ecdsa' : 'rsassa'
+  const { sig_alg: algorithm = usual, sig_hash: hash = usualHash(record) } = record
+  const scheme = schemes[String(algorithm).toLowerCase()]
+  const name = String(hash).toLowerCase()
+  if (scheme === undefined || !Object.hasOwn(hashes, name))
+    return reject('UNSUPPORTED_ALG', `${String(algorithm)} with ${String(hash)}`)
+  return accept([scheme, name as Hash])
+}
+
+function usualHash({ tpmt_signature_hex: signature }: Fields): Hash | undefined {
+  return typeof signature === 'string' ? hashIn(Buffer.from(signature, 'hex')) : undefined
 }
 
 /** TPMT_SIGNATURE, made of the bare signature where there is nothing else: of RSA its bytes, of ECDSA the DER of r and s. */
-function signatureIn(record: Fields): Buffer {
-  if (record.tpmt_signature_hex !== undefined) return bytesIn(record, 'tpmt_signature_hex')
-  const [scheme, hash] = schemeIn(record)
+function signatureIn(record: Fields): Verdict<Buffer> {
+  if (record.tpmt_signature_hex !== undefined) return accept(bytesIn(record, 'tpmt_signature_hex'))
   const raw = bytesIn(record, 'signature_raw_hex')
+  const named = schemeIn(record, bareKeys(record)[0])
+  if (!named.ok) return named
+  const [scheme, hash] = named.value
   const head = new Writer().u16(alg[scheme]).u16(hashes[hash].id)
-  if (scheme !== 'ECDSA') return head.sized(raw).done()
+  if (scheme !== 'ECDSA') return accept(head.sized(raw).done())
   const [r, s] = integersIn(raw)
-  return head.sized(r).sized(s).done()
+  return accept(head.sized(r).sized(s).done())
 }
 
 function integersIn(der: Buffer): [Buffer, Buffer] {

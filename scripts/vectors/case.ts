@@ -1,5 +1,6 @@
-import { existsSync, readFileSync } from 'node:fs'
+import { createHash } from 'node:crypto'
 import { join } from 'node:path'
+import { startOf } from './files.ts'
 
 /** One piece of evidence with what others say should come of it. */
 export type Case = {
@@ -133,8 +134,15 @@ export function isFields(value: unknown): value is Fields {
 /** The bytes of a hexadecimal member. */
 export function bytesIn(record: Fields, name: Member): Buffer {
   const text = record[name]
-  if (typeof text !== 'string' || !/^(?:[0-9a-f]{2})*$/i.test(text)) throw new Unusable(`${name} is not hexadecimal`)
-  return Buffer.from(text, 'hex')
+  const bytes = Buffer.from(typeof text === 'string' ? text : '', 'hex') // up to what is no digit
+  if (typeof text !== 'string' || 2 * bytes.length !== text.length) throw new Unusable(`${name} is not hexadecimal`)
+  return bytes
+}
+
+/** A challenge. An empty one is none: it is answered like one that was made for something else. */
+export function challengeIn(record: Fields, name: Member): Buffer {
+  const nonce = bytesIn(record, name)
+  return nonce.length > 0 ? nonce : createHash('sha256').update('a challenge that nobody has seen').digest()
 }
 
 export function textIn(record: Fields, name: Member): string {
@@ -154,10 +162,22 @@ export function idOf(record: Fields, place: string): string {
   return typeof record.id === 'string' ? record.id : place
 }
 
+/** More than any evidence may have: what is longer is refused for it, whatever follows. */
+const MOST_BYTES = 2 ** 26
+
+/** A file that a case is about, or as much of it as can matter. */
 export function fileIn(folder: string, name: unknown): Buffer {
-  const path = join(folder, String(name))
-  if (!existsSync(path)) throw new Unusable(`there is no file ${path}`)
-  return readFileSync(path)
+  if (typeof name !== 'string') throw new Unusable('the case names no file')
+  const path = join(folder, name)
+  try {
+    return startOf(path, MOST_BYTES)
+  } catch (error) {
+    throw new Unusable(`${path} cannot be read: ${reasonOf(error)}`)
+  }
+}
+
+export function reasonOf(error: unknown): string {
+  return error instanceof Error ? error.message : 'no reason given'
 }
 
 export function outcome(verdict: { readonly ok: true } | { readonly ok: false; readonly code: string }): string {

@@ -1,6 +1,14 @@
 import { X509Certificate } from 'node:crypto'
 import { basename } from 'node:path'
-import { type EkRules, publicKeyOf, readCertificate, readEkCertificate, validatePath, verifyEk } from '#attestation'
+import {
+  type EkRules,
+  isCertificate,
+  publicKeyOf,
+  readCertificate,
+  readEkCertificate,
+  validatePath,
+  verifyEk,
+} from '#attestation'
 import { ekAreaOf } from './areas.ts'
 import { type Case, expectationOf, type Fields, fileIn, idOf, listIn, outcome, textIn, Unusable } from './case.ts'
 
@@ -13,13 +21,20 @@ export function chain(folder: string, record: Fields, place: string): Case {
 async function judgeChain(folder: string, record: Fields): Promise<string> {
   const [leaf, ...intermediates] = listIn(record, 'chain').map(file => fileIn(folder, file))
   if (leaf === undefined) throw new Unusable('chain is empty')
-  const at = new Date(textIn(record, 'verifyAt'))
-  if (Number.isNaN(at.getTime())) throw new Unusable('verifyAt is no date')
-  const anchors = [fileIn(folder, record.trustAnchor)]
+  const at = timeIn(record)
+  const anchor = fileIn(folder, record.trustAnchor)
+  if (!readCertificate(anchor).ok) throw new Unusable('trustAnchor is no certificate')
+  const anchors = [anchor]
   const read = readCertificate(leaf)
   if (!read.ok) return read.code
   const path = await validatePath(read.value, intermediates, { anchors, at })
   return path.ok ? judgeEk(leaf, intermediates, { anchors, at, allowTestTpms: false }) : path.code
+}
+
+function timeIn(record: Fields): Date {
+  const at = new Date(textIn(record, 'verifyAt'))
+  if (Number.isNaN(at.getTime())) throw new Unusable('verifyAt is no date')
+  return at
 }
 
 /** The roots and intermediates of makers, and the time at which certificates are judged that have none of their own. */
@@ -27,9 +42,10 @@ export type Makers = { readonly roots: readonly Buffer[]; readonly intermediates
 
 /** A certificate of a real TPM, or of something else. */
 export function ekCertificate(folder: string, record: Fields, makers: Makers): Case {
-  const file = textIn(record, 'file')
-  const judge = () => judgeAlone(fileIn(folder, file), makers)
-  return { id: idOf(record, basename(file, '.der')), expected: expectationOf(record), judge }
+  const name = typeof record.file === 'string' ? basename(record.file, '.der') : 'a certificate'
+  const at = () => (record.verifyAt === undefined ? makers.at : timeIn(record))
+  const judge = () => judgeAlone(fileIn(folder, record.file), { ...makers, at: at() })
+  return { id: idOf(record, name), expected: expectationOf(record), judge }
 }
 
 /** A CA of a maker: whether it leads to a root. */
@@ -79,8 +95,9 @@ function subjectOf(der: Buffer): string {
   return subject
 }
 
-/** The certificates of a bundle in PEM. */
+/** The certificates of a bundle in PEM, but for what is none. */
 export function certificatesIn(pem: string): Buffer[] {
   const found = pem.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? []
-  return found.map(one => new X509Certificate(one).raw)
+  const ders = found.map(one => Buffer.from(one.split('-----')[2] ?? '', 'base64'))
+  return ders.filter(isCertificate)
 }

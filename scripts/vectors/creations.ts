@@ -8,11 +8,11 @@ export function creation(record: Fields, place: string): Case {
 }
 
 /** What Windows gives the attestation keys that it makes. */
-const windowsPolicy = Buffer.from('9dffcbf36c383ae699fb9868dc6dcb89d7153884be2803922c124158bfad22ae', 'hex')
+export const WINDOWS_POLICY = Buffer.from('9dffcbf36c383ae699fb9868dc6dcb89d7153884be2803922c124158bfad22ae', 'hex')
 
 function judge(record: Fields): string {
   const area = bytesIn(record, 'tpmt_public_hex')
-  const key = admitAk(area, { authPolicies: [windowsPolicy] })
+  const key = admitAk(area, { authPolicies: [WINDOWS_POLICY] })
   if (!key.ok) return key.code
   const attest = bytesIn(record, 'attest_hex')
   const made = parse(attest, 4096, readCreation)

@@ -1,5 +1,5 @@
 import { type AttestationKey, admitAk } from '#attestation'
-import { bytesIn, type Fields } from './case.ts'
+import type { Fields } from './case.ts'
 import { policyOf } from './pcr_values.ts'
 
 /** Whether the key of a case is one that was enrolled, as far as the case and its set tell. */
@@ -35,8 +35,8 @@ function keysIn(set: readonly Fields[]): readonly AttestationKey[] {
   const found = set
     .filter(one => one.stage === undefined && typeof one.ak_tpmt_public_hex === 'string')
     .flatMap(one => {
-      const ak = admitAk(bytesIn(one, 'ak_tpmt_public_hex'))
-      return ak.ok ? [ak.value] : []
+      const ak = admitAk(Buffer.from(String(one.ak_tpmt_public_hex), 'hex'))
+      return ak.ok ? [ak.value] : [] // what is wrong with another case is no matter of this one
     })
   keys.set(set, found)
   return found

@@ -2,11 +2,12 @@ import { existsSync, globSync, readFileSync, statSync } from 'node:fs'
 import { basename, dirname, join, relative, resolve } from 'node:path'
 import { attackQuote } from './attack_quotes.ts'
 import { attestVector } from './attest_vectors.ts'
-import { type Case, expectationOf, type Fields, idOf, isFields, Unusable } from './case.ts'
+import { type Case, expectationOf, type Fields, fileIn, idOf, isFields, reasonOf, Unusable } from './case.ts'
 import { authority, certificatesIn, chain, ekCertificate, type Makers } from './certificates.ts'
 import { creation } from './creations.ts'
 import { credential } from './credentials.ts'
 import { attackLog, eventLog, looksLikeEventLog } from './event_logs.ts'
+import { filesBelow, startOf } from './files.ts'
 import { imaList, looksLikeImaList } from './ima_lists.ts'
 import { weakKey } from './weak_keys.ts'
 
@@ -26,11 +27,9 @@ export function casesIn(folder: string, at: Date): Found {
   if (!existsSync(folder)) throw new Unusable(`there is no folder ${folder}`)
   if (!statSync(folder).isDirectory()) throw new Unusable(`${folder} is a file: give the folder that it is in`)
   const root = resolve(folder)
-  const files = globSync('**/*', { cwd: root, withFileTypes: true })
-    .filter(entry => entry.isFile())
-    .map(entry => join(entry.parentPath, entry.name))
-    .toSorted()
-  const search: Search = { root, files, taken: new Set(), unknown: [], makers: makersNear(root, files, at) }
+  const unknown: string[] = []
+  const files = filesBelow(root, (path, reason) => unknown.push(`${relative(root, path) || '.'} cannot be read: ${reason}`))
+  const search: Search = { root, files, listed: new Set(files), taken: new Set(), unknown, makers: makersNear(root, files, at) }
   const evidence = [...indexed(search), ...sets(search), ...single(search)]
   const cases = evidence.length > 0 ? evidence : authorities(search)
   if (cases.length === 0) throw new Unusable(search.unknown[0] ?? `there are no vectors in ${folder}`)
@@ -40,6 +39,8 @@ export function casesIn(folder: string, at: Date): Found {
 type Search = {
   readonly root: string
   readonly files: readonly string[]
+  /** the same, to look one up */
+  readonly listed: ReadonlySet<string>
   /** files that belong to a case */
   readonly taken: Set<string>
   readonly unknown: string[]
@@ -59,7 +60,7 @@ function casesOfIndex(index: string, search: Search): Case[] {
   search.taken.add(index)
   const listed = readJson(index, search)
   const folder = dirname(index)
-  const entries = (list: unknown) => here(list, folder, search)
+  const entries = (list: unknown) => here(list, index, search)
   if (!isFields(listed)) return []
   return [
     ...entries(listed.quotes_and_certifies).map(entry => attestOf(folder, entry, search)),
@@ -69,13 +70,14 @@ function casesOfIndex(index: string, search: Search): Case[] {
   ]
 }
 
-/** The entries whose files are there and in the folder that was asked for. */
-function here(list: unknown, folder: string, { files, taken }: Search): Fields[] {
+/** The entries whose files are there. An index in the folder that was asked for should list no others; one beside it does. */
+function here(list: unknown, index: string, { listed, taken, unknown, root }: Search): Fields[] {
   const entries = Array.isArray(list) ? list.filter(isFields) : []
   return entries.filter(({ file }) => {
-    const path = join(folder, String(file))
-    if (files.includes(path)) taken.add(path)
-    return files.includes(path)
+    const path = join(dirname(index), String(file))
+    if (listed.has(path)) taken.add(path)
+    else if (listed.has(index)) unknown.push(`${relative(root, index)} lists ${String(file)}, which is not there`)
+    return listed.has(path)
   })
 }
 
@@ -93,28 +95,39 @@ function sets(search: Search): Case[] {
     .flatMap(file => {
       const read = readJson(file, search)
       const list = isFields(read) ? read.cases : read
-      const records = Array.isArray(list) ? list.filter(isFields) : []
+      const entries: readonly unknown[] = Array.isArray(list) ? list : []
+      const records = entries.filter(isFields)
       if (records.length > 0 || read === undefined) search.taken.add(file)
-      return records.map((record, at) => caseOf(record, records, { file, place: `${basename(file)}#${at}`, taken: search.taken }))
+      return records.length === 0
+        ? []
+        : entries.map((entry, at) => caseOf(entry, records, { file, place: `${basename(file)}#${at}`, search }))
     })
 }
 
-type Place = { readonly file: string; readonly place: string; readonly taken: Set<string> }
+type Place = { readonly file: string; readonly place: string; readonly search: Search }
 
 /** Kinds of cases by what no other kind has. */
-function caseOf(record: Fields, set: readonly Fields[], { file, place, taken }: Place): Case {
+function caseOf(record: unknown, set: readonly Fields[], { file, place, search }: Place): Case {
+  if (!isFields(record)) return unusable({}, place, 'the case is not an object')
   const folder = dirname(file)
   for (const name of [record.file, record.files, record.chain, record.trustAnchor].flat())
-    if (typeof name === 'string') taken.add(join(folder, name))
+    if (typeof name === 'string') search.taken.add(join(folder, name))
   if (record.creation_data_hex !== undefined) return creation(record, place)
   if (record.policy !== undefined || record.stage !== undefined) return attackQuote(record, place, set)
   if (record.attest_hex !== undefined) return attestVector(record, place)
   if (record.chain !== undefined) return chain(folder, record, place)
   if (record.modulus_hex !== undefined || record.e !== undefined) return weakKey(record, place, set)
   if (record.secret_hex !== undefined) return credential(record, place)
-  if (record.file !== undefined || record.files !== undefined) return attackLog(folder, record, place)
+  if (record.file === undefined && record.files === undefined)
+    return unusable(record, place, 'a case of no kind that is known here')
+  if (String(record.file).endsWith('.der')) return ekCertificate(folder, record, search.makers)
+  if (looksLikeImaList(startOrNothing(join(folder, String(record.file))))) return imaList(folder, record, place)
+  return attackLog(folder, record, place)
+}
+
+function unusable(record: Fields, place: string, reason: string): Case {
   const judge = () => {
-    throw new Unusable('a case of no kind that is known here')
+    throw new Unusable(reason)
   }
   return { id: idOf(record, place), expected: expectationOf(record), judge }
 }
@@ -137,41 +150,72 @@ function isCompanion(file: string): boolean {
   return /^(?:LICEN[CS]E|COPYING|NOTICE|README)|\.(?:md|ya?ml|pem|crt|cer)$/i.test(basename(file))
 }
 
+/** Enough to see of which kind a file is. */
+const START = 4096
+
 function singleCase(file: string, search: Search): Case | undefined {
   const name = relative(search.root, file)
   if (file.endsWith('.json')) {
     const vector = readJson(file, search)
-    return isFields(vector) && vector.attest_hex !== undefined ? attestVector(vector, name) : undefined
+    return isFields(vector) && isCase(vector) ? caseOf(vector, [vector], { file, place: name, search }) : undefined
   }
   if (file.endsWith('.der')) return ekCertificate(search.root, { file: name }, search.makers)
-  const bytes = readFileSync(file)
-  if (looksLikeImaList(bytes)) return imaList(search.root, { id: name, file: name }, name)
-  return looksLikeEventLog(basename(file), bytes) ? eventLog(search.root, { file: name }, name) : undefined
+  const start = startOrNothing(file)
+  if (looksLikeImaList(start)) return imaList(search.root, { id: name, file: name }, name)
+  return looksLikeEventLog(basename(file), start) ? eventLog(search.root, { file: name }, name) : undefined
+}
+
+/** A case by itself names its bytes, or what is expected of something that is not known here. */
+function isCase({ attest_hex: attest, modulus_hex: modulus, secret_hex: secret, chain: path, expected }: Fields): boolean {
+  return [attest, modulus, secret, path, expected].some(member => member !== undefined)
+}
+
+/** What cannot be read is told so when it is judged. */
+function startOrNothing(file: string): Buffer {
+  try {
+    return startOf(file, START)
+  } catch {
+    return Buffer.alloc(0)
+  }
 }
 
 /** Every certificate in a bundle of intermediates, below the roots. */
 function authorities({ root, files, makers }: Search): Case[] {
   return files.filter(isIntermediate).flatMap(file => {
-    const certificates = certificatesIn(readFileSync(file, 'utf8'))
+    const certificates = bundleIn(file)
     return certificates.map((der, at) => authority(`${relative(root, file)}#${at}`, der, makers))
   })
 }
 
-const isIntermediate = (file: string) => file.endsWith('.pem') && /intermediate/i.test(basename(file))
+const isBundle = (file: string) => file.endsWith('.pem') && /root|anchor|\bca\b|intermediate/i.test(basename(file))
+const isIntermediate = (file: string) => isBundle(file) && /intermediate/i.test(basename(file))
 
-/** The bundles of makers in the folder, or in the one that it lies in. */
+/** The bundles of makers in the folder, or in the one that it lies in: a certificate that is judged is no bundle, whatever its form. */
 function makersNear(root: string, files: readonly string[], at: Date): Makers {
   const beside = globSync('tpm-ca/**/*.pem', { cwd: dirname(root) }).map(file => join(dirname(root), file))
-  const bundles = [...new Set([...files.filter(file => file.endsWith('.pem')), ...beside])]
-  const read = (some: readonly string[]) => some.flatMap(file => certificatesIn(readFileSync(file, 'utf8')))
+  const bundles = [...new Set([...files, ...beside])].filter(isBundle)
+  const read = (some: readonly string[]) => some.flatMap(bundleIn)
   return { roots: read(bundles.filter(file => !isIntermediate(file))), intermediates: read(bundles.filter(isIntermediate)), at }
 }
 
+function bundleIn(file: string): Buffer[] {
+  try {
+    return certificatesIn(fileIn(dirname(file), basename(file)).toString('latin1'))
+  } catch (error) {
+    if (error instanceof Unusable) return []
+    throw error
+  }
+}
+
+/** The longest text that can be read as JSON at once. */
+const MOST_JSON = 2 ** 28
+
 function readJson(file: string, { unknown, root }: Search): unknown {
   try {
-    return JSON.parse(readFileSync(file, 'utf8'))
+    if (statSync(file).size > MOST_JSON) throw new Unusable(`it has more than ${MOST_JSON} bytes`)
+    return JSON.parse(readFileSync(file, 'utf8').replace(/^\ufeff/, ''))
   } catch (error) {
-    unknown.push(`${relative(root, file)} cannot be read as JSON: ${error instanceof Error ? error.message : 'no reason given'}`)
+    unknown.push(`${relative(root, file)} cannot be read as JSON: ${reasonOf(error)}`)
     return undefined
   }
 }

@@ -5,6 +5,8 @@ import { type Case, expectationOf, type Fields, fileIn, idOf, outcome } from './
 import { valuesIn } from './pcr_values.ts'
 
 const IMA_PCR = 10
+/** All that can be read: what is to be done with buffers, a policy says. */
+const templates = ['ima-ng', 'ima-sig', 'ima-buf'] as const
 
 /** A list of IMA, with the value that was quoted or without. */
 export function imaList(folder: string, record: Fields, place: string): Case {
@@ -23,7 +25,8 @@ function judge(list: Buffer, record: Fields): string {
 function appraise(list: Buffer, quoted: PcrTable | { sha256: Buffer }, record: Fields): string {
   const table: PcrTable = 'sha256' in quoted ? new Map([['sha256', new Map([[IMA_PCR, quoted.sha256]])]]) : quoted
   const bank: Bank = banks.find(one => table.get(one)?.has(IMA_PCR)) ?? 'sha256'
-  const rules: ImaRules = { bank, extends: record.extends === 'padded-sha1' ? 'padded-sha1' : 'bank', bootAggregate: 'unchecked' }
+  const measured = record.extends === 'padded-sha1' ? 'padded-sha1' : 'bank'
+  const rules: ImaRules = { bank, extends: measured, bootAggregate: 'unchecked', templates }
   const rounds = appraiseImaList(list, table, rules)
   let round = rounds.next()
   while (!round.done) round = rounds.next()
@@ -34,7 +37,7 @@ function appraise(list: Buffer, quoted: PcrTable | { sha256: Buffer }, record: F
 function valueAfter(list: Buffer): Buffer {
   let value: Buffer = Buffer.alloc(hashes.sha256.size)
   for (const line of list.toString('latin1').replace(/\n$/, '').split('\n')) {
-    const entry = readImaEntry(line)
+    const entry = readImaEntry(line, { templates })
     if (!entry.ok) return Buffer.alloc(hashes.sha256.size, 1)
     const digest = createHash('sha256').update(entry.value.data).digest()
     value = createHash('sha256').update(value).update(digest).digest()

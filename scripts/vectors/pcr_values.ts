@@ -8,10 +8,11 @@ import {
   type ReferenceValues,
   type Verdict,
 } from '#attestation'
-import type { Fields } from './case.ts'
+import { type Fields, isFields, Unusable } from './case.ts'
 
-/** The table as it would be sent: a text is left as it is, for what it holds may be no value of JSON. */
+/** The table as it would be sent: a text is left as it is, for what it holds may be no value of JSON; nothing is an empty one. */
 export function tableText(pcrs: unknown): string {
+  if (pcrs === undefined) return ''
   return typeof pcrs === 'string' ? pcrs : JSON.stringify(pcrs)
 }
 
@@ -41,6 +42,7 @@ export function isBank(name: unknown): name is Bank {
   return (banks as readonly unknown[]).includes(name)
 }
 
-export function policyOf(record: Fields): Fields {
-  return typeof record.policy === 'object' && record.policy !== null ? (record.policy as Fields) : {}
+export function policyOf({ policy = {} }: Fields): Fields {
+  if (!isFields(policy)) throw new Unusable('policy is not an object')
+  return policy
 }

@@ -1,5 +1,5 @@
-import { createPublicKey } from 'node:crypto'
 import { sharesPrime, weaknessOf } from '#attestation'
+import { keyOf } from './areas.ts'
 import { bytesIn, type Case, expectationOf, type Fields, idOf, textIn, Unusable } from './case.ts'
 
 /** An RSA key that would be enrolled beside all others of its set. */
@@ -11,21 +11,38 @@ function judge(record: Fields, set: readonly Fields[]): string {
   const key = keyIn(record)
   const weakness = weaknessOf(key)
   if (weakness !== undefined) return 'WEAK_KEY'
-  const others = set.filter(one => one !== record).map(one => keyIn(one).modulus)
-  return sharesPrime(key.modulus, others) ? 'WEAK_KEY' : 'OK'
+  return sharesPrime(key.modulus, modulesBeside(record, set)) ? 'WEAK_KEY' : 'OK'
+}
+
+/** Those that can be read: what is wrong with another case is no matter of this one. */
+function modulesBeside(record: Fields, set: readonly Fields[]): Buffer[] {
+  return set.flatMap(one => {
+    if (one === record) return []
+    try {
+      return [keyIn(one).modulus]
+    } catch (error) {
+      if (error instanceof Unusable) return []
+      throw error
+    }
+  })
 }
 
 function keyIn(record: Fields): { bits: number; exponent: number; modulus: Buffer } {
-  const modulus = withoutZeros(record.modulus_hex === undefined ? modulusOf(record) : bytesIn(record, 'modulus_hex'))
-  const first = modulus[0]
-  if (first === undefined) throw new Unusable('the modulus is zero')
+  const modulus = withoutZeros(record.modulus_hex === undefined ? modulusOf(record) : numberIn(record))
   const exponent = record.e === undefined ? 65537 : Number(record.e)
-  return { bits: modulus.length * 8 - Math.clz32(first) + 24, exponent, modulus }
+  return { bits: modulus.length * 8 - Math.clz32(modulus[0] ?? 0) + 24, exponent, modulus }
+}
+
+/** Of as many digits as it has. */
+function numberIn(record: Fields): Buffer {
+  const digits = textIn(record, 'modulus_hex')
+  return bytesIn({ modulus_hex: digits.padStart(digits.length + (digits.length % 2), '0') }, 'modulus_hex')
 }
 
 function modulusOf(record: Fields): Buffer {
-  const { n = '' } = createPublicKey(textIn(record, 'spki_pem')).export({ format: 'jwk' })
-  return Buffer.from(n, 'base64url')
+  const key = keyOf(textIn(record, 'spki_pem'))
+  if (key.asymmetricKeyType !== 'rsa') throw new Unusable('spki_pem is no RSA key')
+  return Buffer.from(key.export({ format: 'jwk' }).n ?? '', 'base64url')
 }
 
 function withoutZeros(bytes: Buffer): Buffer {
