@@ -5,7 +5,7 @@ import { type ExpectedDocument, formats, type ReferenceSet } from '#attestation'
 import { verifyNitroDocument } from '../../attestation/formats/aws_nitro.ts'
 import { readCbor } from '../../attestation/formats/cbor.ts'
 import { outcome, unwrap } from './attester.ts'
-import { basicConstraints, certifyEk, keyUsage, makeCa, makeList, NOW, named } from './certificates.ts'
+import { basicConstraints, brainpool, certifyEk, keyUsage, makeCa, makeList, NOW, named } from './certificates.ts'
 import { BINDING, type Document, nitroDocument, pcr, root } from './nitro_maker.ts'
 
 const released: ReferenceSet = {
@@ -37,6 +37,8 @@ const twice = (payload: Buffer) => {
   ])
   return more
 }
+const GOOD_HEAD = Buffer.from(encode(new Map([[1, -35]])))
+const envelope = (...parts: unknown[]): Document => ({ whole: () => Buffer.from(encode(parts)) })
 const indefinite = (payload: Buffer) => Buffer.concat([Buffer.of(0xbf), payload.subarray(1), Buffer.of(0xff)])
 const aDay = 86_400_000
 
@@ -56,6 +58,13 @@ const rows: readonly (readonly [string, string, Document, Partial<ExpectedDocume
     { whole: document => Buffer.concat([Buffer.of(0x9f), document.subarray(1), Buffer.of(0xff)]) },
   ],
   ['a nest', 'LIMIT', { whole: () => Buffer.concat([Buffer.alloc(10_000, 0x81), Buffer.of(0)]) }],
+  ['five parts', 'BAD_ENCODING', envelope(GOOD_HEAD, new Map(), Buffer.of(0xa0), Buffer.alloc(96), Buffer.alloc(96))],
+  ['a head of text', 'BAD_ENCODING', envelope('head', new Map(), Buffer.of(0xa0), Buffer.alloc(96))],
+  ['an open head that is no map', 'BAD_ENCODING', envelope(GOOD_HEAD, [], Buffer.of(0xa0), Buffer.alloc(96))],
+  ['its payload elsewhere', 'BAD_ENCODING', envelope(GOOD_HEAD, new Map(), null, Buffer.alloc(96))],
+  ['a signature of text', 'BAD_ENCODING', envelope(GOOD_HEAD, new Map(), Buffer.of(0xa0), 'signature')],
+  ['a nest for a head', 'LIMIT', { head: Buffer.alloc(10, 0x81) }],
+  ['a nest for a payload', 'LIMIT', { payload: () => Buffer.alloc(10, 0x81) }],
   ['ES256', 'UNSUPPORTED_ALG', { head: new Map([[1, -7]]) }],
   ['no algorithm', 'UNSUPPORTED_ALG', { head: new Map() }],
   [
@@ -87,6 +96,12 @@ const rows: readonly (readonly [string, string, Document, Partial<ExpectedDocume
   ['a module with a slash', 'BAD_ENCODING', members({ module_id: 'i-1/../2' })],
   ['no time', 'BAD_ENCODING', members({ timestamp: undefined })],
   ['a time that is no integer', 'BAD_ENCODING', members({ timestamp: 1.5 })],
+  ['a time of zero', 'BAD_ENCODING', members({ timestamp: 0 })],
+  ['a time before 1970', 'BAD_ENCODING', members({ timestamp: -1 })],
+  ['PCR -1', 'BAD_ENCODING', members({ pcrs: new Map([[-1, pcr(0)]]) })],
+  ['as much user data as is read', 'OK', members({ user_data: Buffer.alloc(1024) })],
+  ['a bundle of which one is text', 'BAD_ENCODING', members({ cabundle: [root.certificate, 'x'] })],
+  ['eight certificates, none of them the one', 'BAD_CHAIN', { bundle: Array.from({ length: 8 }, () => root) }],
   ['no PCRs', 'BAD_ENCODING', members({ pcrs: new Map() })],
   ['a PCR of 32 bytes', 'BAD_ENCODING', members({ pcrs: new Map([[0, Buffer.alloc(32, 1)]]) })],
   ['a PCR by name', 'BAD_ENCODING', members({ pcrs: new Map([['0', pcr(0)]]) })],
@@ -114,6 +129,8 @@ const rows: readonly (readonly [string, string, Document, Partial<ExpectedDocume
   ['a leaf that certifies', 'BAD_CHAIN', { leaf: { extensions: [basicConstraints(true), keyUsage(0x84)] } }],
   ['a leaf that does not say whether it certifies', 'OK', { leaf: { extensions: [keyUsage(0x80)] } }],
   ['a leaf that encrypts', 'BAD_CHAIN', { leaf: { extensions: [basicConstraints(false), keyUsage(0x20)] } }],
+  ['a leaf that does not say what for', 'BAD_CHAIN', { leaf: { extensions: [basicConstraints(false)] } }],
+  ['a leaf on a curve that is not ours', 'UNSUPPORTED_ALG', { leaf: { spki: brainpool() } }],
   ['a leaf on P-256', 'UNSUPPORTED_ALG', { leaf: { key: 'P-256' } }],
   [
     'a revoked CA',
@@ -265,6 +282,9 @@ describe('CBOR in its one form', () => {
     ['8181818100', 'LIMIT'],
     ['a100a100a100a10000', 'LIMIT'],
     ['8380808180', 'OK'],
+    ['a20000018180', 'OK'],
+    ['a2000001818180', 'LIMIT'],
+    [`5862${'00'.repeat(98)}`, 'OK'],
     ['8381808080', 'OK'],
     ['9affffffff00', 'BAD_ENCODING'],
     ['00'.repeat(101), 'LIMIT'],
