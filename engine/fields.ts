@@ -227,7 +227,16 @@ function json(raw: string): unknown {
 function object(raw: unknown): Readonly<Record<string, unknown>> {
   if (typeof raw !== 'object' || raw === null || Array.isArray(raw))
     throw new Unreadable('wanted a JSON object or key=value pairs')
+  if (isDeeper(raw, DEEPEST)) throw new Unreadable(`wanted members that are nested at most ${DEEPEST} deep`)
   return Object.fromEntries(Object.entries(raw).filter(([name]) => name !== '__proto__'))
+}
+
+/** What walks through members afterwards may do so by calling itself. */
+const DEEPEST = 32
+
+function isDeeper(value: unknown, depth: number): boolean {
+  if (typeof value !== 'object' || value === null) return false
+  return depth === 0 || Object.values(value).some(member => isDeeper(member, depth - 1))
 }
 
 function pairs(raw: readonly unknown[]): Readonly<Record<string, unknown>> {

@@ -30,6 +30,9 @@ const refused = (field: Field<unknown>, value: unknown): string => {
   return 'not refused'
 }
 
+/** An object with as many levels as that. */
+const nested = (levels: number) => JSON.parse(`${'{"a":'.repeat(levels)}1${'}'.repeat(levels)}`) as object
+
 const kinds = {
   text: text('Any text.'),
   choice: text('One of two.', { choices: ['one', 'two'] }),
@@ -69,6 +72,7 @@ describe('what a client sends is read as what it means', () => {
     ['list', 7, ['7']],
     ['choices', 'two,one', ['two', 'one']],
     ['map', { a: 1, b: { c: [2] } }, { a: 1, b: { c: [2] } }],
+    ['map', nested(32), nested(32)],
     ['map', '{"a": 1}', { a: 1 }],
     ['map', 'a=1, b=2=3', { a: '1', b: '2=3' }],
     ['map', ['a=1', 'b='], { a: '1', b: '' }],
@@ -148,6 +152,8 @@ describe('what is not a value of its kind is refused with what was wanted', () =
     ['list', Array.from({ length: 1001 }, String), 'wanted at most 1000 items'],
     ['choices', 'one,three', 'wanted one of one, two'],
     ['map', 7, 'wanted a JSON object or key=value pairs'],
+    ['map', nested(33), 'wanted members that are nested at most 32 deep'],
+    ['map', JSON.stringify(nested(33)), 'wanted members that are nested at most 32 deep'],
     ['map', '[1]', 'wanted a JSON object or key=value pairs'],
     ['map', '{"a"', 'wanted a JSON object or key=value pairs'],
     ['map', 'a', 'wanted a JSON object or key=value pairs'],
@@ -156,6 +162,9 @@ describe('what is not a value of its kind is refused with what was wanted', () =
   ]
   test.each(cases)('%s: %j', (kind, sent, wanted) => expect(refused(kinds[kind], sent)).toBe(`it: ${wanted}`))
 })
+
+test('members that are nested deeper than anybody can walk are refused as others are', () =>
+  expect(refused(kinds.map, nested(100_000))).toBe('it: wanted members that are nested at most 32 deep'))
 
 describe('parseFields', () => {
   const fields = { name: required(text('Name of the role.')), ttl: duration('Life.', { fallback: 900 }), note: text('Note.') }
