@@ -112,6 +112,8 @@ export function openReferences(store: Store, exists: (mountId: string, name: str
         if (!record) throw new BrokerError('not_found', '')
         if (by === '' || by === record.written_by)
           throw new BrokerError('permission_denied', 'wanted somebody else than who wrote the set, with an entity of their own')
+        if (record.owner === '' || record.reason === '')
+          fail('owner', 'wanted a set that says who answers for it, and the reason')
         if (record.version !== version) fail('version', `the set is of version ${record.version} now: read it again`)
         return { approved_version: version, approved_by: by }
       })

@@ -15,6 +15,7 @@ beforeEach(async () => {
   await configure(broker)
   await enrol(broker, machine)
   await broker.ask('update', 'auth/tpm-quote/config', { reference_approval: 'second-person' })
+  await broker.ask('update', SET, { owner: 'boot team', reason: 'change 17' })
   const person = (entity: string) => broker.vault.token({ allow: () => ['create', 'update', 'delete', 'read'], entity })
   ;[alice, bob] = [person('alice'), person('bob')]
 })
@@ -71,7 +72,7 @@ describe('a set that needs a second person', () => {
     await write(alice, { observe: true })
     const sent = await evidence(broker, machine)
     expect(await refusal(broker.ask('update', 'auth/tpm-quote/login', sent, nobody))).toBe('OBSERVED')
-    await write(alice, {}, `${SET}/from-tpm/${machine.tpmId}`)
+    await write(alice, { owner: 'boot team', reason: 'first of its kind' }, `${SET}/from-tpm/${machine.tpmId}`)
     expect(await read()).toMatchObject({ written_by: 'alice', observe: false })
     expect(await refusal(evidence(broker, machine))).toBe('REFERENCE_NOT_APPROVED')
     expect(await outcomeOf(approve(alice, await versionNow()))).toBe('permission_denied')
@@ -93,6 +94,11 @@ describe('a set that needs a second person', () => {
     await evidence(broker, machine)
     await broker.ask('delete', 'auth/tpm-quote/ima/base')
     expect(await refusal(evidence(broker, machine))).toBe('REFERENCE_NOT_APPROVED')
+  })
+
+  test.each([{ owner: '' }, { reason: '' }])('says who answers for it, and why: not with %j', async words => {
+    await write(alice, words)
+    expect(await outcomeOf(approve(bob, await versionNow()))).toBe('bad_request')
   })
 
   test('that nobody knows cannot be approved of', async () => {
