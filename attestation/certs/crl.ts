@@ -80,7 +80,7 @@ function scopeOf(extensions: readonly Extension[]): Scope | undefined {
   if (found === undefined) return EVERYTHING
   const point = readAs(found, IssuingDistributionPoint)
   if (point === undefined || point.indirectCRL || point.onlyContainsAttributeCerts) return undefined
-  if (point.onlySomeReasons !== undefined && point.onlySomeReasons !== 0) return undefined
+  if (point.onlySomeReasons !== undefined) return undefined
   const { onlyContainsUserCerts: usersOnly, onlyContainsCACerts: casOnly, distributionPoint } = point
   if (distributionPoint === undefined) return { usersOnly, casOnly }
   if (!Array.isArray(distributionPoint)) return undefined // relative to the issuer: no maker does that

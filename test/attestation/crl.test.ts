@@ -6,6 +6,7 @@ import { describe, expect, test } from 'vitest'
 import { readRevocationList } from '#attestation'
 import { readCertificate } from '../../attestation/certs/certificate.ts'
 import { serialOf } from '../../attestation/certs/crl.ts'
+import { elementAt, after as following } from '../../attestation/certs/der.ts'
 import { lookUpAgain } from '../../attestation/certs/known_path.ts'
 import { validatePath } from '../../attestation/certs/path.ts'
 import type { RevocationPolicy } from '../../attestation/certs/revocation.ts'
@@ -89,6 +90,12 @@ const rows: readonly (readonly [string, Partial<ListFields>, hard: string, soft:
     { extensions: [issuingPoint(der(0xa0, der(0xa0, uri('http://x/'), uri(place))))], ...listed },
     'REVOKED',
     'REVOKED',
+  ],
+  [
+    'for a host that is called like the place',
+    { extensions: [issuingPoint(der(0xa0, der(0xa0, der(0x82, Buffer.from(place)))))], ...listed },
+    'NO_CRL',
+    'OK',
   ],
   [
     'for a place in a directory',
@@ -228,6 +235,7 @@ describe('lists that are refused', () => {
     expect(point(der(0xa1, der(0x86)))).toBe('UNKNOWN_CRITICAL_EXT') // nothing that can be read
     const relative = der(0xa1, sequence(oid(CN), utf8('list')))
     expect(point(der(0xa0, relative))).toBe('UNKNOWN_CRITICAL_EXT')
+    expect(point(der(0xa0, der(0xa1, der(0x31, sequence(oid(CN), utf8('list'))))))).toBe('UNKNOWN_CRITICAL_EXT')
     expect(point(der(0x84, TRUE))).toBe('UNKNOWN_CRITICAL_EXT') // indirect
     expect(point(der(0x85, TRUE))).toBe('UNKNOWN_CRITICAL_EXT') // of attribute certificates
     expect(point(der(0x83, Buffer.of(6, 0x40)))).toBe('UNKNOWN_CRITICAL_EXT') // for some reasons
@@ -243,14 +251,27 @@ describe('lists that are refused', () => {
     expect(outcome(readRevocationList(Buffer.alloc(8 * 1024 * 1024)))).toBe('BAD_ENCODING')
     expect(outcome(readRevocationList(Buffer.alloc(8 * 1024 * 1024 + 1)))).toBe('LIMIT')
   })
+  test('what has a field of another type, or a signature that is none of its kind', () => {
+    const odd = makeList(middle)
+    odd[odd.indexOf(Buffer.from('\x17\x0d260501'))] = 0x02 // thisUpdate
+    expect(outcome(readRevocationList(odd))).toBe('BAD_ENCODING')
+    const strange = makeList(middle)
+    const signature = following(strange, following(strange, elementAt(strange, elementAt(strange, 0)?.from)))
+    strange[(signature?.from ?? 0) + 1] = 0x31 // in place of the SEQUENCE of two numbers
+    expect(outcome(readRevocationList(strange))).toBe('BAD_ENCODING')
+  })
   test('what is no list, or has something after it', () => {
     expect(outcome(readRevocationList(leaf.subarray(0, -1)))).toBe('BAD_ENCODING')
     expect(outcome(readRevocationList(leaf))).toBe('BAD_ENCODING')
     expect(outcome(readRevocationList(Buffer.concat([makeList(middle), Buffer.of(0)])))).toBe('TRAILING_DATA')
   })
   test('serial numbers are compared without the zeros before them', () => {
-    const numbered = unwrap(readRevocationList(makeList(middle, { revoked: [{ serial }, { serial: Buffer.of(1, 0, 0) }] })))
-    expect([...numbered.serials]).toEqual(['f00d', '010000'])
+    const numbered = unwrap(
+      readRevocationList(
+        makeList(middle, { revoked: [{ serial }, { serial: Buffer.of(1, 0, 0) }, { serial: Buffer.of(0, 0, 9) }] }),
+      ),
+    )
+    expect([...numbered.serials]).toEqual(['f00d', '010000', '09'])
     expect(numbered.thisUpdate).toEqual(new Date('2026-05-01T00:00:00Z'))
     expect(serialOf(unwrap(readCertificate(leaf)).asn1.serialNumber)).toBe('f00d')
     expect(unwrap(readRevocationList(makeList(middle, { nextUpdate: undefined })))).not.toHaveProperty('nextUpdate')

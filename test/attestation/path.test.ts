@@ -17,7 +17,9 @@ import {
   directoryName,
   dnsName,
   EK_EXTENSIONS,
+  EK_PURPOSE,
   extension,
+  extKeyUsage,
   type Fields,
   INFINEON,
   keyIdOf,
@@ -30,9 +32,12 @@ import {
   named,
   namedIn,
   O,
+  oid,
   pem,
+  sequence,
   subjectAltName,
   subjectKey,
+  textIn,
   tpmName,
 } from './certificates.ts'
 import { counted, present, readBytes, readJson } from './vectors.ts'
@@ -129,6 +134,7 @@ const rules: readonly (readonly [string, string, Differences])[] = [
   ['a CA without basicConstraints', 'NOT_A_CA', { between: { extensions: [keyUsage(0x06)] } }],
   ['a CA whose key is for other uses', 'NOT_A_CA', { between: { extensions: [basicConstraints(true), keyUsage(0x82)] } }],
   ['a CA without keyUsage', 'OK', { between: { extensions: [basicConstraints(true)] } }],
+  ['a CA for endorsement keys alone', 'OK', { between: { extensions: [...ca, extKeyUsage(EK_PURPOSE)] } }],
   ['an anchor that is no CA', 'NOT_A_CA', { top: { extensions: [] } }],
   ['no room for the intermediate', 'PATH_LEN', { top: { extensions: [basicConstraints(true, 0), keyUsage(0x06)] } }],
   ['room for just it', 'OK', { top: { extensions: [basicConstraints(true, 1), keyUsage(0x06)] } }],
@@ -195,6 +201,10 @@ const tpm = directoryName(tpmName(INFINEON))
 const withSubject = { leaf: { subject: named('TPM', 'Makers') } }
 const withHost = { leaf: { extensions: [...EK_EXTENSIONS.slice(0, 3), subjectAltName(true, tpm, dnsName('tpm.example'))] } }
 
+const withoutNames = { leaf: { subject: named('TPM'), extensions: EK_EXTENSIONS.slice(0, 3) } }
+const mailed = sequence(der(0x31, sequence(oid('1.2.840.113549.1.9.1'), textIn('ia5', 'one@tpm.example'))))
+const mailHost = der(0x81, Buffer.from('tpm.example'))
+
 const names: readonly (readonly [string, string, Differences])[] = [
   [
     'the subject is permitted, but not the alternative name',
@@ -212,6 +222,23 @@ const names: readonly (readonly [string, string, Differences])[] = [
     'hosts are constrained and there is one of another domain',
     'NAME_CONSTRAINTS',
     { ...constrained([dnsName('other')], []), ...withHost },
+  ],
+  ['no alternative name, and the subject is permitted', 'OK', { ...constrained([maker('Makers')], []), ...withoutNames }],
+  [
+    'an address in the subject is permitted',
+    'OK',
+    { ...constrained([directoryName(mailed), mailHost, tpm], []), leaf: { subject: mailed } },
+  ],
+  ['an address in the subject is excluded', 'NAME_CONSTRAINTS', { ...constrained([], [mailHost]), leaf: { subject: mailed } }],
+  [
+    'the subject is excluded, though it is that of its issuer',
+    'NAME_CONSTRAINTS',
+    { ...constrained([], [directoryName(named('Intermediate'))]), leaf: { subject: named('Intermediate') } },
+  ],
+  [
+    'a CA below is excluded',
+    'NAME_CONSTRAINTS',
+    { top: { extensions: [...ca, nameConstraints([], [directoryName(named('Intermediate'))])] } },
   ],
   ['hosts are constrained and there is none', 'OK', constrained([dnsName('example')], [])],
   ['hosts are excluded and there is one', 'NAME_CONSTRAINTS', { ...constrained([], [dnsName('example')]), ...withHost }],
@@ -348,6 +375,12 @@ describe('the search', () => {
   })
   test('self-issued certificates do not count for the length', async () => {
     const top = makeCa(named('Top'), { extensions: [basicConstraints(true, 0), keyUsage(0x06)] })
+    const next = makeCa(named('Top'), { label: 'next' }, top)
+    expect(await judge(certifyEk(next, key), [next.certificate], { anchors: [top.certificate] })).toBe('OK')
+  })
+  test('self-issued certificates are under no constraints on names', async () => {
+    const extensions = [...ca, nameConstraints([], [directoryName(named('Top'))])]
+    const top = makeCa(named('Top'), { extensions })
     const next = makeCa(named('Top'), { label: 'next' }, top)
     expect(await judge(certifyEk(next, key), [next.certificate], { anchors: [top.certificate] })).toBe('OK')
   })
