@@ -63,7 +63,7 @@ export async function openProxy(ports: ProxyPorts): Promise<ServedProxy> {
   const certifiable = () => ports.mint && tellUncertified(ports.mint, current, log)
   void certifiable()
   const graceMs = config.shutdown_seconds * 1000
-  const sweep = setInterval(tokens.sweep, config.limits.watch_ms)
+  const sweep = setInterval(tokens.sweep, config.limits.watch_ms).unref()
   return {
     url: server.url,
     ports: streams.ports,

@@ -70,7 +70,7 @@ export async function openServer(ports: ServerPorts): Promise<ProxyServer> {
     socket.once('close', () => sockets.delete(socket))
   })
   const underWay = new Set<UnderWay>()
-  const watch = setInterval(() => endOverdue(underWay, ports.still), ports.limits.watchMs)
+  const watch = setInterval(() => endOverdue(underWay, ports.still), ports.limits.watchMs).unref()
   for (const server of [outer, inner]) answerRequests(server, ports, sessions, underWay)
   outer.on('connect', (incoming, socket, rest) => {
     const txn = ports.newId()
