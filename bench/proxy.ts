@@ -94,7 +94,7 @@ function rowsOf(size: Size, connections: number, { direct, nginx, proxy }: Compa
     return [
       row({
         id: 'B4',
-        what: `${what}, against direct, per second`,
+        what: `${what}, against direct, per second (nginx: ${(nginx.perSecond / direct.perSecond).toFixed(2)} of it)`,
         ours: proxy.perSecond,
         theirs: direct.perSecond,
         goal: '>= 0.8',
