@@ -150,7 +150,11 @@ export const attacks: Readonly<Record<number, readonly Tried[]>> = {
   107: [quotes],
   108: [vectors('T03-')],
   109: [quotes],
-  110: [vectors('T05-'), live('machines', 'a reboot is a new session')],
+  110: [
+    vectors('T05-'),
+    live('machines', 'a reboot is a new session'),
+    live('orders', 'restarted between its quote and the credential'),
+  ],
   111: [quotes],
   112: [vectors('T07-'), live('replicas', 'not before its clock is certain again')],
   113: [quotes, engine('enrolment', 'with new firmware has to show itself again')],
@@ -176,7 +180,13 @@ export const attacks: Readonly<Record<number, readonly Tried[]>> = {
     ['attestation/eventlog_vectors.test.ts', '$id'],
     ['attestation/eventlog.test.ts', 'separators'],
   ],
-  132: [['attestation/eventlog.test.ts', 'a separator that was called an authority, to say all again after it']],
+  132: [
+    [
+      'attestation/eventlog.test.ts',
+      'a variable after the separator',
+      'a separator that was called an authority, to say all again after it',
+    ],
+  ],
   133: [['attestation/eventlog.test.ts', 'lists of signatures']],
   134: [['attestation/eventlog.test.ts', 'the one of this boot counts']],
   135: [['attestation/eventlog_vectors.test.ts', '$id']],
@@ -191,7 +201,7 @@ export const attacks: Readonly<Record<number, readonly Tried[]>> = {
     engine('races', 'marked bad while its login is at Vault', 'marked bad after it was decided'),
     engine('lifecycle', 'that cannot be put on record is revoked, and nobody gets it'),
   ],
-  143: [engine('races', 'the policy is made stricter: the new one wins')],
+  143: [engine('races', 'the policy is made stricter: the new one wins', 'what the machine has to be is made stricter')],
   144: [engine('leases', 'a process that dies at any step')],
   145: [
     engine('races', 'renewed and revoked at one instant, a thousand times'),
@@ -231,7 +241,10 @@ export const attacks: Readonly<Record<number, readonly Tried[]>> = {
   166: [noFormat('a token of another verifier')],
   // limits
   167: [vectors('D01-'), quotes],
-  168: [['mounts/hosts/http.test.ts', 'bodies of our own', 'does not end'], live('trust', 'no other path takes so much')],
+  168: [
+    ['mounts/hosts/http.test.ts', 'bodies of our own', 'says that it is too large', 'turns out too large', 'does not end'],
+    live('trust', 'no other path takes so much'),
+  ],
   169: [attack('JSON that is deep, wide or strange')],
   170: [attack('compressed evidence')],
   171: [vectors('K20-rsa-16384')],

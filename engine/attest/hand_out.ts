@@ -15,7 +15,7 @@ export function handOut(
   world: World,
   mount: Mount,
   { tpmId, claims, epoch }: Attested,
-  role: { readonly name: string; readonly revocable: boolean },
+  role: { readonly name: string; readonly revocable: boolean; readonly still: () => Promise<boolean> },
   reply: VaultReply,
 ): Promise<Verdict<undefined>> {
   const { accessor, lease_duration: life } = reply.auth ?? {}
@@ -27,7 +27,7 @@ export function handOut(
     epoch,
     expires_at: Math.floor(world.now() / 1000) + (typeof life === 'number' ? life : UNKNOWN_SECONDS),
   }
-  return lifecycle.hold(mount, tpmId, login, role.revocable)
+  return lifecycle.hold(mount, tpmId, login, role.revocable, role.still)
 }
 
 const text = (value: unknown) => (typeof value === 'string' ? value : '')

@@ -85,7 +85,8 @@ export function openLogins(parts: LoginParts): Logins {
       throw error
     })
     const { revocable = true } = (await settings.role.get(mount.id, request.role)) ?? {}
-    settle(await handOut(lifecycle, world, mount, attested, { name: request.role, revocable }, reply), place, 'nothing')
+    const role = { name: request.role, revocable, still: () => countsStill(settings, mount, request.role, attested) }
+    settle(await handOut(lifecycle, world, mount, attested, role, reply), place, 'nothing')
     const accessor = reply.auth?.['accessor'] ?? reply.wrap_info?.['accessor']
     ended({ result: plain('issued'), accessor: hashed(String(accessor)) })
     return reply
@@ -128,6 +129,18 @@ export function openLogins(parts: LoginParts): Logins {
       return enter(mount, settle(verdict, place, 'nothing'), request, place, how)
     },
   }
+}
+
+/** Whether the role wants what it wanted, and the set of reference values is the one that the machine was compared with. */
+async function countsStill(
+  settings: AttestSettings,
+  mount: Mount,
+  name: string,
+  { claims: { reference }, referenceVersion }: Attested,
+): Promise<boolean> {
+  const [role, set] = await Promise.all([settings.role.get(mount.id, name), settings.reference.get(mount.id, reference)])
+  const wants = role && !role.disabled && role.references.includes(reference)
+  return wants === true && set?.disabled === false && set.version === referenceVersion
 }
 
 function counted<T>(metrics: Metrics, verdict: Verdict<T>): Verdict<T> {

@@ -23,8 +23,14 @@ export type Lifecycle = {
   /** Whether the machine may hold one more token. */
   readonly room: (mount: Mount, tpmId: string) => Promise<Verdict<undefined>>
   /** A token was issued and is not yet given out. It is revoked when something happened to the machine meanwhile; one that cannot be
-   *  revoked is not given out then, nor where the role gives none. */
-  readonly hold: (mount: Mount, tpmId: string, login: Login, revocable: boolean) => Promise<Verdict<undefined>>
+   *  revoked is not given out then, nor where the role gives none. @param still whether what was decided on counts as it did */
+  readonly hold: (
+    mount: Mount,
+    tpmId: string,
+    login: Login,
+    revocable: boolean,
+    still: () => Promise<boolean>,
+  ) => Promise<Verdict<undefined>>
   readonly clear: (mount: Mount, tpmId: string, why: string) => Promise<void>
   /** @param revoke at once what the machine has, and not only keep new credentials from it */
   readonly reattest: (mount: Mount, tpmId: string, why: string, revoke: boolean) => Promise<void>
@@ -111,20 +117,20 @@ export function openLifecycle({ world, machines, logins, worker }: LifecyclePart
       const count = await logins.count(idOf(mount, tpmId))
       return count < MOST_LOGINS ? accept(undefined) : reject('TOO_MANY_LOGINS', `${count} tokens are alive`)
     },
-    hold: async (mount, tpmId, login, revocable) => {
+    hold: async (mount, tpmId, login, revocable, still) => {
       const { accessor, epoch } = login
       if (accessor === '' && revocable) return reject('NOT_REVOCABLE', 'the token has no accessor')
       const id = idOf(mount, tpmId)
       try {
         if (accessor !== '') await logins.note(id, login)
         const now = await machines.fresh(id)
-        if (!now.latch && epoch === now.epoch) return accept(undefined)
+        if (!now.latch && epoch === now.epoch && (await still())) return accept(undefined)
       } catch (error) {
         if (accessor !== '') await logins.revoke(accessor).catch(() => undefined)
         throw error
       }
       if (accessor !== '') await logins.revoke(accessor)
-      return reject('STALE_EPOCH', 'something happened to the machine while it logged in')
+      return reject('STALE_EPOCH', 'something happened to the machine, or to what its role wants, while it logged in')
     },
     clear: async (mount, tpmId, why) => {
       const what = happened('cleared', why)

@@ -37,6 +37,8 @@ export type LifecyclePorts = {
 
 const SWEEP_MS = 5_000
 const TIDY_MS = 600_000
+/** By then no other replica decides on what was before a change (FRESH_MS), and what it had decided on is on record. */
+const AGAIN_MS = 15_000
 
 export function openLifecycleService(ports: LifecyclePorts): LifecycleService {
   const { world, own, store, signer, metrics, mounts, settings, ownUrl, endLeases } = ports
@@ -70,14 +72,24 @@ function openChores({ world, mounts, settings }: LifecyclePorts, machines: Machi
       .finally(() => running.delete(flight))
     running.add(flight)
   }
-  const tidy = (mount: Mount) => run(() => tidyMount(settings, machines, logins, mount))
+  const tidyNow = (mount: Mount) => run(() => tidyMount(settings, machines, logins, mount))
+  const again = new Set<NodeJS.Timeout>()
+  const tidy = (mount: Mount) => {
+    tidyNow(mount)
+    const timer = setTimeout(() => {
+      again.delete(timer)
+      tidyNow(mount)
+    }, AGAIN_MS).unref()
+    again.add(timer)
+  }
   const sweep = setInterval(() => running.size === 0 && run(worker.sweep), SWEEP_MS).unref()
-  const broom = setInterval(() => mounts.ofType('tpm-quote').forEach(tidy), TIDY_MS).unref()
+  const broom = setInterval(() => mounts.ofType('tpm-quote').forEach(tidyNow), TIDY_MS).unref()
   return {
     tidy,
     stop: async () => {
       clearInterval(sweep)
       clearInterval(broom)
+      for (const timer of again) clearTimeout(timer)
       await Promise.all(running)
       await worker.idle()
     },

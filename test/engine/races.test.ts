@@ -4,7 +4,7 @@ import type { BoundRequest } from '#attestation'
 import { openChallenges } from '../../engine/attest/challenges.ts'
 import { configure, enrol, evidence, logIn, openTestBroker, outcomeOf, POLICY, type TestBroker } from '../fakes/broker.ts'
 import { issue, living, openProcess, outside } from '../fakes/leases.ts'
-import { fakeMachine } from '../fakes/machine.ts'
+import { fakeMachine, REFERENCE } from '../fakes/machine.ts'
 import { testWorld } from '../fakes/world.ts'
 
 // What happens to be done at the same instant: an attack that waits for its moment, or bad luck.
@@ -105,6 +105,23 @@ describe('between the decision and what is issued', () => {
     expect(await refusal(login(sent))).toBe('STALE_EPOCH')
     expect(broker.vault.state.tokens.size).toBe(before)
     expect(broker.vault.asked.filter(({ path }) => path === 'auth/token/revoke-accessor')).toHaveLength(1)
+  })
+
+  test.each([
+    ['what the machine has to be is made stricter', 'reference/good', { secure_boot: 'required', replay: '7' }],
+    ['its set of reference values is disabled', 'reference/good', { disabled: true }],
+    ['its role wants another set', 'role/builder', { references: 'other' }],
+    ['its role is disabled', 'role/builder', { disabled: true }],
+  ])('%s while its login is at Vault: the token is revoked, and nobody gets it', async (_, path, data) => {
+    await broker.ask('update', 'auth/tpm-quote/reference/other', { pcrs: REFERENCE })
+    const sent = await evidence(broker, machine)
+    const before = broker.vault.state.tokens.size
+    when(
+      asked => asked.path === 'auth/tpm-quote/login',
+      async () => void (await broker.ask('update', `auth/tpm-quote/${path}`, data)),
+    )
+    expect(await refusal(login(sent))).toBe('STALE_EPOCH')
+    expect(broker.vault.state.tokens.size).toBe(before)
   })
 
   test('the machine is marked bad after it was decided that it gets a credential: nothing is signed', async () => {
