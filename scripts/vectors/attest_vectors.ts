@@ -132,14 +132,18 @@ function signatureIn(record: Fields): Verdict<Buffer> {
   const [scheme, hash] = named.value
   const head = new Writer().u16(alg[scheme]).u16(hashes[hash].id)
   if (scheme !== 'ECDSA') return accept(head.sized(raw).done())
-  const [r, s] = integersIn(raw)
-  return accept(head.sized(r).sized(s).done())
+  const pair = integersIn(raw)
+  if (pair === undefined) return reject('BAD_ENCODING', 'the signature is not the DER of two numbers')
+  return accept(head.sized(pair[0]).sized(pair[1]).done())
 }
 
-function integersIn(der: Buffer): [Buffer, Buffer] {
+function integersIn(der: Buffer): readonly [Buffer, Buffer] | undefined {
   const r = der.subarray(4, 4 + (der[3] ?? 0))
   const s = der.subarray(6 + r.length)
   const whole = der[0] === 0x30 && der[2] === 0x02 && der[4 + r.length] === 0x02 && der[5 + r.length] === s.length
-  if (!whole) throw new Unusable('signature_raw_hex is not the DER of two numbers')
-  return [r, s].map(value => (value[0] === 0 ? value.subarray(1) : value)) as [Buffer, Buffer]
+  return whole ? [withoutSign(r), withoutSign(s)] : undefined
+}
+
+function withoutSign(integer: Buffer): Buffer {
+  return integer[0] === 0 ? integer.subarray(1) : integer
 }

@@ -98,6 +98,7 @@ const statements: Changes = [
   ['with a key that is none', { ak_spki_pem: 'x' }, 'UNUSABLE'],
   ['with the certificate of another key', { ak_cert_pem: pem(makeCa(named('Other')).certificate) }, 'SIGNATURE'],
   ['with a certificate that is none', { ak_cert_pem: 'x' }, 'UNUSABLE'],
+  ['with a bare signature that is no pair', { tpmt_signature_hex: undefined, signature_raw_hex: '3006020101' }, 'BAD_ENCODING'],
   ['without a key', { ak_spki_pem: undefined }, 'AK_NOT_ENROLLED'],
   ['with half a signature and no key', { ak_spki_pem: undefined, tpmt_signature_hex: '00' }, 'AK_NOT_ENROLLED'],
 ]

@@ -85,6 +85,7 @@ describe('weaknesses', () => {
     ['even modulus', /factor /, { modulus: bytesOf((1n << 2047n) + 2n) }],
     ['factor 3', /factor 3(\d|$)/, { modulus: multiple(3n) }],
     ['factor 16381', /factor 16381$/, { modulus: multiple(16381n) }],
+    ['factor 65537', /factor 65537$/, { modulus: multiple(65537n) }],
     ['close factors', /close/, { modulus: closePrimes() }],
     ['factors found in the last round', /close/, { modulus: primesApart(99.5) }],
     ['factors found in the round after it', undefined, { modulus: primesApart(100.5) }],
