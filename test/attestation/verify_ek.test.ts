@@ -38,6 +38,7 @@ const nobody = makeCa(named('Root', 'Some Operator'))
 const swtpm = makeCa(name([[CN, 'swtpm-localca']]))
 const issuing = makeCa(named('Infineon OPTIGA(TM) RSA Manufacturing CA', 'Infineon Technologies AG'), {}, infineon)
 const foreign = makeCa(named('STM TPM EK Intermediate CA', 'STMicroelectronics NV'), {}, nobody)
+const lookalike = makeCa(named('STMicroelectronics', 'Some Operator'))
 const ek = pairOf('rsa-2048', 'ek').publicKey
 const SWTPM = ['id:00001014', 'swtpm', 'id:20240125'] as const
 
@@ -174,6 +175,8 @@ const cases: readonly (readonly [string, string, Change])[] = [
   ],
   ['signed so, by a maker who may, in other letters', 'OK', { fields: { hash: 'sha1' }, rules: { sha1Makers: ['ID:49465800'] } }],
   ['signed so, where another maker may', 'WEAK_HASH', { fields: { hash: 'sha1' }, rules: { sha1Makers: ['id:53544D20'] } }],
+  ['a subject that is called as another maker', 'OK', { fields: { subject: named('TPM', 'STMicroelectronics NV') } }],
+  ['a CA of nobody with the name of a maker beside', 'OK', { ca: lookalike }],
   [
     'a CA between that came along',
     'OK',
@@ -245,10 +248,12 @@ describe('an endorsement key and its certificate', () => {
 
   test('one of an elliptic curve, which has no primes, and that says nothing of its specification', async () => {
     const { publicKey } = pairOf('P-256', 'ek')
-    const evidence = { certificate: certifyEk(infineon, publicKey), public: ekAreaOf(publicKey) }
+    const certificate = certifyEk(issuing, publicKey)
+    const evidence = { certificate, public: ekAreaOf(publicKey), intermediates: [issuing.certificate] }
     const rules = { anchors: [infineon.certificate], at: NOW, allowTestTpms: false, enrolledModuli: [modulus(), withItsPrime()] }
     const verified = unwrap(await verifyEk(evidence, rules))
-    expect(verified.kind).toBe('p-256')
+    expect(verified).toMatchObject({ kind: 'p-256', anchorSha256: sha256(infineon.certificate) })
+    expect(verified.path.map(der => Buffer.from(der))).toEqual([certificate, issuing.certificate, infineon.certificate])
     expect(verified).not.toHaveProperty('specification')
   })
 })
