@@ -74,8 +74,12 @@ describe('an attestation key that is disabled', () => {
 })
 
 describe('firmware that is denied', () => {
-  const firmware = async () =>
-    String(((await shown())['last_result'] as { eat: { tpm2: { firmware_version: string } } }).eat.tpm2.firmware_version)
+  const firmware = async () => {
+    type LastResult = { readonly eat: { readonly tpm2: { readonly firmware_version: string } } } | null
+    // who logs in does not wait for it
+    await until('the result of the login', async () => (await shown())['last_result'] !== null)
+    return ((await shown())['last_result'] as LastResult)?.eat.tpm2.firmware_version ?? ''
+  }
 
   test('fails the machines that showed it, at once, and those that show it later, whatever their role wants', async () => {
     const [token, neighbour] = [await logIn(broker, machine), await logIn(broker, other)]

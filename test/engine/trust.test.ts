@@ -116,12 +116,12 @@ describe('revocation lists', () => {
     await write('crl/maker', { crl: list(revoked) })
     await logIn(broker, machine)
     await write('config', { crl: 'soft' })
-    await expect.poll(() => lives(token)).toBe(false)
+    await expect.poll(() => lives(token), { timeout: 10_000 }).toBe(false)
     expect(await read(`tpm/${machine.tpmId}`)).toMatchObject({ revocation: 'revoked', disabled: false })
     expect(await refusal(logIn(broker, machine))).toBe('REVOKED')
     expect([lives(neighbour), await outcomeOf(logIn(broker, other))]).toEqual([true, 'OK'])
     await broker.ask('delete', 'auth/tpm-quote/crl/maker')
-    await expect.poll(() => outcomeOf(logIn(broker, machine))).toBe('OK')
+    await expect.poll(() => outcomeOf(logIn(broker, machine)), { timeout: 10_000 }).toBe('OK')
   })
 
   test('end: what was found good before is looked up again', async () => {
