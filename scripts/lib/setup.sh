@@ -15,10 +15,17 @@ debian_packages=(
 )
 node_major=24
 vault_version=1.21.2
-cache="${XDG_CACHE_HOME:-${HOME:-$(getent passwd "$(id -u)" | cut -d: -f6)}/.cache}/assay"
 
 say() { printf '%s\n' "$@" >&2; }
 fail() { say "$@"; exit 1; }
+
+# Go keeps its caches there, and does nothing without it
+if [ -z "${HOME:-}" ]; then
+  HOME=$({ getent passwd "$(id -u)" || true; } | cut -d: -f6)
+  export HOME
+fi
+[ -n "$HOME" ] || fail "set-up: HOME is not set, and the user $(id -u) has no home folder either: set HOME to a folder that is yours"
+cache="${XDG_CACHE_HOME:-$HOME/.cache}/assay"
 
 setup_all() {
   need_debian_packages

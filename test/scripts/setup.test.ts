@@ -158,6 +158,21 @@ describe('a Vault', () => {
     await program('go', go(':'))
     expect((await setup('need_vault')).stderr).toContain('set-up: built')
   })
+  test('without HOME it is built with that of the user, and kept there', async () => {
+    await program('id', 'echo 1000')
+    await program('getent', 'echo "builder:x:1000:1000::$place/home:/bin/sh"')
+    await program('go', `echo "$HOME" >"$place/home-of-go"; ${go(':')}`)
+    expect(await found({ HOME: undefined, XDG_CACHE_HOME: undefined })).toMatch(
+      new RegExp(`^${place}/home/\\.cache/assay/vault-`),
+    )
+    expect(await readFile(join(place, 'home-of-go'), 'utf8')).toBe(`${join(place, 'home')}\n`)
+  })
+  test('without HOME, for a user who has none: a sentence', async () => {
+    await program('id', 'echo 4711')
+    await program('getent', 'exit 2')
+    const { code, stderr } = await setup('need_vault', { HOME: undefined })
+    expect({ code, stderr }).toEqual({ code: 1, stderr: expect.stringContaining('set HOME to a folder') as string })
+  })
   test('without Go: a sentence', async () => {
     const { code, stderr } = await setup('need_vault')
     expect(code).toBe(1)
