@@ -23,6 +23,9 @@ const schema = z.strictObject({
     url: url.optional(),
     /** proxies in front of this service, by address or network: what they say in X-Forwarded-For of who asks is believed */
     trusted_proxies: z.array(z.union([z.ipv4(), z.ipv6(), z.cidrv4(), z.cidrv6()])).default([]),
+    /** how many connections are open at the same time, in all and from one address: clients behind a proxy or a router share one */
+    connections: z.int().min(1).max(100_000).default(4096),
+    connections_per_peer: z.int().min(1).max(100_000).default(1024),
     tls: z
       .strictObject({
         cert_file: file,

@@ -80,6 +80,7 @@ export async function serve(config: Config, log: Log, secretId: SecretId): Promi
     upstream,
     listen: { host: config.listen.host, port: config.listen.port },
     trustedProxies: config.listen.trusted_proxies,
+    limits: { connections: config.listen.connections, connectionsPerPeer: config.listen.connections_per_peer },
     ...(await tlsOf(config)),
     owns: (method, path) => owns(broker, method, path),
     bodyBytes: path => rowOf(broker, tables, path)?.bodyBytes,

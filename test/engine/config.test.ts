@@ -13,7 +13,7 @@ const tls = { cert_file: '/etc/assay/tls.crt', key_file: '/etc/assay/tls.key' }
 test('the least that a configuration holds, and what is filled in', () => {
   expect(readConfig(least)).toEqual({
     vault: { ...least.vault, approle: { mount: 'approle', ...least.vault.approle }, deadline_ms: 2000 },
-    listen: { host: '127.0.0.1', port: 8210, trusted_proxies: [] },
+    listen: { host: '127.0.0.1', port: 8210, trusted_proxies: [], connections: 4096, connections_per_peer: 1024 },
     audit: least.audit,
     places: { transit: 'transit', kv: 'assay' },
     sealing: 'datakey',
@@ -29,6 +29,7 @@ test('everything that it may hold', () => {
       host: '0.0.0.0',
       port: 0,
       url: 'https://assay.example/',
+      connections_per_peer: 4096,
       trusted_proxies: ['192.0.2.1', '10.1.0.0/16', '2001:db8::/32'],
       tls: { ...tls, client_ca_file: '/ca.pem', min_version: 'TLSv1.2' },
     },
@@ -41,6 +42,7 @@ test('everything that it may hold', () => {
     vault: { address: 'https://vault.example:8200', deadline_ms: 500 },
     listen: {
       url: 'https://assay.example',
+      connections_per_peer: 4096,
       trusted_proxies: ['192.0.2.1', '10.1.0.0/16', '2001:db8::/32'],
       tls: { min_version: 'TLSv1.2' },
     },
@@ -61,6 +63,7 @@ const refused: readonly (readonly [string, object, string])[] = [
   ['a port that is none', { listen: { port: 65_536 } }, 'listen.port:'],
   ['a proxy by its name', { listen: { trusted_proxies: ['proxy.example'] } }, 'listen.trusted_proxies.0:'],
   ['a network of more bits than there are', { listen: { trusted_proxies: ['10.0.0.0/33'] } }, 'listen.trusted_proxies.0:'],
+  ['no connection at all', { listen: { connections_per_peer: 0 } }, 'listen.connections_per_peer:'],
   ['TLS without a key', { listen: { tls: { cert_file: '/c' } } }, 'listen.tls.key_file:'],
   ['TLS 1.1', { listen: { tls: { ...tls, min_version: 'TLSv1.1' } } }, 'listen.tls.min_version:'],
   ['a mount that is a path', { places: { kv: 'a/b' } }, 'places.kv: wanted lower-case letters'],
