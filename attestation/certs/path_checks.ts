@@ -37,7 +37,7 @@ const checks: readonly (readonly [Refusal, (step: Step) => Fault])[] = [
   ['UNKNOWN_CRITICAL_EXT', unknownCritical],
   ['NOT_A_CA', noCa],
   ['PATH_LEN', tooLong],
-  ['NAME_CONSTRAINTS', ({ place, path }) => (place > 0 ? violation(path, place) : undefined)],
+  ['NAME_CONSTRAINTS', ({ place, path }) => violation(path, place)],
 ]
 
 /** The anchor is trusted without its signature. */

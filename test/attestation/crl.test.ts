@@ -152,6 +152,13 @@ describe('what a list says', () => {
       judged([makeList(middle, { nextUpdate: ofMiddle }), makeList(root, { nextUpdate: ofOthers })])
     expect(unwrap(await ending(july, august))).toMatchObject({ until: july })
     expect(unwrap(await ending(august, july))).toMatchObject({ until: july })
+    const [first, later] = [july, august].map(nextUpdate => makeList(middle, { nextUpdate })) as [Buffer, Buffer]
+    const last = makeList(root, { nextUpdate: new Date('2026-09-01T00:00:00Z') })
+    for (const lists of [
+      [first, later, last],
+      [later, first, last],
+    ])
+      expect(unwrap(await judged(lists))).toMatchObject({ until: august })
     const partly = await judged([makeList(root, { nextUpdate: august })], 'soft')
     expect(unwrap(partly)).toMatchObject({ revocation: 'unknown', until: august })
   })
@@ -192,11 +199,23 @@ describe('what a list says', () => {
     expect(outcome(await validatePath(unwrap(readCertificate(leaf)), [free.certificate], trust))).toBe('REVOKED')
   })
 
-  test('for the place of a certificate that names none says nothing', async () => {
-    const homeless = unwrap(readCertificate(certifyEk(middle, pairOf('rsa-2048', 'ek').publicKey, { serial })))
+  const point = (...parts: readonly Uint8Array[]) => extension('2.5.29.31', false, sequence(sequence(...parts)))
+  test.each<readonly [string, Buffer[], string]>([
+    ['names it', [distributionPoint(place)], 'REVOKED'],
+    ['names none', [], 'NO_CRL'],
+    ['names a host that is called so', [point(der(0xa0, der(0xa0, der(0x82, Buffer.from(place)))))], 'NO_CRL'],
+    ['names it relative to its issuer', [point(der(0xa0, der(0xa1, sequence(oid(CN), utf8('list')))))], 'NO_CRL'],
+    ['has reasons for a place', [point(der(0x81, Buffer.of(6, 0x40)))], 'NO_CRL'],
+  ])('for a place, and the certificate %s: %s', async (_, extensions, expected) => {
+    const other = unwrap(readCertificate(certifyEk(middle, pairOf('rsa-2048', 'ek').publicKey, { serial, extensions })))
     const lists = [makeList(middle, { extensions: [issuingPoint(listedAt(place))], ...listed }), ofRoot]
     const trust = { anchors: [root.certificate], at: NOW, revocation: 'hard' as const, lists }
-    expect(outcome(await validatePath(homeless, [middle.certificate], trust))).toBe('NO_CRL')
+    expect(outcome(await validatePath(other, [middle.certificate], trust))).toBe(expected)
+  })
+
+  test('of the anchor says nothing of itself', async () => {
+    const itself = makeList(root, { revoked: [{ serial: Buffer.of(1) }] })
+    expect(outcome(await judged([makeList(middle), itself]))).toBe('OK')
   })
 
   test('that cannot be read is our own mistake', async () => {
@@ -213,6 +232,7 @@ describe('a path that was valid before', () => {
     expect(unwrap(await again([]))).toEqual({ revocation: 'unchecked' })
     expect(outcome(await again([makeList(middle, listed), ofRoot], 'soft'))).toBe('REVOKED')
     expect(outcome(await again([ofRoot], 'hard'))).toBe('NO_CRL')
+    expect(outcome(await lookUpAgain(path, { at: NOW, revocation: 'hard' }))).toBe('NO_CRL')
   })
   test('has to be one of certificates', async () => {
     const broken = [leaf, Buffer.of(1), root.certificate]

@@ -12,6 +12,7 @@ import {
   basicConstraints,
   type Ca,
   type CaOptions,
+  CN,
   certifyEk,
   der,
   directoryName,
@@ -109,6 +110,8 @@ const future = new Date('2030-01-01T00:00:00Z')
 const unknown = extension('1.2.3.4', true, Buffer.of(5, 0))
 const ca = [basicConstraints(true), keyUsage(0x06)]
 
+const shortKey = pairOf('rsa-1024', 'short').publicKey.export({ type: 'spki', format: 'der' })
+
 /** An authorityKeyIdentifier that names the certificate of the issuer by who issued that, and its number. */
 function issuedBy(issuer: Buffer, serial: number): Differences {
   const value = der(0x30, der(0xa1, directoryName(issuer)), der(0x82, Buffer.of(serial)))
@@ -125,6 +128,9 @@ const rules: readonly (readonly [string, string, Differences])[] = [
   ['the issuer of a CA as an IA5String', 'OK', { between: { issuer: namedIn('ia5', 'Root') } }],
   ['for ever', 'OK', { leaf: { notAfter: new Date('9999-12-31T23:59:59Z') } }],
   ['the certificate expired', 'CERT_EXPIRED', { leaf: { notAfter: past } }],
+  ['from now on', 'OK', { leaf: { notBefore: NOW } }],
+  ['until now', 'OK', { leaf: { notAfter: NOW } }],
+  ['without extensions', 'OK', { leaf: { subject: named('TPM'), extensions: [] } }],
   ['the certificate not yet valid', 'CERT_EXPIRED', { leaf: { notBefore: future } }],
   ['not yet valid is no matter of its age', 'CERT_EXPIRED', { leaf: { notBefore: future }, trust: { allowExpiredLeaf: true } }],
   ['an expired certificate, allowed', 'OK', { leaf: { notAfter: past }, trust: { allowExpiredLeaf: true } }],
@@ -155,6 +161,8 @@ const rules: readonly (readonly [string, string, Differences])[] = [
   ['SHA-1, allowed', 'OK', { leaf: { hash: 'sha1' }, trust: { allowSha1: true } }],
   ['MD5, never allowed', 'WEAK_HASH', { between: { kind: 'rsa-2048' }, leaf: { hash: 'md5' }, trust: { allowSha1: true } }],
   ['SHA-1 in the signature of the anchor, which means nothing', 'OK', { top: { hash: 'sha1' } }],
+  ['SHA-224 in the signature of the anchor', 'OK', { top: { hash: 'sha224' } }],
+  ['a short key that issued nothing', 'OK', { leaf: { spki: shortKey } }],
   ['a CA with a short key', 'WEAK_KEY', { between: { kind: 'rsa-1024' } }],
   ['a signature over SHA-224', 'UNSUPPORTED_ALG', { leaf: { hash: 'sha224' } }],
   ['RSASSA-PSS', 'OK', { between: { kind: 'rsa-2048' }, leaf: { pss: true } }],
@@ -203,6 +211,8 @@ const withHost = { leaf: { extensions: [...EK_EXTENSIONS.slice(0, 3), subjectAlt
 
 const withoutNames = { leaf: { subject: named('TPM'), extensions: EK_EXTENSIONS.slice(0, 3) } }
 const mailed = sequence(der(0x31, sequence(oid('1.2.840.113549.1.9.1'), textIn('ia5', 'one@tpm.example'))))
+const half = directoryName(name([[O, 'Makers']], [[CN, 'Other']]))
+const more = directoryName(name([[O, 'Makers']], [[CN, 'TPM']], [[CN, 'One']]))
 const mailHost = der(0x81, Buffer.from('tpm.example'))
 
 const names: readonly (readonly [string, string, Differences])[] = [
@@ -223,6 +233,9 @@ const names: readonly (readonly [string, string, Differences])[] = [
     'NAME_CONSTRAINTS',
     { ...constrained([dnsName('other')], []), ...withHost },
   ],
+  ['half of a name is permitted', 'NAME_CONSTRAINTS', { ...constrained([half, tpm], []), ...withSubject }],
+  ['more than the name is permitted', 'NAME_CONSTRAINTS', { ...constrained([more, tpm], []), ...withSubject }],
+  ['half of a name is excluded', 'OK', { ...constrained([], [half]), ...withSubject }],
   ['no alternative name, and the subject is permitted', 'OK', { ...constrained([maker('Makers')], []), ...withoutNames }],
   [
     'an address in the subject is permitted',
