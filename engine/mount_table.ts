@@ -39,8 +39,8 @@ export type MountTable = {
   readonly refresh: () => Promise<void>
   /** past what was seen last: it is there, at this path, and not on its way out */
   readonly still: (mount: Mount) => Promise<boolean>
-  /** @throws BrokerError bad_request when the path is taken by another than this one */
-  readonly free: (path: string, mount: Mount) => Promise<void>
+  /** The mount, of Vault's or ours, that is there, above or below it. */
+  readonly takenBy: (path: string) => Promise<string | undefined>
   /** @throws BrokerError bad_request when the path is taken */
   readonly addBroker: (path: string, given: Tuned) => Promise<Mount>
   readonly tuneBroker: (mount: Mount, given: Partial<Tuned>) => Promise<void>
@@ -83,7 +83,8 @@ export async function openMountTable(vault: OwnVault, store: Store, onError: (er
     ofType: type => mounts.filter(mount => mount.type === type),
     refresh,
     addBroker: async (path, given) => {
-      await free(vault, path, mounts)
+      const taken = await takenBy(vault, path, mounts)
+      if (taken !== undefined) throw inUse(taken)
       const id = randomUUID()
       const mount: Mount = { type: 'broker', path, id, accessor: `broker_${id.slice(0, 8)}`, ...given }
       await change(rows => [...refuseTaken(rows, path), mount])
@@ -95,19 +96,11 @@ export async function openMountTable(vault: OwnVault, store: Store, onError: (er
     },
     tuneBroker: (mount, given) => change(rows => rows.map(row => (row.id === mount.id ? { ...row, ...given } : row))),
     taintBroker: (mount, tainted) => change(rows => rows.map(row => (row.id === mount.id ? { ...row, tainted } : row))),
-    free: (path, mount) =>
-      free(
-        vault,
-        path,
-        mounts.filter(row => row.id !== mount.id),
-      ),
+    takenBy: path => takenBy(vault, path, mounts),
     moveBroker: async (mount, to) => {
       const moved = { id: randomUUID(), from: mount.path }
       await change(rows => {
-        refuseTaken(
-          rows.filter(row => row.id !== mount.id),
-          to,
-        )
+        refuseTaken(rows, to)
         return rows.map(row => (row.id === mount.id ? { ...row, tainted: false, path: to, moved } : row))
       })
       return moved
@@ -147,7 +140,7 @@ function collide(one: string, other: string): boolean {
   return one.startsWith(other) || other.startsWith(one)
 }
 
-async function free(vault: OwnVault, path: string, own: readonly Mount[]): Promise<void> {
+async function takenBy(vault: OwnVault, path: string, own: readonly Mount[]): Promise<string | undefined> {
   const native = await vault.read('sys/mounts')
   const paths = [
     ...Object.keys(native?.data ?? {}),
@@ -155,12 +148,13 @@ async function free(vault: OwnVault, path: string, own: readonly Mount[]): Promi
     'auth/',
     'sys/',
   ]
-  const taken = paths.find(other => collide(path, other))
-  if (taken) throw new BrokerError('bad_request', `path is already in use at ${taken}`)
+  return paths.find(other => collide(path, other))
 }
+
+const inUse = (path: string) => new BrokerError('bad_request', `path is already in use at ${path}`)
 
 function refuseTaken(rows: readonly Mount[], path: string): readonly Mount[] {
   const taken = rows.find(row => collide(path, row.path))
-  if (taken) throw new BrokerError('bad_request', `path is already in use at ${taken.path}`)
+  if (taken) throw inUse(taken.path)
   return rows
 }

@@ -39,6 +39,13 @@ export function belongsToVault({ api, segments }: CanonicalPath): boolean {
   return api || rootOf(segments)?.vaults === true
 }
 
+/** Whether a request can name a mount there: without slashes at the ends. */
+export function isMountPath(path: string): boolean {
+  if (!path.isWellFormed()) return false
+  const read = canonicalise(`/v1/${path.split('/').map(encodeURIComponent).join('/')}`)
+  return read.ok && read.path.path === path
+}
+
 /** Reads the target of a request line (RFC 9112, 3.2.1: origin-form), or refuses it.
  *
  *  Vault decodes the whole path before it routes, so to Vault `broker%2Fcreds/x` is `broker/creds/x`. Here a path that could be

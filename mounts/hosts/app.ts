@@ -100,7 +100,16 @@ async function handleSys(
   const pass = () => parts.forward(c.env.incoming, path.target, body)
   const look = async () => (wrapTtl ? unwrapped(parts.broker, await pass(), addressOf(c.env.incoming)) : pass())
   const caller = { token: tokenOf(c) }
-  return row.handle({ broker: parts.broker, path: params, query: path.query, caller, txn, body, pass, look })
+  return row.handle({ broker: parts.broker, path: params, query: path.query, caller, txn, sent: readable(c, body), pass, look })
+}
+
+function readable(c: Ctx, body: Buffer): Record<string, unknown> | undefined {
+  try {
+    return parseBody(c, body)
+  } catch (error) {
+    if (error instanceof BrokerError) return undefined
+    throw error
+  }
 }
 
 async function logicalOf(broker: Broker, c: Ctx, path: CanonicalPath, txn: string): Promise<Omit<Logical, 'wrapTtl'>> {

@@ -1,6 +1,6 @@
-import { BrokerError, MARK, type VaultReply } from '#engine'
+import { BrokerError, MARK, type Mount, map, parseFields, type VaultReply } from '#engine'
 import type { HttpReply } from '../hosts/envelope.ts'
-import { changed, jsonOf } from './json.ts'
+import { changed, contentOf } from './json.ts'
 import { passedAndLooked } from './leases.ts'
 import type { SysRequest, SysRow } from './request.ts'
 import { merged, undoing } from './table_of_mounts.ts'
@@ -17,24 +17,62 @@ export const authRows: readonly SysRow[] = [
   })),
 ]
 
-async function read({ broker, path, pass, look }: SysRequest): Promise<HttpReply> {
+async function read(request: SysRequest): Promise<HttpReply> {
+  const { broker, path, look } = request
+  if (path !== '') return readAuth(request, `auth/${path}`)
   const own = new Set(broker.mounts.ofType('tpm-quote').map(mount => mount.path.slice('auth/'.length)))
-  if (path !== '' && !own.has(`${path}/`)) return pass()
   return changed(await look(), (reply: VaultReply) => {
-    if (path !== '') return merged(reply, { type: 'tpm-quote' })
-    const relabelled = Object.entries(reply.data ?? {}).filter(([name]) => own.has(name))
-    return merged(reply, Object.fromEntries(relabelled.map(([name, row]) => [name, { ...(row as object), type: 'tpm-quote' }])))
+    const ours = Object.entries(reply.data ?? {}).filter(([name]) => own.has(name))
+    return merged(reply, Object.fromEntries(ours.map(([name, row]) => [name, asOurs(row as AuthRow)])))
   })
+}
+
+/** One auth mount, or its tuning, at either of Vault's paths for it. */
+export async function readAuth(request: SysRequest, path: string): Promise<HttpReply> {
+  const mount = ownAt(request, path)
+  if (!mount) return request.pass()
+  const own = `${path}/` === mount.path ? asOurs : tuned
+  return changed(await request.look(), (reply: VaultReply) => {
+    const { options: _, ...rest } = reply as { options?: unknown }
+    const row = own((reply.data ?? {}) as AuthRow)
+    return { ...rest, ...row, data: row }
+  })
+}
+
+function ownAt({ broker }: SysRequest, path: string): Mount | undefined {
+  const wanted = `${path.replace(TUNE, '')}/`
+  return broker.mounts.ofType('tpm-quote').find(mount => mount.path === `${path}/` || mount.path === wanted)
+}
+
+const TUNE = /\/tune$/
+
+type AuthRow = { readonly options?: Readonly<Record<string, string>> | null }
+
+/** Vault's row of the `jwt` mount behind one of ours, as ours: by what is it known is no option of an operator's. */
+export function asOurs(row: AuthRow): object {
+  return { ...row, type: 'tpm-quote', options: optionsIn(row) ?? null }
+}
+
+/** The same of its tuning, which has options where there are some. */
+function tuned({ options, ...row }: AuthRow): object {
+  const left = optionsIn({ options: options ?? null })
+  return left ? { ...row, options: left } : row
+}
+
+function optionsIn({ options }: AuthRow): object | undefined {
+  const { [MARK.option]: _, ...left } = options ?? {}
+  return Object.keys(left).length > 0 ? left : undefined
 }
 
 /** Vault mounts its own `jwt` method, marked as ours, with the operator's own token; then it is told whose signatures count. */
 async function write(request: SysRequest): Promise<HttpReply> {
-  const { broker, path, caller } = request
-  const body = jsonOf(request.body)
-  if (body?.['type'] !== 'tpm-quote' || path === '') return passedAndSeen(request)
+  const { broker, path, caller, sent } = request
+  if (TUNE.test(path)) return tuneAuth(request, `auth/${path}`, `sys/auth/${path}`)
+  // a version is not one of ours, and Vault has words for it
+  if (sent?.['type'] !== 'tpm-quote' || path === '' || versionOf(sent) !== undefined) return request.pass()
   await recorded(request, 'update')
-  const options = { ...(body['options'] as object | null | undefined), [MARK.option]: MARK.value }
-  await broker.vault.write(`sys/auth/${path}`, { ...body, type: 'jwt', options, plugin_name: '' }, { as: caller.token })
+  const options = { ...parseFields(optionsField, sent).values.options, [MARK.option]: MARK.value }
+  await broker.vault.write(`sys/auth/${path}`, { ...sent, type: 'jwt', options, plugin_name: '' }, { as: caller.token })
   const undo = () => broker.vault.delete(`sys/auth/${path}`, { as: caller.token })
   await undoing(async () => {
     await broker.mounts.refresh()
@@ -45,11 +83,34 @@ async function write(request: SysRequest): Promise<HttpReply> {
   return { status: 204 }
 }
 
-/** Tuning is Vault's: what it made of it is known here at once. */
-async function passedAndSeen({ broker, path, pass }: SysRequest): Promise<HttpReply> {
-  const reply = await pass()
-  if (reply.status < 300 && path.endsWith('/tune')) await broker.mounts.refresh()
-  return reply
+const optionsField = { options: map('Options, kept as they are.') }
+
+function versionOf({ config }: Readonly<Record<string, unknown>>): unknown {
+  return (config as Readonly<Record<string, unknown>> | null | undefined)?.['plugin_version'] || undefined
+}
+
+/** Tuning is Vault's, at either of its paths: what it made of it is known here at once. */
+export async function tuneAuth(request: SysRequest, path: string, asked: string): Promise<HttpReply> {
+  const mount = ownAt(request, path)
+  if (mount) await refuseUnmarking(request, asked)
+  const reply = await request.pass()
+  if (reply.status < 300 && path.startsWith('auth/')) await request.broker.mounts.refresh()
+  return mount && reply.status >= 400 ? inOurWords(reply) : reply
+}
+
+/** Without its mark it would be a `jwt` mount of Vault's at once, and everything of ours there out of reach. */
+async function refuseUnmarking({ broker, caller, sent = {} }: SysRequest, asked: string): Promise<void> {
+  if (sent['options'] === undefined) return
+  await broker.authority.require(caller, asked, ['create', 'update'])
+  const { options } = parseFields(optionsField, sent).values
+  if (!Object.hasOwn(options, MARK.option) || options[MARK.option] === MARK.value) return
+  throw new BrokerError('bad_request', `the option ${MARK.option} is kept by the mount itself`)
+}
+
+/** Vault names the type of the mount behind ours. */
+function inOurWords(reply: HttpReply): HttpReply {
+  const { errors = [] } = (contentOf(reply) ?? {}) as { errors?: readonly string[] }
+  return { status: reply.status, body: { errors: errors.map(one => one.replaceAll('"jwt"', '"tpm-quote"')) } }
 }
 
 async function disable(request: SysRequest): Promise<HttpReply> {

@@ -3,6 +3,7 @@ import { tpmQuote } from '../auth/tables.ts'
 import { enveloped, type HttpReply } from '../hosts/envelope.ts'
 import { anywhere, at, type OpenApi, openapiOf, type Place } from '../openapi.ts'
 import { brokerPaths } from '../secrets/tables.ts'
+import { asOurs } from './auth.ts'
 import { changed } from './json.ts'
 import { livesOf, rowOf, type SysRequest } from './request.ts'
 import { visibleTo } from './visible.ts'
@@ -18,7 +19,9 @@ export async function readUiMounts(request: SysRequest): Promise<HttpReply> {
   const mount = own.find(one => `${path}/`.startsWith(one.path))
   if (mount) return described(request, mount)
   const auth = broker.mounts.ofType('tpm-quote').find(one => `${path}/`.startsWith(one.path))
-  return auth ? changed(await request.look(), reply => relabelled(reply)) : request.pass()
+  return auth
+    ? changed(await request.look(), (reply: { data?: object }) => ({ ...reply, data: asOurs(reply.data ?? {}) }))
+    : request.pass()
 }
 
 /** Those where the token may do something, and those that are to be shown to everybody. */
@@ -31,7 +34,7 @@ async function listed(request: SysRequest, secrets: readonly Mount[]): Promise<H
   const shown = request.caller.token === undefined ? inOutline : inFull
   const auths = new Set(request.broker.mounts.ofType('tpm-quote').map(one => one.path.slice('auth/'.length)))
   return changed(await request.look(), (reply: UiMounts) => {
-    const auth = Object.entries(reply.data?.auth ?? {}).map(([path, row]) => [path, auths.has(path) ? typed(row) : row])
+    const auth = Object.entries(reply.data?.auth ?? {}).map(([path, row]) => [path, auths.has(path) ? asOurs(row) : row])
     const secret = secrets.map(mount => [mount.path, shown(mount)])
     const data = { auth: Object.fromEntries(auth) as Listed, secret: { ...reply.data?.secret, ...Object.fromEntries(secret) } }
     return { ...reply, data }
@@ -59,12 +62,6 @@ async function described({ broker, caller, path, txn }: SysRequest, mount: Mount
   }
   return { status: 200, body: enveloped(txn, '', { ...inFull(mount), path: mount.path }, []) }
 }
-
-function relabelled(reply: { data?: object }): object {
-  return { ...reply, data: typed(reply.data ?? {}) }
-}
-
-const typed = (row: object) => ({ ...row, type: 'tpm-quote' })
 
 /** `sys/internal/specs/openapi`: Vault's document with the paths of our mounts in it, of those that the caller may know of. */
 export async function readOpenApi(request: SysRequest): Promise<HttpReply> {

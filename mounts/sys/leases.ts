@@ -1,14 +1,13 @@
-import { BrokerError, duration, type Lease, parseBool, parseFields } from '#engine'
+import { BrokerError, duration, flag, type Lease, parseFields } from '#engine'
 import { enveloped, type HttpReply } from '../hosts/envelope.ts'
 import { admit } from './admit.ts'
-import { contentOf, jsonOf } from './json.ts'
-import type { SysRequest, SysRow } from './request.ts'
+import { contentOf } from './json.ts'
+import { type SysRequest, type SysRow, sentTo } from './request.ts'
 
 /** `sys/leases`: ours are answered here, the rest is Vault's; what speaks of a prefix above ours concerns both. Paths without `leases` are Vault's
  *  old ones, which clients still use. */
 export const leaseRows: readonly SysRow[] = [
   { methods: ['LIST'], prefix: 'sys/leases/lookup', handle: list },
-  { methods: ['GET'], prefix: 'sys/leases/lookup', handle: request => (asksForList(request) ? list(request) : request.pass()) },
   { methods: ['POST', 'PUT'], prefix: 'sys/leases/lookup', handle: lookup },
   ...['sys/leases/renew', 'sys/renew'].map(prefix => ({ methods: ['POST', 'PUT'], prefix, handle: renewAt(prefix) })),
   ...['sys/leases/revoke', 'sys/revoke'].map(prefix => ({ methods: ['POST', 'PUT'], prefix, handle: revokeAt(prefix) })),
@@ -32,14 +31,15 @@ const isOurs = ({ broker }: SysRequest, leaseId: string) =>
 
 /** In the body, or, as old clients have it, in the path. */
 function leaseIdOf(request: SysRequest): string {
-  const id = jsonOf(request.body)?.['lease_id']
+  const id = request.sent?.['lease_id']
   return typeof id === 'string' && id !== '' ? id : request.path
 }
 
 async function lookup(request: SysRequest): Promise<HttpReply> {
   const leaseId = leaseIdOf(request)
-  if (!isOurs(request, leaseId)) return request.pass()
-  await admit(request, { operation: 'read', path: at('sys/leases/lookup', request), anyOf: ['update'] })
+  // there is no such path with an id in it, but for lists
+  if (request.path !== '' || !isOurs(request, leaseId)) return request.pass()
+  await admit(request, { operation: 'read', path: 'sys/leases/lookup', anyOf: ['update'] })
   const lease = await request.broker.leases.lookup(leaseId)
   if (!lease || lease.state === 'pending') throw new BrokerError('bad_request', 'invalid lease')
   return { status: 200, body: enveloped(request.txn, 'system', shown(lease, request.broker.leases.now()), []) }
@@ -67,7 +67,7 @@ function renewAt(prefix: string) {
     const leaseId = leaseIdOf(request)
     if (!isOurs(request, leaseId)) return request.pass()
     await admit(request, { operation: 'update', path: at(prefix, request), anyOf: ['update'] })
-    const { increment } = parseFields(renewFields, jsonOf(request.body) ?? {}).values
+    const { increment } = parseFields(renewFields, sentTo(request)).values
     const { leases } = request.broker
     const { lease, capped } = await leases.renew(leaseId, increment)
     const left = lease.expiresAt - lease.renewedAt
@@ -83,13 +83,14 @@ function revokeAt(prefix: string) {
     const leaseId = leaseIdOf(request)
     if (!isOurs(request, leaseId)) return passedAndLooked(request)
     await admit(request, { operation: 'update', path: at(prefix, request), anyOf: ['update'] })
-    const left = await request.broker.leases.revoke(leaseId, { sync: isSync(request) })
-    if (isSync(request) && left > 0) throw notYet(left)
+    const { sync } = parseFields(revokeFields, sentTo(request)).values
+    const left = await request.broker.leases.revoke(leaseId, { sync })
+    if (sync && left > 0) throw notYet(left)
     return { status: 204 }
   }
 }
 
-const isSync = ({ body }: SysRequest) => parseBool(String(jsonOf(body)?.['sync'])) === true
+const revokeFields = { sync: flag('Whether to wait until it is done, and to say when it could not be.', { fallback: true }) }
 
 function notYet(left: number): BrokerError {
   return new BrokerError('bad_request', `failed to revoke ${left} of the leases yet: they are tried again until it is done`)
@@ -104,8 +105,9 @@ function revokePrefixAt(prefix: string, force: boolean) {
     const reply = alone ? { status: 204 } : await passedAndLooked(request)
     if (reply.status >= 300) return reply
     if (alone) await admit(request, { operation: 'update', path: `${prefix}/${path}`, anyOf: ['update'], sudo: true })
-    const { left } = await broker.leases.revokeWhere({ prefix: path }, { force, sync: isSync(request) })
-    if (isSync(request) && left > 0) throw notYet(left)
+    const { sync } = parseFields(revokeFields, sentTo(request)).values
+    const { left } = await broker.leases.revokeWhere({ prefix: path }, { force, sync })
+    if (sync && left > 0) throw notYet(left)
     return reply
   }
 }
@@ -122,8 +124,6 @@ export async function passedAndLooked({ broker, pass }: SysRequest): Promise<Htt
   if (reply.status < 300) await broker.leases.lookAtTokens()
   return reply
 }
-
-const asksForList = ({ query }: SysRequest) => parseBool(new URLSearchParams(query).get('list') ?? '') === true
 
 async function list(request: SysRequest): Promise<HttpReply> {
   const { broker, path } = request

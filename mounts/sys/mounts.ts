@@ -1,3 +1,4 @@
+import { parseBool } from '#engine'
 import type { CanonicalPath } from '../path.ts'
 import { authRows } from './auth.ts'
 import { readOpenApi, readUiMounts } from './internal.ts'
@@ -16,6 +17,19 @@ const rows: readonly SysRow[] = [
 
 export function findSys(method: string, path: CanonicalPath): { row: SysRow; params: string } | undefined {
   if (!path.path.startsWith('sys/') && !path.path.startsWith('auth/token/revoke')) return undefined
-  const row = rows.find(one => one.methods.includes(method) && `${path.path}/`.startsWith(`${one.prefix}/`))
+  const verb = verbOf(method, path)
+  const row = verb && rows.find(one => one.methods.includes(verb) && `${path.path}/`.startsWith(`${one.prefix}/`))
   return row ? { row, params: path.path.slice(row.prefix.length + 1) } : undefined
+}
+
+/** What a request asks for, by its verb and its query. Help, and what is refused for these alone, are Vault's to answer. */
+function verbOf(method: string, { query, trailingSlash }: CanonicalPath): string | undefined {
+  if (method === 'POST' || method === 'PUT') return trailingSlash ? undefined : method
+  if (method !== 'GET' || query === '') return method
+  const asked = new URLSearchParams(query)
+  if (asked.get('help')) return undefined
+  const list = asked.get('list')
+  if (list === null) return method
+  const wanted = parseBool(list)
+  return wanted === undefined ? undefined : wanted ? 'LIST' : method
 }

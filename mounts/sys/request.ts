@@ -1,4 +1,4 @@
-import { type Broker, type Caller, lifeOf, type Mount } from '#engine'
+import { type Broker, BrokerError, type Caller, lifeOf, type Mount, plain } from '#engine'
 import type { HttpReply } from '../hosts/envelope.ts'
 
 /** A request on one of Vault's own paths that also concerns our mounts. */
@@ -10,7 +10,8 @@ export type SysRequest = {
   readonly query: string
   readonly caller: Caller
   readonly txn: string
-  readonly body: Buffer
+  /** its parameters; undefined when they cannot be read, which Vault refuses where it is asked */
+  readonly sent: Readonly<Record<string, unknown>> | undefined
   /** Vault's own answer to this very request */
   readonly pass: () => Promise<HttpReply>
   /** The same, to be changed: where it was to be wrapped it comes plain, and what is made of it is wrapped then. */
@@ -20,6 +21,18 @@ export type SysRow = {
   readonly methods: readonly string[]
   readonly prefix: string
   readonly handle: (request: SysRequest) => Promise<HttpReply>
+}
+
+/** The parameters, where nobody else reads them. @throws BrokerError bad_request */
+export function sentTo({ sent }: SysRequest): Readonly<Record<string, unknown>> {
+  if (!sent) throw new BrokerError('bad_request', 'the body is no JSON object')
+  return sent
+}
+
+/** What was made of a request is in the audit log, too: which mount it was. */
+export function done({ broker, txn }: SysRequest, path: string, mount: Mount): void {
+  const fields = { mount_id: plain(mount.id) }
+  broker.audit.appendLazy({ type: 'outcome', txn, operation: 'update', mount: 'sys/', path, fields })
 }
 
 /** A mount as `sys/mounts` has it: one of Vault's rows. */

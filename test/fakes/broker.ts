@@ -65,7 +65,7 @@ export async function openTestBroker({ deadlineMs = 5000 } = {}): Promise<TestBr
       return dispatch(mount, { operation, path, data: { ...data }, caller, txn, from, wrapTtl: undefined })
     },
     sys: async (method, path, body = {}, token = vault.rootToken) => {
-      const found = findSys(method, { path } as CanonicalPath)
+      const found = findSys(method, { path, query: '', trailingSlash: false } as CanonicalPath)
       if (!found) throw new Error(`no row for ${method} ${path}`)
       const caller = { token: new Secret(token) }
       const request = {
@@ -74,7 +74,7 @@ export async function openTestBroker({ deadlineMs = 5000 } = {}): Promise<TestBr
         query: '',
         caller,
         txn: randomUUID(),
-        body: Buffer.from(JSON.stringify(body)),
+        sent: { ...body },
       }
       const away = async () => ({ status: 599 })
       return found.row.handle({ ...request, pass: away, look: away })

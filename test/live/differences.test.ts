@@ -47,6 +47,9 @@ function own(
   return fetch(`${side.address}/v1/${path}`, { ...init, headers: { 'X-Vault-Token': side.vault.rootToken, ...init.headers } })
 }
 
+/** A type of secrets engine that Vault ships, and ours. */
+const typeOn = ({ name }: Side) => (name === 'through' ? 'broker' : 'kv')
+
 type Row<S = Sides> = {
   readonly what: string
   readonly vault: string
@@ -206,6 +209,83 @@ const rows: readonly Row[] = [
         })
       ).status,
     seen: { straight: 204, through: 413 },
+  },
+  {
+    what: '`X-Vault-Namespace` at a Vault that has none',
+    vault: 'is ignored',
+    here: 'our mounts are in the root namespace, and nowhere else',
+    why: 'the same request must not change its meaning when namespaces come',
+    ask: async side =>
+      (await own(side, side.name === 'through' ? 'broker/config' : 'kv/a', { headers: { 'X-Vault-Namespace': 'team' } })).status,
+    seen: { straight: 200, through: 404 },
+  },
+  {
+    what: 'how long what a mount issues lives (`default_lease_ttl`, `max_lease_ttl`)',
+    vault: '768 h where nothing is said, else what is said',
+    here: '15 min where nothing is said, and 1 h at most; `tune` shows what counts',
+    why: 'a short life needs no revocation',
+    ask: async side => {
+      const lives = async (config: object) => {
+        const enabled = { type: typeOn(side), config }
+        await own(side, 'sys/mounts/lives', { method: 'POST', body: JSON.stringify(enabled) })
+        const { data } = (await (await own(side, 'sys/mounts/lives/tune', {})).json()) as {
+          data: Record<'default_lease_ttl' | 'max_lease_ttl', number>
+        }
+        await own(side, 'sys/mounts/lives', { method: 'DELETE' })
+        return [data.default_lease_ttl, data.max_lease_ttl]
+      }
+      return [await lives({}), await lives({ default_lease_ttl: '2h', max_lease_ttl: '3h' })]
+    },
+    seen: {
+      straight: [
+        [768 * 3600, 768 * 3600],
+        [2 * 3600, 3 * 3600],
+      ],
+      through: [
+        [900, 3600],
+        [3600, 3600],
+      ],
+    },
+  },
+  {
+    what: 'what a mount of ours has no use for (`audit_non_hmac_request_keys`, `passthrough_request_headers`, `local`, ...)',
+    vault: 'is kept',
+    here: 'is ignored, and named in a warning',
+    why: 'what has no effect is not shown as if it had',
+    ask: async side => {
+      const tuning = { method: 'POST', body: '{"audit_non_hmac_request_keys":["a"]}' }
+      const text = await (
+        await own(side, side.name === 'through' ? 'sys/mounts/broker/tune' : 'sys/mounts/kv/tune', tuning)
+      ).text()
+      return text === '' ? 'kept' : (JSON.parse(text) as { warnings: string[] }).warnings[0]
+    },
+    seen: {
+      straight: 'kept',
+      through: 'Endpoint ignored these unrecognized parameters: [audit_non_hmac_request_keys]',
+    },
+  },
+  {
+    what: 'a parameter that cannot be read, on our mounts and their leases',
+    vault: '`Field validation failed`, with what was sent',
+    here: 'a sentence that names it and what it wants',
+    why: 'what was sent may be a secret in the wrong place',
+    ask: async side => {
+      const body = JSON.stringify({ lease_id: `${side.name === 'through' ? 'broker' : 'kv'}/a/b`, sync: 'a-secret' })
+      const reply = await own(side, 'sys/leases/revoke', { method: 'PUT', body })
+      return [reply.status, (await reply.text()).includes('a-secret')]
+    },
+    seen: { straight: [400, true], through: [400, false] },
+  },
+  {
+    what: 'a negative life (`default_lease_ttl=-1s`) for a mount',
+    vault: 'counts as none',
+    here: '400',
+    why: 'who writes it wants something else',
+    ask: async side => {
+      const tuning = { method: 'POST', body: '{"default_lease_ttl":"-1s"}' }
+      return (await own(side, side.name === 'through' ? 'sys/mounts/broker/tune' : 'sys/mounts/kv/tune', tuning)).status
+    },
+    seen: { straight: 204, through: 400 },
   },
   {
     what: 'Vault is away',
