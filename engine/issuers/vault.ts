@@ -34,7 +34,11 @@ export const vault = issuer({
   summary: 'What an engine of Vault issues (database, ssh, pki, kubernetes, ...), with a lease of Vault’s own.',
   role,
   engine: true,
-  check: ({ vault_parameters, vault_accepts, vault_ttl }) => {
+  check: ({ vault_write, vault_parameters, vault_accepts, vault_ttl }) => {
+    const some = Object.keys(vault_parameters).length + vault_accepts.length > 0 || vault_ttl !== ''
+    // what bounds a request and never arrives bounds nothing
+    if (some && !vault_write)
+      throw new BrokerError('bad_request', 'vault_write: wanted with parameters, as an engine that is read gets none')
     const twice = vault_accepts.find(name => Object.hasOwn(vault_parameters, name) || name === vault_ttl)
     if (twice !== undefined) throw new BrokerError('bad_request', 'vault_accepts: wanted no parameter that the role sets itself')
   },

@@ -6,6 +6,7 @@ import { NO_CONTEXT } from '../../engine/tasks/bindings.ts'
 import { MOUNT, openTestExchange, type TestExchange } from '../fakes/exchange.ts'
 import { type Provider, startProvider } from '../fakes/provider.ts'
 import { newAuthority } from '../mounts/hosts/certificates.ts'
+import { plans, SEALED } from './issuers/plans.ts'
 import { exchangeRefusals } from './provocations.ts'
 
 let provider: Provider
@@ -21,7 +22,6 @@ afterEach(async () => {
 })
 
 const TOKEN = { access_token: 'upstream', token_type: 'Bearer', expires_in: 600 }
-const SEALED = { delivery: 'sealed', destinations: 'https://api.example.com' }
 const SCOPED = { grant: { scope: ['a'] } }
 
 function opened(options: Partial<Parameters<typeof openTestExchange>[0]> = {}): TestExchange {
@@ -246,27 +246,6 @@ describe('permissions', () => {
   })
 })
 
-const plans: readonly (readonly [string, object, object, string])[] = [
-  ['jwt', {}, {}, '"sub":"reader"'],
-  [
-    'aws_sts',
-    { region: 'eu-central-1' },
-    { role_arn: 'arn:aws:iam::123456789012:role/agents', permissions: { read: ['s3:GetObject arn:aws:s3:::b/*'] } },
-    's3:GetObject',
-  ],
-  ['azure', { tenant_id: 't', client_id: 'c', auth: 'secret' }, {}, 'https://login.microsoftonline.com/t/oauth2/v2.0/token'],
-  ['gcp', {}, { service_account: 'sa@p.iam.gserviceaccount.com' }, 'sa@p.iam.gserviceaccount.com:generateAccessToken'],
-  [
-    'github_app',
-    { app_id: '1', installation_id: '2', key: 'assay-rsa' },
-    { repositories: 'app', permissions: { read: ['contents:read'] } },
-    '"contents":"read"',
-  ],
-  ['oauth2', { token_url: 'https://as.example/token', grant: 'client_credentials' }, {}, 'client_credentials'],
-  ['vault', {}, { vault_path: 'database/creds/app' }, 'database/creds/app'],
-  ['oauth2_consent', { issuer: 'https://id.example', client_id: 'c' }, SEALED, 'https://id.example'],
-  ['static', {}, SEALED, 'api_key'],
-]
 test.each(plans)('the plan of %s holds what would be sent, and nothing secret', async (type, settings, role, holds) => {
   const plan = JSON.stringify(await opened({ type, settings, role, secrets: { client_secret: 'CanaRy', key: 'CanaRy' } }).plan())
   expect(plan).toContain(holds)

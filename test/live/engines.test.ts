@@ -262,8 +262,11 @@ test('a role that lacks what its issuer needs is refused when it is written', as
   expect(await refused({})).toEqual([expect.stringMatching(/^missing vault_path: /)])
   expect(await refused({ vault_path: 'a/b', repositories: 'x' })).toEqual(['repositories: the issuer vault has no such field'])
   expect(await refused({ vault_path: '../sys/raw' })).toEqual([expect.stringMatching(/^vault_path: wanted /)])
-  expect(await refused({ vault_path: 'a/b', vault_accepts: 'ttl', vault_ttl: 'ttl' })).toEqual([
+  expect(await refused({ vault_path: 'a/b', vault_write: true, vault_accepts: 'ttl', vault_ttl: 'ttl' })).toEqual([
     expect.stringMatching(/^vault_accepts: /),
+  ])
+  expect(await refused({ vault_path: 'a/b', vault_ttl: 'ttl' })).toEqual([
+    expect.stringMatching(/^vault_write: wanted with parameters/),
   ])
   expect(await refused({ vault_path: 'a/b', integration: 'x' })).toEqual(['integration: the issuer vault has no use for one'])
 })

@@ -3,6 +3,8 @@ import { createEmulator, type Emulator } from 'emulate'
 import * as jose from 'jose'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Attester } from '../../agent/attester.ts'
+import { issuers } from '../../engine/issuers/index.ts'
+import { plans } from '../engine/issuers/plans.ts'
 import { type Provider, startProvider } from '../fakes/provider.ts'
 import { type GoogleIam, startGoogleIam } from '../harness/peers/google_iam.ts'
 import { type OauthServer, startOauthServer } from '../harness/peers/oauth_server.ts'
@@ -181,6 +183,26 @@ describe('OAuth 2.0', () => {
     expect(body.data).toMatchObject({ allowed: false, code: 'SCOPE', detail: sentence })
     expect((await creds('orders', { scope: 'orders:read' })).status).toBe(200)
   })
+})
+
+test.each(plans)('simulate shows what %s would be asked for, and nothing secret', async (issuer, settings, role, holds) => {
+  const { integration: shape } = issuers[issuer] ?? {}
+  const name = `plan-${issuer}`
+  const secrets = Object.fromEntries(Object.keys(shape?.secrets ?? {}).map(secret => [secret, SECRET]))
+  if (shape) await configure(name, issuer, settings, secrets)
+  await write(`broker/role/${name}`, { ...common, issuer, ...(shape ? { integration: name } : {}), ...role })
+  const said = await world.operator([
+    'write',
+    '-format=json',
+    'broker/simulate',
+    `role=${name}`,
+    'tpm_id=any',
+    'login_role=builder',
+  ])
+  const { data } = JSON.parse(said)
+  expect(data).toMatchObject({ allowed: true, action: 'read', policies: ['builders#1'] })
+  expect(JSON.stringify(data.request)).toContain(holds)
+  expect(said).not.toContain(SECRET)
 })
 
 describe('a GitHub App whose key is in transit', () => {
