@@ -37,6 +37,7 @@ describe('a list whose unsigned parts have one form', () => {
   test('is taken, with a version and without', () => {
     expect(exact(body, algorithm, bits(pair))).toBe(true)
     expect(exact(sequence(algorithm, sequence()), algorithm, bits(pair))).toBe(true)
+    expect(exact(sequence(algorithm), algorithm, bits(pair))).toBe(true)
   })
   test('an RSA signature is any bytes', () => {
     expect(isSignedExactly(sequence(body, algorithm, bits(Buffer.of(1, 2, 3))), false)).toBe(true)
