@@ -126,6 +126,20 @@ describe('a log that was tampered with', () => {
       encodeLog(inserted(1, { ...locality(3), data: Buffer.from('evil'), digests: [[0x000b, Buffer.alloc(32, 1)]] })),
     ],
     [
+      'no action, with a digest of zeros and another one',
+      'BAD_ENCODING',
+      encodeLog(
+        inserted(1, {
+          ...locality(3),
+          data: Buffer.from('evil'),
+          digests: [
+            [0x0004, Buffer.alloc(20)],
+            [0x000b, Buffer.concat([Buffer.of(0), Buffer.alloc(31, 1)])],
+          ],
+        }),
+      ),
+    ],
+    [
       'a digest of an algorithm that is not declared',
       'UNSUPPORTED_ALG',
       encodeLog(withEvent(1, { ...eventAt(1), digests: [[0x0027, Buffer.alloc(32)]] })),
@@ -247,6 +261,7 @@ describe('several logs', () => {
   })
   test('none at all, and too many', () => {
     expect(outcome(appraise([]))).toBe('LOG_MISSING')
+    expect(outcome(appraise(Array<Buffer>(16).fill(log)))).toBe('OK')
     expect(outcome(appraise(Array<Buffer>(17).fill(log)))).toBe('LIMIT')
   })
 })
@@ -300,6 +315,8 @@ describe('the secure boot policy', () => {
       'OK',
       boot.toSpliced(secureBootAt, 0, driverConfig('SecureBoot', Buffer.of(9), SECURITY)),
     ],
+    ['a database of another maker, which is none', 'OK', boot.toSpliced(secureBootAt, 0, driverConfig('db', Buffer.of(9)))],
+    ['an action with a character that is not printed', 'EVENT_SEMANTICS', boot.toSpliced(secureBootAt, 0, action(7, 'x\x7f'))],
     ['an image in PCR 7', 'EVENT_SEMANTICS', [...boot, image(7, 'x')]],
     ['debugging', 'OK', boot.toSpliced(secureBootAt, 0, action(7, 'UEFI Debug Mode'))],
     ['an action that is no text', 'EVENT_SEMANTICS', boot.toSpliced(secureBootAt, 0, action(7, 'MZ\0'))],
@@ -376,6 +393,11 @@ describe('lists of signatures', () => {
   test.each<readonly [string, string, Buffer]>([
     ['none', 'OK', NONE],
     ['an empty list', 'OK', signatureList(SHA256, [], { each: 48 })],
+    [
+      'a list with a header of its own',
+      'OK',
+      Buffer.concat([SHA256, u32(28 + 4 + 48), u32(4), u32(48), Buffer.alloc(4, 1), Buffer.alloc(16), digest]),
+    ],
     ['signatures of no bytes', 'BAD_ENCODING', signatureList(SHA256, [digest], { each: 0 })],
     ['signatures of an owner alone', 'BAD_ENCODING', signatureList(Buffer.alloc(16), [NONE], { each: 16 })],
     ['shorter than its header', 'BAD_ENCODING', signatureList(SHA256, [digest], { list: 27 })],
@@ -409,6 +431,8 @@ describe('boot variables', () => {
     ['by the newer type', 'OK', { ...order, type: eventType.EFI_VARIABLE_BOOT2 }],
     ['something else', 'EVENT_DATA_DIGEST', { ...order, measured: Buffer.of(1) }],
     ['no variable', 'BAD_ENCODING', { ...order, data: Buffer.of(1, 0) }],
+    ['no variable by the newer type', 'BAD_ENCODING', { ...order, type: eventType.EFI_VARIABLE_BOOT2, data: Buffer.of(1, 0) }],
+    ['no variable of a driver', 'BAD_ENCODING', { pcr: 1, type: eventType.EFI_VARIABLE_DRIVER_CONFIG, data: Buffer.of(1, 0) }],
   ])('%s: %s', (_, expected, event) => expect(outcome(honest(inserted(1, event)))).toBe(expected))
 })
 
@@ -453,6 +477,11 @@ describe('what was run', () => {
     expect(unwrap(honest([...boot, event]))).not.toHaveProperty('commandLines')
     const tagged = { pcr: 12, type: 0x6, data: Buffer.concat([u32(0x13aed6db), u32(wide.length), wide]), measured: wide }
     expect(unwrap(honest([...boot, tagged])).commandLines).toEqual([COMMAND_LINE, 'initrd=\\initrd init=/bin/sh'])
+  })
+
+  test('a kernel may be named with its disk', () => {
+    const line = '(hd0,gpt2)/vmlinuz ro'
+    expect(unwrap(honest([...boot, command('kernel_cmdline:', line)])).commandLines).toEqual([COMMAND_LINE, line])
   })
 
   test('a terminating zero may be measured', () => {
