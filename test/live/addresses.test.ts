@@ -1,6 +1,8 @@
+import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
 import { request } from 'node:http'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { connect } from 'node:net'
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import type { Attester } from '../../agent/attester.ts'
 import { until } from '../harness/process.ts'
 import type { Swtpm } from '../harness/swtpm.ts'
@@ -25,6 +27,8 @@ import {
 const BOUND = '127.0.0.2'
 const OTHER = '127.0.0.3'
 const PROXY = '127.0.0.9'
+/** from one address at the same time, at the second front door */
+const CONNECTIONS = 16
 
 let world: World
 let behind: Here
@@ -33,7 +37,7 @@ let token: string
 beforeAll(async () => {
   world = await openWorld({ tpms: [{}] })
   // a second front door, which trusts a proxy before it
-  behind = await serveHere(world.vault, { listen: { trusted_proxies: [`${PROXY}/32`] } })
+  behind = await serveHere(world.vault, { listen: { trusted_proxies: [`${PROXY}/32`], connections_per_peer: CONNECTIONS } })
   await done(world.api('POST', 'sys/mounts/broker', { type: 'broker' }))
   await done(world.api('POST', 'broker/config', { actions: 'deploy' }))
   await done(world.api('POST', 'sys/mounts/kv', { type: 'kv' }))
@@ -145,6 +149,18 @@ test('a mount is made, written to and removed from where the token may be', asyn
 test('where Vault’s listener was not told to believe the front door, it sees that alone, whoever asks', async () => {
   await using untold = await serveHere({ ...world.vault, doorAddress: world.vault.address })
   for (const path of [PATHS.passed, PATHS.own]) expect(await from(BOUND, path, { at: untold })).toMatchObject({ status: 403 })
+})
+
+test('as many connections come from one address as the configuration says', async () => {
+  const { hostname: host, port } = new URL(behind.address)
+  const connected = () => connect({ host, port: Number(port), localAddress: OTHER }).resume()
+  const within = Array.from({ length: CONNECTIONS }, connected)
+  onTestFinished(() => {
+    for (const socket of within) socket.destroy()
+  })
+  await Promise.all(within.map(socket => once(socket, 'connect')))
+  await once(connected(), 'close')
+  expect(within.filter(socket => socket.closed)).toEqual([])
 })
 
 test('Vault’s own audit log has the address of the client', async () => {

@@ -216,7 +216,7 @@ const operated: Readonly<Record<string, readonly Step[]>> = {
     ['secrets', 'move', 'own', 'own'],
     ['secrets', 'move', 'own', 'own/below'],
     ['secrets', 'move', 'own', 'secret'],
-    ...['auth/x', 'sys/x', 'identity', '', ' x '].map(path => ['secrets', 'move', 'own', path]),
+    ...['auth/x', 'sys/x', 'identity', ''].map(path => ['secrets', 'move', 'own', path]),
     ['secrets', 'move', 'own', '/moved/far/'],
     ['secrets', 'disable', '-output-policy', 'moved/far'],
     ...['moved/far', 'moved/far', 'deep/er/', 'named', 'with space', 'wrapped', 'old'].map(path => ['secrets', 'disable', path]),
@@ -348,7 +348,8 @@ async function typed(side: Side, step: Step): Promise<object> {
 /** Without what the two servers do not share: figures that grow with time, names that are made up, how often was waited. */
 const lines = (text: string) =>
   steady(text)
-    .replaceAll(/\b\d{7,}\b/g, 'NUMBER')
+    .replaceAll(/\b\d{7,}\b|(?<=Encryption Count )\d+/g, 'NUMBER')
+    .replaceAll(/(?<=^ttl )\d+m$/gm, 'DURATION')
     .replaceAll(/[A-Za-z0-9+/]{24,}={0,2}/g, 'BASE64')
     .split('\n')
     .filter(line => !line.startsWith('Waiting for terminal status'))
