@@ -40,27 +40,18 @@ function failed({ code, stdout, stderr }: Ran, exit: number, words: RegExp): voi
 }
 
 test('every command has --help, which exits 0 and says what the command does', async () => {
-  const commands = [
-    '',
-    'server',
-    'setup',
-    'audit',
-    'audit verify',
-    'agent',
-    'agent enroll',
-    'agent login',
-    'agent creds',
-    'agent exec',
-    'agent pcrs',
-    'agent dpop',
-  ]
-  const ran = await Promise.all(commands.map(words => assay([...words.split(' ').filter(Boolean), '--help'])))
-  for (const [index, { code, stdout, stderr }] of ran.entries())
-    expect({ command: commands[index], code, stdout, stderr }).toMatchObject({
-      code: 0,
-      stderr: '',
-      stdout: expect.stringMatching(/^Usage: assay/) as string,
-    })
+  const found: string[] = []
+  const helped = async (words: readonly string[]): Promise<void> => {
+    found.push(words.join(' '))
+    const { code, stdout, stderr } = await assay([...words, '--help'])
+    const usage = expect.stringMatching(new RegExp(`^Usage: ${['assay', ...words].join(' ')} `)) as string
+    expect({ code, stdout, stderr }).toEqual({ code: 0, stdout: usage, stderr: '' })
+    const [, listed = ''] = stdout.split('\nCommands:\n')
+    const below = [...(listed.split('\n\n')[0]?.matchAll(/^ {2}([a-z]+)/gm) ?? [])].map(([, name = '']) => name)
+    await Promise.all(below.filter(name => name !== 'help').map(name => helped([...words, name])))
+  }
+  await helped([])
+  expect(found).toEqual(expect.arrayContaining(['server', 'audit verify', 'agent enroll', 'agent exec', 'proxy', 'issuers']))
   expect(await assay(['--version'])).toMatchObject({ code: 0, stdout: expect.stringMatching(/^\d+\.\d+\.\d+\n$/) as string })
   expect((await assay(['nothing'])).code).not.toBe(0)
 })
