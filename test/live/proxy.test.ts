@@ -1,14 +1,17 @@
 import { createHash, createPublicKey, X509Certificate } from 'node:crypto'
-import { readFile, writeFile } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { pipeline, Readable } from 'node:stream'
-import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
+import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest'
 import * as flow from '../../agent/flow.ts'
 import { assay } from '../harness/assay.ts'
 import { freePort, run } from '../harness/process.ts'
 import { type AssayProxy, startProxy } from '../harness/proxy.ts'
+import { vaultBinary } from '../harness/vault.ts'
 import { type Authority, openAuthority } from './certificates.ts'
 import { type EnrolledWorld, openEnrolledWorld } from './enrolled_world.ts'
 import { configureBroker, done, logIn } from './world.ts'
@@ -393,6 +396,32 @@ test.each([
   const { code, stderr } = await assay(['proxy', '--config', proxy.configFile], env)
   expect(code).not.toBe(0)
   expect(stderr).toContain(sentence)
+})
+
+test('what the pages have an operator write is taken as it stands', async () => {
+  const pages = await Promise.all(
+    ['proxy', 'consent'].map(name => readFile(new URL(`../../docs/${name}.md`, import.meta.url), 'utf8')),
+  )
+  const blocks = pages.flatMap(page => page.split(/^```.*\n/m).filter((_, at) => at % 2 === 1))
+  const written = blocks.filter(block => block.startsWith('vault write '))
+  expect(written.length).toBeGreaterThan(2)
+  // what the pages say is there already
+  const before = [
+    'vault secrets enable ssh',
+    'vault write -f ssh/config/ca',
+    'vault write -f transit/keys/assay-github-acme type=rsa-2048',
+    'vault write broker/integration/gh-acme type=github_app settings=app_id=12,installation_id=34,key=assay-github-acme,ceiling=contents:read',
+  ]
+  const { data } = await done(world.api('GET', 'broker/config'))
+  const named = written.flatMap(block => [...block.matchAll(/ actions=(\S+)/g)].map(([, actions = '']) => actions))
+  await done(world.api('POST', 'broker/config', { actions: [...data.actions, ...named].join(',') }))
+  const env = { PATH: process.env['PATH'], VAULT_ADDR: world.door.address, VAULT_TOKEN: world.vault.rootToken }
+  const folder = await mkdtemp(join(tmpdir(), 'assay-pages-'))
+  onTestFinished(() => rm(folder, { recursive: true, force: true }))
+  await symlink(await vaultBinary(), join(folder, 'vault'))
+  const script = ['set -e', 'cd "$0"', 'PATH="$0:$PATH"', ...before, ...written].join('\n')
+  const { code, stderr } = await run('sh', ['-c', script, folder], { env: { ...env, HOME: folder } })
+  expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
 })
 
 test('a machine that is disabled has nothing left', async () => {
