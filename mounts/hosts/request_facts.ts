@@ -1,6 +1,4 @@
-import type { X509Certificate } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
-import { TLSSocket } from 'node:tls'
 import type { CanonicalPath } from '../path.ts'
 
 const paths = new WeakMap<IncomingMessage, CanonicalPath>()
@@ -29,11 +27,6 @@ export function addressOf(incoming: IncomingMessage): string {
 /** The whole body of the request, empty when there is none. Throws for a request that did not come through the front door. */
 export function bodyOf(incoming: IncomingMessage): Buffer {
   return known(bodies, incoming)
-}
-
-/** The certificate that the client proved to hold and that `clientCa` vouches for. */
-export function peerCertificateOf({ socket }: IncomingMessage): X509Certificate | undefined {
-  return socket instanceof TLSSocket && socket.authorized ? socket.getPeerX509Certificate() : undefined
 }
 
 function known<T>(facts: WeakMap<IncomingMessage, T>, incoming: IncomingMessage): T {

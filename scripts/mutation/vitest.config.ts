@@ -17,7 +17,7 @@ const slow = [
 ]
 
 /** Some of the tests, by the names of their files: what only others see counts as not seen then, and it takes less. */
-const chosen = (process.env.MUTATION_TESTS ?? '**/*').split(' ').map(name => `test/attestation/${name}.test.ts`)
+const chosen = (process.env['MUTATION_TESTS'] ?? '**/*').split(' ').map(name => `test/attestation/${name}.test.ts`)
 
 /** The tests of the verifier alone: every change is run against those of them that reach it. */
 export default defineConfig({

@@ -1,7 +1,6 @@
 import { createHash } from 'node:crypto'
-import { connect, type SecureVersion } from 'node:tls'
+import { connect, type SecureVersion, type TLSSocket } from 'node:tls'
 import { describe, expect, test } from 'vitest'
-import { peerCertificateOf } from '../../../mounts/hosts/request_facts.ts'
 import { newAuthority } from './certificates.ts'
 import { listenHttp, openDoor } from './doors.ts'
 import { dial, listenRaw, requestText } from './wire.ts'
@@ -239,7 +238,8 @@ describe('TLS', async () => {
   ])
   const GET = requestText('GET /v1/own/a')
   const who: NonNullable<Parameters<typeof openDoor>[0]>['own'] = (_, { incoming }) => {
-    const certificate = peerCertificateOf(incoming)
+    const socket = incoming.socket as TLSSocket
+    const certificate = socket.authorized ? socket.getPeerX509Certificate() : undefined
     return new Response(certificate ? createHash('sha256').update(certificate.raw).digest('hex') : 'nobody')
   }
 
