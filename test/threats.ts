@@ -25,7 +25,7 @@ export const threats: Readonly<Record<string, readonly Tried[]>> = {
   ],
   'compromised proxy host': [
     live('proxy', 'the proxy can neither sign nor encrypt, nor read what the broker keeps'),
-    proxy('memory', 'is in memory while it lives, and not after'),
+    proxy('memory', 'is in memory while they live, and not after one expired and the other was revoked'),
   ],
   'compromised broker process': [live('proxy', 'the broker cannot open what it sealed, nor export a key')],
   'network attacker': [
@@ -109,7 +109,10 @@ export const threats: Readonly<Record<string, readonly Tried[]>> = {
     engine('sealing', 'a JWE', 'r and s that are zero', "'crit'", "'jku'", "'x5u'"),
   ],
   'unusual success': [attack('before anything goes out, so that no status and no shape of an answer can hand it on')],
-  'live sessions after expiry': [live('proxy_postgres', 'ends with its token'), attack('a WebSocket ends with its token')],
+  'live sessions after expiry': [
+    live('proxy_postgres', 'ends with its token'),
+    proxy('lasting', "'a stream of events'", "'a download'", "'a WebSocket'", 'TOKEN_EXPIRED', 'TOKEN_REVOKED'),
+  ],
   // lessons of others
   'SPIRE 1.14.3': [proxy('modes', 'a session is never resumed')],
   'SPIRE 1.12.3': [engine('sealing', "'no exp'", 'Number.POSITIVE_INFINITY')],

@@ -33,6 +33,7 @@ const rulesOf = (...sets: readonly CurrentSet[]): Rules =>
     deciding: sets.filter(({ observes }) => !observes),
     observing: sets.filter(({ observes }) => observes),
     selection: { sha256: PCRS },
+    deniedFirmware: [],
   }) as unknown as Rules
 
 let kept: Seen[]

@@ -127,7 +127,7 @@ export async function openProxyWorld(options: WorldOptions = {}): Promise<ProxyW
   const read = readConfig(text)
   if (!read.ok) throw new Error(JSON.stringify(read.problems))
   const auditFile = join(folder, 'audit.jsonl')
-  const audit = await openAudit({ file: auditFile, key: new Secret(Buffer.alloc(32, 7)), now: world.now })
+  const audit = await openAudit({ file: auditFile, key: new Secret(Buffer.alloc(32, 7)), now: world.now, deadlineMs: 10_000 })
   let closed = false
   opening.defer(async () => {
     if (!closed) await audit.close()
