@@ -100,9 +100,10 @@ describe('a line of IMA', () => {
     entry('/usr/bin/bash', { template: 'ima-sig', extra: Buffer.alloc(0), algorithm: 'sha256' }),
   ]
 
-  test('is refused wherever it is cut', () => {
+  test('is refused wherever it is cut, but for the space at its end, which may be lost', () => {
     for (const line of lines)
-      for (let length = 0; length < line.length; length += 1) expect(outcome(readImaEntry(line.slice(0, length)))).not.toBe('OK')
+      for (let length = 0; length < line.trimEnd().length; length += 1)
+        expect(outcome(readImaEntry(line.slice(0, length)))).not.toBe('OK')
   })
 
   test('is refused when any character is another one', () => {
