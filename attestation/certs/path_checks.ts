@@ -64,9 +64,10 @@ function weakIssuer({ certificate: { x509 }, place }: Step): Fault {
   return strong ? undefined : `has a key of kind ${type} with ${details.namedCurve ?? details.modulusLength} that is too weak`
 }
 
+/** The last instant counts as over, as with OpenSSL; RFC 5280 (4.1.2.5) would let it in. */
 function outOfTime({ certificate: { asn1 }, place, rules: { at, allowExpiredLeaf } }: Step): Fault {
   if (asn1.notBefore.value > at) return `is not valid before ${asn1.notBefore.value.toISOString()}`
-  if (asn1.notAfter.value >= at || (place === 0 && allowExpiredLeaf)) return undefined
+  if (asn1.notAfter.value > at || (place === 0 && allowExpiredLeaf)) return undefined
   return `was valid until ${asn1.notAfter.value.toISOString()}`
 }
 

@@ -129,7 +129,7 @@ const rules: readonly (readonly [string, string, Differences])[] = [
   ['for ever', 'OK', { leaf: { notAfter: new Date('9999-12-31T23:59:59Z') } }],
   ['the certificate expired', 'CERT_EXPIRED', { leaf: { notAfter: past } }],
   ['from now on', 'OK', { leaf: { notBefore: NOW } }],
-  ['until now', 'OK', { leaf: { notAfter: NOW } }],
+  ['until now', 'CERT_EXPIRED', { leaf: { notAfter: NOW } }],
   ['without extensions', 'OK', { leaf: { subject: named('TPM'), extensions: [] } }],
   ['the certificate not yet valid', 'CERT_EXPIRED', { leaf: { notBefore: future } }],
   ['not yet valid is no matter of its age', 'CERT_EXPIRED', { leaf: { notBefore: future }, trust: { allowExpiredLeaf: true } }],
