@@ -48,7 +48,7 @@ async function judged(...clocks: readonly Clock[]): Promise<string> {
     settings: {
       role: { get: async () => role },
       reference: { get: async () => ({ ...record, pcrs }) },
-      config: { get: async () => ({ allow_software_tpms: false, latch: true }) },
+      config: { get: async () => undefined },
     },
     records: {
       find: async () =>
