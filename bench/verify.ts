@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { parsePublic, spkiOf, verifyQuote } from '#attestation'
 import { run } from '../test/harness/process.ts'
 import { startSwtpm } from '../test/harness/swtpm.ts'
+import { opensslPerCpuSecond } from './machine.ts'
 import { type Quote, quoteOf } from './quotes.ts'
 import { inTurn, median, type Row, row } from './rows.ts'
 
@@ -66,13 +67,6 @@ function verificationsPerCpuSecond({ evidence, expected }: Quote): number {
   }
   const { user, system } = process.cpuUsage(begun)
   return count / ((user + system) / 1e6)
-}
-
-/** `openssl speed` counts user CPU time by itself. */
-async function opensslPerCpuSecond(algorithm: string): Promise<number> {
-  const { stdout } = await run('openssl', ['speed', '-seconds', '1', algorithm])
-  const figures = stdout.trim().split('\n').at(-1)?.trim().split(/\s+/) ?? []
-  return Number(figures.at(-1))
 }
 
 async function checkquotePerSecond({ evidence, expected, akPublic }: Quote): Promise<number> {
