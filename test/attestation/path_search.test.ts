@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
-import { isCertificate } from '../../attestation/certs/certificate.ts'
-import { pairOf } from './attester.ts'
+import { isCertificate, readCertificate } from '../../attestation/certs/certificate.ts'
+import { validatePath } from '../../attestation/certs/path.ts'
+import { pairOf, unwrap } from './attester.ts'
 import {
   basicConstraints,
   type Ca,
@@ -9,6 +10,7 @@ import {
   keyUsage,
   makeCa,
   makeList,
+  NOW,
   nameConstraints,
   named,
 } from './certificates.ts'
@@ -40,6 +42,33 @@ describe('the search', () => {
     expect(await judge(leaf, [expired.certificate, middle.certificate], { anchors })).toBe('OK')
     expect(await judge(leaf, [expired.certificate], { anchors })).toBe('CERT_EXPIRED')
   })
+  test('as many intermediates as may be sent, and one more', async () => {
+    const sent = Array<Buffer>(8).fill(middle.certificate)
+    expect(await judge(leaf, sent, { anchors })).toBe('OK')
+    expect(await judge(leaf, [...sent, middle.certificate], { anchors })).toBe('LIMIT')
+  })
+  const [soon, later, last] = [
+    new Date('2026-06-02T00:00:00Z'),
+    new Date('2027-01-01T00:00:00Z'),
+    new Date('2028-01-01T00:00:00Z'),
+  ]
+  test.each([
+    ['the certificate', { leaf: soon, between: later, top: last }],
+    ['an authority', { leaf: last, between: soon, top: later }],
+    ['the anchor', { leaf: later, between: last, top: soon }],
+    ['a revocation list', { leaf: later, between: last, top: last, list: soon }],
+  ])(
+    'says until when it holds: to the end of %s',
+    async (_, { list = last, ...ends }: { leaf: Date; between: Date; top: Date; list?: Date }) => {
+      const top = makeCa(named('Root'), { notAfter: ends.top })
+      const between = makeCa(named('Intermediate'), { notAfter: ends.between }, top)
+      const certificate = certifyEk(between, key, { notAfter: ends.leaf })
+      const lists = [makeList(between, { nextUpdate: list }), makeList(top, { nextUpdate: last })]
+      const trust = { anchors: [top.certificate], at: NOW, lists, revocation: 'hard' } as const
+      const valid = await validatePath(unwrap(readCertificate(certificate)), [between.certificate], trust)
+      expect(unwrap(valid).until).toEqual(soon)
+    },
+  )
   test('an endorsement certificate certifies nothing', async () => {
     const ek = pairOf('P-256', 'ek-signs')
     const subject = named('EK')
