@@ -110,6 +110,9 @@ export function openReferences(store: Store, exists: (mountId: string, name: str
     approve: async (mountId, name, version, by) => {
       await records.write(mountId, name, record => {
         if (!record) throw new BrokerError('not_found', '')
+        // whoever wrote without an entity, or before two people were wanted, could be anybody: also who approves
+        if (record.written_by === '')
+          fail('name', 'it is not known who wrote the set: write it again with a token that has an entity')
         if (by === '' || by === record.written_by)
           throw new BrokerError('permission_denied', 'wanted somebody else than who wrote the set, with an entity of their own')
         if (record.owner === '' || record.reason === '')

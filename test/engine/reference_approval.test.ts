@@ -58,6 +58,16 @@ describe('a set that needs a second person', () => {
     await logIn(broker, machine)
   })
 
+  test('has a writer who is known, who could approve of it otherwise', async () => {
+    await write(broker.vault.token({ allow: () => ['update'], entity: '' }))
+    expect(await outcomeOf(approve(bob, await versionNow()))).toBe('bad_request')
+    await broker.ask('update', 'auth/tpm-quote/config', { reference_approval: 'none' })
+    await write(alice)
+    await broker.ask('update', 'auth/tpm-quote/config', { reference_approval: 'second-person' })
+    expect(await outcomeOf(approve(alice, await versionNow()))).toBe('bad_request')
+    expect(await refusal(evidence(broker, machine))).toBe('REFERENCE_NOT_APPROVED')
+  })
+
   test('beside one that is approved: that one counts meanwhile', async () => {
     await write(alice)
     await approve(bob, await versionNow())
