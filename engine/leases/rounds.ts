@@ -6,6 +6,23 @@ const REFRESH_MS = 5_000
 /** A list of everything takes at most this share of the time. */
 const REFRESH_SHARE = 20
 
+/** What a kill left is in order two minutes after the next start: a record that has no name, since nothing was made yet. */
+const FIRST_TIDY_SECONDS = 120
+const TIDY_SECONDS = 3_600
+
+/** Looks at what others made, puts it together, and every hour in order. */
+export function openUpkeep({ ledger, clock }: Pick<Parts, 'ledger' | 'clock'>): () => Promise<void> {
+  let tidyAt = clock() + FIRST_TIDY_SECONDS
+  return async () => {
+    await ledger.refresh()
+    const now = clock()
+    await ledger.pack(now)
+    if (now < tidyAt) return
+    tidyAt = now + TIDY_SECONDS
+    await ledger.tidy(now)
+  }
+}
+
 /** Begins with what is due now. */
 export function sweepDue({ ledger, revoker, clock }: Parts): void {
   for (const name of ledger.calendar.due(clock())) revoker.take(name)
@@ -13,8 +30,8 @@ export function sweepDue({ ledger, revoker, clock }: Parts): void {
 }
 
 /** What is due, each second; which tokens are gone, each three; what others made, each five or less often when there is much. */
-export function everySoOften(parts: Parts, watch: () => Promise<void>): () => Promise<void> {
-  const { world, ledger, revoker } = parts
+export function everySoOften(parts: Parts, watch: () => Promise<void>, upkeep: () => Promise<void>): () => Promise<void> {
+  const { world, revoker } = parts
   const flights = new Set<Promise<unknown>>()
   let stopped = false
   const round = (make: () => unknown, pauseMs: () => number) => {
@@ -31,11 +48,10 @@ export function everySoOften(parts: Parts, watch: () => Promise<void>): () => Pr
     return () => clearTimeout(timer)
   }
   let tookMs = 0
-  const refresh = async () => {
+  const look = async () => {
     const at = world.monotonic()
-    await ledger.refresh()
+    await upkeep()
     tookMs = world.monotonic() - at
-    await ledger.pack(parts.clock())
   }
   const stops = [
     round(
@@ -43,7 +59,7 @@ export function everySoOften(parts: Parts, watch: () => Promise<void>): () => Pr
       () => SWEEP_MS,
     ),
     round(watch, () => LOOK_MS),
-    round(refresh, () => Math.max(REFRESH_MS, tookMs * REFRESH_SHARE)),
+    round(look, () => Math.max(REFRESH_MS, tookMs * REFRESH_SHARE)),
   ]
   return async () => {
     stopped = true

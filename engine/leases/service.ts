@@ -9,7 +9,7 @@ import type { Entry } from './name.ts'
 import { find, type Parts } from './parts.ts'
 import { renew } from './renewal.ts'
 import { type Ended, openRevoker, type Provider } from './revoker.ts'
-import { everySoOften, sweepDue } from './rounds.ts'
+import { everySoOften, openUpkeep, sweepDue } from './rounds.ts'
 import { openTokenWatch, type Tokens } from './tokens.ts'
 import { below, matcher, slashed, type Which } from './which.ts'
 
@@ -65,7 +65,8 @@ export async function openLeases(options: LeasesOptions): Promise<Leases> {
   const watch = openTokenWatch(ledger, tokens, world, byTag)
   options.observe?.({ held: ledger.calendar.size, overdue: () => revoker.waiting().length })
   await ledger.refresh()
-  const stop = everySoOften(parts, watch)
+  const upkeep = openUpkeep(parts)
+  const stop = everySoOften(parts, watch, upkeep)
   return {
     begin: asked => begin(parts, asked),
     lookup: leaseId => find(ledger, leaseId),
@@ -96,8 +97,7 @@ export async function openLeases(options: LeasesOptions): Promise<Leases> {
       return ledger.tidy(clock())
     },
     sweep: async () => {
-      await ledger.refresh()
-      await ledger.pack(clock())
+      await upkeep()
       await watch()
       sweepDue(parts)
       await revoker.idle()
