@@ -10,7 +10,8 @@ import { fakeMachine } from '../test/fakes/machine.ts'
 import { testWorld } from '../test/fakes/world.ts'
 import { limitRow, median, type Row } from './rows.ts'
 
-const MACHINES = 200
+/** Half of them warm the code up. */
+const MACHINES = 600
 const ANCHORS = 1900
 const CHALLENGES = 1_000_000
 const MEGABYTE = 2 ** 20
@@ -39,7 +40,7 @@ async function cpuMs(run: () => Promise<unknown>): Promise<number> {
 async function coldChain({ anchors, lists }: Trusted): Promise<Row> {
   const trust = { anchors, lists, revocation: 'hard', at: NOW } as const
   const certificates = Array.from({ length: MACHINES }, (_, n) =>
-    certifyEk(issuing, pairOf('rsa-2048', 'ek').publicKey, { serial: Buffer.of(1, n) }),
+    certifyEk(issuing, pairOf('rsa-2048', 'ek').publicKey, { serial: Buffer.of(1, n >> 8, n & 255) }),
   )
   const times: number[] = []
   for (const der of certificates) {

@@ -13,6 +13,7 @@ import {
 } from 'pkijs'
 import { accept, reject, type Verdict } from '../verdict.ts'
 import { sequenceLength } from './der.ts'
+import { directoryNames } from './directory_names.ts'
 import { namesOf } from './names.ts'
 
 /** A certificate is refused above this many bytes, padding included. */
@@ -107,9 +108,9 @@ export function publicKeyOf({ x509, asn1 }: Certificate): Verdict<KeyObject> {
 
 const RSAES_OAEP = '1.2.840.113549.1.1.7'
 
-/** By way of JWK, which knows neither explicit curves nor compressed points nor parameters of RSA. */
+/** An RSA key is always written the same way; others by way of JWK, which knows neither explicit curves nor compressed points. */
 function canonical(key: KeyObject): KeyObject {
-  return createPublicKey({ key: key.export({ format: 'jwk' }), format: 'jwk' })
+  return key.asymmetricKeyType === 'rsa' ? key : createPublicKey({ key: key.export({ format: 'jwk' }), format: 'jwk' })
 }
 
 function isPadding(rest: Uint8Array): boolean {
@@ -124,6 +125,7 @@ function decode(der: Buffer): Verdict<Certificate> {
   const extensions = new Map<string, Extension>()
   for (const one of asn1.extensions ?? []) {
     if (extensions.has(one.extnID)) return reject('BAD_ENCODING', `a certificate has the extension ${one.extnID} twice`)
+    if (one.extnID === extension.subjectAltName.oid) one.parsedValue = directoryNames(one.extnValue.valueBlock.valueHexView)
     const type = types.get(one.extnID)
     if (type !== undefined && readAs(one, type) === undefined)
       return reject('BAD_ENCODING', `the extension ${one.extnID} cannot be read`)
