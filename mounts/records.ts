@@ -1,12 +1,32 @@
-import { BrokerError, type Collection, type Field, type Fields, type Mount, required, text, type Values } from '#engine'
+import {
+  BrokerError,
+  type Caller,
+  type Collection,
+  type Field,
+  type Fields,
+  type Mount,
+  required,
+  text,
+  type Values,
+} from '#engine'
 import { type Path, path, type Reply } from './table.ts'
 
 type Words = { readonly one: string; readonly many: string; readonly description: string }
 type Hooks<F extends Fields> = {
   /** what a read shows, when it is not the record itself */
   readonly show?: (record: Values<F>, mount: Mount, name: string) => Promise<object> | object
+  /** in place of storing what is given */
+  readonly write?: (asked: Written<F>) => Promise<Reply>
   /** after a write or delete */
   readonly changed?: (mount: Mount, name: string) => Promise<void> | void
+  /** how large the body of a write may be that is larger than others */
+  readonly bodyBytes?: number
+}
+type Written<F extends Fields> = {
+  readonly mount: Mount
+  readonly name: string
+  readonly given: Partial<Values<F>>
+  readonly caller: Caller
 }
 
 /** The two rows of a collection of named records, `role` and `role/:name`: list, read, write, delete. */
@@ -34,16 +54,15 @@ export function collection<F extends Fields>(
       pattern: `${segment}/:name`,
       help: { synopsis: `Manage one ${words.one}.`, description: words.description },
       fields,
+      ...(hooks.bodyBytes && { bodyBytes: hooks.bodyBytes }),
       exists: async ({ mount, values }) => (await records.get(mount.id, nameIn(values))) !== undefined,
       operations: {
         read: { summary: `Read the ${words.one}.`, run: ({ mount, values }) => show(records, hooks, mount, nameIn(values)) },
         update: {
           summary: `Write the ${words.one}: what is given replaces what is there.`,
-          run: async ({ mount, values, given }) => {
+          run: ({ mount, values, given, caller }) => {
             const { name: _, ...fields } = given
-            await records.write(mount.id, nameIn(values), fields as Partial<Values<F>>)
-            await hooks.changed?.(mount, nameIn(values))
-            return undefined
+            return write(records, hooks, { mount, name: nameIn(values), given: fields as Partial<Values<F>>, caller })
           },
         },
         delete: {
@@ -75,11 +94,8 @@ export function single<F extends Fields>(
       read: { summary: `Read the ${words.one}.`, run: async ({ mount }) => ({ data: await read(mount) }) },
       update: {
         summary: `Write the ${words.one}: what is given replaces what is there.`,
-        run: async ({ mount, given }) => {
-          await records.write(mount.id, segment, given as Partial<Values<F>>)
-          await hooks.changed?.(mount, segment)
-          return undefined
-        },
+        run: ({ mount, given, caller }) =>
+          write(records, hooks, { mount, name: segment, given: given as Partial<Values<F>>, caller }),
       },
     },
   })
@@ -87,6 +103,15 @@ export function single<F extends Fields>(
 
 function nameIn(values: object): string {
   return (values as { name: string }).name
+}
+
+async function write<F extends Fields>(records: Collection<F>, hooks: Hooks<F>, asked: Written<F>): Promise<Reply> {
+  const { mount, name, given } = asked
+  let reply: Reply
+  if (hooks.write) reply = await hooks.write(asked)
+  else await records.write(mount.id, name, given)
+  await hooks.changed?.(mount, name)
+  return reply
 }
 
 async function show<F extends Fields>(records: Collection<F>, hooks: Hooks<F>, mount: Mount, name: string): Promise<Reply> {

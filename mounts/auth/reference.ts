@@ -12,7 +12,7 @@ async function writerOf({ attest, authority }: Broker, { mount, caller }: Pick<R
 
 export const reference = (broker: Broker): readonly Path[] => {
   const { attest } = broker
-  const rows = collection(
+  return collection(
     'reference',
     attest.settings.reference,
     {
@@ -21,25 +21,14 @@ export const reference = (broker: Broker): readonly Path[] => {
       description:
         'What a machine has to be: values of PCRs, what its event log and its list of IMA may say. Roles name the sets that count for them; every write counts the version on. What a disabled or deleted set let in is revoked.',
     },
-    { changed: mount => attest.lifecycle.tidy(mount) },
+    {
+      write: async ({ mount, name, given, caller }) => {
+        await attest.settings.reference.write(mount.id, name, given, await writerOf(broker, { mount, caller }, name))
+        return undefined
+      },
+      changed: mount => attest.lifecycle.tidy(mount),
+    },
   )
-  return rows.map(row => (row.operations.update ? signed(broker, row) : row))
-}
-
-/** The row with writes that say who wrote. */
-function signed(broker: Broker, row: Path): Path {
-  const { update } = row.operations
-  if (!update) throw new Error('the row of a collection has all operations')
-  const run: typeof update.run = async request => {
-    const { mount, given } = request
-    const { name } = request.values as unknown as { name: string }
-    const { name: _, ...fields } = given as Record<string, unknown>
-    const { attest } = broker
-    await attest.settings.reference.write(mount.id, name, fields, await writerOf(broker, request, name))
-    attest.lifecycle.tidy(mount)
-    return undefined
-  }
-  return { ...row, operations: { ...row.operations, update: { ...update, run } } }
 }
 
 export const approve = (broker: Broker): Path =>

@@ -1,36 +1,36 @@
-import { type Broker, countAnchors, describeAnchors, describeLists, type Fields, repeatedIn, required, text } from '#engine'
+import { type Broker, countAnchors, describeAnchors, describeLists, repeatedIn, required, text } from '#engine'
 import { collection } from '../records.ts'
-import { type Path, path, type Reply, type Request, type Run } from '../table.ts'
+import { type Path, path } from '../table.ts'
 
 /** All makers together have some thousand certificates: what may write such a bundle may send so many bytes. */
 const LARGE_BODY = 16 * 1024 * 1024
 
-/** Trust anchors: the rows of a collection, which say of a bundle what is in it twice. */
-export const ca = ({ attest }: Broker): readonly Path[] => {
-  const rows = collection(
+/** Trust anchors: a write says what of a bundle is in it twice. */
+export const ca = ({ attest: { settings } }: Broker): readonly Path[] =>
+  collection(
     'ca',
-    attest.settings.ca,
+    settings.ca,
     {
       one: 'set of trust anchors',
       many: 'sets of trust anchors',
       description:
         'Certificates of TPM makers, one or a whole bundle. An endorsement certificate has to lead to one of them; without any, no TPM can enrol.',
     },
-    { show: ({ format, certificate }) => ({ format, ...describeAnchors(certificate) }) },
+    {
+      show: ({ format, certificate }) => ({ format, ...describeAnchors(certificate) }),
+      write: async ({ mount, name, given }) => {
+        await settings.ca.write(mount.id, name, given)
+        const { certificate = '' } = given
+        const warnings = repeatedIn(certificate)
+        return warnings.length > 0 ? { data: { certificates: countAnchors(certificate) }, warnings } : undefined
+      },
+      bodyBytes: LARGE_BODY,
+    },
   )
-  return rows.map(row =>
-    writing(row, async (request, write) => {
-      await write(request)
-      const { certificate = '' } = request.given as { certificate?: string }
-      const warnings = repeatedIn(certificate)
-      return warnings.length > 0 ? { data: { certificates: countAnchors(certificate) }, warnings } : undefined
-    }),
-  )
-}
 
-/** Revocation lists: the rows of a collection, but what is written may be fetched first. */
-export const crl = ({ attest }: Broker): readonly Path[] => {
-  const rows = collection(
+/** Revocation lists: what is written may be fetched first. */
+export const crl = ({ attest }: Broker): readonly Path[] =>
+  collection(
     'crl',
     attest.settings.crl,
     {
@@ -41,30 +41,14 @@ export const crl = ({ attest }: Broker): readonly Path[] => {
     },
     {
       show: ({ url, fetched_at, crl: lists }) => ({ url, fetched_at, lists: describeLists(lists) }),
+      write: async ({ mount, name, given }) => {
+        await attest.settings.crl.write(mount.id, name, await attest.trust.listsFrom(await attest.configOf(mount), given))
+        return undefined
+      },
       changed: mount => attest.watch.begin(mount),
+      bodyBytes: LARGE_BODY,
     },
   )
-  return rows.map(row =>
-    writing(row, async ({ mount, values, given }) => {
-      const { name } = values as unknown as { name: string }
-      const lists = await attest.trust.listsFrom(await attest.configOf(mount), given as { crl?: string; url?: string })
-      await attest.settings.crl.write(mount.id, name, lists)
-      attest.watch.begin(mount)
-      return undefined
-    }),
-  )
-}
-
-type Any = Request<Fields>
-type Write = Run<Fields>
-
-/** The row with another way to write, and room for a bundle; the row that lists has none. */
-function writing(row: Path, run: (request: Any, write: Write) => Promise<Reply>): Path {
-  const { update } = row.operations
-  if (!update) return row
-  const written: Write = request => run(request, update.run)
-  return { ...row, bodyBytes: LARGE_BODY, operations: { ...row.operations, update: { ...update, run: written } } }
-}
 
 /** TPMs that wait for an operator. */
 export const pending = ({ attest }: Broker): readonly Path[] => [

@@ -100,16 +100,7 @@ test.each([-400, 400])('a certificate that is not in force, by %i days, lets nob
 })
 
 test('HTTP/2 is not spoken to agents', async () => {
-  const { agent, ca, port } = world
-  const socket = tlsConnect({
-    host: '127.0.0.1',
-    port,
-    ca: ca.ca,
-    servername: 'proxy.test',
-    cert: agent.cert,
-    key: agent.key,
-    ALPNProtocols: ['h2'],
-  })
+  const socket = tlsConnect({ ...world.dial, ALPNProtocols: ['h2'] })
   const error = await new Promise<Error & { code?: string }>(resolve => socket.once('error', resolve))
   expect(error.code).toBe('ERR_SSL_TLSV1_ALERT_NO_APPLICATION_PROTOCOL')
 })

@@ -137,8 +137,9 @@ const whole: Readonly<Record<string, () => Promise<HangsUp>>> = {
     }),
 }
 
-test.each(Object.keys(whole))('%s: what was said whole arrives whole', async name => {
-  const server = (await whole[name]?.()) as HangsUp
+/** What an agent gets of it that takes the rest only when the server is gone. */
+async function taken(opening: Promise<HangsUp>): Promise<{ agent: Slow; failures: string[] }> {
+  const server = await opening
   const agent = new Slow()
   const done = new Promise(resolve => agent.once('close', resolve))
   const failures = ask(server, agent)
@@ -146,6 +147,11 @@ test.each(Object.keys(whole))('%s: what was said whole arrives whole', async nam
   await server.gone
   agent.letGo()
   await done
+  return { agent, failures }
+}
+
+test.each(Object.entries(whole))('%s: what was said whole arrives whole', async (_, open) => {
+  const { agent, failures } = await taken(open())
   expect({ whole: Buffer.concat(agent.taken).equals(SAID), ended: agent.writableFinished, failures }).toEqual({
     whole: true,
     ended: true,
@@ -176,15 +182,8 @@ const broken: Readonly<Record<string, () => Promise<HangsUp>>> = {
     }),
 }
 
-test.each(Object.keys(broken))('%s: what was broken off is not taken for a whole answer', async name => {
-  const server = (await broken[name]?.()) as HangsUp
-  const agent = new Slow()
-  const done = new Promise(resolve => agent.once('close', resolve))
-  const failures = ask(server, agent)
-  await agent.holding
-  await server.gone
-  agent.letGo()
-  await done
+test.each(Object.entries(broken))('%s: what was broken off is not taken for a whole answer', async (_, open) => {
+  const { agent, failures } = await taken(open())
   expect({ ended: agent.writableFinished, failures }).toEqual({ ended: false, failures: ['UPSTREAM'] })
 })
 
@@ -197,9 +196,7 @@ test('a server that goes away in the middle of an upload: the agent hears of it,
     world.upstream.server.on('request', (_, next) => void next.end('fine'))
     outgoing.on('error', () => undefined)
   })
-  const { agent, port } = world
-  const own = { host: '127.0.0.1', port, ca: world.ca.ca, servername: 'proxy.test', cert: agent.cert, key: agent.key }
-  const sent = request({ ...own, method: 'POST', path: `${world.base}/`, headers, agent: false })
+  const sent = request({ ...world.dial, method: 'POST', path: `${world.base}/`, headers, agent: false })
   const heard = new Promise<unknown>((resolve, reject) => {
     sent.once('response', answer => resolve(answer.resume().statusCode)).once('error', reject)
   })

@@ -28,9 +28,7 @@ type Begun = { readonly over: Promise<string> }
 type Lasting = (left: (socket: { once: (event: 'close', done: () => void) => unknown }) => void) => Promise<Begun>
 
 function asked(path: string, more: object = {}) {
-  const { agent, ca, port } = world
-  const own = { host: '127.0.0.1', port, ca: ca.ca, servername: 'proxy.test', cert: agent.cert, key: agent.key }
-  return request({ ...own, path: `${world.base}${path}`, headers: bearer(token), agent: false, ...more })
+  return request({ ...world.dial, path: `${world.base}${path}`, headers: bearer(token), agent: false, ...more })
 }
 
 /** An answer that has begun breaks off: nobody takes it for a whole one. */
@@ -95,9 +93,8 @@ const lasting: Readonly<Record<string, Lasting>> = {
   'a WebSocket': async left => {
     const peers = new WebSocketServer({ server: world.upstream.server as never })
     peers.on('connection', (_, incoming) => left(incoming.socket))
-    const { agent, ca, port } = world
-    const own = { ca: ca.ca, servername: 'proxy.test', cert: agent.cert, key: agent.key, headers: bearer(token) }
-    const socket = new WebSocket(`wss://127.0.0.1:${port}${world.base}/live`, own as never)
+    const { host: _, port, ...own } = world.dial
+    const socket = new WebSocket(`wss://127.0.0.1:${port}${world.base}/live`, { ...own, headers: bearer(token) } as never)
     await new Promise((resolve, reject) => socket.once('open', resolve).once('error', reject))
     return { over: new Promise<string>(resolve => socket.once('close', code => resolve(String(code)))) }
   },

@@ -110,36 +110,20 @@ describe('a tunnel', () => {
 describe('connections', () => {
   test('TLS 1.2 is not spoken', async () => {
     await using world = await openProxyWorld()
-    const options = {
-      host: '127.0.0.1',
-      port: world.port,
-      ca: world.ca.ca,
-      servername: 'proxy.test',
-      cert: world.agent.cert,
-      key: world.agent.key,
-    }
-    const socket = tlsConnect({ ...options, maxVersion: 'TLSv1.2' })
+    const socket = tlsConnect({ ...world.dial, maxVersion: 'TLSv1.2' })
     const error = await new Promise<Error>(resolve => socket.once('error', resolve))
     expect(error.message).toMatch(/version/i)
   })
 
   test('a session is never resumed', async () => {
     await using world = await openProxyWorld()
-    const options = {
-      host: '127.0.0.1',
-      port: world.port,
-      ca: world.ca.ca,
-      servername: 'proxy.test',
-      cert: world.agent.cert,
-      key: world.agent.key,
-    }
-    const first = tlsConnect(options)
+    const first = tlsConnect(world.dial)
     const sessions: Buffer[] = []
     first.on('session', session => sessions.push(session))
     await exchangeRaw(first, 'GET / HTTP/1.1\r\nHost: a\r\n\r\n', text => text.includes('\r\n\r\n'))
     first.destroy()
     const [session] = sessions
-    const again = tlsConnect({ ...options, ...(session ? { session } : {}) })
+    const again = tlsConnect({ ...world.dial, ...(session ? { session } : {}) })
     await new Promise(resolve => again.once('secureConnect', resolve))
     expect(again.isSessionReused()).toBe(false)
     again.destroy()
@@ -262,10 +246,8 @@ describe('bodies', () => {
         yield MEGABYTE
       }
     }
-    const { agent, port, ca } = world
-    const options = { host: '127.0.0.1', port, ca: ca.ca, servername: 'proxy.test', cert: agent.cert, key: agent.key }
     await new Promise<void>((resolve, reject) => {
-      const asked = request({ ...options, method: 'POST', path: `${world.base}/`, headers: bearer(token) }, answer => {
+      const asked = request({ ...world.dial, method: 'POST', path: `${world.base}/`, headers: bearer(token) }, answer => {
         answer.on('data', chunk => received.update(chunk as Buffer))
         answer.on('end', resolve).on('error', reject)
       })
@@ -336,14 +318,8 @@ const textOf = (data: RawData) => Buffer.from(data as Buffer).toString()
 
 describe('a WebSocket', () => {
   const opened = async (world: ProxyWorld, headers: Record<string, string>) => {
-    const { agent, ca, port } = world
-    const socket = new WebSocket(`wss://127.0.0.1:${port}${world.base}/live`, {
-      ca: ca.ca,
-      servername: 'proxy.test',
-      cert: agent.cert,
-      key: agent.key,
-      headers,
-    } as never)
+    const { host: _, port, ...own } = world.dial
+    const socket = new WebSocket(`wss://127.0.0.1:${port}${world.base}/live`, { ...own, headers } as never)
     await new Promise((resolve, reject) => socket.once('open', resolve).once('error', reject))
     return socket
   }

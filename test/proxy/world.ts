@@ -62,6 +62,8 @@ export type ProxyWorld = AsyncDisposable & {
   readonly seal: (wanted?: Partial<Wanted>) => Promise<string>
   readonly ask: (ask: Ask) => Promise<Answered>
   readonly connect: (as?: Client) => Promise<TLSSocket>
+  /** how the agent connects by itself */
+  readonly dial: Required<Dial>
   /** what is on record, once all of it is written */
   readonly records: () => Promise<readonly Record<string, unknown>[]>
   /** what the file of the audit log has by now */
@@ -171,6 +173,7 @@ export async function openProxyWorld(options: WorldOptions = {}): Promise<ProxyW
     agent,
     other,
     base,
+    dial: { ...dial, cert: agent.cert, key: agent.key },
     logged,
     metrics,
     pass: ms => {
