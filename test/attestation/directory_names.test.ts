@@ -2,9 +2,10 @@ import { AltName, RelativeDistinguishedNames } from 'pkijs'
 import { describe, expect, test } from 'vitest'
 import { directoryNames } from '../../attestation/certs/directory_names.ts'
 
-/** DER: a tag and what is in it. */
+/** DER: a tag and what is in it, which is short. */
 const tlv = (tag: number, ...content: readonly Uint8Array[]) => {
   const bytes = Buffer.concat(content)
+  if (bytes.length > 127) throw new Error('too long for a length of one byte')
   return Buffer.concat([Buffer.of(tag, bytes.length), bytes])
 }
 const attribute = (last: number, text: string) =>
@@ -16,6 +17,7 @@ const threeSets = tlv(
   tlv(0x31, attribute(2, 'SLB 9670')),
   tlv(0x31, attribute(3, 'id:0755')),
 )
+const short = tlv(0x30, tlv(0x31, attribute(2, 'TPM')))
 const directory = (name: Buffer) => tlv(0xa4, name)
 const dns = tlv(0x82, Buffer.from('tpm.example'))
 
@@ -23,7 +25,7 @@ describe('directory names alone', () => {
   const cases: readonly (readonly [string, Buffer])[] = [
     ['of one RDN', tlv(0x30, directory(oneSet))],
     ['of three RDNs', tlv(0x30, directory(threeSets))],
-    ['two of them', tlv(0x30, directory(oneSet), directory(tlv(0x30)))],
+    ['two of them', tlv(0x30, directory(short), directory(oneSet))],
     ['without an attribute', tlv(0x30, directory(tlv(0x30)))],
     ['none', tlv(0x30)],
   ]
@@ -42,8 +44,9 @@ describe('is left to pkijs:', () => {
   const cases: readonly (readonly [string, Buffer])[] = [
     ['another form of name', tlv(0x30, dns)],
     ['a directory name beside another form', tlv(0x30, directory(oneSet), dns)],
-    ['two Names in one', tlv(0x30, tlv(0xa4, oneSet, oneSet))],
+    ['two Names in one', tlv(0x30, tlv(0xa4, short, short))],
     ['no Name in one', tlv(0x30, tlv(0xa4))],
+    ['a form that is built alike', tlv(0x30, tlv(0xa5, short))],
     ['the tag of another class', tlv(0x30, tlv(0x64, oneSet))],
     ['bytes after it', Buffer.concat([tlv(0x30, directory(oneSet)), Buffer.of(0)])],
     ['a SET', tlv(0x31, directory(oneSet))],
