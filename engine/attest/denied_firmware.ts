@@ -22,14 +22,15 @@ export function deniedFirmware(
 type Ports = {
   readonly settings: AttestSettings
   readonly store: Store
-  readonly lifecycle: Pick<Lifecycle, 'failed'>
+  readonly lifecycle: Pick<Lifecycle, 'failed' | 'end'>
   readonly world: World
 }
 
-/** Machines that showed such firmware with their last accepted quote have failed, as with a quote that shows it now. */
+/** Machines that showed such firmware with their last accepted quote have failed, as with a quote that shows it now. Where failures do not latch, what they
+ *  have is revoked. */
 export async function failDenied({ settings, store, lifecycle, world }: Ports, mount: Mount): Promise<void> {
   const { denied_firmware, latch } = await configOf(settings, mount)
-  if (denied_firmware.length === 0 || !latch) return
+  if (denied_firmware.length === 0) return
   const denied = denied_firmware.map(version => version.toLowerCase())
   for (const akName of await store.list(bootFolder(mount.id))) {
     const boot = await store.get<BootRecord>(bootFolder(mount.id) + akName)
@@ -38,6 +39,7 @@ export async function failDenied({ settings, store, lifecycle, world }: Ports, m
     const fault = deniedFirmware(denied, boot.value, false)
     if (!fault) continue
     const { code, detail } = fault
-    await lifecycle.failed(mount, ak.value.tpm_id, { code, detail, role: '', attest: Buffer.alloc(0), at: world.now() })
+    const failure = { code, detail, role: '', attest: Buffer.alloc(0), at: world.now() }
+    await (latch ? lifecycle.failed(mount, ak.value.tpm_id, failure) : lifecycle.end(mount, ak.value.tpm_id, 'disabled'))
   }
 }

@@ -102,9 +102,11 @@ describe('firmware that is denied', () => {
     await creds(token)
   })
 
-  test('where the mount does not latch, gets no one in, and is let in again when it is allowed', async () => {
-    await logIn(broker, machine)
+  test('where the mount does not latch, ends what was given and gets no one in, and is let in again when it is allowed', async () => {
+    const token = await logIn(broker, machine)
     await config({ latch: false, denied_firmware: await firmware() })
+    await gone(token)
+    expect((await shown())['state']).not.toBe('failed')
     expect(await refusal(logIn(broker, machine))).toBe('TPM_FIRMWARE')
     await config({ denied_firmware: '' })
     await logIn(broker, machine)
