@@ -7,6 +7,9 @@ const name = z.string().regex(/^[a-z0-9][a-z0-9_-]{0,62}$/, 'wanted lower-case l
 const file = z.string().min(1)
 const url = z.url({ protocol: /^https?$/ }).transform(value => value.replace(/\/+$/, ''))
 
+/** How many connections are open at the same time unless said otherwise: in all, and from one address. */
+export const CONNECTIONS = { all: 4096, perPeer: 1024 } as const
+
 const schema = z.strictObject({
   /** the Vault or OpenBao server */
   vault: z.strictObject({
@@ -24,8 +27,8 @@ const schema = z.strictObject({
     /** proxies in front of this service, by address or network: what they say in X-Forwarded-For of who asks is believed */
     trusted_proxies: z.array(z.union([z.ipv4(), z.ipv6(), z.cidrv4(), z.cidrv6()])).default([]),
     /** how many connections are open at the same time, in all and from one address: clients behind a proxy or a router share one */
-    connections: z.int().min(1).max(100_000).default(4096),
-    connections_per_peer: z.int().min(1).max(100_000).default(1024),
+    connections: z.int().min(1).max(100_000).default(CONNECTIONS.all),
+    connections_per_peer: z.int().min(1).max(100_000).default(CONNECTIONS.perPeer),
     tls: z
       .strictObject({
         cert_file: file,

@@ -8,7 +8,7 @@ export { fromTpmFields } from './attest/from_tpm.ts'
 export { type Audit, type AuditRecord, type AuditVerdict, faults, hashed, openAudit, plain, verifyAudit } from './audit/index.ts'
 export { type Broker, type BrokerOptions, openBroker } from './broker.ts'
 export type { Collection } from './collection.ts'
-export { type Config, readConfig } from './config.ts'
+export { CONNECTIONS, type Config, readConfig } from './config.ts'
 export { CALLBACK_PATH, type ConsentView, PAGE_PATH } from './consent/index.ts'
 export { BrokerError, type Code, codes } from './errors.ts'
 export {

@@ -10,6 +10,7 @@ import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
 import { type TlsOptions as NodeTlsOptions, type SecureVersion, Server as TlsServer } from 'node:tls'
 import { getRequestListener } from '@hono/node-server'
+import { CONNECTIONS } from '#engine'
 import { belongsToVault, type CanonicalPath, canonicalise } from '../path.ts'
 import { openRoom, othersTurn, readBody } from './body.ts'
 import { openClientAddresses } from './client_address.ts'
@@ -21,7 +22,7 @@ import { remember } from './request_facts.ts'
 import type { Upstream } from './upstream.ts'
 import { acceptVaultVerbs } from './verbs.ts'
 
-export type Limits = typeof DEFAULTS
+export type Limits = { readonly [name in keyof typeof DEFAULTS]: number }
 const DEFAULTS = {
   /** bytes of the request line and headers together */
   headBytes: 32 * 1024,
@@ -38,8 +39,8 @@ const DEFAULTS = {
   stallMs: 30_000,
   /** a connection without a request is kept for so long */
   idleMs: 65_000,
-  connections: 4096,
-  connectionsPerPeer: 1024,
+  connections: CONNECTIONS.all,
+  connectionsPerPeer: CONNECTIONS.perPeer,
 }
 
 export type TlsOptions = {
