@@ -1,9 +1,20 @@
 import { randomBytes } from 'node:crypto'
 import { tmpdir } from 'node:os'
-import { Command, InvalidArgumentError, Option } from 'commander'
-import { DEFAULT_ADDRESS, DEFAULT_TPM } from './defaults.ts'
+import { Command, Option } from 'commander'
 import { exits } from './exits.ts'
-import { akKinds, ekKinds } from './kinds.ts'
+import { collect, collectPcr, days, descriptor, FIRST_FD, port, seconds, variable } from './flag_values.ts'
+import {
+  chainOption,
+  deadlineOption,
+  KEY_HELP,
+  withAsking,
+  withKey,
+  withLogs,
+  withPrint,
+  withProxy,
+  withService,
+  withTpm,
+} from './flags.ts'
 import { leave } from './leave.ts'
 import type {
   CredsOptions,
@@ -171,99 +182,6 @@ function keyCommand(world: World): Command {
   )
 }
 
-const KEY_HELP = 'key to bind, made by assay agent key, in place of the one that the TPM makes of its seed'
-
-function withKey(command: Command): Command {
-  return command
-    .option('--key <file>', KEY_HELP)
-    .option('--key-certificate <file>', 'certificate of that key, PEM or DER: what is issued works at mutual TLS with it, too')
-}
-
-function withService(command: Command): Command {
-  return command
-    .option('--address <url>', `address of the front door (env ASSAY_ADDR, VAULT_ADDR; else ${DEFAULT_ADDRESS})`)
-    .option('--mount <path>', 'the auth mount of type tpm-quote', mountPath, 'tpm-quote')
-    .option('--ca-file <file>', "PEM of the CAs that the service's certificate comes from (env VAULT_CACERT)")
-    .option('--client-cert <file>', 'PEM of a certificate to show to the service (env VAULT_CLIENT_CERT)')
-    .option('--client-key <file>', 'PEM of its key (env VAULT_CLIENT_KEY)')
-    .addOption(deadlineOption())
-}
-
-function withTpm(command: Command): Command {
-  return command
-    .option('--tpm <tpm>', `where the TPM is (env ASSAY_TPM; else ${DEFAULT_TPM}); assay agent --help lists the ways`)
-    .addOption(new Option('--ek <kind>', 'endorsement key').choices(ekKinds).default(ekKinds[0]))
-    .addOption(new Option('--ak <kind>', 'attestation key').choices(akKinds).default(akKinds[0]))
-    .option('--endorsement-auth-file <file>', 'file with the authorisation value of the endorsement hierarchy, when it has one')
-}
-
-function withAsking(command: Command): Command {
-  return command
-    .option('--role <role>', 'role of the auth mount, to log in or be attested with')
-    .option('--broker <path>', 'the mount of type broker', mountPath, 'broker')
-    .option('--plugin <plugin>', 'plugin to act through')
-    .option('--action <action>', 'what to do')
-    .option('--scope <scope>', 'no more than the task needs; repeatable', collect, [])
-    .option('--parameter <name=value>', 'what the provider has to know, such as public_key=...; repeatable', collectParameter, {})
-    .option('--audience <audience>', 'who will rely on the credential')
-    .option('--ttl <duration>', 'wanted life, such as 10m', duration)
-    .option('--task-token-file <file>', 'what an orchestrator signed of the task; read anew for each credential')
-    .option('--attest', 'send a quote with the request even where the role does not ask for one')
-    .option('--no-bind', "do not tie the credential to the TPM's key: it is then a bearer credential")
-    .option('--token-file <file>', 'file with a Vault token, private to its owner (else env VAULT_TOKEN; else log in first)')
-}
-
-function withProxy(command: Command): Command {
-  return command
-    .option('--proxy <url>', 'lead the command through the proxy there, such as https://127.0.0.1:8220: what it gets is sealed')
-    .option('--proxy-ca <file>', "PEM of the CAs that the proxy's certificate comes from")
-    .option(
-      '--intercept-ca <file>',
-      'PEM of the CA whose certificates the proxy shows in tunnels: the command is told to trust it',
-    )
-    .addOption(
-      new Option('--postgres <port>', "the proxy's port for PostgreSQL: psql and the like find it by PGHOST").argParser(port),
-    )
-    .addOption(
-      new Option('--ssh <port>', "the proxy's port for an SSH server: ssh -F $ASSAY_SSH_CONFIG, git and rsync go there")
-        .argParser(port)
-        .conflicts(['env', 'json', 'postgres']),
-    )
-    .addOption(
-      new Option('--base-url <name=host/path>', 'a variable with a base URL through the proxy; repeatable')
-        .argParser(collectBase)
-        .default({}, 'none'),
-    )
-}
-
-function withLogs(command: Command): Command {
-  return command
-    .option(
-      '--event-log <file>',
-      'event log of the boot, when the service wants it, in place of the one that Linux shows to root',
-    )
-    .option('--ima-log <file>', 'list of IMA, ASCII, when the service wants it, in place of the one that Linux shows to root')
-}
-
-function withPrint(command: Command): Command {
-  return command
-    .addOption(new Option('--json', "print the service's reply as JSON").conflicts('field'))
-    .option('--field <name>', 'print this value alone')
-}
-
-function chainOption(...others: string[]): Option {
-  const help =
-    'the certificates of --key-certificate, and one that carries the sealed token, PEM: psql shows both (sslcert) and needs no password'
-  return new Option('--chain', help).conflicts(['json', ...others])
-}
-
-function deadlineOption(): Option {
-  return new Option('--deadline <seconds>', 'for each request and each TPM command').argParser(seconds).default(10)
-}
-
-const FIRST_FD = 3
-const LAST_FD = 63
-
 const EXEC_HELP = `
 By default the command finds the credential in descriptor 3 (its number is in ASSAY_CREDENTIAL_FD), once, as it was at the
 start; and in the file named by ASSAY_CREDENTIAL_FILE, which is replaced in one step at two thirds of the credential's life, is
@@ -286,66 +204,4 @@ function transportHelp(): string {
 
 function exitHelp(): string {
   return ['Exit codes:', ...Object.values(exits).map(({ code, when }) => `  ${String(code).padEnd(4)}${when}`)].join('\n')
-}
-
-function collect(value: string, sofar: readonly string[]): string[] {
-  return [...sofar, value]
-}
-
-/** Without slashes at the ends; Vault's mounts may have several segments. */
-function mountPath(value: string): string {
-  const path = value.replace(/^\/+|\/+$/g, '')
-  const fine = path !== '' && path.split('/').every(segment => segment !== '' && segment !== '.' && segment !== '..')
-  return fine ? path : wanted('the path of a mount')
-}
-
-function seconds(value: string): number {
-  const number = Number(value)
-  return number > 0 && number <= 600 ? number : wanted('seconds, more than 0 and at most 600')
-}
-
-function days(value: string): number {
-  const number = Number(value)
-  return Number.isInteger(number) && number >= 1 && number <= 3650 ? number : wanted('whole days, 1 to 3650')
-}
-
-function duration(value: string): string {
-  return /^(\d+[smh]?)+$/.test(value) ? value : wanted('a duration such as 90s, 15m or 1h')
-}
-
-function descriptor(value: string): number {
-  const number = Number(value)
-  return Number.isInteger(number) && number >= FIRST_FD && number <= LAST_FD
-    ? number
-    : wanted(`a number from ${FIRST_FD} to ${LAST_FD}`)
-}
-
-function port(value: string): number {
-  const number = Number(value)
-  return Number.isInteger(number) && number >= 1 && number <= 65_535 ? number : wanted('a port from 1 to 65535')
-}
-
-function collectBase(value: string, sofar: Readonly<Record<string, string>>): Record<string, string> {
-  const [, name, place] = /^([A-Za-z_][A-Za-z0-9_]*)=([A-Za-z0-9.-]+(?::\d+)?(?:\/\S*)?)$/.exec(value) ?? []
-  if (name === undefined || place === undefined)
-    return wanted('a variable and a place, such as OPENAI_BASE_URL=api.openai.com/v1')
-  return { ...sofar, [name]: place }
-}
-
-function collectParameter(value: string, sofar: Readonly<Record<string, string>>): Record<string, string> {
-  const at = value.indexOf('=')
-  return at > 0 ? { ...sofar, [value.slice(0, at)]: value.slice(at + 1) } : wanted('a name and a value, such as public_key=...')
-}
-
-function variable(value: string): string {
-  return /^[A-Za-z_][A-Za-z0-9_]*$/.test(value) ? value : wanted('the name of a variable')
-}
-
-function wanted(what: string): never {
-  throw new InvalidArgumentError(`wanted ${what}`)
-}
-
-function collectPcr(value: string, sofar: readonly number[]): number[] {
-  if (!/^(?:1?\d|2[0-3])$/.test(value)) wanted('a number from 0 to 23')
-  return [...sofar, Number(value)]
 }
