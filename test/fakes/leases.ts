@@ -178,3 +178,14 @@ export async function issue(
 }
 
 export const living = (out: Outside) => [...out.alive.values()].filter(Boolean).length
+
+/** What is in the store. */
+export const rest = ({ kept }: Outside) => [...kept.keys()]
+
+/** Lets so many seconds pass, a few at a time, and does what is due. */
+export async function passes({ leases, world }: Process, seconds: number): Promise<void> {
+  for (let left = seconds; left > 0; left -= 10) {
+    world.pass(Math.min(left, 10) * 1000)
+    await leases.sweep()
+  }
+}
