@@ -9,17 +9,16 @@ const REFRESH_SHARE = 20
 /** What a kill left is in order two minutes after the next start: a record that has no name, since nothing was made yet. */
 const FIRST_TIDY_SECONDS = 120
 const TIDY_SECONDS = 3_600
+const ASK_MS = 10_000
 
-/** Looks at what others made, puts it together, and every hour in order. */
-export function openUpkeep({ ledger, clock }: Pick<Parts, 'ledger' | 'clock'>): () => Promise<void> {
-  let tidyAt = clock() + FIRST_TIDY_SECONDS
+/** Puts records and names in order when it is time to, every hour. */
+export function openTidy({ ledger, clock }: Pick<Parts, 'ledger' | 'clock'>): () => Promise<void> {
+  let next = clock() + FIRST_TIDY_SECONDS
   return async () => {
+    if (clock() < next) return
+    next = clock() + TIDY_SECONDS
     await ledger.refresh()
-    const now = clock()
-    await ledger.pack(now)
-    if (now < tidyAt) return
-    tidyAt = now + TIDY_SECONDS
-    await ledger.tidy(now)
+    await ledger.tidy(clock())
   }
 }
 
@@ -29,9 +28,9 @@ export function sweepDue({ ledger, revoker, clock }: Parts): void {
   revoker.pump()
 }
 
-/** What is due, each second; which tokens are gone, each three; what others made, each five or less often when there is much. */
-export function everySoOften(parts: Parts, watch: () => Promise<void>, upkeep: () => Promise<void>): () => Promise<void> {
-  const { world, revoker } = parts
+/** What is due, each second; which tokens are gone, each three; what others made, each five or less often when there is much; and every hour, whether all is in order. */
+export function everySoOften(parts: Parts, watch: () => Promise<void>, tidy: () => Promise<void>): () => Promise<void> {
+  const { world, ledger, revoker } = parts
   const flights = new Set<Promise<unknown>>()
   let stopped = false
   const round = (make: () => unknown, pauseMs: () => number) => {
@@ -48,10 +47,11 @@ export function everySoOften(parts: Parts, watch: () => Promise<void>, upkeep: (
     return () => clearTimeout(timer)
   }
   let tookMs = 0
-  const look = async () => {
+  const refresh = async () => {
     const at = world.monotonic()
-    await upkeep()
+    await ledger.refresh()
     tookMs = world.monotonic() - at
+    await ledger.pack(parts.clock())
   }
   const stops = [
     round(
@@ -59,7 +59,8 @@ export function everySoOften(parts: Parts, watch: () => Promise<void>, upkeep: (
       () => SWEEP_MS,
     ),
     round(watch, () => LOOK_MS),
-    round(look, () => Math.max(REFRESH_MS, tookMs * REFRESH_SHARE)),
+    round(refresh, () => Math.max(REFRESH_MS, tookMs * REFRESH_SHARE)),
+    round(tidy, () => ASK_MS),
   ]
   return async () => {
     stopped = true

@@ -9,7 +9,7 @@ import type { Entry } from './name.ts'
 import { find, type Parts } from './parts.ts'
 import { renew } from './renewal.ts'
 import { type Ended, openRevoker, type Provider } from './revoker.ts'
-import { everySoOften, openUpkeep, sweepDue } from './rounds.ts'
+import { everySoOften, openTidy, sweepDue } from './rounds.ts'
 import { openTokenWatch, type Tokens } from './tokens.ts'
 import { below, matcher, slashed, type Which } from './which.ts'
 
@@ -65,8 +65,8 @@ export async function openLeases(options: LeasesOptions): Promise<Leases> {
   const watch = openTokenWatch(ledger, tokens, world, byTag)
   options.observe?.({ held: ledger.calendar.size, overdue: () => revoker.waiting().length })
   await ledger.refresh()
-  const upkeep = openUpkeep(parts)
-  const stop = everySoOften(parts, watch, upkeep)
+  const tidy = openTidy(parts)
+  const stop = everySoOften(parts, watch, tidy)
   return {
     begin: asked => begin(parts, asked),
     lookup: leaseId => find(ledger, leaseId),
@@ -97,7 +97,9 @@ export async function openLeases(options: LeasesOptions): Promise<Leases> {
       return ledger.tidy(clock())
     },
     sweep: async () => {
-      await upkeep()
+      await ledger.refresh()
+      await ledger.pack(clock())
+      await tidy()
       await watch()
       sweepDue(parts)
       await revoker.idle()
