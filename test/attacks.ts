@@ -203,7 +203,7 @@ export const attacks: Readonly<Record<number, readonly Tried[]>> = {
     engine('lifecycle', 'that cannot be put on record is revoked, and nobody gets it'),
   ],
   143: [engine('races', 'the policy is made stricter: the new one wins', 'what the machine has to be is made stricter')],
-  144: [engine('leases', 'a process that dies at any step')],
+  144: [engine('lease_deaths', 'a process that dies at any step')],
   145: [
     engine('races', 'renewed and revoked at one instant, a thousand times'),
     engine('leases', 'what was revoked while it was made', 'by two processes at once makes one call'),

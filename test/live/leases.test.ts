@@ -408,8 +408,10 @@ describe('a mount', () => {
     provider.up = true
     await done(root('DELETE', 'sys/mounts/leaving'))
     expect(provider.living()).toBe(0)
-    const kept = (await world.vault.api('LIST', 'assay/metadata/leases/record')).body?.data?.keys as unknown
-    expect(kept ?? []).toEqual([])
+    const ids = (await world.vault.api('LIST', 'assay/metadata/leases/record')).body?.data?.keys as string[] | undefined
+    const records = (ids ?? []).map(id => world.vault.api('GET', `assay/data/leases/record/${id}`))
+    const kept = (await Promise.all(records)).map(({ body: record }) => JSON.stringify(record?.data?.data))
+    expect(kept.filter(record => record?.includes('leaving/'))).toEqual([])
     expect(Object.keys((await root('GET', 'sys/mounts')).body.data as object)).not.toContain('leaving/')
   })
 
