@@ -6,30 +6,14 @@ const REFRESH_MS = 5_000
 /** A list of everything takes at most this share of the time. */
 const REFRESH_SHARE = 20
 
-/** What a kill left is in order two minutes after the next start: a record that has no name, since nothing was made yet. */
-const FIRST_TIDY_SECONDS = 120
-const TIDY_SECONDS = 3_600
-const ASK_MS = 10_000
-
-/** Puts records and names in order when it is time to, every hour. */
-export function openTidy({ ledger, clock }: Pick<Parts, 'ledger' | 'clock'>): () => Promise<void> {
-  let next = clock() + FIRST_TIDY_SECONDS
-  return async () => {
-    if (clock() < next) return
-    next = clock() + TIDY_SECONDS
-    await ledger.refresh()
-    await ledger.tidy(clock())
-  }
-}
-
 /** Begins with what is due now. */
 export function sweepDue({ ledger, revoker, clock }: Parts): void {
   for (const name of ledger.calendar.due(clock())) revoker.take(name)
   revoker.pump()
 }
 
-/** What is due, each second; which tokens are gone, each three; what others made, each five or less often when there is much; and every hour, whether all is in order. */
-export function everySoOften(parts: Parts, watch: () => Promise<void>, tidy: () => Promise<void>): () => Promise<void> {
+/** What is due, each second; which tokens are gone, each three; what others made, each five or less often when there is much. */
+export function everySoOften(parts: Parts, watch: () => Promise<void>): () => Promise<void> {
   const { world, ledger, revoker } = parts
   const flights = new Set<Promise<unknown>>()
   let stopped = false
@@ -60,7 +44,6 @@ export function everySoOften(parts: Parts, watch: () => Promise<void>, tidy: () 
     ),
     round(watch, () => LOOK_MS),
     round(refresh, () => Math.max(REFRESH_MS, tookMs * REFRESH_SHARE)),
-    round(tidy, () => ASK_MS),
   ]
   return async () => {
     stopped = true

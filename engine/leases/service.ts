@@ -9,7 +9,7 @@ import type { Entry } from './name.ts'
 import { find, type Parts } from './parts.ts'
 import { renew } from './renewal.ts'
 import { type Ended, openRevoker, type Provider } from './revoker.ts'
-import { everySoOften, openTidy, sweepDue } from './rounds.ts'
+import { everySoOften, sweepDue } from './rounds.ts'
 import { openTokenWatch, type Tokens } from './tokens.ts'
 import { below, matcher, slashed, type Which } from './which.ts'
 
@@ -65,8 +65,7 @@ export async function openLeases(options: LeasesOptions): Promise<Leases> {
   const watch = openTokenWatch(ledger, tokens, world, byTag)
   options.observe?.({ held: ledger.calendar.size, overdue: () => revoker.waiting().length })
   await ledger.refresh()
-  const tidy = openTidy(parts)
-  const stop = everySoOften(parts, watch, tidy)
+  const stop = everySoOften(parts, watch)
   return {
     begin: asked => begin(parts, asked),
     lookup: leaseId => find(ledger, leaseId),
@@ -99,7 +98,6 @@ export async function openLeases(options: LeasesOptions): Promise<Leases> {
     sweep: async () => {
       await ledger.refresh()
       await ledger.pack(clock())
-      await tidy()
       await watch()
       sweepDue(parts)
       await revoker.idle()

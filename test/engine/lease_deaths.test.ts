@@ -38,7 +38,7 @@ describe('a process that dies at any step', () => {
   }
 })
 
-test('a record whose name was not written yet when its process was killed goes by itself', async () => {
+test('a record whose name was not written yet when its process was killed is put in order by tidy', async () => {
   const out = outside()
   const killed = await openProcess(out)
   await killed.leases.begin(asked())
@@ -46,6 +46,7 @@ test('a record whose name was not written yet when its process was killed goes b
   for (const name of rest(out).filter(path => path.startsWith('leases/due/'))) out.kept.delete(name)
   const next = await openProcess(out, { world: killed.world })
   expect(await next.leases.list('broker/creds/deploy')).toEqual([])
+  await next.leases.tidy()
   await passes(next, 130)
   expect(rest(out)).toEqual([])
 })

@@ -58,6 +58,8 @@ test('killed again and again while it issues and revokes: whatever lives has a l
   const here = await leasesOf({ vault: vault.address, token: vault.rootToken, provider })
   // half-made ones are taken for lost after a minute; what was claimed by the dead is free again
   passes(121_000)
+  // a kill between the two writes of a begin leaves a record that has no name yet
+  await here.leases.tidy()
   await here.leases.sweep()
   const held = async () => (await here.leases.list('broker/creds/deploy')).length
   await rounds(here.leases.sweep, async () => living() === (await held()))
