@@ -2,8 +2,8 @@ import { isConflict } from '../errors.ts'
 import type { Kept } from '../vault/store.ts'
 import type { World } from '../world.ts'
 import { type Gates, openGates, pause } from './gates.ts'
-import { type Handle, type Lease, PENDING_SECONDS } from './lease.ts'
-import type { Ledger } from './ledger.ts'
+import { type Handle, idOf, type Lease, PENDING_SECONDS } from './lease.ts'
+import { changeLease, type Ledger } from './ledger.ts'
 import { dueIn, idIn, nameOf } from './name.ts'
 
 /** What ends credentials at their provider. Idempotent: what is gone already is done.
@@ -117,6 +117,9 @@ export function openRevoker(options: RevokerOptions): Revoker {
     },
     now: async name => {
       const task = taken(name)
+      const before = await task.flight
+      if (before === 'done' || before === 'failed') return before
+      // what is under way may have stopped at the gate
       const step = await (task.flight ?? begin(task, { ...gates, enter: () => true }))
       return typeof step === 'object' ? 'later' : step
     },
@@ -141,7 +144,7 @@ async function attempt(options: RevokerOptions, gates: Gates, task: Task, later:
     }
     if (lease.due > clock()) return 'done'
     const { claim } = lease
-    if (claim && claim.by !== me && claim.until > clock()) return { waitMs: (claim.until - clock()) * 1000 }
+    if (claim && claim.by !== me && claim.until > clock()) return { waitMs: FIRST_MS }
     const known = task.provider !== undefined
     task.provider ??= [lease.mountId, lease.issuer, lease.integration].join(' ')
     if (!known && !gates.enter(task.provider)) return { waitMs: FIRST_MS }
@@ -185,8 +188,17 @@ async function end(options: RevokerOptions, gates: Gates, lease: Lease, task: Ta
   } catch (error) {
     gates.ended(provider, false)
     onFailure(lease, error)
+    await unclaim(options, lease)
     return 'failed'
   }
+}
+
+/** Another replica may reach the provider where this one does not, or know an issuer that this one is too old for. */
+async function unclaim({ ledger, me }: RevokerOptions, { leaseId }: Lease): Promise<void> {
+  await changeLease(ledger, idOf(leaseId) ?? '', kept => {
+    const { claim, ...free } = kept
+    return claim?.by === me ? free : undefined
+  })
 }
 
 /** What was made is revoked. What may have been made by a call that never ended is looked for first, when the call cannot be under way any more. */

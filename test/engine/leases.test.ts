@@ -194,6 +194,33 @@ describe('revocation', () => {
     expect(living(out)).toBe(0)
   })
 
+  test('that waits for a provider is made now when somebody waits for it', async () => {
+    const out = outside()
+    const process = await openProcess(out)
+    const { leaseId } = await issue(process)
+    out.up = false
+    expect(await process.leases.revoke(leaseId, { sync: true })).toBe(1)
+    out.up = true
+    expect(await process.leases.revoke(leaseId, { sync: true })).toBe(0)
+    expect(living(out)).toBe(0)
+  })
+
+  test('that one process cannot make is made by another at once', async () => {
+    const out = outside()
+    const world = testWorld()
+    const cutOff = await openProcess(out, { world, cutOff: true })
+    const { leaseId } = await issue(cutOff)
+    expect(await turning(cutOff, cutOff.leases.revoke(leaseId, { sync: true }))).toBe(1)
+    const other = await openProcess(out, { world })
+    for (let round = 0; round < 3; round++) {
+      await passes(cutOff, 10)
+      await passes(other, 10)
+    }
+    expect(living(out)).toBe(0)
+    expect(rest(out)).toEqual([])
+    expect([cutOff.ended, other.ended].map(({ length }) => length)).toEqual([0, 1])
+  })
+
   test('by force forgets what the provider does not end', async () => {
     const out = outside()
     const process = await openProcess(out)

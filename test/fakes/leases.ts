@@ -35,7 +35,8 @@ class Dead extends Error {}
 /** When a process dies: before its nth step takes effect, or after it did and before it learns of it. */
 export type Death = { readonly step: number; readonly when: 'before' | 'after' }
 
-/** A process that holds leases. Every call to the store and to the provider is a step; after its death nothing it does has an effect. */
+/** A process that holds leases. Every call to the store and to the provider is a step; after its death nothing it does has an effect.
+ *  One that is cut off gets credentials, and cannot have them revoked. */
 export type Process = {
   readonly leases: Leases
   readonly world: TestWorld
@@ -50,7 +51,7 @@ export type Process = {
 
 export async function openProcess(
   out: Outside,
-  { death, world = testWorld() }: { death?: Death; world?: TestWorld } = {},
+  { death, world = testWorld(), cutOff = false }: { death?: Death; world?: TestWorld; cutOff?: boolean } = {},
 ): Promise<Process> {
   let steps = 0
   let dead = false
@@ -70,7 +71,7 @@ export async function openProcess(
   const leases = await openLeases({
     world,
     store,
-    provider: fakeProvider(out, step),
+    provider: fakeProvider(cutOff ? { ...out, up: false } : out, step),
     tokens: async accessor => out.tokens.get(accessor) ?? { alive: true, ttlSeconds: Number.POSITIVE_INFINITY },
     onEnd: (lease, how) => void ended.push({ lease, how }),
     onFailure: (_, error) => void failures.push(error),
