@@ -39,6 +39,8 @@ export function openLedger(store: Store): Ledger {
   /** names that have an entry of their own in the store; the others are in packs */
   const alone = new Set<string>()
   let flight: Promise<void> | undefined
+  /** names whose write is under way */
+  const writing = new Set<string>()
   /** names that were written while a list was under way, which may be from before */
   let young: Set<string> | undefined
 
@@ -49,7 +51,8 @@ export function openLedger(store: Store): Ledger {
     calendar.add(name)
     alone.add(name)
     young?.add(name)
-    await store.put(nameAt(name), {})
+    writing.add(name)
+    await store.put(nameAt(name), {}).finally(() => writing.delete(name))
   }
   const dropName = async (name: string) => {
     calendar.drop(name)
@@ -57,7 +60,7 @@ export function openLedger(store: Store): Ledger {
     if (alone.delete(name)) await store.delete(nameAt(name))
   }
   const look = async () => {
-    young = new Set()
+    young = new Set(writing)
     const minutes = await store.list(NAMES)
     const lists = await inParallel(minutes, AT_ONCE, minute => store.list(`${NAMES}${minute}`))
     const seen = new Set(lists.flat())

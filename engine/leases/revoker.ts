@@ -40,7 +40,7 @@ export type Revoker = {
   readonly pump: () => void
   /** Ends when nothing is under way; what waits for its next try stays. */
   readonly idle: () => Promise<void>
-  /** One try, whatever the pauses say. `later`: somebody else is at it, or its time has not come. */
+  /** One try of what was taken, whatever the pauses say. `later`: somebody else is at it, or its time has not come. */
   readonly now: (name: string) => Promise<'done' | 'failed' | 'later'>
   /** what is due and not done, with how often it failed here */
   readonly waiting: () => readonly { readonly id: string; readonly failures: number }[]
@@ -52,6 +52,8 @@ const CALL_SECONDS = 30
 const CLAIM_SECONDS = 2 * CALL_SECONDS
 const FIRST_MS = 1_000
 const LONGEST_MS = 30_000
+/** A name is there before its record is, or says so: it is not taken away while that may be on its way still. */
+const WRITE_SECONDS = 10
 
 /** In the queue: when it is tried next, on the monotonic clock, and whose call it is when that is known. */
 type Task = {
@@ -60,8 +62,12 @@ type Task = {
   failures: number
   provider: string | undefined
   flight: Promise<Step> | undefined
+  /** taken while a try was under way, which may have read what was there before */
+  again: boolean
+  /** as far as is known */
+  due: boolean
 }
-type Step = 'done' | 'failed' | { readonly waitMs: number }
+type Step = 'done' | 'failed' | { readonly waitMs: number; readonly due?: false }
 
 /** Revokes what is due, and does not stop to: pauses grow up to half a minute, apart per lease and per provider. Replicas agree by check-and-set:
  *  who writes the claim makes the call. */
@@ -73,16 +79,18 @@ export function openRevoker(options: RevokerOptions): Revoker {
   const running = new Set<Promise<Step>>()
 
   const settle = (task: Task, step: Step): Step => {
-    task.flight = undefined
-    if (step === 'failed') task.failures += 1
-    if (step === 'done') tasks.delete(task.name)
-    else
-      task.notBefore =
-        world.monotonic() + (step === 'failed' ? pause(task.failures, FIRST_MS, LONGEST_MS, chance()) : step.waitMs)
+    const { again } = task
+    Object.assign(task, { flight: undefined, again: false })
+    if (step === 'failed') {
+      task.failures += 1
+      task.notBefore = world.monotonic() + pause(task.failures, FIRST_MS, LONGEST_MS, chance())
+    } else if (again) task.notBefore = 0
+    else if (step === 'done') tasks.delete(task.name)
+    else Object.assign(task, { notBefore: world.monotonic() + step.waitMs, due: step.due ?? true })
     return step
   }
   const begin = (task: Task, through: Gates) => {
-    const flight = attempt(options, through, task, name => void taken(name))
+    const flight = attempt(options, through, task, take)
       .catch((error: unknown): Step => {
         world.log.warn({ error, lease: idIn(task.name) }, 'a lease could not be looked after: it is tried again')
         return 'failed'
@@ -103,28 +111,34 @@ export function openRevoker(options: RevokerOptions): Revoker {
       if (!task.flight && task.notBefore <= at) void begin(task, gates)
     }
   }
-  const taken = (name: string): Task => {
-    const task = tasks.get(name) ?? { name, notBefore: 0, failures: 0, provider: undefined, flight: undefined }
-    task.notBefore = 0
+  const take = (name: string) => {
+    const task = tasks.get(name) ?? taskOf(name)
+    if (task.flight) task.again = true
+    else Object.assign(task, { notBefore: 0, due: true })
     tasks.set(name, task)
-    return task
   }
   return {
-    take: name => void taken(name),
+    take,
     pump,
     idle: async () => {
       while (running.size > 0) await Promise.all(running)
     },
     now: async name => {
-      const task = taken(name)
-      const before = await task.flight
-      if (before === 'done' || before === 'failed') return before
-      // what is under way may have stopped at the gate
-      const step = await (task.flight ?? begin(task, { ...gates, enter: () => true }))
-      return typeof step === 'object' ? 'later' : step
+      for (let task = tasks.get(name); task; task = tasks.get(name)) {
+        const { flight } = task
+        const step = await (flight ?? begin(task, { ...gates, enter: () => true }))
+        if (step === 'failed') return step
+        // what was under way may have stopped at a gate
+        if (!flight && typeof step === 'object') return 'later'
+      }
+      return 'done'
     },
-    waiting: () => [...tasks.values()].map(({ name, failures }) => ({ id: idIn(name), failures })),
+    waiting: () => [...tasks.values()].filter(({ due }) => due).map(({ name, failures }) => ({ id: idIn(name), failures })),
   }
+}
+
+function taskOf(name: string): Task {
+  return { name, notBefore: 0, failures: 0, provider: undefined, flight: undefined, again: false, due: true }
 }
 
 /** One look at what is due: puts its name right, or ends it. A lease that has another name by now is looked after under that one alone. */
@@ -138,8 +152,10 @@ async function attempt(options: RevokerOptions, gates: Gates, task: Task, later:
     if (!kept) return await nothing(options, task.name)
     const lease = kept.value
     if (nameOf(lease) !== task.name) {
-      await ledger.rename(task.name, lease)
       if (lease.due <= clock()) later(nameOf(lease))
+      const waitMs = underWayMs(options, task.name)
+      if (waitMs > 0) return { waitMs, due: false }
+      await ledger.rename(task.name, lease)
       return 'done'
     }
     if (lease.due > clock()) return 'done'
@@ -157,10 +173,19 @@ async function attempt(options: RevokerOptions, gates: Gates, task: Task, later:
   }
 }
 
-/** A name without a record: of a lease that was ended, or of one that is being written and whose time has not come. */
-async function nothing({ ledger, clock }: RevokerOptions, name: string): Promise<Step> {
-  if (dueIn(name) <= clock()) await ledger.dropName(name)
+/** A name without a record: of a lease that was ended, or of one that is being written. */
+async function nothing(options: RevokerOptions, name: string): Promise<Step> {
+  const { ledger } = options
+  if (!ledger.calendar.has(name)) return 'done'
+  const waitMs = underWayMs(options, name)
+  if (waitMs > 0) return { waitMs, due: false }
+  await ledger.dropName(name)
   return 'done'
+}
+
+/** For how long what this name was written for may be on its way still. */
+function underWayMs({ clock }: RevokerOptions, name: string): number {
+  return (dueIn(name) + WRITE_SECONDS - clock()) * 1000
 }
 
 /** Undefined when another replica was faster. */

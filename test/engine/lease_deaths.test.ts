@@ -59,7 +59,7 @@ describe('many leases', () => {
     await Promise.all(Array.from({ length: MANY }, () => issue(first)))
     await first.leases.stop()
     const second = await openProcess(out, { world: first.world, ...(death ? { death } : {}) })
-    first.world.pass(61_000)
+    first.world.pass(71_000)
     // once to give them the names of their ends, once to put these together
     for (let round = 0; round < 3; round++) await second.leases.sweep().catch(() => undefined)
     await second.leases.stop()

@@ -20,6 +20,8 @@ export type Outside = {
   /** the provider can be asked for what it made */
   findable: boolean
   revocations: number
+  /** lets a test hold a write of the store before it takes effect, or the reply to a read */
+  hold: ((call: 'put' | 'got', path: string) => Promise<void>) | undefined
 }
 export const outside = (): Outside => ({
   kept: new Map(),
@@ -29,6 +31,7 @@ export const outside = (): Outside => ({
   up: true,
   findable: true,
   revocations: 0,
+  hold: undefined,
 })
 
 class Dead extends Error {}
@@ -101,8 +104,13 @@ export async function openProcess(
 
 type Step = <T>(make: () => T) => Promise<T>
 
-function fakeStore({ kept }: Outside, step: Step): Store {
-  const fresh = <T>(path: string) => step(() => kept.get(path) as Kept<T> | undefined)
+function fakeStore(out: Outside, step: Step): Store {
+  const { kept } = out
+  const fresh = async <T>(path: string) => {
+    const found = await step(() => kept.get(path) as Kept<T> | undefined)
+    await out.hold?.('got', path)
+    return found
+  }
   const list = (path: string) => {
     const below = [...kept.keys()].filter(key => key.startsWith(path)).map(key => key.slice(path.length).replace(/\/.*/, '/'))
     return [...new Set(below)]
@@ -110,12 +118,14 @@ function fakeStore({ kept }: Outside, step: Step): Store {
   return {
     get: fresh,
     fresh,
-    put: (path, value, cas) =>
-      step(() => {
+    put: async (path, value, cas) => {
+      await out.hold?.('put', path)
+      return step(() => {
         const version = kept.get(path)?.version ?? 0
         if (cas !== undefined && cas !== version) throw new BrokerError('conflict', 'somebody else changed this')
         kept.set(path, { value: structuredClone(value), version: version + 1 })
-      }),
+      })
+    },
     list: path => step(() => list(path)),
     delete: path => step(() => void kept.delete(path)),
     deleteAll: folder =>
