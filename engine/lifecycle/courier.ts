@@ -10,12 +10,13 @@ import { literalOf, type Webhook, type Webhooks } from './webhooks.ts'
 
 /** Pushes security events to webhooks: signed inside transit, at least once, in order for each machine. */
 export type Courier = {
-  /** One try at every webhook that has not been told. The names are of those that are done with it. */
+  /** One try at every webhook that has not been told, but for those that still wait for an earlier incident. `told`: who is done with it; `left`: who is not. */
   readonly tell: (
     mount: Mount,
     tpmId: string,
     incident: Incident,
-  ) => Promise<{ readonly names: readonly string[]; readonly all: boolean }>
+    waiting: readonly string[],
+  ) => Promise<{ readonly told: readonly string[]; readonly left: readonly string[] }>
   /** RFC 7517: what the events are verified with */
   readonly jwks: (mount: Mount) => Promise<object>
   /** makes the key, where there is none yet */
@@ -74,12 +75,12 @@ export function openCourier(ports: CourierPorts): Courier {
     return outcome.kind === 'ok'
   }
   return {
-    tell: async (mount, tpmId, incident) => {
+    tell: async (mount, tpmId, incident, waiting) => {
       const names = await webhooks.list(mount.id)
-      const left = names.filter(name => !incident.told.includes(name))
-      const told = await Promise.all(left.map(async name => ((await one(mount, tpmId, incident, name)) ? [name] : [])))
-      const done = [...incident.told.filter(name => names.includes(name)), ...told.flat()]
-      return { names: done, all: done.length === names.length }
+      const isDone = async (name: string) =>
+        incident.told.includes(name) || (!waiting.includes(name) && (await one(mount, tpmId, incident, name)))
+      const done = await Promise.all(names.map(isDone))
+      return { told: names.filter((_, at) => done[at]), left: names.filter((_, at) => !done[at]) }
     },
     jwks: async mount => {
       // the key is made with the first webhook

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util'
 import type { Mount } from '../mount_table.ts'
 import type { Store } from '../vault/store.ts'
 import type { World } from '../world.ts'
@@ -44,16 +45,27 @@ export function openWorker(ports: WorkerPorts): Worker {
   const left = new Map<string, number>()
   const markerOf = ({ mountId, tpmId }: MachineId) => `${mountId}/open/${tpmId}`
 
-  const work = async (mount: Mount, id: MachineId) => {
+  const note = (id: MachineId, after: Incident, done = false) => machines.change(id, kept => replaced(kept, after, done))
+
+  /** Of everything that happened: no subscriber keeps that waiting. */
+  const end = async (mount: Mount, id: MachineId): Promise<MachineRecord> => {
     let record = await machines.fresh(id)
+    const open = record.incidents.filter(({ ended }) => !ended)
+    if (open[0]) left.set(markerOf(id), open[0].at)
+    for (const incident of open) record = await note(id, await endSessions(ports, mount, id, incident))
+    if (record.incidents.every(({ ended }) => ended)) left.delete(markerOf(id))
+    return record
+  }
+  const work = async (mount: Mount, id: MachineId) => {
+    let record = await end(mount, id)
+    // each subscriber hears of one thing after the other, whoever else is down
+    let waiting: readonly string[] = []
     for (const incident of record.incidents) {
-      if (!incident.ended) left.set(markerOf(id), incident.at)
-      const after = await settle(ports, mount, id, incident)
-      if (after.ended) left.delete(markerOf(id))
-      record = await machines.change(id, kept => replaced(kept, after))
-      // subscribers hear of one thing after the other
-      if (record.incidents.some(one => one.id === incident.id)) return
+      const { told, left } = await ports.courier.tell(mount, id.tpmId, incident, waiting)
+      record = await note(id, { ...incident, told }, incident.ended && left.length === 0)
+      waiting = left
     }
+    if (record.incidents.length > 0) return
     await store.delete(markerOf(id))
     // something else may have been announced just before
     if ((await machines.fresh(id)).incidents.length > 0) await store.put(markerOf(id), {})
@@ -92,18 +104,11 @@ export function openWorker(ports: WorkerPorts): Worker {
   }
 }
 
-/** The incident as it is after one try; undefined when nothing is left of it. */
-async function settle(ports: WorkerPorts, mount: Mount, id: MachineId, incident: Incident): Promise<Settled> {
-  const ended = incident.ended ? incident : await endSessions(ports, mount, id, incident)
-  const told = await ports.courier.tell(mount, id.tpmId, ended)
-  return { ...ended, told: told.names, done: ended.ended && told.all }
-}
-
-type Settled = Incident & { readonly done: boolean }
-
-function replaced(kept: MachineRecord, { done, ...incident }: Settled): MachineRecord {
-  const incidents = kept.incidents.flatMap(one => (one.id === incident.id ? (done ? [] : [incident]) : [one]))
-  return { ...kept, incidents }
+/** Undefined when it is there already as it is to be: what waits for a subscriber is not written again and again. */
+function replaced(kept: MachineRecord, after: Incident, done: boolean): MachineRecord | undefined {
+  const at = kept.incidents.findIndex(({ id }) => id === after.id)
+  if (at < 0 || (!done && isDeepStrictEqual(kept.incidents[at], after))) return undefined
+  return { ...kept, incidents: kept.incidents.toSpliced(at, 1, ...(done ? [] : [after])) }
 }
 
 /** A boot leaves alone what the new boot was given; a failure leaves nothing. */

@@ -176,6 +176,8 @@ describe('a receiver that is down', () => {
     await reattest('one')
     await pushed(2)
     await reattest('two')
+    const atUp = () => new Set(receiver.pushes.filter(({ path }) => path === '/up').map(({ jwt }) => jwt)).size
+    await until('the other to be told of both', async () => atUp() === 2)
     receiver.answer = () => 202
     broker.world.pass(400_000)
     await settled()
@@ -184,7 +186,7 @@ describe('a receiver that is down', () => {
       told.map(async push => Object.values((await eventOf(push, receiver.url('/down')))['events'] as object)[0]),
     )
     expect(events.map(({ sequence }) => sequence)).toEqual([1, 2])
-    expect(new Set(receiver.pushes.filter(({ path }) => path === '/up').map(({ jwt }) => jwt)).size).toBe(2)
+    expect(atUp()).toBe(2)
   }, 20_000)
 
   test('takes an event and never answers: is told again', async () => {
@@ -207,11 +209,18 @@ describe('a receiver that is down', () => {
     await expect(eventOf({ ...push, jwt: [head, other, signature].join('.') })).rejects.toThrow(/signature/)
   })
 
-  test('for a day is given up', async () => {
+  test('for a day is given up, and costs no writes until then', async () => {
     await write('webhook/soc', { url: receiver.url() })
     receiver.answer = () => 503
     await reattest()
+    const versions = () =>
+      [...broker.vault.state.kv].flatMap(([path, { version }]) => (path.includes('/machine/') ? [version] : []))
+    const before = versions()
     await pushed(1)
+    broker.world.pass(2_000)
+    await pushed(2)
+    // that it was tried is not worth a write
+    expect(versions()).toEqual(before)
     broker.world.pass(86_400_001)
     await settled()
     expect(await counted('given up')).toBe(1)
@@ -224,6 +233,16 @@ describe('a receiver that is down', () => {
     await fail()
     await until('the token to be revoked', async () => !broker.vault.state.tokens.has(token))
     await pushed(1)
+  })
+
+  test('nor anything that comes after what it was not told of', async () => {
+    await write('webhook/soc', { url: receiver.url() })
+    receiver.answer = () => 503
+    await reattest()
+    await pushed(1)
+    const token = await logIn(broker, machine)
+    await broker.ask('update', `${tpm}/reattest`, { reason: 'an attack', revoke: true })
+    await until('the token to be revoked', async () => !broker.vault.state.tokens.has(token))
   })
 
   test('and is removed is waited for no longer', async () => {
