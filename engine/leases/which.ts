@@ -7,14 +7,15 @@ export type Which =
   | { readonly accessor: string }
   | { readonly tpmId: string }
   | { readonly mount: Mount }
-  /** as Vault has prefixes: `broker/creds`, with all below it */
+  /** as Vault has prefixes: `broker/creds` with all below it and not `broker/creds-two`, or one lease */
   | { readonly prefix: string }
 
 export function matcher(which: Which): (entry: Entry) => boolean {
   if ('accessor' in which) return byTag('accessorTag', which.accessor)
   if ('tpmId' in which) return byTag('tpmTag', which.tpmId)
   const prefix = 'mount' in which ? which.mount.path : which.prefix
-  return ({ path, id }) => `${path}/${id}`.startsWith(prefix)
+  const folder = slashed(prefix)
+  return ({ path, id }) => `${path}/${id}`.startsWith(folder) || `${path}/${id}` === prefix
 }
 
 function byTag(name: 'accessorTag' | 'tpmTag', value: string): (entry: Entry) => boolean {

@@ -115,7 +115,8 @@ function revokePrefixAt(prefix: string, force: boolean) {
 /** The prefix lies in one of our mounts, or one of our mounts lies below it. */
 function concernsOurs(request: SysRequest): boolean {
   const { path, broker } = request
-  return isOurs(request, `${path}/`) || broker.mounts.ofType('broker').some(mount => mount.path.startsWith(path))
+  const folder = path === '' ? '' : `${path}/`
+  return isOurs(request, folder) || broker.mounts.ofType('broker').some(mount => mount.path.startsWith(folder))
 }
 
 /** What ends tokens ends their leases: at once when it went through here. */

@@ -113,7 +113,11 @@ describe('sys/leases', () => {
     expect(await keys('broker/creds/leased')).toEqual([body.lease_id.slice(-24)])
     expect((await root('GET', 'sys/leases/lookup/broker?list=true')).body.data.keys).toEqual(['creds/'])
     expect((await root('LIST', 'sys/leases/lookup/broker/creds/nothing')).status).toBe(404)
-    expect((await cli(['lease', 'revoke', '-sync', '-prefix', 'bro'])).code).toBe(0)
+    for (const near of ['bro', 'broker/creds/lease']) {
+      expect((await cli(['lease', 'revoke', '-sync', '-prefix', near])).code).toBe(0)
+      expect(provider.living()).toBe(1)
+    }
+    expect((await cli(['lease', 'revoke', '-sync', '-prefix', 'broker'])).code).toBe(0)
     expect(provider.living()).toBe(0)
   })
 
