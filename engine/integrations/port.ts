@@ -4,6 +4,8 @@ import type { Secret } from '../secret.ts'
 /** A place that credentials come from, as it was configured. Nothing in here is secret: what is secret is read through `Root`. */
 export type Integration = {
   readonly name: string
+  /** tells it from others that had the name before */
+  readonly made: string
   /** name of the issuer that serves it */
   readonly type: string
   /** read against `IntegrationShape.settings` of the issuer when it was written: values have the types of those fields, defaults are filled in */

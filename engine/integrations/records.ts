@@ -55,30 +55,38 @@ export function openRecords({ world, state, settings, roots, sight, expiry }: Re
   const { integration: records } = settings
   const { isAgent, seen, managed } = sight
   /** Before the record goes, and before a new one of this name comes: no root credential is ever there for whoever takes the name next. */
-  const forget = async (mount: Mount, name: string): Promise<void> => {
-    await roots.remove(mount, name)
+  const forget = async (mount: Mount, name: string, record?: IntegrationRecord): Promise<void> => {
+    await roots.remove(mount, name, record)
     await state.deleteAll(`${mount.id}/grant/${name}/`)
+    await state.deleteAll(`${mount.id}/consented/${name}/`)
+    await state.delete(`${mount.id}/rotation/${name}`)
   }
   return {
     write: async (mount, name, given, secrets, who) => {
       const kept = await records.fresh(mount.id, name)
       if (kept && !mayManage(kept, who)) throw new BrokerError('permission_denied', 'permission denied')
-      const now = Math.floor(world.now() / 1000)
-      const made = kept ? {} : { creator: creatorOf(who), private: isAgent(who), created_at: now, rotated_at: now }
-      if (kept && given.type !== undefined && given.type !== kept.type)
-        throw new BrokerError('bad_request', 'type: an integration keeps its type: delete it and make it anew')
       // what a half-done deletion left behind is nobody's
       if (!kept) await forget(mount, name)
-      if (isAgent(who)) refuseBeyondAgents(settings, kept, { ...given, ...made })
-      const record = await records.write(mount.id, name, { ...given, ...made })
+      const now = Math.floor(world.now() / 1000)
+      let before: IntegrationRecord | undefined
+      const record = await records.write(mount.id, name, there => {
+        // decided on the very record that is replaced: somebody else may have been first
+        before = there
+        if (there && !mayManage(there, who)) throw new BrokerError('permission_denied', 'permission denied')
+        const made = there ? {} : { creator: creatorOf(who), private: isAgent(who), created_at: now, rotated_at: now }
+        if (there && given.type !== undefined && given.type !== there.type)
+          throw new BrokerError('bad_request', 'type: an integration keeps its type: delete it and make it anew')
+        if (isAgent(who)) refuseBeyondAgents(settings, there, { ...given, ...made })
+        return { ...given, ...made }
+      })
       if (secrets) {
         await roots.write(mount, name, record, secrets).catch(async (error: unknown) => {
-          if (!kept) await records.delete(mount.id, name)
+          if (!before) await records.delete(mount.id, name)
           throw error
         })
         await records.write(mount.id, name, { rotated_at: now })
       }
-      if (kept?.store === 'vault' && record.store !== 'vault') await roots.remove(mount, name)
+      if (before?.store === 'vault' && record.store !== 'vault') await roots.remove(mount, name, record)
       return secrets ? [] : warningsOf(await expiry(mount, name).catch(unreadable))
     },
     read: async (mount, name, who) => {
@@ -100,8 +108,8 @@ export function openRecords({ world, state, settings, roots, sight, expiry }: Re
       return (await Promise.all(own)).flat()
     },
     delete: async (mount, name, who) => {
-      await managed(mount, name, who)
-      await forget(mount, name)
+      const record = await managed(mount, name, who)
+      await forget(mount, name, record)
       await records.delete(mount.id, name)
     },
   }

@@ -13,7 +13,14 @@ import type { Store } from '../vault/store.ts'
 import type { World } from '../world.ts'
 import { openLocks } from './locks.ts'
 import type { Root, RootCredential } from './port.ts'
-import { type IntegrationRecord, type IntegrationSettings, storeSettingsOf } from './settings.ts'
+import {
+  type IntegrationRecord,
+  type IntegrationSettings,
+  madeOf,
+  placeOf as placeOfStore,
+  type StoreRecord,
+  storeSettingsOf,
+} from './settings.ts'
 
 /** Root credentials, wherever they are kept. */
 export type Roots = {
@@ -28,7 +35,7 @@ export type Roots = {
   /** Adds these fields to what is there, or makes it. @throws BrokerError */
   readonly write: (mount: Mount, name: string, record: IntegrationRecord, fields: Next['fields']) => Promise<void>
   /** Takes away what the broker itself keeps. */
-  readonly remove: (mount: Mount, name: string) => Promise<void>
+  readonly remove: (mount: Mount, name: string, record?: IntegrationRecord) => Promise<void>
   /** What lets the broker into a configured store. */
   readonly writeStore: (mount: Mount, name: string, fields: Next['fields']) => Promise<void>
   readonly removeStore: (mount: Mount, name: string) => Promise<void>
@@ -70,7 +77,7 @@ export function openRoots({ world, state, cipher, settings, metrics, deadlineMs 
     const kind = record && stores[record.type]
     if (!record || !kind) throw new BrokerError('unavailable', `there is no store ${name}`)
     const credentials = await vault
-      .read(storeRef(mount, name), 0)
+      .read(storeRef(mount, name, record), 0)
       .catch(faulty(`what lets the broker into the store ${name}`, 'vault'))
     const made = `${JSON.stringify(record)} ${credentials.version}`
     const key = `${mount.id}/${name}`
@@ -82,7 +89,7 @@ export function openRoots({ world, state, cipher, settings, metrics, deadlineMs 
   }
   const placeOf = async (mount: Mount, name: string, record: IntegrationRecord): Promise<Place> =>
     record.store === 'vault'
-      ? { reader: vault, ref: rootRef(mount, name), kind: 'vault' }
+      ? { reader: vault, ref: rootRef(mount, name, record), kind: 'vault' }
       : { ...(await storeOf(mount, record.store)), ref: record.ref }
 
   return {
@@ -113,11 +120,11 @@ export function openRoots({ world, state, cipher, settings, metrics, deadlineMs 
         faulty(`the root credential of the integration ${name}`, kind),
       )
     },
-    remove: (mount, name) => vault.remove(rootRef(mount, name)),
+    remove: (mount, name, record) => vault.remove(rootRef(mount, name, record)),
     writeStore: async (mount, name, fields) => {
       const record = await settings.store.fresh(mount.id, name)
       const wanted = (record && stores[record.type]?.secrets) ?? {}
-      await merged(vault, storeRef(mount, name), fields, wanted).catch(
+      await merged(vault, storeRef(mount, name, record), fields, wanted).catch(
         faulty(`what lets the broker into the store ${name}`, 'vault'),
       )
     },
@@ -129,8 +136,11 @@ export function openRoots({ world, state, cipher, settings, metrics, deadlineMs 
   }
 }
 
-const rootRef = (mount: Mount, name: string) => `${mount.id}/root/${name}`
-const storeRef = (mount: Mount, name: string) => `${mount.id}/store-root/${name}`
+/** Replicas remember records and root credentials apart: neither an integration nor a store is ever given what one of the same name had. */
+const rootRef = (mount: Mount, name: string, record?: IntegrationRecord) =>
+  `${mount.id}/root/${name}#${record ? madeOf(record) : ''}`
+const storeRef = (mount: Mount, name: string, record?: StoreRecord) =>
+  `${mount.id}/store-root/${name}#${record ? placeOfStore(record) : ''}`
 
 type Wanted = Readonly<Record<string, { readonly required: boolean }>>
 const wantedOf = (type: string): Wanted => shapes.get(type)?.secrets ?? {}

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { type Collection, openCollection } from '../collection.ts'
 import { BrokerError } from '../errors.ts'
 import { duration, type Field, flag, integer, list, map, parseFields, required, text, type Values } from '../fields.ts'
@@ -92,6 +93,18 @@ export function openIntegrationSettings(state: Store): IntegrationSettings {
     grant: integration => openCollection(state, `grant/${integration}`, grantFields),
   }
 }
+
+/** Tells an integration from others that had its name before or will have it: what belongs to one is not for another. */
+export function madeOf({ creator, created_at }: Pick<IntegrationRecord, 'creator' | 'created_at'>): string {
+  return tagOf([creator, created_at])
+}
+
+/** Tells a store as it is configured from what it was before: what lets the broker in at one place is not sent to another. */
+export function placeOf({ type, settings }: Pick<StoreRecord, 'type' | 'settings'>): string {
+  return tagOf([type, Object.entries(settings).toSorted(([a], [b]) => (a < b ? -1 : 1))])
+}
+
+const tagOf = (what: readonly unknown[]) => createHash('sha256').update(JSON.stringify(what)).digest('base64url').slice(0, 22)
 
 /** The settings of an integration as its issuer reads them. @throws BrokerError bad_request naming what is wrong */
 export function settingsOf({ type, settings }: Pick<IntegrationRecord, 'type' | 'settings'>): Readonly<Record<string, unknown>> {

@@ -25,8 +25,7 @@ export type SightParts = {
 
 export function openSight({ settings, mounts, tasks, objectionTo }: SightParts): Sight {
   const isAgent = ({ path }: TokenFacts) => mounts.find(path)?.type === 'tpm-quote'
-  const seen: Sight['seen'] = async (mount, name, who) => {
-    const record = await settings.integration.get(mount.id, name)
+  const look = async (record: IntegrationRecord | undefined, mount: Mount, name: string, who: TokenFacts) => {
     const context = isAgent(who) ? ((await tasks.bindings.of(mount, who.entityId)) ?? NO_CONTEXT) : undefined
     const foreign =
       record &&
@@ -38,9 +37,10 @@ export function openSight({ settings, mounts, tasks, objectionTo }: SightParts):
   }
   return {
     isAgent,
-    seen,
+    seen: async (mount, name, who) => look(await settings.integration.get(mount.id, name), mount, name, who),
+    // not what is remembered: somebody else may have the name by now
     managed: async (mount, name, who) => {
-      const record = await seen(mount, name, who)
+      const record = await look(await settings.integration.fresh(mount.id, name), mount, name, who)
       if (!mayManage(record, who)) throw new BrokerError('permission_denied', 'only who made the integration may do this')
       return record
     },

@@ -8,7 +8,7 @@ import { objection } from './access.ts'
 import { expiryOf } from './expiry.ts'
 import type { Integration, Root, RootCredential } from './port.ts'
 import type { Roots } from './roots.ts'
-import { type IntegrationRecord, type IntegrationSettings, settingsOf } from './settings.ts'
+import { type IntegrationRecord, type IntegrationSettings, madeOf, settingsOf } from './settings.ts'
 
 /** Who asks for a credential, as far as integrations look at them. */
 export type Asker = { readonly entityId: string; readonly context: TaskContext }
@@ -104,5 +104,5 @@ export function openSources({ world, audit, settings, roots, objectionTo }: Sour
 
 function integrationOf(name: string, record: IntegrationRecord, kind: string): Integration {
   const { type, org, tasks, ref } = record
-  return { name, type, org, tasks, settings: settingsOf(record), store: { kind, ref } }
+  return { name, made: madeOf(record), type, org, tasks, settings: settingsOf(record), store: { kind, ref } }
 }

@@ -174,6 +174,7 @@ async function portsOf(parts: ExchangeParts, prepared: Prepared, caller: Secret)
   const { keys, signer, rsaSigner, cipher, upstreams } = parts
   const { mount } = prepared
   const plain = fieldsOf(prepared)
+  const made = prepared.source?.integration.made ?? ''
   const ca = plain.settings['ca']
   return {
     ...plain,
@@ -186,9 +187,15 @@ async function portsOf(parts: ExchangeParts, prepared: Prepared, caller: Secret)
     http: upstreams.of(`${mount.id}/${plain.integration}`, plain.integration, typeof ca === 'string' ? ca : ''),
     seal: async secret => {
       await cipher.create(rootKey(mount.id))
-      return cipher.seal(rootKey(mount.id), secret, mount.id)
+      return [await cipher.seal(rootKey(mount.id), secret, mount.id), made].join(' ').trim()
     },
-    unseal: sealed => cipher.open(rootKey(mount.id), sealed, mount.id),
+    unseal: async sealed => {
+      const [text = '', whose = made] = sealed.split(' ')
+      // another integration of this name would send it to another provider
+      if (whose !== made)
+        throw new BrokerError('unavailable', `it was issued through another integration ${plain.integration} than there is now`)
+      return cipher.open(rootKey(mount.id), text, mount.id)
+    },
     vault: parts.vault,
     caller,
     now: parts.world.now,

@@ -11,6 +11,9 @@ export function providerOf(exchange: Exchange, mounts: MountTable, integrations:
       const mount = mounts.ofType('broker').find(({ id }) => id === lease.mountId)
       if (!mount) throw new BrokerError('unavailable', `the mount of the lease ${lease.leaseId} is not there`)
       const source = lease.integration === '' ? undefined : await integrations.source(mount, lease.integration)
+      // what another of its name would send is not for its provider
+      if (lease.integration !== '' && !source)
+        throw new BrokerError('unavailable', `the integration ${lease.integration} of the lease ${lease.leaseId} is not there`)
       await exchange.revoke(mount, lease.issuer, handle, source)
     },
     // none of the providers that issuers know today tells what it issued under which name

@@ -4,10 +4,11 @@ import { VaultRefusal } from '../vault/client.ts'
 import { objectFields } from './payload.ts'
 import { type Held, type Next, type SecretStore, StoreFault, type StoreWorld } from './store.ts'
 
-type Record_ = { readonly sealed: string; readonly expires_at?: number }
+/** `of`: whose it is, where that was known when it was written. */
+type Record_ = { readonly sealed: string; readonly expires_at?: number; readonly of?: string }
 
 /** Under the broker's own path in KV, as ciphertext of a key in transit; the ciphertext is bound to the path, so that records cannot be exchanged.
- *  References are made by the broker: `<id of the mount>/root/<name>`. */
+ *  References are made by the broker: `<id of the mount>/root/<name>#<whose>`; what is there of somebody else is not there. */
 export const vaultKv: SecretStore = {
   summary: "The broker's own path in Vault's KV, encrypted under a key in transit.",
   settings: {},
@@ -16,7 +17,7 @@ export const vaultKv: SecretStore = {
   open: (_settings, _credentials, world) => ({
     read: ref => answered(() => read(world, ref)),
     replace: (ref, next, version) => answered(() => replace(world, ref, next, version)),
-    remove: ref => answered(() => world.state.delete(ref)),
+    remove: ref => answered(() => world.state.delete(placeOf(ref).path)),
     close: async () => undefined,
   }),
 }
@@ -25,9 +26,10 @@ export const vaultKv: SecretStore = {
 export const rootKey = (ref: string) => `assay-root-${ref.split('/')[0] ?? ''}`
 
 async function read({ state, cipher }: StoreWorld, ref: string): Promise<Held> {
-  const kept = await state.fresh<Record_>(ref)
-  if (!kept) throw new StoreFault('absent', 'nothing was written there')
-  const text = await cipher.open(rootKey(ref), kept.value.sealed, ref)
+  const { path, whose } = placeOf(ref)
+  const kept = await state.fresh<Record_>(path)
+  if (!kept || isOthers(kept.value, whose)) throw new StoreFault('absent', 'nothing was written there')
+  const text = await cipher.open(rootKey(ref), kept.value.sealed, path)
   const { expires_at } = kept.value
   const fields = objectFields(parsed(text))
   return { fields, version: String(kept.version), ...(expires_at === undefined ? {} : { expiresAt: expires_at }) }
@@ -37,9 +39,23 @@ async function replace({ state, cipher }: StoreWorld, ref: string, next: Next, v
   const text = JSON.stringify(Object.fromEntries(Object.entries(next.fields).map(([name, one]) => [name, one.reveal()])))
   const key = rootKey(ref)
   if (version === '') await cipher.create(key)
-  const sealed = await cipher.seal(key, new Secret(text), ref)
-  const record: Record_ = { sealed, ...(next.expiresAt === undefined ? {} : { expires_at: next.expiresAt }) }
-  await state.put(ref, record, version === '' ? 0 : Number(version))
+  const { path, whose } = placeOf(ref)
+  const sealed = await cipher.seal(key, new Secret(text), path)
+  const record: Record_ = { sealed, of: whose, ...(next.expiresAt === undefined ? {} : { expires_at: next.expiresAt }) }
+  await state.put(path, record, version === '' ? await leftBehind(state, path, whose) : Number(version))
+}
+
+/** The version to replace where there is nothing of one's own: of what somebody else left, or none. */
+async function leftBehind(state: StoreWorld['state'], path: string, whose: string): Promise<number> {
+  const kept = await state.fresh<Record_>(path)
+  return kept && isOthers(kept.value, whose) ? kept.version : 0
+}
+
+const isOthers = ({ of }: Record_, whose: string) => of !== undefined && of !== whose
+
+function placeOf(ref: string): { readonly path: string; readonly whose: string } {
+  const [path = '', whose = ''] = ref.split('#')
+  return { path, whose }
 }
 
 function parsed(text: Secret): unknown {

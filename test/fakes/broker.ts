@@ -28,15 +28,17 @@ export type TestBroker = AsyncDisposable & {
   /** what the audit log holds, after all lazy records are in it */
   readonly records: () => Promise<readonly AuditLine[]>
 }
+type Options = { readonly deadlineMs?: number; readonly beside?: Pick<TestBroker, 'vault' | 'world'> }
 export type AskOptions = { readonly token?: string; readonly txn?: string; readonly from?: string }
 export type AuditLine = Readonly<Record<string, unknown>>
 
-export async function openTestBroker({ deadlineMs = 5000 } = {}): Promise<TestBroker> {
+/** @param given `beside`: another replica, at the same Vault and in the same world */
+export async function openTestBroker({ deadlineMs = 5000, beside }: Options = {}): Promise<TestBroker> {
   await using opening = new AsyncDisposableStack()
   const folder = await mkdtemp(join(tmpdir(), 'assay-broker-'))
   opening.defer(() => rm(folder, { recursive: true, force: true }))
-  const vault = opening.use(await startFakeVault())
-  const world = testWorld()
+  const vault = beside?.vault ?? opening.use(await startFakeVault())
+  const world = beside?.world ?? testWorld()
   const auditFile = join(folder, 'audit.jsonl')
   const broker = await openBroker({
     world,

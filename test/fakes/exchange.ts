@@ -26,7 +26,8 @@ export type TestExchange = AsyncDisposable & {
   readonly credential: (asked?: Asked) => Promise<Credential>
   /** `OK`, the code of the refusal, or that of the BrokerError. */
   readonly outcome: (asked?: Asked) => Promise<string>
-  readonly revoke: (credential: Credential) => Promise<void>
+  /** `made`: when another integration of the name has come */
+  readonly revoke: (credential: Credential, made?: string) => Promise<void>
   /** What `simulate` would show of the request. Throws what refused it. */
   readonly plan: (asked?: Pick<Asked, 'grant'>) => Promise<object>
   /** moves the clocks of the broker, not those of providers */
@@ -89,6 +90,7 @@ export function openTestExchange(options: Options): TestExchange {
   const source: Source | undefined = shape && {
     integration: {
       name: 'acme',
+      made: 'first',
       type,
       settings: parseFields(shape.settings, { ...settings }).values,
       org: '',
@@ -129,7 +131,10 @@ export function openTestExchange(options: Options): TestExchange {
       if (!plan.ok) throw new Error(`${plan.code}: ${plan.detail}`)
       return plan.value
     },
-    revoke: credential => exchange.revoke(MOUNT, type, credential.handle ?? {}, source),
+    revoke: (credential, made = 'first') => {
+      const now = source && { ...source, integration: { ...source.integration, made } }
+      return exchange.revoke(MOUNT, type, credential.handle ?? {}, now)
+    },
     pass: world.pass,
     [Symbol.asyncDispose]: () => upstreams.close(),
   }

@@ -92,6 +92,11 @@ describe('client credentials', () => {
     const credential = await test.credential(read)
     expect(JSON.stringify(credential.handle)).not.toContain(tokenOf(credential))
     expect(await server.introspect(tokenOf(credential))).toMatchObject({ active: true })
+    // whoever took the name may have another server
+    await expect(test.revoke(credential, 'second')).rejects.toThrow(
+      'it was issued through another integration acme than there is now',
+    )
+    expect(await server.introspect(tokenOf(credential))).toMatchObject({ active: true })
     await test.revoke(credential)
     await test.revoke(credential)
     expect(await server.introspect(tokenOf(credential))).toEqual({ active: false })
