@@ -7,6 +7,7 @@ import type { Dispatch, Logical } from '../dispatch.ts'
 import type { CanonicalPath } from '../path.ts'
 import { findSys } from '../sys/mounts.ts'
 import type { SysRow } from '../sys/request.ts'
+import type { Operation } from '../table.ts'
 import { othersTurn } from './body.ts'
 import { type HttpReply, replyOf, replyOfError } from './envelope.ts'
 import { parseLargeJson } from './large_json.ts'
@@ -115,19 +116,20 @@ function readable(c: Ctx, body: Buffer): Record<string, unknown> | undefined {
 async function logicalOf(broker: Broker, c: Ctx, path: CanonicalPath, txn: string): Promise<Omit<Logical, 'wrapTtl'>> {
   const query = new URLSearchParams(path.query)
   const { method = '' } = c.env.incoming
-  if (!VAULTS_METHODS.has(method)) throw new BrokerError('unsupported_operation', '')
-  if (!METHODS.has(method)) return unsupported(broker, tokenOf(c), path)
-  const operation = operationOf(method, query)
+  const helps = method === 'HELP' || Boolean(query.get('help'))
+  if (!helps && !VAULTS_METHODS.has(method)) throw new BrokerError('unsupported_operation', '')
+  if (!helps && !METHODS.has(method)) return unsupported(broker, tokenOf(c), path)
+  const operation = helps ? 'help' : operationOf(method, query)
   if (operation === 'update' && path.trailingSlash) throw new BrokerError('bad_request', "cannot write to a path ending in '/'")
   const body = bodyOf(c.env.incoming)
-  const data = operation === 'update' ? parseBody(c, body) : Object.fromEntries(query)
+  const data = operation === 'update' ? parseBody(c, body) : parametersIn(query)
   if (body.length > LARGE) await othersTurn()
   delete data['list']
   delete data['help']
   return { operation, path: path.path, data, caller: { token: tokenOf(c) }, from: addressOf(c.env.incoming), txn }
 }
 
-const METHODS: ReadonlySet<string> = new Set(['GET', 'LIST', 'HELP', 'POST', 'PUT', 'DELETE'])
+const METHODS: ReadonlySet<string> = new Set(['GET', 'LIST', 'POST', 'PUT', 'DELETE'])
 /** Others mean nothing to Vault, on no path and to nobody. */
 const VAULTS_METHODS: ReadonlySet<string> = new Set([...METHODS, 'PATCH', 'HEAD', 'OPTIONS'])
 
@@ -137,14 +139,13 @@ async function unsupported(broker: Broker, token: Presented | undefined, path: C
   throw new BrokerError('unsupported_operation', 'unsupported operation')
 }
 
-/** `GET ?list=` as Go's ParseBool has it; `?help=` with anything in it. */
-function operationOf(method: string, query: URLSearchParams): Logical['operation'] {
-  if (method === 'HELP' || (method === 'GET' && query.get('help'))) return 'help'
+/** `GET ?list=` as Go's ParseBool has it; with nothing in it it is not there. */
+function operationOf(method: string, query: URLSearchParams): Operation {
   if (method === 'LIST') return 'list'
   if (method === 'POST' || method === 'PUT') return 'update'
   if (method === 'DELETE') return 'delete'
   const list = query.get('list')
-  if (list === null) return 'read'
+  if (!list) return 'read'
   const asked = parseBool(list)
   if (asked === undefined) throw new BrokerError('bad_request', 'list: wanted true or false')
   return asked ? 'list' : 'read'
@@ -158,9 +159,22 @@ function parseBody(c: Ctx, body: Buffer): Record<string, unknown> {
   if (body.length > LARGE) return jsonObject(body, parseLargeJson)
   const sent = body.toString('utf8')
   if (sent.trim() === '') return {}
-  const isForm = (c.req.header('content-type') ?? '').startsWith('application/x-www-form-urlencoded') && !/^\s*[{[]/.test(sent)
-  if (isForm) return Object.fromEntries(new URLSearchParams(sent))
-  return jsonObject(sent, JSON.parse)
+  const isForm = FORM.test(c.req.header('content-type') ?? '') && !/^\s*[{[]/.test(sent)
+  if (!isForm) return jsonObject(sent, JSON.parse)
+  if (NO_FORM.test(sent)) throw new BrokerError('bad_request', 'error parsing form data')
+  return parametersIn(new URLSearchParams(sent))
+}
+
+const FORM = /^application\/x-www-form-urlencoded/i
+/** What Go's net/url takes for no form, where other readers guess. */
+const NO_FORM = /%(?![\da-f]{2})|;/i
+
+/** A name that comes more than once has a list. */
+function parametersIn(sent: URLSearchParams): Record<string, unknown> {
+  const named = Map.groupBy(sent, ([name]) => name)
+  return Object.fromEntries(
+    named.entries().map(([name, all]) => [name, all.length > 1 ? all.map(([, value]) => value) : all[0]?.[1]]),
+  )
 }
 
 function jsonObject<T>(sent: T, parse: (sent: T) => unknown): Record<string, unknown> {
@@ -176,11 +190,11 @@ function jsonObject<T>(sent: T, parse: (sent: T) => unknown): Record<string, unk
   return value as Record<string, unknown>
 }
 
-/** `X-Vault-Token` first, else the first `Authorization: Bearer`. */
+/** `X-Vault-Token` first, else the first `Authorization: Bearer`; an empty one is none. */
 function tokenOf(c: Ctx): Presented | undefined {
   const header = c.req.header('x-vault-token')
   const bearer = c.req.header('authorization')?.match(/^Bearer (.+)$/)?.[1]
-  const token = header ?? bearer?.trim()
+  const token = header || bearer?.trim()
   return token ? new Presented(token, addressOf(c.env.incoming)) : undefined
 }
 

@@ -152,7 +152,10 @@ function secured({ cert, key, clientCa, requireClientCert = false, minVersion = 
 function answerRequests(server: Server, connections: Connections, options: FrontDoorOptions, limits: Limits): void {
   const room = openRoom(limits.largeBytes)
   const addressOf = openClientAddresses(options.trustedProxies ?? [])
-  const own = getRequestListener((request, env) => options.own(request, env as Bindings), { errorHandler: failed(options.log) })
+  const own = getRequestListener((request, env) => options.own(request, env as Bindings), {
+    errorHandler: failed(options.log),
+    hostname: 'localhost', // stands in for a Host that is empty, or absent from HTTP/1.0; nothing is read off it
+  })
 
   function answer(incoming: IncomingMessage, outgoing: ServerResponse): void {
     connections.began(incoming, outgoing)

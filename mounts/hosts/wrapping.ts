@@ -10,14 +10,28 @@ type Envelope = {
   readonly renewable?: boolean
 }
 
-/** `X-Vault-Wrap-TTL`: seconds, or a duration as Go writes it, such as `5m0s`; none at all is no wrapping, as at Vault.
- *  @throws BrokerError bad_request for what is no duration: before anything is done */
+/** `X-Vault-Wrap-TTL`: seconds, days such as `1d`, or a duration as Go writes it, such as `5m0s`; none at all is no wrapping, as at Vault.
+ *  @throws BrokerError bad_request for what is no duration that Vault can have: before anything is done */
 export function wrapTtlOf(header: string | undefined): string | undefined {
-  if (header === undefined) return undefined
+  if (!header) return undefined
   const wrong = 'error parsing X-Vault-Wrap-TTL header'
   if (header.startsWith('-')) throw new BrokerError('bad_request', `${wrong}: requested wrap ttl cannot be negative`)
-  if (header.length > 64 || !/^(\d+|(\d+(\.\d+)?(ns|us|ms|s|m|h|d))+)$/.test(header)) throw new BrokerError('bad_request', wrong)
-  return /[1-9]/.test(header) ? header : undefined
+  const seconds = header.length > 64 ? undefined : secondsOf(header)
+  if (seconds === undefined || seconds > MOST_SECONDS) throw new BrokerError('bad_request', wrong)
+  return seconds >= UNITS.ns ? header : undefined
+}
+
+const UNITS = { ns: 1e-9, us: 1e-6, ms: 1e-3, s: 1, m: 60, h: 3600 }
+/** Go counts durations in nanoseconds, in 63 bits. */
+const MOST_SECONDS = 9_223_372_036
+const DAY = 86_400
+
+function secondsOf(text: string): number | undefined {
+  const [, whole, days] = /^(\d+)(d?)$/.exec(text) ?? []
+  if (whole !== undefined) return Number(whole) * (days ? DAY : 1)
+  if (!/^(?:\d+(?:\.\d+)?(?:[num]?s|[mh]))+$/.test(text)) return undefined
+  const parts = text.matchAll(/([\d.]+)([a-z]+)/g)
+  return parts.reduce((sum, [, count, unit]) => sum + Number(count) * UNITS[unit as keyof typeof UNITS], 0)
 }
 
 /** What Vault has wrapped, plain: what belongs to it of ours is put in, then it is wrapped again. Vault has decided already whether it may be, and for how long. */

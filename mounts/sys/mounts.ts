@@ -24,12 +24,11 @@ export function findSys(method: string, path: CanonicalPath): { row: SysRow; par
 
 /** What a request asks for, by its verb and its query. Help, and what is refused for these alone, are Vault's to answer. */
 function verbOf(method: string, { query, trailingSlash }: CanonicalPath): string | undefined {
+  const asked = query === '' ? undefined : new URLSearchParams(query)
+  if (asked?.get('help')) return undefined
   if (method === 'POST' || method === 'PUT') return trailingSlash ? undefined : method
-  if (method !== 'GET' || query === '') return method
-  const asked = new URLSearchParams(query)
-  if (asked.get('help')) return undefined
-  const list = asked.get('list')
-  if (list === null) return method
+  const list = method === 'GET' && asked?.get('list')
+  if (!list) return method
   const wanted = parseBool(list)
   return wanted === undefined ? undefined : wanted ? 'LIST' : method
 }

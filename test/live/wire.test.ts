@@ -1,6 +1,7 @@
 import { request } from 'node:http'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { run } from '../harness/process.ts'
+import { dial } from '../mounts/hosts/wire.ts'
 import { ask, openWorld, type World } from './world.ts'
 
 let world: World
@@ -51,15 +52,31 @@ describe('a list', () => {
     expect((await world.api('GET', `broker/role/?${query}`)).body.data).toEqual({ keys: ['deploy'] })
   })
 
-  test('?list=perhaps is refused, ?list=false is a read', async () => {
+  test('?list=perhaps is refused, ?list=false is a read, and so is ?list=', async () => {
     expect((await world.api('GET', 'broker/role?list=perhaps')).status).toBe(400)
     expect((await world.api('GET', 'broker/role?list=false')).status).toBe(405)
+    expect((await world.api('GET', 'broker/role?list=')).status).toBe(405)
+    expect((await world.api('GET', 'sys/mounts?list=')).body.data).toHaveProperty('broker/')
   })
 
   test('native lists pass, in both forms', async () => {
     expect((await world.api('LIST', 'sys/policies/acl')).body.data.keys).toContain('assay')
     expect((await world.api('GET', 'sys/policies/acl?list=true')).body.data.keys).toContain('assay')
   })
+})
+
+describe('?help=, whatever the verb', () => {
+  test.each(['GET', 'POST', 'PUT', 'DELETE', 'LIST', 'PATCH', 'SCAN', 'SEARCH'])(
+    '%s asks for help, and nothing else',
+    async method => {
+      for (const path of ['broker/role/deploy', 'sys/mounts/broker', 'sys/auth/tpm-quote']) {
+        const { status, text } = await raw(method, `${path}?help=1`, root(), '{}')
+        expect({ path, status, ...(JSON.parse(text) as object) }).toMatchObject({ path, status: 200, help: expect.any(String) })
+      }
+      expect((await world.api('GET', 'broker/role/deploy')).body.data).toMatchObject({ plugins: ['a'] })
+      expect((await world.api('GET', 'sys/auth/tpm-quote')).status).toBe(200)
+    },
+  )
 })
 
 describe('the token', () => {
@@ -83,9 +100,10 @@ describe('the token', () => {
     })
   })
 
-  test('X-Vault-Token comes before Authorization', async () => {
+  test('X-Vault-Token comes before Authorization, unless it is empty', async () => {
     const headers = { Authorization: `Bearer ${world.vault.rootToken}`, 'X-Vault-Token': 'hvs.nobody' }
     expect((await raw('GET', 'broker/config', headers)).status).toBe(403)
+    expect((await raw('GET', 'broker/config', { ...headers, 'X-Vault-Token': '' })).status).toBe(200)
   })
 })
 
@@ -98,11 +116,22 @@ describe('the body', () => {
       { 'Content-Type': 'application/x-www-form-urlencoded' },
     ],
     ['a form', 'actions=deploy%2Cone', { 'Content-Type': 'application/x-www-form-urlencoded' }],
+    [
+      'a form that names one twice',
+      'actions=deploy&actions=one',
+      { 'Content-Type': 'Application/X-WWW-Form-Urlencoded; charset=utf-8' },
+    ],
   ]
   test.each(sent)('%s', async (_, body, headers) => {
     await world.api('POST', 'broker/config', { actions: 'deploy' })
     expect((await raw('POST', 'broker/config', { ...root(), ...headers }, body)).status).toBe(204)
     expect((await world.api('GET', 'broker/config')).body.data.actions).toEqual(['deploy', 'one'])
+  })
+
+  test.each(['actions=%zz', 'actions=deploy%', 'actions=deploy;actions=one'])('a form that is none: %s', async body => {
+    const headers = { ...root(), 'Content-Type': 'application/x-www-form-urlencoded' }
+    const [ours, vaults] = [await raw('POST', 'broker/config', headers, body), await raw('POST', 'cubbyhole/a', headers, body)]
+    expect({ status: ours.status, text: ours.text }).toEqual({ status: 400, text: vaults.text })
   })
 
   test('PUT is POST; an empty body and null are no parameters', async () => {
@@ -237,12 +266,41 @@ describe('wrapping', () => {
     ['1m30s', 200],
     ['90', 200],
     ['0', 200],
+    ['', 200],
+    ['0.1ns', 200],
+    ['1.5s', 200],
+    ['1d', 200],
+    ['9000000000', 200],
     ['-1s', 400],
     ['soon', 400],
-  ] as const)('a life of %s: %i', async (ttl, status) => {
-    const reply = await ask(world.door.address, 'GET', 'broker/config', { headers: { ...root(), 'X-Vault-Wrap-TTL': ttl } })
-    expect(reply.status).toBe(status)
+    ['1.5', 400],
+    ['1h30d', 400],
+    ['1d1h', 400],
+    ['3000000h', 400],
+    ['99999999999999999999', 400],
+  ] as const)('a life of %s: %i, as at Vault', async (ttl, status) => {
+    const headers = { ...root(), 'X-Vault-Wrap-TTL': ttl }
+    const [ours, vaults] = await Promise.all(
+      ['broker/config', 'sys/policies/acl/default'].map(path => ask(world.door.address, 'GET', path, { headers })),
+    )
+    expect(ours?.status).toBe(status)
+    const seen = (reply: typeof ours) => ({ status: reply?.status, wrapped: reply?.body.wrap_info?.ttl as unknown })
+    expect(seen(ours)).toEqual(seen(vaults))
   })
+})
+
+test('without a Host, as health checks of load balancers send it by HTTP/1.0', async () => {
+  for (const [path, version, host] of [
+    ['/healthz', '1.0', ''],
+    ['/readyz', '1.1', 'Host:\r\n'],
+    ['/v1/broker/config', '1.0', ''],
+    ['/v1/sys/mounts', '1.0', ''],
+  ]) {
+    const line = await dial(world.door.address)
+    const end = `Connection: close\r\nX-Vault-Token: ${world.vault.rootToken}\r\n\r\n`
+    line.write(`GET ${path} HTTP/${version}\r\n${host}${end}`)
+    expect({ path, reply: await line.closed }).toEqual({ path, reply: expect.stringMatching(/^HTTP\/1\.1 200 /) as string })
+  }
 })
 
 test('X-Vault-Namespace: the root namespace is ours, others are Vault’s to answer', async () => {
