@@ -1,4 +1,5 @@
 import { isConflict } from '../errors.ts'
+import { gather } from '../gather.ts'
 import type { Kept, Store } from '../vault/store.ts'
 import { type Calendar, openCalendar } from './calendar.ts'
 import { type Lease, PENDING_SECONDS } from './lease.ts'
@@ -21,7 +22,7 @@ export type Ledger = {
   readonly dropName: (name: string) => Promise<void>
   /** The name that the lease has now: written if it is not there, in place of this one. */
   readonly rename: (name: string, lease: Lease) => Promise<void>
-  /** Takes the names of all leases from the store: those of other replicas, and after a start those from before. */
+  /** Takes the names of all leases from the store: those of other replicas, and after a start those from before. What was there when it was asked for is known then. */
   readonly refresh: () => Promise<void>
   /** Puts names of the same minute together where there are many, and removes what is left of minutes that are over. */
   readonly pack: (now: number) => Promise<void>
@@ -38,7 +39,6 @@ export function openLedger(store: Store): Ledger {
   const packs = openPacks(store)
   /** names that have an entry of their own in the store; the others are in packs */
   const alone = new Set<string>()
-  let flight: Promise<void> | undefined
   /** names whose write is under way */
   const writing = new Set<string>()
   /** names that were written while a list was under way, which may be from before */
@@ -60,22 +60,28 @@ export function openLedger(store: Store): Ledger {
     if (alone.delete(name)) await store.delete(nameAt(name))
   }
   const look = async () => {
-    young = new Set(writing)
+    const written = new Set(writing)
+    young = written
     const minutes = await store.list(NAMES)
     const lists = await inParallel(minutes, AT_ONCE, minute => store.list(`${NAMES}${minute}`))
     const seen = new Set(lists.flat())
     // after the lists: a name that is in none of them any more is in a pack by then, or nowhere
     const { added, gone } = await packs.refresh()
-    const packed = new Set(added)
-    for (const name of [...alone, ...gone]) {
-      if (seen.has(name) || young.has(name)) continue
+    const missed = [...alone, ...gone].filter(name => !seen.has(name) && !written.has(name))
+    const packed = missed.length > 0 ? packs.names() : seen
+    for (const name of missed) {
       alone.delete(name)
       if (!packed.has(name)) calendar.drop(name)
     }
     for (const name of seen) alone.add(name)
     for (const name of [...seen, ...added]) calendar.add(name)
-    young = undefined
   }
+  const refresh = gather<undefined, undefined>(async askers => {
+    await look().finally(() => {
+      young = undefined
+    })
+    return askers
+  }, Number.POSITIVE_INFINITY)
   return {
     calendar,
     read,
@@ -106,13 +112,7 @@ export function openLedger(store: Store): Ledger {
       await addName(now)
       await dropName(name)
     },
-    refresh: () => {
-      flight ??= look().finally(() => {
-        flight = undefined
-        young = undefined
-      })
-      return flight
-    },
+    refresh: () => refresh(undefined),
     pack: async now => {
       for (const names of manyOf(alone, now)) {
         await packs.write(names)

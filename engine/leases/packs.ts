@@ -8,6 +8,8 @@ import { inParallel } from './parallel.ts'
 export type Packs = {
   /** Names in packs that were not known before, and in packs that are gone. */
   readonly refresh: () => Promise<{ readonly added: readonly string[]; readonly gone: readonly string[] }>
+  /** of all packs that are known */
+  readonly names: () => ReadonlySet<string>
   /** Durable when it ends: then the names need not stand alone any more. */
   readonly write: (names: readonly string[]) => Promise<void>
   /** Removes packs whose minute is over and of which nothing is left. */
@@ -33,6 +35,7 @@ export function openPacks(store: Store): Packs {
       for (const [index, pack] of fresh.entries()) known.set(pack, lists[index] ?? [])
       return { added: lists.flat(), gone }
     },
+    names: () => new Set([...known.values()].flat()),
     write: async names => {
       for (const part of inParts(names)) {
         const pack = `${minuteOf(dueIn(part[0] ?? ''))}.${randomUUID()}`

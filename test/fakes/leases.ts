@@ -21,7 +21,7 @@ export type Outside = {
   findable: boolean
   revocations: number
   /** lets a test hold a write of the store before it takes effect, or the reply to a read */
-  hold: ((call: 'put' | 'got', path: string) => Promise<void>) | undefined
+  hold: ((call: 'put' | 'delete' | 'got' | 'listed', path: string) => Promise<void>) | undefined
 }
 export const outside = (): Outside => ({
   kept: new Map(),
@@ -126,8 +126,15 @@ function fakeStore(out: Outside, step: Step): Store {
         kept.set(path, { value: structuredClone(value), version: version + 1 })
       })
     },
-    list: path => step(() => list(path)),
-    delete: path => step(() => void kept.delete(path)),
+    list: async path => {
+      const found = await step(() => list(path))
+      await out.hold?.('listed', path)
+      return found
+    },
+    delete: async path => {
+      await out.hold?.('delete', path)
+      return step(() => void kept.delete(path))
+    },
     deleteAll: folder =>
       step(() => {
         for (const key of kept.keys()) if (key.startsWith(folder)) kept.delete(key)
