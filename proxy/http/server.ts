@@ -8,6 +8,7 @@ import type { Holder } from '#engine'
 import type { RefusalCode, Verdict } from '../refusals.ts'
 import { holderOf } from '../tls/holder.ts'
 import type { Mint } from '../tls/mint.ts'
+import { SIGNATURES } from '../tls/secure.ts'
 import { readBody } from './body.ts'
 import { type ExchangePorts, exchange, type UnderWay } from './exchange.ts'
 import type { Question, Session, Swap } from './gate.ts'
@@ -122,6 +123,7 @@ function tlsOptions({ tls }: ServerPorts) {
     cert: tls.cert,
     key: tls.key,
     minVersion: 'TLSv1.3' as const,
+    sigalgs: SIGNATURES,
     ALPNProtocols: ['http/1.1'],
     requestCert: true,
     // without an authority every certificate is as good as its key: a token is sealed to the certificate itself (RFC 8705, 2.2)

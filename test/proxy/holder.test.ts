@@ -1,5 +1,8 @@
 import { X509Certificate } from 'node:crypto'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import {
   createSecureContext,
   createServer,
@@ -10,11 +13,13 @@ import {
 } from 'node:tls'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { chainOf } from '../../agent/chain.ts'
-import { carriedToken } from '../../proxy/tls/carried.ts'
+import { carriedToken, openCarried } from '../../proxy/tls/carried.ts'
 import { holderOf } from '../../proxy/tls/holder.ts'
+import { run } from '../harness/process.ts'
 import { type Authority, newAuthority, type Pair } from '../mounts/hosts/certificates.ts'
+import { openProxyWorld } from './world.ts'
 
 // What is read of what a client shows in its handshake.
 
@@ -49,6 +54,17 @@ function shown<T>(chain: string | SecureContext, look: (socket: TLSSocket) => T)
   })
 }
 
+/** A certificate over a key of this kind that is named like who issued that of the agent, as openssl makes it; and its key. */
+async function ofKind(subject: string, kind: string, option: string): Promise<Pair> {
+  const folder = await mkdtemp(join(tmpdir(), 'assay-holder-'))
+  onTestFinished(() => rm(folder, { recursive: true, force: true }))
+  const [cert, key] = [join(folder, 'cert.pem'), join(folder, 'key.pem')]
+  const files = ['-keyout', key, '-out', cert, '-days', '1', '-subj', subject]
+  const made = await run('openssl', ['req', '-x509', '-newkey', kind, '-pkeyopt', option, '-nodes', ...files])
+  if (made.code !== 0) throw new Error(made.stderr)
+  return { cert: await readFile(cert, 'utf8'), key: await readFile(key, 'utf8') }
+}
+
 const carrying = (pem: string, token = TOKEN) =>
   chainOf(
     [new X509Certificate(pem).raw],
@@ -63,6 +79,21 @@ describe('a token behind the certificate', () => {
     const { token, holder } = await shown(chained, both)
     expect(token).toBe(TOKEN)
     expect(await shown(alone, both)).toEqual({ token: undefined, holder })
+  })
+
+  test('beside a key of a curve without a name of NIST: that is looked at, too, and nothing ends', async () => {
+    const { cert: unusual } = await ofKind('/CN=agents', 'ec', 'ec_paramgen_curve:secp256k1')
+    expect(await shown(`${pair.cert}\n${unusual}`, carriedToken)).toBeUndefined()
+    expect(await shown(`${await carrying(pair.cert)}\n${unusual}`, carriedToken)).toBe(TOKEN)
+  })
+
+  test('is not read any more once as much of what was shown is kept as may be', async () => {
+    const read = openCarried(10_000)
+    const chained = await carrying(pair.cert)
+    expect(await shown(chained, read)).toBe(TOKEN)
+    expect(await shown(chained, read)).toBe(TOKEN)
+    expect(await shown(chained, read)).toBeUndefined()
+    expect(await shown(chained, carriedToken)).toBe(TOKEN)
   })
 
   test('is none when there are two, and when it has no form of one', async () => {
@@ -90,3 +121,13 @@ test('what a client shows beside its certificate is not kept', async () => {
   // 64 kB each: kept, they would be more than 19 MB
   expect((await visit(300)) - before).toBeLessThan(12 * 2 ** 20)
 }, 60_000)
+
+test.each([
+  ['RSA-PSS', 'rsa-pss', 'rsa_keygen_bits:2048'],
+  ['a curve that is none of NIST’s', 'ec', 'ec_paramgen_curve:brainpoolP256r1'],
+])('a certificate over a key of %s lets nobody in, and ends nothing', async (_, kind, option) => {
+  await using world = await openProxyWorld()
+  const pair = await ofKind('/CN=anybody', kind, option)
+  expect((await world.ask({ as: { ...world.agent, ...pair } })).code).toBe('NO_CERTIFICATE')
+  expect((await world.ask({ headers: { Authorization: `Bearer ${await world.seal()}` } })).status).toBe(200)
+})
