@@ -76,10 +76,8 @@ export function openCreds(ports: CredsPorts): Creds {
     const working = { ...agent, workLeftSeconds }
     const decision = decide(name, within(mount, record), policies, working, ask)
     if (!decision.ok) return decision
-    // a lease that is renewed does not outlive it either
-    const bounded = { ...record, max_ttl: Math.min(record.max_ttl, Math.floor(decision.value.leftSeconds)) }
-    const asked = { action: decision.value.action, role: name, txn }
-    const prepared = await prepare(ports, mount, bounded, agent, asked)
+    const { action, leftSeconds } = decision.value
+    const prepared = await prepare(ports, mount, record, agent, { action, role: name, txn }, leftSeconds)
     if (!prepared.ok) return prepared
     return accept({ ...decision.value, prepared: prepared.value, policyVersion: policies.version, beatWithinSeconds })
   }
@@ -146,10 +144,11 @@ async function prepare(
   record: RoleRecord,
   agent: Agent,
   asked: Asked,
+  leftSeconds: number,
 ): Promise<Verdict<Prepared>> {
-  if (record.integration === '') return exchange.prepare(mount, record, asked.action, undefined)
+  if (record.integration === '') return exchange.prepare(mount, record, asked.action, undefined, leftSeconds)
   const source = await sources(mount, record.integration, agent, asked)
-  return source.ok ? exchange.prepare(mount, record, asked.action, source.value) : source
+  return source.ok ? exchange.prepare(mount, record, asked.action, source.value, leftSeconds) : source
 }
 
 /** The intent is durable and Vault has said that this token may, both, before anything secret is made; the two do not wait for each other. */

@@ -40,14 +40,23 @@ export type Prepared = {
   readonly issuer: Issuer
   readonly source: Source | undefined
   readonly permissions: readonly string[]
+  /** no renewal goes beyond */
+  readonly maxTtlSeconds: number
 }
 
 export type Exchanged = { readonly credential: Credential; readonly reused: boolean }
 
 /** Turns decisions into credentials: the one place where issuers are called, and where what came back is compared with what was asked. */
 export type Exchange = {
-  /** Nothing secret is made and nobody outside is asked. */
-  readonly prepare: (mount: Mount, record: RoleRecord, action: string, source: Source | undefined) => Verdict<Prepared>
+  /** Nothing secret is made and nobody outside is asked.
+   *  @param leftSeconds how long what follows may live at all */
+  readonly prepare: (
+    mount: Mount,
+    record: RoleRecord,
+    action: string,
+    source: Source | undefined,
+    leftSeconds?: number,
+  ) => Verdict<Prepared>
   /** `decidedBy`: whatever else the decision came from, such as the version of the policies: part of what two requests have to share to share a credential. */
   readonly issue: (prepared: Prepared, grant: Grant, asker: Asker, decidedBy: object) => Promise<Verdict<Exchanged>>
   /** What would be asked of the provider, or why nothing would be; nothing secret is in it. */
@@ -83,27 +92,24 @@ export function openExchange(parts: ExchangeParts): Exchange {
     await assertNotWider(prepared, grant, credential, ports)
     return credential
   }
-  const fresh = (prepared: Prepared, grant: Grant, asker: Asker): Promise<Credential> => {
+  const fresh = (prepared: Prepared, grant: Grant, asker: Asker, decidedBy: object): Promise<Credential> => {
     const make = () => made(prepared, grant, asker.token)
-    const { mount, issuer, record, source } = prepared
-    const from = {
-      mount,
-      issuer: record.issuer,
-      integration: source?.integration.name ?? '',
-      maxTtlSeconds: within(mount, record).max_ttl,
-    }
+    const { mount, issuer, record, source, maxTtlSeconds } = prepared
+    const decision = decisionOf(prepared, grant, decidedBy)
+    const from = { mount, issuer: record.issuer, integration: source?.integration.name ?? '', maxTtlSeconds, decision }
     return isRevocable(prepared) || issuer.engine ? parts.leased({ ...from, engine: issuer.engine }, grant, asker, make) : make()
   }
   const issued = (prepared: Prepared, grant: Grant, asker: Asker, decidedBy: object): Promise<Verdict<Exchanged>> =>
     answered(async () => {
       // what can be revoked belongs to one lease
       if (!prepared.issuer.cacheable || !prepared.record.reuse || isRevocable(prepared))
-        return { credential: await fresh(prepared, grant, asker), reused: false }
-      const decision = await decisionOf(prepared, grant, decidedBy)
-      return reuse.of(decision, grant.issuedAt + grant.ttlSeconds, () => fresh(prepared, grant, asker))
+        return { credential: await fresh(prepared, grant, asker, decidedBy), reused: false }
+      const version = (await prepared.source?.root.read())?.version
+      const decision = { ...decisionOf(prepared, grant, decidedBy), version }
+      return reuse.of(decision, grant.issuedAt + grant.ttlSeconds, () => fresh(prepared, grant, asker, decidedBy))
     })
   return {
-    prepare: (mount, record, action, source) => prepare(mount, record, action, source),
+    prepare,
     plan: (prepared, grant) =>
       answered(async () => {
         const { plan } = prepared.issuer
@@ -125,7 +131,10 @@ export function openExchange(parts: ExchangeParts): Exchange {
       const issuer = issuers[name]
       if (!issuer?.revoke) throw new BrokerError('unavailable', `the issuer ${name} cannot revoke what it issued`)
       const record = parseFields(issuer.role, {}).values as RoleRecord
-      await issuer.revoke(handle, await portsOf(parts, { mount, record, issuer, source, permissions: [] }, new Secret('')))
+      await issuer.revoke(
+        handle,
+        await portsOf(parts, { mount, record, issuer, source, permissions: [], maxTtlSeconds: 0 }, new Secret('')),
+      )
     },
   }
 }
@@ -144,7 +153,13 @@ function isRevocable({ issuer, source }: Prepared): boolean {
   return issuer.revoke !== undefined && issuer.revocable?.(source?.integration.settings ?? {}) !== false
 }
 
-function prepare(mount: Mount, record: RoleRecord, action: string, source: Source | undefined): Verdict<Prepared> {
+function prepare(
+  mount: Mount,
+  record: RoleRecord,
+  action: string,
+  source: Source | undefined,
+  leftSeconds = Number.POSITIVE_INFINITY,
+): Verdict<Prepared> {
   const issuer = issuers[record.issuer]
   if (!issuer) throw new BrokerError('unavailable', `the role asks for the issuer ${record.issuer}, which is not there`)
   if (issuer.integration && source?.integration.type !== record.issuer)
@@ -152,7 +167,8 @@ function prepare(mount: Mount, record: RoleRecord, action: string, source: Sourc
   if (issuer.delivery === 'sealed' && record.delivery !== 'sealed')
     return reject('DELIVERY', `what ${record.issuer} issues is only ever delivered sealed`)
   const permissions = permissionsOf(issuer, record, action, ceilingOf(source))
-  return permissions.ok ? accept({ mount, record, issuer, source, permissions: permissions.value }) : permissions
+  const maxTtlSeconds = Math.min(within(mount, record).max_ttl, Math.floor(leftSeconds))
+  return permissions.ok ? accept({ mount, record, issuer, source, permissions: permissions.value, maxTtlSeconds }) : permissions
 }
 
 /** `ceiling` of the integration; one that is empty is none. */
@@ -226,10 +242,10 @@ function hiding(root: Root, log: World['log']): Root {
 }
 
 /** Everything that the credential depends on but who asks at which moment. */
-async function decisionOf({ mount, record, source, permissions }: Prepared, grant: Grant, decidedBy: object): Promise<object> {
+function decisionOf({ mount, record, source, permissions }: Prepared, grant: Grant, decidedBy: object): object {
   const { txn: _txn, jti: _jti, issuedAt: _at, ttlSeconds: _ttl, ...asked } = grant
-  const version = source ? (await source.root.read()).version : ''
-  return { mount: mount.id, record, integration: source?.integration ?? null, version, permissions, asked, decidedBy }
+  const integration = source?.integration ?? null
+  return { mount: mount.id, record: within(mount, record), integration, permissions, asked, decidedBy }
 }
 
 /** Clocks of others may be ahead of ours by so much. */

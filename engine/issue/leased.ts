@@ -10,6 +10,7 @@ import type { TokenFacts } from '../vault/authority.ts'
 import { type Vault, VaultRefusal } from '../vault/client.ts'
 import type { World } from '../world.ts'
 import { openRecent } from './recent.ts'
+import { keyOf } from './reuse.ts'
 
 /** Who asks, and what makes two of their requests the same. */
 export type Asker = {
@@ -30,6 +31,8 @@ type From = {
   readonly maxTtlSeconds: number
   /** an engine of Vault, which keeps the lease */
   readonly engine?: true | undefined
+  /** everything that was decided: what is narrower now gets nothing of what was given before */
+  readonly decision: object
 }
 
 /** Makes a credential that can be revoked under a lease: what it is known by is durable before its provider is called, and whoever asks the same
@@ -49,8 +52,13 @@ export function openLeased(leases: Leases, mounts: Pick<MountTable, 'still'>, va
   return async (from, grant, asker, make) => {
     if (asker.lastUse) throw new BrokerError('bad_request', LAST_USE)
     const issue = () => (from.engine ? make() : underLease(leases, mounts, from, grant, asker, make))
-    const answer = await recent.once(asker.request, async () => ({ credential: await issue(), token: asker.token }))
-    return answer.credential
+    const question = `${asker.request} ${keyOf(from.decision)}`
+    const { credential } = await recent.once(question, async () => ({ credential: await issue(), token: asker.token }))
+    // of one that was given before a part of its life is over
+    const left = credential.expiresAt - grant.issuedAt
+    return credential.lease && credential.lease.durationSeconds > left
+      ? { ...credential, lease: { ...credential.lease, durationSeconds: left } }
+      : credential
   }
 }
 

@@ -62,7 +62,7 @@ function isYoung({ credential, bornAt }: Made, now: number): boolean {
 }
 
 /** SHA-256 of the canonical JSON: members in order, so that nothing but the content counts. */
-function keyOf(decision: object): string {
+export function keyOf(decision: object): string {
   return createHash('sha256')
     .update(JSON.stringify(canonical(decision)))
     .digest('base64')
