@@ -1,4 +1,5 @@
 import { pino } from 'pino'
+import { linesTo } from './log_lines.ts'
 import { openScrubber, SCRUBBED, type Scrubber } from './scrubber.ts'
 import { Secret } from './secret.ts'
 
@@ -21,8 +22,10 @@ export type LogOptions = {
   readonly write?: (line: string) => void
 }
 
+const STANDARD_ERROR = 2
+
 /** JSON lines, each scrubbed by value after it was made: no field, message or error gets around it. */
-export function openLog({ level, scrubber = openScrubber(), write = toStandardError() }: LogOptions): Log {
+export function openLog({ level, scrubber = openScrubber(), write = linesTo(STANDARD_ERROR) }: LogOptions): Log {
   const options = {
     level,
     base: null,
@@ -52,14 +55,6 @@ function logOf(logger: pino.Logger, scrubber: Scrubber): Log {
     child: fields => logOf(logger.child(fieldsOf(fields, stacks)), scrubber),
     hide: secret => scrubber.add(secret),
   }
-}
-
-/** A collector that does not read costs lines, not memory: what is above the limit is dropped. */
-const WAITING_BYTES = 4 * 2 ** 20
-
-function toStandardError(): (line: string) => void {
-  const stream = pino.destination({ dest: 2, sync: false, maxLength: WAITING_BYTES })
-  return line => void stream.write(line)
 }
 
 /** A line that cannot be scrubbed, or is no JSON after it, is not written. */

@@ -1,7 +1,9 @@
 import { generateKeyPairSync } from 'node:crypto'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, onTestFinished, test } from 'vitest'
 import { BrokerError } from '../../engine/errors.ts'
 import { type Level, levels, openLog } from '../../engine/log.ts'
 import { openScrubber } from '../../engine/scrubber.ts'
@@ -300,5 +302,31 @@ describe('the stream', () => {
     const lines = ran.stderr.trim().split('\n')
     expect(lines).toHaveLength(500)
     expect(JSON.parse(lines.at(-1) as string)).toMatchObject({ number: 499 })
+  })
+
+  test('without room for a line ends neither the process nor its end, and goes on where there is room again', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'assay-log-'))
+    onTestFinished(() => rm(folder, { recursive: true, force: true }))
+    const file = join(folder, 'log')
+    // the kernel refuses what makes a file longer than that, as a disk without room does
+    const program = `
+      import { fstatSync, ftruncateSync } from 'node:fs'
+      import { openLog } from ${JSON.stringify(join(import.meta.dirname, '../../engine/log.ts'))}
+      process.on('SIGXFSZ', () => {})
+      const log = openLog({ level: 'info' })
+      const grown = async least => { while (fstatSync(2).size < least) await new Promise(resolve => setTimeout(resolve, 10)) }
+      const fill = () => { for (let number = 0; number < 100; number++) log.info({ number, text: 'x'.repeat(100) }, 'text') }
+      fill()
+      await grown(16384)
+      log.info('into what is full')
+      ftruncateSync(2)
+      await grown(1)
+      process.stdout.write('alive')
+      fill()
+      process.exit(3)`
+    const script = 'ulimit -f 16; exec "$0" --input-type=module --eval "$1" 2>>"$2"'
+    const ran = await run('bash', ['-c', script, process.execPath, program, file])
+    expect(ran).toMatchObject({ code: 3, stdout: 'alive' })
+    expect(await readFile(file, 'utf8')).toContain('into what is full')
   })
 })
