@@ -60,6 +60,7 @@ export class Queue {
     this.#entries = [...failed, ...this.#entries].filter(entry => entry.lazy)
     this.#strict = 0
     if (this.#entries.length > 0) this.#lazyDue = true
+    else this.#rest()
   }
 
   #rest(): void {

@@ -55,7 +55,8 @@ export class Writer {
   /** the segment must not be used again */
   #failed = false
   readonly #closing = new AbortController()
-  readonly #stuck = Promise.withResolvers<void>()
+  /** told when the disk does not answer, until it does again */
+  #stuck = Promise.withResolvers<void>()
 
   constructor(world: WriterWorld, segment: Segment, head: Head) {
     this.#world = world
@@ -212,6 +213,7 @@ export class Writer {
   #answered(): void {
     if (!this.#trouble) return
     this.#trouble = undefined
+    this.#stuck = Promise.withResolvers()
     queueMicrotask(() => this.#world.onGood?.())
   }
 

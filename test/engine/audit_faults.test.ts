@@ -248,6 +248,32 @@ describe('a disk that does not answer', () => {
     await expect(audit.close()).rejects.toThrow('without its last records')
     gate.resolve()
   })
+
+  test('and does again: a close that comes later waits for its last records', async () => {
+    const { disk, hang, gate } = hanging('sync')
+    const { audit, file } = await opened({ disk, deadlineMs: 400 })
+    hang()
+    await expect(audit.append(record('late'))).rejects.toEqual(unavailable)
+    gate.resolve()
+    await healthy(audit)
+    audit.appendLazy(record('outcome'))
+    await audit.close()
+    expect(await kept(file)).toEqual(['event', 'late', 'outcome'])
+  })
+
+  test('and does again: lazy records are durable in time, however many were refused', async () => {
+    const { disk, hang, gate } = hanging('sync')
+    const { audit, file } = await opened({ disk, deadlineMs: 400, lazyMs: 50 })
+    hang()
+    audit.appendLazy(record('outcome 1'))
+    // more than go together
+    const late = Array.from({ length: 1100 }, () => audit.append(record('late')).catch(() => undefined))
+    await Promise.all(late)
+    gate.resolve()
+    await healthy(audit)
+    audit.appendLazy(record('outcome 2'))
+    await until('the last to be durable', async () => (await kept(file)).at(-1) === 'outcome 2')
+  })
 })
 
 test('whatever fails in whatever order: what was durable is in a chain that verifies, once, and nothing else but what hung', async () => {
