@@ -16,9 +16,24 @@ type Kind = {
   readonly noun: string
   readonly label: string
   readonly is: (der: Uint8Array) => boolean
+  /** by their text, which may hold both kinds */
+  readonly known: LRUCache<string, readonly Buffer[]>
 }
-const certificates: Kind = { field: 'certificate', noun: 'certificate', label: 'CERTIFICATE', is: isCertificate }
-const lists: Kind = { field: 'crl', noun: 'revocation list', label: 'X509 CRL', is: der => readRevocationList(der).ok }
+const openKnown = () => new LRUCache<string, readonly Buffer[]>({ max: 256 })
+const certificates: Kind = {
+  field: 'certificate',
+  noun: 'certificate',
+  label: 'CERTIFICATE',
+  is: isCertificate,
+  known: openKnown(),
+}
+const lists: Kind = {
+  field: 'crl',
+  noun: 'revocation list',
+  label: 'X509 CRL',
+  is: der => readRevocationList(der).ok,
+  known: openKnown(),
+}
 
 /** @throws BrokerError bad_request that names everything which cannot be read, by its place in the bundle */
 export const checkAnchors = (pem: string): Promise<void> => check(pem, certificates)
@@ -68,12 +83,10 @@ function split(pem: string, label: string): (Buffer | undefined)[] {
   })
 }
 
-const known = new LRUCache<string, readonly Buffer[]>({ max: 256 })
-
-function decoded(pem: string, kind: Kind): readonly Buffer[] {
+function decoded(pem: string, { known, label }: Kind): readonly Buffer[] {
   const kept = known.get(pem)
   if (kept) return kept
-  const ders = new Map(split(pem, kind.label).flatMap(der => (der ? [[der.toString('base64'), der] as const] : [])))
+  const ders = new Map(split(pem, label).flatMap(der => (der ? [[der.toString('base64'), der] as const] : [])))
   const once = [...ders.values()]
   known.set(pem, once)
   return once
@@ -112,9 +125,17 @@ export type DescribedList = {
   readonly revoked: number
 }
 
-/** What an operator sees of revocation lists. */
+const described = new WeakMap<readonly Buffer[], readonly DescribedList[]>()
+
+/** What an operator sees of revocation lists. It is asked at every enrolment when they end, and reading a long one takes most of a second. */
 export function describeLists(pem: string): readonly DescribedList[] {
-  return listsOf(pem).flatMap(der => {
+  const ders = listsOf(pem)
+  const known = described.get(ders) ?? described.set(ders, readLists(ders)).get(ders)
+  return known ?? []
+}
+
+function readLists(ders: readonly Buffer[]): readonly DescribedList[] {
+  return ders.flatMap(der => {
     const read = readRevocationList(der)
     if (!read.ok) return []
     const { asn1, thisUpdate, nextUpdate, serials } = read.value

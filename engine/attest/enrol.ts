@@ -56,7 +56,7 @@ export type EnrolmentParts = {
   readonly endorse: Endorse
   readonly moduli: Moduli
   readonly approval: Approval
-  readonly revoked: Pick<Revoked, 'keep'>
+  readonly revoked: Pick<Revoked, 'keep' | 'isRevoked'>
 }
 
 export function openEnrolment(parts: EnrolmentParts): Enrolment {
@@ -178,6 +178,7 @@ async function record(parts: EnrolmentParts, mount: Mount, pending: Pending): Pr
   const ek = admitEk(Buffer.from(pending.record.ek_public, 'base64'))
   if (ek.ok && ek.value.public.kind === 'rsa') await moduli.add(mount, ek.value.public.modulus)
   await noted(settings, mount, pending)
+  if (await revoked.isRevoked(mount, tpmId)) return reject('REVOKED', 'its maker revoked the endorsement certificate')
   return accept({ status: 'enrolled', tpmId, akName })
 }
 
@@ -187,6 +188,8 @@ async function noted(settings: AttestSettings, mount: Mount, pending: Pending, t
   try {
     await settings.tpm.write(mount.id, record.tpm_id, kept => ({
       ...tpm,
+      // that a certificate was revoked since it was shown is for `isRevoked` to take back
+      ...(kept?.revocation === 'revoked' && { revocation: 'revoked' }),
       ak_names: [...new Set([...(kept?.ak_names ?? []), akName])],
       enrolled_at: kept?.enrolled_at || record.enrolled_at,
     }))

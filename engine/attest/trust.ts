@@ -39,7 +39,11 @@ export function openTrust(settings: AttestSettings, world: World, changed: (moun
   const fetched = async (mount: Mount, name: string, url: string, config: AttestConfig): Promise<void> => {
     try {
       const crl = await fetchLists(url, config.crl_hosts)
-      await settings.crl.write(mount.id, name, { crl, fetched_at: isoOf(world.now()) })
+      await settings.crl.write(mount.id, name, kept => {
+        if (kept?.url !== url) throw new BrokerError('conflict', 'an operator has written or deleted the lists meanwhile')
+        if (!follows(crl, kept.crl)) throw new BrokerError('bad_request', 'url: a list that was there before is missing')
+        return { crl, fetched_at: isoOf(world.now()) }
+      })
       changed(mount)
     } catch (error) {
       if (!isConflict(error)) world.log.warn({ error, mount: mount.path, name }, 'revocation lists could not be fetched')
@@ -82,6 +86,12 @@ export function openTrust(settings: AttestSettings, world: World, changed: (moun
 
 function isDue({ url, fetched_at, crl }: ListRecord, now: number): boolean {
   return url !== '' && (now >= Date.parse(fetched_at) + REFRESH_MS || hasEnded({ crl }, now))
+}
+
+/** Of whom there was a list there has to be one: else whoever answers in the place of the host takes back what was revoked. */
+function follows(crl: string, before: string): boolean {
+  const issuers = new Set(describeLists(crl).map(({ issuer }) => issuer))
+  return describeLists(before).every(({ issuer }) => issuers.has(issuer))
 }
 
 function hasEnded({ crl }: Pick<ListRecord, 'crl'>, now: number): boolean {
