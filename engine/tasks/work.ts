@@ -65,17 +65,22 @@ export function openWork({ state, world, end }: WorkParts): Work {
     }
   }
   /** Written when it changes something: a quarter of the time between two signs of life is close enough. */
-  const live = async (path: string, kept: Kept, worker: Worker, rules: WorkRules): Promise<void> => {
-    const known = kept.accessors.includes(worker.accessor)
-    if (known && now() - kept.beat < rules.heartbeatSeconds / 4) return
-    if (known && rules.heartbeatSeconds === 0) return
-    const accessors = known ? kept.accessors : [...kept.accessors, worker.accessor].slice(-ACCESSORS)
-    const there = await state.fresh<Kept>(path)
-    // who ended it meanwhile, or beat meanwhile, was first
-    if (there && !there.value.ended)
-      await state.put(path, keptOf(kept.since, now(), accessors, rules), there.version).catch((error: unknown) => {
+  const live = async (path: string, kept: Kept, { accessor }: Worker, rules: WorkRules): Promise<void> => {
+    const isWritten = ({ accessors, beat }: Kept) =>
+      accessors.includes(accessor) && (rules.heartbeatSeconds === 0 || now() - beat < rules.heartbeatSeconds / 4)
+    if (isWritten(kept)) return
+    for (;;) {
+      const there = await state.fresh<Kept>(path)
+      // who ended it meanwhile was first; who beat meanwhile did it for this one, unless its token is not on record yet
+      if (!there || there.value.ended || isWritten(there.value)) return
+      const { since, accessors } = there.value
+      const all = accessors.includes(accessor) ? accessors : [...accessors, accessor].slice(-ACCESSORS)
+      try {
+        return await state.put(path, keptOf(since, now(), all, rules), there.version)
+      } catch (error) {
         if (!isConflict(error)) throw error
-      })
+      }
+    }
   }
   return {
     beat: async (mount, worker, rules) => {

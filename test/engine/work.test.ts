@@ -1,7 +1,8 @@
 import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { BrokerError } from '../../engine/errors.ts'
 import { NO_CONTEXT } from '../../engine/tasks/bindings.ts'
-import { openWork, type WorkRules } from '../../engine/tasks/work.ts'
+import { openWork, type Work, type WorkRules } from '../../engine/tasks/work.ts'
 import { configure, dataOf, enrol, logIn, openTestBroker, type TestBroker } from '../fakes/broker.ts'
 import { startJsonServer } from '../fakes/json_server.ts'
 import { fakeMachine } from '../fakes/machine.ts'
@@ -136,6 +137,44 @@ describe('an agent that has to show that it lives', () => {
     await work.sweep(mount)
     expect([...kept.keys()]).toEqual([])
   })
+})
+
+test('work that is done with several tokens at once, at several replicas, ends with the leases of all of them', async () => {
+  const mount = broker.broker.mounts.find('broker/x')
+  if (!mount) throw new Error('there is no mount')
+  const ended: string[] = []
+  const kept = new Map<string, { value: unknown; version: number }>()
+  const replica = () => {
+    const remembered = new Map<string, unknown>()
+    const state = {
+      // as old as it may be
+      get: async (path: string) => {
+        if (!remembered.get(path)) remembered.set(path, kept.get(path))
+        return remembered.get(path) as never
+      },
+      fresh: async (path: string) => kept.get(path) as never,
+      put: async (path: string, value: object, cas?: number) => {
+        const version = kept.get(path)?.version ?? 0
+        if (cas !== undefined && cas !== version) throw new BrokerError('conflict', 'somebody else was faster')
+        kept.set(path, { value, version: version + 1 })
+      },
+      list: async (folder: string) => [...kept.keys()].map(path => path.slice(folder.length)),
+      delete: async () => undefined,
+      deleteAll: async () => undefined,
+    }
+    return openWork({ state, world: broker.world, end: async accessor => void ended.push(accessor) })
+  }
+  const [one, other] = [replica(), replica()]
+  const rules: WorkRules = { maxSeconds: 0, heartbeatSeconds: 120 }
+  const beat = (work: Work, accessor: string) =>
+    work.beat(mount, { tpmId: 'tpm', accessor, role: 'deploy', task: { ...NO_CONTEXT, org: 'acme', session: 's' } }, rules)
+  await beat(one, 'a')
+  await beat(other, 'a')
+  await Promise.all([beat(one, 'b'), beat(one, 'c'), beat(other, 'd')])
+  await beat(other, 'e')
+  broker.world.pass(121_000)
+  await one.sweep(mount)
+  expect(ended.toSorted()).toEqual(['a', 'b', 'c', 'd', 'e'])
 })
 
 test('the leases of an agent that is silent are ended at their provider', async () => {
