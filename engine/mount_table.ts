@@ -94,7 +94,7 @@ export async function openMountTable(vault: OwnVault, store: Store, onError: (er
       const rows = (await store.fresh<readonly Mount[]>(TABLE))?.value ?? []
       return rows.some(row => row.id === id && row.path === path && !row.tainted)
     },
-    tuneBroker: (mount, given) => change(rows => rows.map(row => (row.id === mount.id ? { ...row, ...given } : row))),
+    tuneBroker: (mount, given) => change(rows => rows.map(row => (row.id === mount.id ? tuned(row, given) : row))),
     taintBroker: (mount, tainted) => change(rows => rows.map(row => (row.id === mount.id ? { ...row, tainted } : row))),
     takenBy: path => takenBy(vault, path, mounts),
     moveBroker: async (mount, to) => {
@@ -133,6 +133,13 @@ function authMount(path: string, row: AuthRow): readonly Mount[] {
       maxTtlSeconds,
     },
   ]
+}
+
+/** As Vault does it: of the options that are not given nothing changes, and one that is given empty goes. */
+function tuned(row: Mount, given: Partial<Tuned>): Mount {
+  const { options, ...others } = { ...row, ...given }
+  const named = Object.entries({ ...row.options, ...options }).filter(([, value]) => value !== '')
+  return named.length > 0 ? { ...others, options: Object.fromEntries(named) } : others
 }
 
 /** Vault's own rule: no mount may lie within another. */

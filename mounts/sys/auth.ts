@@ -8,8 +8,8 @@ import { merged, undoing } from './table_of_mounts.ts'
 /** `sys/auth`: behind an auth mount of ours there is a `jwt` mount of Vault's, which it shows as ours. What ends tokens ends their leases too. */
 export const authRows: readonly SysRow[] = [
   { methods: ['GET'], prefix: 'sys/auth', handle: read },
-  { methods: ['POST', 'PUT'], prefix: 'sys/auth', handle: write },
-  { methods: ['DELETE'], prefix: 'sys/auth', handle: disable },
+  { methods: ['POST', 'PUT'], prefix: 'sys/auth', handle: write, changes: true },
+  { methods: ['DELETE'], prefix: 'sys/auth', handle: disable, changes: true },
   ...['revoke', 'revoke-self', 'revoke-accessor', 'revoke-orphan'].map(name => ({
     methods: ['POST', 'PUT'],
     prefix: `auth/token/${name}`,
@@ -100,11 +100,22 @@ export async function tuneAuth(request: SysRequest, path: string, asked: string)
 
 /** Without its mark it would be a `jwt` mount of Vault's at once, and everything of ours there out of reach. */
 async function refuseUnmarking({ broker, caller, sent = {} }: SysRequest, asked: string): Promise<void> {
-  if (sent['options'] === undefined) return
+  const fault = faultIn(sent)
+  if (!fault) return
   await broker.authority.require(caller, asked, ['create', 'update'])
-  const { options } = parseFields(optionsField, sent).values
-  if (!Object.hasOwn(options, MARK.option) || options[MARK.option] === MARK.value) return
-  throw new BrokerError('bad_request', `the option ${MARK.option} is kept by the mount itself`)
+  throw fault
+}
+
+/** Vault is asked only about what has none, so that a token with few uses pays once. */
+function faultIn(sent: Readonly<Record<string, unknown>>): BrokerError | undefined {
+  try {
+    const { options } = parseFields(optionsField, sent).values
+    if (!Object.hasOwn(options, MARK.option) || options[MARK.option] === MARK.value) return undefined
+    return new BrokerError('bad_request', `the option ${MARK.option} is kept by the mount itself`)
+  } catch (error) {
+    if (error instanceof BrokerError) return error
+    throw error
+  }
 }
 
 /** Vault names the type of the mount behind ours. */

@@ -10,21 +10,17 @@ export const leaseRows: readonly SysRow[] = [
   { methods: ['LIST'], prefix: 'sys/leases/lookup', handle: list },
   { methods: ['POST', 'PUT'], prefix: 'sys/leases/lookup', handle: lookup },
   ...['sys/leases/renew', 'sys/renew'].map(prefix => ({ methods: ['POST', 'PUT'], prefix, handle: renewAt(prefix) })),
-  ...['sys/leases/revoke', 'sys/revoke'].map(prefix => ({ methods: ['POST', 'PUT'], prefix, handle: revokeAt(prefix) })),
-  ...['sys/leases/revoke-prefix', 'sys/revoke-prefix'].map(prefix => ({
-    methods: ['POST', 'PUT'],
-    prefix,
-    handle: revokePrefixAt(prefix, false),
-  })),
-  ...['sys/leases/revoke-force', 'sys/revoke-force'].map(prefix => ({
-    methods: ['POST', 'PUT'],
-    prefix,
-    handle: revokePrefixAt(prefix, true),
-  })),
+  ...['sys/leases/revoke', 'sys/revoke'].map(prefix => revoking(prefix, revokeAt(prefix))),
+  ...['sys/leases/revoke-prefix', 'sys/revoke-prefix'].map(prefix => revoking(prefix, revokePrefixAt(prefix, false))),
+  ...['sys/leases/revoke-force', 'sys/revoke-force'].map(prefix => revoking(prefix, revokePrefixAt(prefix, true))),
   { methods: ['POST', 'PUT'], prefix: 'sys/leases/tidy', handle: tidy },
   { methods: ['GET'], prefix: 'sys/leases/count', handle: count },
   { methods: ['GET'], prefix: 'sys/leases', handle: irrevocable },
 ]
+
+function revoking(prefix: string, handle: SysRow['handle']): SysRow {
+  return { methods: ['POST', 'PUT'], prefix, handle, changes: true }
+}
 
 const isOurs = ({ broker }: SysRequest, leaseId: string) =>
   broker.mounts.ofType('broker').some(mount => leaseId.startsWith(mount.path))

@@ -20,6 +20,8 @@ export type SysRequest = {
 export type SysRow = {
   readonly methods: readonly string[]
   readonly prefix: string
+  /** Vault says "done" of what it does not know: so whether it is ours is looked up first, as another replica may have mounted it just now */
+  readonly changes?: true
   readonly handle: (request: SysRequest) => Promise<HttpReply>
 }
 

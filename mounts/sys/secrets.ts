@@ -11,9 +11,9 @@ import { asTold, givenOf, tune, tuningOf } from './tuning.ts'
 /** `sys/mounts` and `sys/remount`: mounts of type `broker` are ours, in Vault there is nothing of them. */
 export const secretsRows: readonly SysRow[] = [
   { methods: ['GET'], prefix: 'sys/mounts', handle: read },
-  { methods: ['POST', 'PUT'], prefix: 'sys/mounts', handle: write },
-  { methods: ['DELETE'], prefix: 'sys/mounts', handle: disable },
-  { methods: ['POST', 'PUT'], prefix: 'sys/remount', handle: move },
+  { methods: ['POST', 'PUT'], prefix: 'sys/mounts', handle: write, changes: true },
+  { methods: ['DELETE'], prefix: 'sys/mounts', handle: disable, changes: true },
+  { methods: ['POST', 'PUT'], prefix: 'sys/remount', handle: move, changes: true },
   { methods: ['GET'], prefix: 'sys/remount/status', handle: moved },
 ]
 
@@ -46,8 +46,9 @@ async function write(request: SysRequest): Promise<HttpReply> {
   const { path, sent } = request
   const known = spokenOf(request)
   if (known?.tune) return tune(request, known.mount)
-  if (sent && typeOf(sent) === 'broker' && path !== '') return isVaults(sent) ? request.pass() : enable(request, sent)
+  // whatever is sent: a path that ends so names no mount
   if (TUNE.test(path)) return tuneAuth(request, path, `sys/mounts/${path}`)
+  if (sent && typeOf(sent) === 'broker' && path !== '') return isVaults(sent) ? request.pass() : enable(request, sent)
   await refuseTaken(request, path, `sys/mounts/${path}`, wanted => `path is already in use at ${wanted}`)
   return request.pass()
 }

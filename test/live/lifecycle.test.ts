@@ -163,6 +163,35 @@ test('an auth method that is disabled at Vault itself is gone here within second
   await until('the mount to be gone', async () => (await world.api('GET', 'auth/elsewhere/config')).status === 404)
 })
 
+test('to tune an auth method costs one use of a token, as with one of Vault’s', async () => {
+  await world.operator(['auth', 'enable', '-path=counted', 'tpm-quote'])
+  await world.operator(['auth', 'enable', '-path=counted-native', 'userpass'])
+  await world.vault.api('PUT', 'sys/policies/acl/tuner', { policy: 'path "sys/*" { capabilities = ["update", "sudo"] }' })
+  for (const path of ['counted', 'counted-native']) {
+    const { body } = await world.vault.api('POST', 'auth/token/create', { policies: ['tuner'], num_uses: 1 })
+    const token = body.auth.client_token as string
+    const tune = (options: object) => ask(world.door.address, 'POST', `sys/auth/${path}/tune`, { token, body: { options } })
+    expect({ path, status: (await tune({ colour: 'blue' })).status }).toEqual({ path, status: 204 })
+    expect((await tune({ colour: 'red' })).status).toBe(403)
+    await world.operator(['auth', 'disable', path])
+  }
+})
+
+test('what another front door has mounted just now is known to who changes mounts', async () => {
+  await using other = await startAssay(world.vault)
+  const there = (method: string, path: string, body?: object) =>
+    ask(other.address, method, path, { token: world.vault.rootToken, ...(body ? { body } : {}) })
+  await world.operator(['secrets', 'enable', '-path=fresh', 'broker'])
+  expect(await there('POST', 'sys/mounts/fresh', { type: 'kv' })).toMatchObject({ status: 400 })
+  await world.operator(['secrets', 'enable', '-path=fresh-two', 'broker'])
+  expect(await there('POST', 'sys/mounts/fresh-two/tune', { description: 'blue' })).toMatchObject({ status: 204 })
+  await world.operator(['secrets', 'enable', '-path=fresh-three', 'broker'])
+  expect(await there('DELETE', 'sys/mounts/fresh-three')).toMatchObject({ status: 204 })
+  expect(Object.keys(await listed('secrets'))).toEqual(expect.arrayContaining(['fresh/', 'fresh-two/']))
+  await until('the first to see it', async () => !('fresh-three/' in (await listed('secrets'))))
+  for (const path of ['fresh', 'fresh-two']) await world.operator(['secrets', 'disable', path])
+})
+
 describe('a secrets mount', () => {
   const tuning = async (path: string) => (await world.api('GET', `sys/mounts/${path}/tune`)).body.data as Record<string, unknown>
 
@@ -204,6 +233,26 @@ describe('a secrets mount', () => {
       /given default lease TTL greater/,
     )
     await world.operator(['secrets', 'disable', 'native'])
+  })
+
+  test('keeps the options that a tuning does not name, and drops those that it names with nothing', async () => {
+    for (const [path, type] of [
+      ['optioned', 'broker'],
+      ['optioned-native', 'transit'],
+    ])
+      await world.operator(['secrets', 'enable', `-path=${path}`, '-options=a=1', type ?? ''])
+    for (const options of [{ b: '2' }, { a: '3', c: '4' }, {}, { a: '' }, { b: '', c: '' }]) {
+      for (const path of ['optioned', 'optioned-native']) await world.api('POST', `sys/mounts/${path}/tune`, { options })
+      const [ours, vaults] = [await tuning('optioned'), await tuning('optioned-native')]
+      expect({ options, left: ours['options'] }).toEqual({ options, left: vaults['options'] })
+    }
+    for (const path of ['optioned', 'optioned-native']) await world.operator(['secrets', 'disable', path])
+  })
+
+  test('cannot be where a tuning is asked for', async () => {
+    const [ours, vaults] = await Promise.all(['broker', 'kv'].map(type => world.api('POST', 'sys/mounts/nowhere/tune', { type })))
+    expect(ours).toEqual(vaults)
+    expect(Object.keys(await listed('secrets'))).not.toContain('nowhere/tune/')
   })
 
   test('is moved with its records and keys; the CLI hears when it has', async () => {
