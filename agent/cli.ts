@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto'
 import { tmpdir } from 'node:os'
 import { Command, Option } from 'commander'
-import { exits } from './exits.ts'
+import { reasonOf } from './client.ts'
+import { AgentError, exits } from './exits.ts'
 import { collect, collectPcr, days, descriptor, FIRST_FD, port, seconds, variable } from './flag_values.ts'
 import {
   chainOption,
@@ -51,18 +52,28 @@ export function agentCommand(world: World = processWorld()): Command {
 
 /** The one place that looks at the process. */
 function processWorld(): World {
+  process.stderr.on('error', () => {}) // who does not take messages goes without them
   return {
     env: process.env,
     program: [process.execPath, ...process.execArgv, process.argv[1] ?? ''],
     now: Date.now,
     random: randomBytes,
-    out: text => void process.stdout.write(text),
+    out: writeResult,
     err: text => void process.stderr.write(text),
     exit: leave,
     terminal: process.stdin.isTTY === true,
     signals: process,
     directories: [process.env['XDG_RUNTIME_DIR'] ?? '', '/dev/shm', tmpdir()].filter(directory => directory !== ''),
   }
+}
+
+/** A result that is lost is no success. */
+async function writeResult(text: string): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>()
+  process.stdout.once('error', reject).write(text, error => (error ? reject(error) : resolve()))
+  await promise.catch((error: unknown) => {
+    throw new AgentError('file', `the result could not be written (${reasonOf(error)})`, { cause: error })
+  })
 }
 
 async function act(world: World, action: (actions: Actions) => Promise<number>): Promise<void> {

@@ -17,8 +17,9 @@ export function mountPath(value: string): string {
   return fine ? path : wanted('the path of a mount')
 }
 
+/** To the millisecond: timers want whole ones. */
 export function seconds(value: string): number {
-  const number = Number(value)
+  const number = Math.round(Number(value) * 1000) / 1000
   return number > 0 && number <= 600 ? number : wanted('seconds, more than 0 and at most 600')
 }
 

@@ -29,7 +29,7 @@ export async function runKey(world: World, file: string, options: KeyCommandOpti
   if (certificate !== undefined) await writePublic(certificate, pemOf('CERTIFICATE', await selfSigned(signer, subject)))
   if (request !== undefined) await writePublic(request, pemOf('CERTIFICATE REQUEST', await certificateRequest(signer, name)))
   const said = { key: file, thumbprint, ...(certificate && { certificate }), ...(request && { request }) }
-  world.out(tableOf(Object.entries(said)))
+  await world.out(tableOf(Object.entries(said)))
   return exits.ok.code
 }
 

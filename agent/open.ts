@@ -15,8 +15,8 @@ export async function openService(world: World, options: CommonOptions & { reado
   const ca = options.caFile ?? env['VAULT_CACERT']
   const client = await clientPair(options.clientCert ?? env['VAULT_CLIENT_CERT'], options.clientKey ?? env['VAULT_CLIENT_KEY'])
   const settings = {
-    address: options.address ?? env['ASSAY_ADDR'] ?? env['VAULT_ADDR'] ?? DEFAULT_ADDRESS,
-    deadlineMs: options.deadline * 1000,
+    address: options.address ?? (env['ASSAY_ADDR'] || env['VAULT_ADDR'] || DEFAULT_ADDRESS),
+    deadlineMs: Math.round(options.deadline * 1000),
     ...(ca ? { ca: await readText(ca) } : {}),
     ...(client === undefined ? {} : { client }),
   }
@@ -58,9 +58,9 @@ async function openTpm(world: World, options: OpenOptions): Promise<Attester> {
   const { now, random, env } = world
   const { ek, ak, endorsementAuthFile } = options
   const auth = endorsementAuthFile === undefined ? {} : { endorsementAuth: Buffer.from(await readSecret(endorsementAuthFile)) }
-  const tpm = options.tpm ?? env['ASSAY_TPM'] ?? DEFAULT_TPM
+  const tpm = options.tpm ?? (env['ASSAY_TPM'] || DEFAULT_TPM)
   const key = options.key === undefined ? {} : { keyFile: await keyIn(options.key) }
-  return openAttester({ tpm, ek, ak, deadlineMs: options.deadline * 1000, now, random, ...auth, ...key })
+  return openAttester({ tpm, ek, ak, deadlineMs: Math.round(options.deadline * 1000), now, random, ...auth, ...key })
 }
 
 /** @throws AgentError of `file` */

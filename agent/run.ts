@@ -62,7 +62,7 @@ export async function runEnroll(world: World, options: EnrollOptions): Promise<n
   })
   const { status, ...names } = enrolled
   const shown = status === 'pending' ? enrolled : names
-  const printed = print(world, options, { json: shown, rows: Object.entries(shown) })
+  const printed = await print(world, options, { json: shown, rows: Object.entries(shown) })
   return status === 'pending' ? exits.pending.code : printed
 }
 
@@ -72,9 +72,9 @@ export async function runLogin(world: World, options: LoginOptions): Promise<num
   const { role, audience, tokenFile } = options
   const proof = await proofOf(options)
   const loggedIn = await login(service, await tpm.attester(), { role, ...proof, ...present({ audience }) })
-  if (tokenFile === undefined) return print(world, options, { json: loggedIn.reply, rows: loginRows(loggedIn.auth) })
+  if (tokenFile === undefined) return await print(world, options, { json: loggedIn.reply, rows: loginRows(loggedIn.auth) })
   await writeSecret(tokenFile, `${loggedIn.token}\n`)
-  return print(world, options, withoutToken(loggedIn))
+  return await print(world, options, withoutToken(loggedIn))
 }
 
 /** For clients that log in by themselves: Vault's own agent, and the stock CLI. */
@@ -84,7 +84,7 @@ export async function runEvidence(world: World, options: EvidenceOptions): Promi
   const { role, audience, out } = options
   const proof = await proofOf(options)
   const prepared = await evidence(service, await tpm.attester(), { role, ...proof, ...present({ audience }) })
-  if (out === undefined) world.out(`${prepared}\n`)
+  if (out === undefined) await world.out(`${prepared}\n`)
   else await writeSecret(out, prepared)
   return exits.ok.code
 }
@@ -94,10 +94,10 @@ export async function runCreds(world: World, role: string, options: CredsOptions
   const { reply, data, warnings } = issued
   sayOnce(sayTo(world))(warnings)
   if (options.chain) {
-    world.out(await chained(world, options, issued))
+    await world.out(await chained(world, options, issued))
     return exits.ok.code
   }
-  return print(world, options, { json: reply, rows: Object.entries(data) })
+  return await print(world, options, { json: reply, rows: Object.entries(data) })
 }
 
 /** The TPM is opened for each credential and closed again: a software TPM serves one program at a time. */
@@ -134,12 +134,12 @@ export async function runExec(world: World, role: string, words: readonly string
 
 export async function runDpop(world: World, method: string, url: string, options: DpopOptions): Promise<number> {
   if (!URL.canParse(url)) throw new AgentError('usage', `wanted the address of a request, got '${url}'`)
-  const file = options.credentialFile ?? world.env['ASSAY_CREDENTIAL_FILE']
+  const file = options.credentialFile ?? (world.env['ASSAY_CREDENTIAL_FILE'] || undefined)
   const bound = file === undefined ? {} : { ath: athOf(await readSecret(file)) }
   await using tpm = lazyTpm(world, options)
   const attester = await tpm.attester()
   const { nonce } = options
-  world.out(`${await attester.dpopProof({ htm: method, htu: url, ...bound, ...present({ nonce }) })}\n`)
+  await world.out(`${await attester.dpopProof({ htm: method, htu: url, ...bound, ...present({ nonce }) })}\n`)
   return exits.ok.code
 }
 
@@ -151,7 +151,7 @@ export async function runPcrs(world: World, options: PcrsOptions): Promise<numbe
   const attester = await tpm.attester()
   const selection = { [options.bank]: options.pcr.length > 0 ? options.pcr : BOOT_PCRS }
   const { pcrs } = await attester.quote(selection, world.random(32))
-  world.out(`${JSON.stringify({ pcrs: JSON.parse(pcrs) })}\n`)
+  await world.out(`${JSON.stringify({ pcrs: JSON.parse(pcrs) })}\n`)
   return exits.ok.code
 }
 
@@ -245,9 +245,9 @@ async function certificatesIn(path: string): Promise<Buffer[]> {
 
 type Printed = { readonly json: object; readonly rows: readonly (readonly [string, unknown])[] }
 
-function print(world: World, options: PrintOptions, { json, rows }: Printed): number {
-  if (options.field !== undefined) world.out(`${fieldOf(rows, options.field)}\n`)
-  else world.out(options.json ? `${JSON.stringify(json, null, 2)}\n` : tableOf(rows))
+async function print(world: World, options: PrintOptions, { json, rows }: Printed): Promise<number> {
+  if (options.field !== undefined) await world.out(`${fieldOf(rows, options.field)}\n`)
+  else await world.out(options.json ? `${JSON.stringify(json, null, 2)}\n` : tableOf(rows))
   return exits.ok.code
 }
 

@@ -1,4 +1,4 @@
-import { type FileHandle, open, rename, rm } from 'node:fs/promises'
+import { type FileHandle, lstat, open, rename, rm } from 'node:fs/promises'
 import { reasonOf } from './client.ts'
 import { AgentError } from './exits.ts'
 
@@ -6,9 +6,12 @@ const OTHERS = 0o077
 const OWNER_ONLY = 0o600
 const LARGEST = 65_536
 
-/** Puts a secret where only its owner reads it, in one step: readers see the old content or the new. @throws AgentError of `file` */
+/** Puts a secret where only its owner reads it, in one step: readers see the old content or the new. What is no file, such as
+ *  /dev/null or a link, would be lost: it is refused. @throws AgentError of `file` */
 export async function writeSecret(path: string, content: string): Promise<void> {
   const draft = `${path}.${process.pid}.draft`
+  const there = await lstat(path).catch(() => undefined)
+  if (there && !there.isFile()) throw new AgentError('file', `${path} is there already and is no regular file: name another one`)
   try {
     await rm(draft, { force: true })
     const file = await open(draft, 'wx', OWNER_ONLY)

@@ -9,8 +9,8 @@ export type World = {
   readonly now: () => number
   /** unpredictable bytes */
   readonly random: (size: number) => Buffer
-  /** Results, for scripts. */
-  readonly out: (text: string) => void
+  /** Results, for scripts. @throws AgentError of `file` when they cannot be written */
+  readonly out: (text: string) => void | Promise<void>
   /** Messages, for people. */
   readonly err: (text: string) => void
   readonly exit: (code: number) => void | Promise<void>

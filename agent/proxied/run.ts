@@ -70,7 +70,13 @@ async function placeOf({ proxy = '', proxyCa, proxyName, deadline }: ExecOptions
   const url = URL.canParse(proxy) ? new URL(proxy) : undefined
   if (url?.protocol !== 'https:') throw new AgentError('usage', 'wanted --proxy https://HOST:PORT')
   const ca = proxyCa === undefined ? undefined : await textOf(proxyCa)
-  return { host: url.hostname, name: proxyName ?? url.hostname, port: Number(url.port || 443), ca, deadlineMs: deadline * 1000 }
+  return {
+    host: url.hostname,
+    name: proxyName ?? url.hostname,
+    port: Number(url.port || 443),
+    ca,
+    deadlineMs: Math.round(deadline * 1000),
+  }
 }
 
 async function textOf(file: string): Promise<string> {

@@ -1,13 +1,13 @@
 import { execFile } from 'node:child_process'
 import { createHash, X509Certificate } from 'node:crypto'
-import { chmod, readFile, stat, writeFile } from 'node:fs/promises'
+import { chmod, lstat, readFile, stat, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { decodeProtectedHeader, EmbeddedJWK, jwtVerify } from 'jose'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { exits } from '../../agent/exits.ts'
 import { transports } from '../../agent/tpm/transport.ts'
 import { type FrontDoor, startFrontDoor } from '../fakes/front_door.ts'
-import { freePort, start } from '../harness/process.ts'
+import { freePort, run, start } from '../harness/process.ts'
 import { type Swtpm, startSwtpm } from '../harness/swtpm.ts'
 import { newAuthority } from '../mounts/hosts/certificates.ts'
 import { agent } from './cli_world.ts'
@@ -248,6 +248,19 @@ describe('exit codes', () => {
     expect(await agent(env, 'enroll', '--ek', 'p-256')).toMatchObject({ code: 4, err: expect.stringContaining('certificate') })
   })
 
+  test('0: a variable that is empty is not there, and a deadline may be any fraction', async () => {
+    const [{ ASSAY_ADDR: address = '' }, empty] = [env, { ...env, ASSAY_ADDR: '', VAULT_CACERT: '' }]
+    expect(await agent({ ...empty, VAULT_ADDR: address }, 'login', '--role', 'web')).toMatchObject({ code: 0, err: '' })
+    expect(await agent({ ...empty, ASSAY_TPM: '', VAULT_ADDR: '' }, 'pcrs')).toMatchObject({
+      code: 4,
+      err: expect.stringContaining('/dev/tpmrm0'),
+    })
+    for (const seconds of ['16.1', '2.0123456']) {
+      const { code, err } = await agent(env, 'login', '--role', 'web', '--deadline', seconds)
+      expect({ seconds, code, err }).toEqual({ seconds, code: 0, err: '' })
+    }
+  })
+
   test('1: the command line is not understood', async () => {
     expect(await agent({ ...env, ASSAY_TPM: 'nonsense' }, 'login', '--role', 'web')).toMatchObject({ code: 1 })
     expect(await agent({ ...env, ASSAY_ADDR: 'nonsense' }, 'login', '--role', 'web')).toMatchObject({ code: 1 })
@@ -257,6 +270,12 @@ describe('exit codes', () => {
   test('6: a file is not there or cannot be written', async () => {
     expect(await agent(env, 'login', '--role', 'web', '--ca-file', '/nowhere')).toMatchObject({ code: 6 })
     expect(await agent(env, 'login', '--role', 'web', '--token-file', '/nowhere/token')).toMatchObject({ code: 6, out: '' })
+    await symlink('/dev/null', files.at('link'))
+    for (const special of [files.at('link'), files.at('.')]) {
+      const { code, err } = await agent(env, 'evidence', '--role', 'web', '--out', special)
+      expect([code, err]).toEqual([6, expect.stringContaining('is no regular file')])
+    }
+    expect((await lstat(files.at('link'))).isSymbolicLink()).toBe(true)
     expect(await agent(env, 'enroll', '--intermediate', import.meta.filename)).toMatchObject({
       code: 6,
       err: expect.stringContaining('no certificate'),
@@ -329,6 +348,29 @@ describe('the program', () => {
     }
     expect(await said(absent)).toEqual([4, expect.stringContaining('needs the package koffi')])
     expect(await said(broken)).toEqual([4, expect.stringContaining('needs libtss2-tctildr.so.0')])
+  })
+
+  test('6: a result that cannot be written is no success, and the TPM is left as it was', async () => {
+    const words = [join(ROOT, 'scripts', 'assay.js'), 'agent']
+    for (const command of [['pcrs'], ['login', '--role', 'web', '--json'], ['evidence', '--role', 'web']]) {
+      const script = 'exec "$@" >/dev/full'
+      const { code, stderr } = await run('sh', ['-c', script, 'sh', process.execPath, ...words, ...command], {
+        env: { PATH: process.env['PATH'], ...env },
+      })
+      expect({ command, code, stderr }).toEqual({
+        command,
+        code: 6,
+        stderr: 'assay agent: the result could not be written (ENOSPC)\n',
+      })
+    }
+  })
+
+  test('who does not take messages goes without them', async () => {
+    const words = [join(ROOT, 'scripts', 'assay.js'), 'agent', 'login', '--role', 'web', '--token-file', '/nowhere/token']
+    const { code } = await run('sh', ['-c', 'exec "$@" 2>/dev/full', 'sh', process.execPath, ...words], {
+      env: { PATH: process.env['PATH'], ...env },
+    })
+    expect(code).toBe(6)
   })
 
   test('runs a command with a credential and ends as it does', async () => {

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { assay } from '../harness/assay.ts'
+import { freePort, start } from '../harness/process.ts'
 import { startVault, type Vault } from '../harness/vault.ts'
 
 // What cannot work is refused at start: one sentence, no stack.
@@ -43,6 +44,22 @@ test('options and environment', async () => {
     refused(['server', '--dev'], /NODE_TLS_REJECT_UNAUTHORIZED=0 is set: not starting without verification/, insecure),
     refused(['server', '--dev', '--listen', 'nowhere'], /wanted HOST:PORT/),
   ])
+})
+
+test('a server serves whether its first line can be written or not', async () => {
+  const listen = `127.0.0.1:${await freePort()}`
+  const words = ['server', '--dev', '--vault-addr', vault.address, '--listen', listen, '--audit-file', at('unheard.jsonl')]
+  const server = [
+    '-c',
+    'exec "$@" >/dev/full',
+    'sh',
+    process.execPath,
+    join(import.meta.dirname, '../../scripts/assay.js'),
+    ...words,
+  ]
+  await using running = await start('sh', server, { env: { ...vault.env, HOME: folder } })
+  await running.ready('to be alive', async () => (await fetch(`http://${listen}/healthz`).catch(() => undefined))?.ok === true)
+  expect(await running.stop()).toMatchObject({ code: 0 })
 })
 
 test('the configuration', async () => {

@@ -77,6 +77,14 @@ test('issuers --json has the fields of roles, the settings and the secrets of ea
   }
 })
 
+test.each([['issuers'], ['setup', '--print'], ['completion', 'bash']])(
+  '%s whose answer cannot be written has not succeeded',
+  async (...words) => {
+    const { code, stderr } = await run('sh', ['-c', 'exec "$@" >/dev/full', 'sh', wrapper, ...words])
+    expect({ code, stderr }).toEqual({ code: 1, stderr: 'assay: what was asked for could not be written (ENOSPC)\n' })
+  },
+)
+
 test('an old Node ends with a sentence', async () => {
   const load = `Object.defineProperty(process.versions, 'node', { value: '22.18.0' }); await import('${join(import.meta.dirname, '../../scripts/lib/node.js')}')`
   const { code, stderr } = await run(process.execPath, ['--input-type=module', '--eval', load])
