@@ -106,8 +106,9 @@ async function confirm(parts: Parts, begun: Lease, handle: Handle, expiresAt: nu
     await parts.provider.revoke(begun, handle).catch((again: unknown) => {
       parts.world.log.error(
         { error: again, lease: begun.leaseId },
-        'a credential that could not be recorded could not be revoked either',
+        'a credential that could not be recorded could not be revoked either: it is tried until it is',
       )
+      parts.adrift.keep(begun.leaseId, begun.maxExpiresAt, () => handOver(parts, begun, handle))
     })
     throw error
   }

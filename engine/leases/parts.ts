@@ -1,4 +1,5 @@
 import type { World } from '../world.ts'
+import type { Adrift } from './adrift.ts'
 import { idOf, type Lease } from './lease.ts'
 import type { Ledger } from './ledger.ts'
 import type { Ended, Provider, Revoker } from './revoker.ts'
@@ -9,6 +10,7 @@ export type Parts = {
   readonly clock: () => number
   readonly ledger: Ledger
   readonly revoker: Revoker
+  readonly adrift: Adrift
   readonly provider: Provider
   readonly onEnd: (lease: Lease, how: Ended) => void
 }

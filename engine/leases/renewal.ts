@@ -14,7 +14,8 @@ export async function renew(parts: Parts, tokens: Tokens, leaseId: string, incre
   let capped = false
   const lease = await changeLease(parts.ledger, idOf(leaseId) ?? '', lease => {
     if (lease.state !== 'active' || lease.expiresAt <= now) throw new BrokerError('bad_request', 'lease expired')
-    const bound = Math.min(lease.maxExpiresAt, now + (token?.ttlSeconds ?? 0), ...(token ? [] : [lease.expiresAt]))
+    // of a batch token nobody can say how long it lives: what it asked for is not lengthened
+    const bound = Math.min(lease.maxExpiresAt, token ? now + token.ttlSeconds : lease.expiresAt)
     if (lease.maxExpiresAt <= now) throw new BrokerError('bad_request', 'past the max TTL, cannot renew')
     const wanted = now + (increment > 0 ? increment : lease.ttlSeconds)
     capped = wanted > bound

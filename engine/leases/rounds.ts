@@ -12,9 +12,9 @@ export function sweepDue({ ledger, revoker, clock }: Parts): void {
   revoker.pump()
 }
 
-/** What is due, each second; which tokens are gone, each three; what others made, each five or less often when there is much. */
+/** What is due, each second; which tokens are gone, and what is on no record, each three; what others made, each five or less often when there is much. */
 export function everySoOften(parts: Parts, watch: () => Promise<void>): () => Promise<void> {
-  const { world, ledger, revoker } = parts
+  const { world, ledger, revoker, adrift } = parts
   const flights = new Set<Promise<unknown>>()
   let stopped = false
   const round = (make: () => unknown, pauseMs: () => number) => {
@@ -43,6 +43,7 @@ export function everySoOften(parts: Parts, watch: () => Promise<void>): () => Pr
       () => SWEEP_MS,
     ),
     round(watch, () => LOOK_MS),
+    round(adrift.round, () => LOOK_MS),
     round(refresh, () => Math.max(REFRESH_MS, tookMs * REFRESH_SHARE)),
   ]
   return async () => {

@@ -1,5 +1,6 @@
 import type { Store } from '../vault/store.ts'
 import type { World } from '../world.ts'
+import { openAdrift } from './adrift.ts'
 import { type Begin, type Begun, begin } from './begin.ts'
 import { openClock } from './clock.ts'
 import { accept, end, entryIn, type How } from './end.ts'
@@ -56,7 +57,8 @@ export async function openLeases(options: LeasesOptions): Promise<Leases> {
   const ledger = openLedger(options.store)
   const me = world.random(9).toString('base64url')
   const revoker = openRevoker({ ...options, ledger, clock, me })
-  const parts: Parts = { world, clock, ledger, revoker, provider: options.provider, onEnd: options.onEnd }
+  const adrift = openAdrift(world, clock)
+  const parts: Parts = { world, clock, ledger, revoker, adrift, provider: options.provider, onEnd: options.onEnd }
   const byTag = (tag: string) =>
     accept(
       parts,
@@ -99,6 +101,7 @@ export async function openLeases(options: LeasesOptions): Promise<Leases> {
       await ledger.refresh()
       await ledger.pack(clock())
       await watch()
+      await adrift.round()
       sweepDue(parts)
       await revoker.idle()
     },

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { BrokerError } from '../../engine/errors.ts'
 import { asked, issue, living, openProcess, outside, type Process, passes, rest } from '../fakes/leases.ts'
 import { testWorld } from '../fakes/world.ts'
 
@@ -111,6 +112,15 @@ describe('renewal', () => {
     expect(living(out)).toBe(1)
     await passes(next, 101)
     expect(living(out)).toBe(0)
+  })
+
+  test('of what a batch token asked for does not end it: its end stays where it is', async () => {
+    const { out, process, leaseId, now } = await renewing({ accessor: '' })
+    const end = now() + 900
+    await passes(process, 300)
+    expect(await process.leases.renew(leaseId, 1200)).toMatchObject({ capped: true, lease: { expiresAt: end } })
+    await process.leases.sweep()
+    expect(living(out)).toBe(1)
   })
 
   test('is refused after the end, of what is revoked, of what is no lease, and of a token that is gone', async () => {
@@ -308,6 +318,25 @@ describe('what was revoked while it was made', () => {
     await expect(begun.confirm(handle, world.now() / 1000 + 3600)).rejects.toThrow(/revoked while it was made/)
     await passes(other, 10)
     expect(living(out)).toBe(0)
+  })
+
+  test('is ended when the store is back that could not take it, where the provider could not be asked either', async () => {
+    const out = outside()
+    out.findable = false
+    const process = await openProcess(out)
+    const request = asked()
+    const begun = await process.leases.begin(request)
+    const handle = await process.provide(request.txn)
+    out.up = false
+    out.hold = () => Promise.reject(new BrokerError('unavailable', 'vault is sealed'))
+    await expect(begun.confirm(handle, process.world.now() / 1000 + 3600)).rejects.toThrow('vault is sealed')
+    await expect(process.leases.sweep()).rejects.toThrow('vault is sealed')
+    expect(living(out)).toBe(1)
+    out.hold = undefined
+    out.up = true
+    await passes(process, 60)
+    expect(living(out)).toBe(0)
+    expect(rest(out)).toEqual([])
   })
 
   test('by a provider that refused leaves nothing, by one that did not answer it is looked for', async () => {
