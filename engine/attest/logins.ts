@@ -24,7 +24,7 @@ import type { Challenge, Challenges } from './challenges.ts'
 import type { DocumentEvidence, Documents } from './documents.ts'
 import { handOut } from './hand_out.ts'
 import type { TokenDoor } from './login.ts'
-import type { AkRecords } from './records.ts'
+import { type AkRecords, hex, outOf } from './records.ts'
 import type { LogKind } from './rules.ts'
 import { type AttestSettings, configOf } from './settings.ts'
 
@@ -131,14 +131,20 @@ export function openLogins(parts: LoginParts): Logins {
   }
 }
 
-/** Whether the role wants what it wanted, and the set of reference values is the one that the machine was compared with. */
+/** Whether the role wants what it wanted, and the set of reference values is the one that the machine was compared with; and whether the TPM and its key may
+ *  come in: another replica may have been told that they may not, and have ended what there was, right before the token was made. */
 async function countsStill(
   settings: AttestSettings,
   mount: Mount,
   name: string,
-  { claims: { reference }, referenceVersion }: Attested,
+  { claims: { reference }, referenceVersion, tpmId, akName }: Attested,
 ): Promise<boolean> {
-  const [role, set] = await Promise.all([settings.role.get(mount.id, name), settings.reference.get(mount.id, reference)])
+  const [role, set, tpm] = await Promise.all([
+    settings.role.get(mount.id, name),
+    settings.reference.get(mount.id, reference),
+    settings.tpm.fresh(mount.id, tpmId),
+  ])
+  if (!tpm || outOf(tpm, tpmId, hex(akName))) return false
   const wants = role && !role.disabled && role.references.includes(reference)
   return wants === true && set?.disabled === false && set.version === referenceVersion
 }
