@@ -41,12 +41,8 @@ export function openLocks(state: Store, { now, random }: World): Locks {
       if (performance.now() > deadline) throw new BrokerError('unavailable', 'another replica works on this: try again')
       await sleep(PAUSE_MS)
     }
-    try {
-      return await inTime(work())
-    } finally {
-      // what is not given back ends by itself
-      await release(name, owner).catch(() => undefined)
-    }
+    // work that takes too long goes on, and its lock with it, until that ends by itself
+    return inTime(released(work, () => release(name, owner)))
   }
   return {
     alone: (name, work) => {
@@ -62,6 +58,15 @@ export function openLocks(state: Store, { now, random }: World): Locks {
       mine.then(leave, leave)
       return mine
     },
+  }
+}
+
+async function released<T>(work: () => Promise<T>, release: () => Promise<void>): Promise<T> {
+  try {
+    return await work()
+  } finally {
+    // what is not given back ends by itself
+    await release().catch(() => undefined)
   }
 }
 

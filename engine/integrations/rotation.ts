@@ -9,6 +9,7 @@ import type { Handle, Made, Rotator, RotatorPorts, Secrets, Supplied } from '../
 import type { RsaSigner } from '../vault/rsa_signer.ts'
 import type { Store } from '../vault/store.ts'
 import type { World } from '../world.ts'
+import { keep } from './keep.ts'
 import { WORK_MS } from './locks.ts'
 import type { RootCredential } from './port.ts'
 import type { Roots } from './roots.ts'
@@ -138,11 +139,22 @@ export function openRotation(parts: RotationParts): Rotation {
     await write(subject, { state: 'making', at: now() })
     const made = await failing('not made', {}, () => rotator.make(root.fields, ports, order.supplied))
     const old = rotator.retire ? rotator.handleOf?.(root.fields) : undefined
-    await write(subject, { state: 'made', at: now(), handle: made.handle, ...(old ? { old } : {}) })
+    // what cannot be told from others is not ended when it is found: it may be the only one that is good now, and is stored before anything else
+    const isTold = Object.keys(made.handle).length > 0
+    if (isTold) await write(subject, { state: 'made', at: now(), handle: made.handle, ...(old ? { old } : {}) })
     await proved(subject, root, made, order)
-    await failing('not stored', made.handle, () => store(subject, root, made))
+    await failing('not stored', made.handle, async () => {
+      if (isTold) await stillThere(subject, made.handle)
+      await store(subject, root, made)
+    })
     const next = made.settings ? { settings: { ...record.settings, ...made.settings } } : {}
     return failing('not finished', made.handle, () => finish(subject, made.handle, old, next, order))
+  }
+  /** Who took too long is taken for dead, and whoever looked next ended what was made. */
+  const stillThere = async ({ mount, name }: Subject, handle: Handle): Promise<void> => {
+    const journal = await journalOf(mount, name)
+    if (journal?.state !== 'made' || !same(journal.handle, handle))
+      throw new BrokerError('conflict', 'the rotation took too long and was cleared up meanwhile: order it again')
   }
   /** What is in use now is known as the one that was made; the one before has some time left. */
   const finish = async (
@@ -172,8 +184,7 @@ export function openRotation(parts: RotationParts): Rotation {
     }
   }
   const store = async ({ mount, name, record }: Subject, root: RootCredential, made: Made): Promise<void> => {
-    if (Object.keys(made.secrets).length > 0)
-      await roots.of(mount, name, record, 0).replace({ fields: { ...root.fields, ...made.secrets } }, root.version)
+    if (Object.keys(made.secrets).length > 0) await keep(roots.of(mount, name, record, 0), root, { fields: made.secrets })
   }
 
   return {

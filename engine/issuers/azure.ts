@@ -1,6 +1,7 @@
 import { X509Certificate } from 'node:crypto'
 import { BrokerError } from '../errors.ts'
 import { required, text, type Values } from '../fields.ts'
+import { keep } from '../integrations/keep.ts'
 import type { RootCredential } from '../integrations/port.ts'
 import { Secret } from '../secret.ts'
 import { assertion } from './assertion.ts'
@@ -143,7 +144,7 @@ function refreshed(grant: Grant, ports: Ports, msal: Msal): Promise<Credential> 
     const { status, body } = answered()
     const next = status >= 200 && status < 300 ? body['refresh_token'] : undefined
     if (isToken(next) && next !== refreshToken)
-      await ports.root.replace({ ...root, fields: { ...root.fields, refresh_token: new Secret(next) } }, root.version)
+      await keep(ports.root, root, { ...root, fields: { refresh_token: new Secret(next) } })
     if (failure) throw failure.error
     return credentialOf(grant, ports, answered())
   })

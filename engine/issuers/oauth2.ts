@@ -2,6 +2,7 @@ import { calculateJwkThumbprint, decodeJwt, decodeProtectedHeader } from 'jose'
 import * as oauth from 'oauth4webapi'
 import { BrokerError } from '../errors.ts'
 import { required, text, type Values } from '../fields.ts'
+import { keep } from '../integrations/keep.ts'
 import type { RootCredential } from '../integrations/port.ts'
 import { Secret } from '../secret.ts'
 import { type Asked, actorClaims, assertion } from './assertion.ts'
@@ -123,14 +124,13 @@ function refreshed(grant: Grant, ports: Ports, proof: string | undefined): Promi
   return ports.root.alone(async root => {
     const token = root.fields['refresh_token']
     if (!token) throw new BrokerError('unavailable', `the integration ${ports.integration} holds no refresh_token`)
-    const keep = async (next: Secret | undefined): Promise<void> => {
-      if (next === undefined || next.reveal() === token.reveal()) return
-      const fields = { ...root.fields, refresh_token: next }
-      await ports.root.replace(root.expiresAt === undefined ? { fields } : { fields, expiresAt: root.expiresAt }, root.version)
+    const replaced = async (next: Secret | undefined): Promise<void> => {
+      if (next !== undefined && next.reveal() !== token.reveal())
+        await keep(ports.root, root, { ...root, fields: { refresh_token: next } })
     }
     const parameters = { ...asked(grant, ports), refresh_token: token.reveal() }
-    const answer = await ask(grant, ports, proof, parameters, root, keep)
-    await keep(answer.refreshToken)
+    const answer = await ask(grant, ports, proof, parameters, root, replaced)
+    await replaced(answer.refreshToken)
     return answer
   })
 }
@@ -141,7 +141,7 @@ async function ask(
   proof: string | undefined,
   parameters: Readonly<Record<string, string>>,
   root: RootCredential | undefined,
-  keep: (refreshToken: Left['refreshToken']) => Promise<void> = async () => {},
+  replaced: (refreshToken: Left['refreshToken']) => Promise<void> = async () => {},
 ): Promise<TokenAnswer> {
   const { token_url: url, client_id: clientId, revocation_url } = ports.settings
   const auth = await clientAuth(grant, ports, root)
@@ -153,7 +153,7 @@ async function ask(
     parameters,
     proof,
     leave: async ({ token, refreshToken }) => {
-      await keep(refreshToken)
+      await replaced(refreshToken)
       if (revocation_url !== '') await revoke(grant, ports, token)
     },
   })

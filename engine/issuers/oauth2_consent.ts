@@ -1,4 +1,5 @@
 import { clientAuth, openProvider, type ProviderSettings, providerFields } from '../consent/provider.ts'
+import { keep } from '../integrations/keep.ts'
 import type { RootCredential } from '../integrations/port.ts'
 import { Secret } from '../secret.ts'
 import { type Credential, type Grant, type IssuerPorts, issuer } from './issuer.ts'
@@ -32,12 +33,12 @@ export const oauth2Consent = issuer({
 function refreshed(grant: Grant, ports: Ports): Promise<TokenAnswer> {
   const consent = ports.consented(grant)
   return consent.alone(async root => {
-    const keep = async (next: Secret | undefined): Promise<void> => {
+    const replaced = async (next: Secret | undefined): Promise<void> => {
       if (next !== undefined && next.reveal() !== root.fields['refresh_token']?.reveal())
-        await consent.replace({ fields: { refresh_token: next } }, root.version)
+        await keep(consent, root, { fields: { refresh_token: next } })
     }
-    const answer = await ask(grant, ports, root, keep)
-    await keep(answer.refreshToken)
+    const answer = await ask(grant, ports, root, replaced)
+    await replaced(answer.refreshToken)
     return answer
   })
 }
@@ -50,7 +51,7 @@ async function ask(
   grant: Grant,
   ports: Ports,
   root: RootCredential,
-  keep: (refreshToken: Secret | undefined) => Promise<void>,
+  replaced: (refreshToken: Secret | undefined) => Promise<void>,
 ): Promise<TokenAnswer> {
   const settings: ProviderSettings = ports.settings
   const url = await openProvider(ports.integration, settings, ports.http).tokenEndpoint()
@@ -64,7 +65,7 @@ async function ask(
     parameters: { refresh_token: token, ...(grant.scope.length > 0 ? { scope: grant.scope.join(' ') } : {}) },
     proof: undefined,
     leave: async left => {
-      await keep(left.refreshToken)
+      await replaced(left.refreshToken)
       await revoke(ports, left.token)
     },
   })

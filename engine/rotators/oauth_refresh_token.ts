@@ -15,7 +15,7 @@ export const oauthRefreshToken = rotator({
   make: async (root, ports) => {
     const token = root['refresh_token']
     if (!token) throw new BrokerError('unavailable', `${ports.integration}: there is no refresh_token`)
-    return { secrets: { ...root, refresh_token: (await refreshed(root, token, ports)) ?? token }, handle: {} }
+    return { secrets: { refresh_token: (await refreshed(root, token, ports)) ?? token }, handle: {} }
   },
 })
 

@@ -73,7 +73,8 @@ describe('of those who want to work on one integration', () => {
     await refused
   })
 
-  test('work that takes too long is left, before its lock is anybody elses', async () => {
+  test('work that takes too long is left, and goes on alone until it can be taken for dead', async () => {
+    const store = openStore(vault, 'assay', world.monotonic)
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
     const started = Promise.withResolvers<void>()
     const never = replica().alone('slow', () => {
@@ -85,6 +86,14 @@ describe('of those who want to work on one integration', () => {
     vi.advanceTimersByTime(20_001)
     await left
     vi.useRealTimers()
-    expect(await replica().alone('slow', async () => 'in')).toBe('in')
+    let isIn = false
+    const next = replica().alone('slow', async () => {
+      isIn = true
+      return 'in'
+    })
+    for (let look = 0; look < 3; look++) await store.fresh('slow')
+    expect(isIn).toBe(false)
+    world.pass(30_001)
+    expect(await next).toBe('in')
   })
 })

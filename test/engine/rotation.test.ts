@@ -2,6 +2,7 @@ import { generateKeyPairSync, randomUUID } from 'node:crypto'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { configure, dataOf, openTestBroker, type TestBroker } from '../fakes/broker.ts'
 import { type Arrived, type JsonServer, type Said, startJsonServer } from '../fakes/json_server.ts'
+import type { Fault } from '../fakes/vault.ts'
 
 let broker: TestBroker
 let provider: JsonServer
@@ -73,6 +74,43 @@ describe('a refresh token', () => {
     answer = whole
     expect(await root()).toMatchObject({ refresh_token: current })
     expect(await rotate()).toMatchObject({ state: 'done' })
+  })
+
+  test('is kept although nothing else can be written when it comes: the one before is worth nothing now', async () => {
+    broker.vault.fault = ({ method, path }) =>
+      method !== 'GET' && path.endsWith('/rotation/it') && provider.arrived.length > 0 ? { status: 500, body: {} } : undefined
+    expect(await outcome(rotate())).not.toBe('done')
+    expect(await root()).toMatchObject({ refresh_token: current })
+    broker.vault.fault = () => undefined
+    expect(await outcome(rotate())).toBe('done')
+  })
+
+  test('is kept by a Vault that does not answer twice, the second time because its answer is lost', async () => {
+    const faults: Fault[] = [{ status: 500, body: {} }, 'lost']
+    broker.vault.fault = ({ method, path }) => (method !== 'GET' && path.endsWith('/root/it') ? faults.shift() : undefined)
+    expect(await rotate()).toMatchObject({ state: 'done' })
+    expect(faults).toEqual([])
+    expect(await root()).toMatchObject({ refresh_token: current })
+  })
+
+  test('is kept beside what an operator wrote while it was on its way', async () => {
+    const whole = answer
+    answer = async arrived => {
+      await write({ secrets: { client_secret: 'canary-next' } })
+      return whole(arrived)
+    }
+    expect(await rotate()).toMatchObject({ state: 'done' })
+    expect(await root()).toEqual({ client_secret: 'canary-next', refresh_token: current })
+  })
+
+  test('does not take the place of one that an operator wrote while it was on its way', async () => {
+    const whole = answer
+    answer = async arrived => {
+      await write({ secrets: { refresh_token: 'canary-by-hand' } })
+      return whole(arrived)
+    }
+    expect(await outcome(rotate())).toMatch(/somebody else changed/)
+    expect(await root()).toMatchObject({ refresh_token: 'canary-by-hand' })
   })
 
   test('is replaced once by eight who order it at once, one after the other', async () => {
@@ -181,6 +219,29 @@ describe('the key of a Google service account', () => {
     broker.world.pass(86_400_000)
     await Promise.all([upkeep(), upkeep()])
     expect([await inUse(), ...keys.keys()]).toEqual(['key000001', 'key000000', 'key000001'])
+  })
+
+  test('is not stored when its rotation was taken for dead, and what it had made deleted', async () => {
+    const [reached, go] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+    const whole = answer
+    answer = async arrived => {
+      const said = whole(arrived)
+      // the proof of the new one
+      if (arrived.path !== '/token' || keys.size === 1) return said
+      answer = whole
+      reached.resolve()
+      await go.promise
+      return said
+    }
+    const late = outcome(rotate())
+    await reached.promise
+    broker.world.pass(61_000)
+    await using other = await openTestBroker({ beside: broker })
+    await other.broker.integrations.upkeep.round()
+    expect([...keys.keys()]).toEqual(['key000000'])
+    go.resolve()
+    expect(await late).toBe('the rotation took too long and was cleared up meanwhile: order it again')
+    expect(await inUse()).toBe('key000000')
   })
 
   test('that does not work is not stored, and it is deleted again', async () => {
