@@ -288,6 +288,52 @@ const rows: readonly Row[] = [
     seen: { straight: 204, through: 400 },
   },
   {
+    what: 'a verb that is none of HTTP’s and none of Vault’s (`FOO`)',
+    vault: '405',
+    here: '400',
+    why: 'the parser of requests knows a list of verbs, and takes nothing else',
+    ask: answer('FOO /v1/kv/a'),
+    seen: { straight: '405', through: '400' },
+  },
+  {
+    what: 'a client that closes its side of the connection before the reply',
+    vault: 'is answered, though what it asked for may be given up',
+    here: 'is not answered',
+    why: 'it cannot be told from one that has left, and for that one nothing is kept open',
+    ask: async side => {
+      const connection = await dial(side.address)
+      connection.write(`GET /v1/kv/a HTTP/1.1\r\nHost: a\r\nX-Vault-Token: ${side.vault.rootToken}\r\n\r\n`)
+      connection.socket.end()
+      return (await connection.closed).startsWith('HTTP/1.1 ')
+    },
+    seen: { straight: true, through: false },
+  },
+  {
+    what: 'JSON that has a name twice, on our mounts',
+    vault: '500',
+    here: 'the last one counts',
+    why: 'nobody reads it after us',
+    ask: async side => {
+      const body = '{"issuer":"","issuer":""}'
+      return (await own(side, side.name === 'through' ? 'broker/config' : 'kv/twice', { method: 'POST', body })).status
+    },
+    seen: { straight: 500, through: 204 },
+  },
+  {
+    what: 'CORS (`sys/config/cors`) and the headers that Vault’s listener adds (`custom_response_headers`, `Strict-Transport-Security`) on our mounts',
+    vault: 'as configured',
+    here: 'none: pages of other origins cannot read our mounts',
+    why: 'both are in Vault’s configuration, which the front door has no right to read; what passes through has them',
+    ask: async side => {
+      await side.vault.api('POST', 'sys/config/cors', { allowed_origins: 'https://a.example' })
+      const headers = { Origin: 'https://a.example' }
+      const reply = await own(side, side.name === 'through' ? 'broker/config' : 'kv/a', { headers })
+      await side.vault.api('DELETE', 'sys/config/cors')
+      return ['access-control-allow-origin', 'strict-transport-security'].map(name => reply.headers.has(name))
+    },
+    seen: { straight: [true, true], through: [false, false] },
+  },
+  {
     what: 'Vault is away',
     vault: 'the connection is refused',
     here: '503, `Retry-After: 1` and a sentence',
