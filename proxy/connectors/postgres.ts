@@ -3,7 +3,7 @@ import { parseAuthority } from '#engine'
 import { blockListOf } from '../egress/addresses.ts'
 import { openDial, openSocket } from '../egress/dial.ts'
 import type { SessionPorts } from '../postgres/ports.ts'
-import { openSessions, type Sessions } from '../postgres/session.ts'
+import { beginSession } from '../postgres/session.ts'
 import { logIn } from '../postgres/upstream.ts'
 import { doorOf } from '../tls/secure.ts'
 import type { Connector, ConnectorPorts, StreamPorts } from './connector.ts'
@@ -32,14 +32,14 @@ export const postgres: Connector<typeof schema> = {
   schema,
   open: async (declared, ports) => {
     const ca = declared.ca_file === undefined ? undefined : await ports.read(declared.ca_file)
-    let sessions: Sessions | undefined
+    let session: SessionPorts | undefined
     return {
       stream: {
         name: declared.name,
         listen: declared.listen,
         begin: (socket, lent) => {
-          sessions ??= openSessions(sessionPorts(declared, ports, ca, lent))
-          void sessions.begin(socket)
+          session ??= sessionPorts(declared, ports, ca, lent)
+          void beginSession(session, socket)
         },
       },
       close: async () => undefined,

@@ -93,8 +93,14 @@ function permit(
   const swap = { head, service, known, rule: rule.value, outgoing }
   const injected = inject(swap, question, ports.now())
   return injected instanceof Promise
-    ? injected.then(done => (done ? done : recorded(ports, question, swap)))
+    ? injected.then(done => done ?? stillPermitted(ports, swap) ?? recorded(ports, question, swap))
     : (injected ?? recorded(ports, question, swap))
+}
+
+/** A body may have taken its time, and the token ended meanwhile. */
+function stillPermitted({ tokens }: GatePorts, { known, head }: Swap): Refused | undefined {
+  const rule = tokens.permits(known, head.destination)
+  return rule.ok ? undefined : rule
 }
 
 /** Undefined when all went well. */

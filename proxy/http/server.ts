@@ -89,6 +89,8 @@ export async function openServer(ports: ServerPorts): Promise<ProxyServer> {
   // a tunnel in a tunnel would hide where it leads
   inner.on('connect', (_, socket) => refuseRaw(ports, socket, 'DESTINATION_UNCLEAR', ports.newId()))
   await listen(outer, ports.listen)
+  // Node counts the time of heads from this event on, and connections of tunnels are none of a port
+  inner.emit('listening')
   const { address, family, port } = outer.address() as AddressInfo
   return {
     url: `https://${family === 'IPv6' ? `[${address}]` : address}:${port}`,
@@ -261,7 +263,7 @@ function listen(server: TlsServer, { host, port }: ServerPorts['listen']): Promi
 async function close(outer: TlsServer, inner: Server, sockets: ReadonlySet<Duplex>, withinMs: number): Promise<void> {
   const closed = new Promise(resolve => outer.close(resolve))
   outer.closeIdleConnections()
-  inner.closeIdleConnections()
+  inner.close()
   const cut = setTimeout(() => {
     for (const socket of sockets) socket.destroy()
   }, withinMs)

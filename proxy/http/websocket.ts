@@ -19,7 +19,12 @@ export function openWebSocket(ports: ExchangePorts, swap: Swap, socket: Duplex, 
   let done = false
   const since = performance.now()
   const handler: Dispatcher.DispatchHandler = {
-    onRequestStart: controller => void socket.once('close', () => done || controller.abort(new Error('the agent has left'))),
+    onRequestStart: controller => {
+      const left = () => done || controller.abort(new Error('the agent has left'))
+      // it may have left while it was waited for: nobody tells again
+      if (socket.destroyed) left()
+      else socket.once('close', left)
+    },
     onRequestUpgrade: (controller, status, _, upstream) => {
       done = true
       ports.answered(service.name, status, performance.now() - since)

@@ -15,13 +15,13 @@ export type Admitted = { readonly upstream: Upstream; readonly known: Known; rea
 export async function admit(
   ports: SessionPorts,
   held: Held | undefined,
+  first: First | undefined,
   reader: MessageReader,
   socket: TLSSocket,
   txn: string,
 ): Promise<Verdict<Admitted>> {
   if (!held || ports.now() < held.from || ports.now() >= held.until)
     return refuse('NO_CERTIFICATE', 'none, or one that is not in force')
-  const first = await firstOf(reader).catch(() => undefined)
   if (first?.kind !== 'startup') return refuse('REQUEST_FORM', 'no startup message of protocol 3.0')
   const { parameters } = first
   const database = parameters.get('database') ?? parameters.get('user') ?? ''

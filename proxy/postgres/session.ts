@@ -9,30 +9,27 @@ import { authenticated, backendKey, cancelRequest, type First, fatal, parameterS
 import type { SessionPorts } from './ports.ts'
 import { type MessageReader, openReader } from './reader.ts'
 
-/** Sessions of one service: what they are known by, for requests to cancel. */
-export type Sessions = { readonly begin: (socket: Socket) => Promise<void> }
+/** Who holds a key of a session may cancel its queries, as at the server itself. Of all services: a session goes on when they are taken over anew. */
+const keys = new Set<string>()
+const keyOf = ({ host, port }: SessionPorts['place'], processId: number, secretKey: number) =>
+  `${host}:${port} ${processId} ${secretKey}`
 
-export function openSessions(ports: SessionPorts): Sessions {
-  // who holds a key of a session may cancel its queries, as at the server itself
-  const keys = new Set<string>()
-  return {
-    begin: async socket => {
-      socket.on('error', () => socket.destroy())
-      try {
-        await serve(ports, keys, socket)
-      } catch (error) {
-        ports.broken(error)
-        socket.destroy()
-      }
-    },
+/** A connection of an agent, until it ends. */
+export async function beginSession(ports: SessionPorts, socket: Socket): Promise<void> {
+  socket.on('error', () => socket.destroy())
+  try {
+    await serve(ports, socket)
+  } catch (error) {
+    ports.broken(error)
+    socket.destroy()
   }
 }
 
-async function serve(ports: SessionPorts, keys: Set<string>, socket: Socket): Promise<void> {
+async function serve(ports: SessionPorts, socket: Socket): Promise<void> {
   const signal = AbortSignal.timeout(ports.startWithinMs)
   const txn = ports.newId()
   const first = await beginning(openReader(socket, signal), socket).catch(() => undefined)
-  if (first?.kind === 'cancel') return cancel(ports, keys, socket, first)
+  if (first?.kind === 'cancel') return cancel(ports, socket, first)
   // bytes that came before the handshake were not protected by it
   if (first?.kind !== 'ssl' || socket.readableLength > 0) {
     ports.refused('NO_CERTIFICATE', 'the connection does not begin with TLS', txn, undefined)
@@ -42,12 +39,16 @@ async function serve(ports: SessionPorts, keys: Set<string>, socket: Socket): Pr
   const secured = await secure(ports.door, socket, signal)
   if (!secured) return void socket.destroy()
   const held = holderOf(secured)
-  const known = await admit(ports, held, openReader(secured, signal), secured, txn)
+  const reader = openReader(secured, signal)
+  const wanted = await firstOf(reader).catch(() => undefined)
+  // libpq asks for it over TLS since its version 17
+  if (wanted?.kind === 'cancel') return cancel(ports, secured, wanted)
+  const known = await admit(ports, held, wanted, reader, secured, txn)
   if (!known.ok) {
     ports.refused(known.code, known.detail, txn, held?.holder)
     return end(secured, known.code)
   }
-  await run(ports, keys, secured, known.value, txn)
+  await run(ports, secured, known.value, txn)
 }
 
 /** A client may ask for GSS encryption first, once, and hears that there is none. */
@@ -61,13 +62,14 @@ async function beginning(reader: MessageReader, socket: Socket): Promise<First |
 /** Bytes both ways until one side ends, or the token does not count any more. */
 async function run(
   ports: SessionPorts,
-  keys: Set<string>,
   agent: TLSSocket,
   { upstream, known, destination }: Admitted,
   txn: string,
 ): Promise<void> {
   const { socket, parameters, processId, secretKey } = upstream
-  const key = `${processId} ${secretKey}`
+  // it may have left while the proxy logged in: nobody tells again
+  if (agent.destroyed) return void socket.destroy()
+  const key = keyOf(ports.place, processId, secretKey)
   keys.add(key)
   const status = [...parameters].map(([name, value]) => parameterStatus(name, value))
   agent.write(Buffer.concat([authenticated(), ...status, backendKey(processId, secretKey), ready()]))
@@ -96,13 +98,8 @@ async function run(
 }
 
 /** Hands on a request to cancel a query of a session that goes through here; the server's answer is none. */
-async function cancel(
-  ports: SessionPorts,
-  keys: ReadonlySet<string>,
-  socket: Socket,
-  asked: Extract<First, { kind: 'cancel' }>,
-): Promise<void> {
-  if (keys.has(`${asked.processId} ${asked.secretKey}`)) {
+async function cancel(ports: SessionPorts, socket: Socket, asked: Extract<First, { kind: 'cancel' }>): Promise<void> {
+  if (keys.has(keyOf(ports.place, asked.processId, asked.secretKey))) {
     const upstream = await ports.dial()
     upstream.on('error', () => upstream.destroy())
     upstream.end(cancelRequest(asked.processId, asked.secretKey))

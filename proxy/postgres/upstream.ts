@@ -46,7 +46,11 @@ export async function logIn(options: UpstreamOptions): Promise<Upstream> {
   const key = { processId: 0, secretKey: 0 }
   client.connection.on('parameterStatus', ({ parameterName, parameterValue }) => parameters.set(parameterName, parameterValue))
   client.connection.on('backendKeyData', ({ processID, secretKey }) => Object.assign(key, { processId: processID, secretKey }))
-  await client.connect()
+  await client.connect().catch((error: unknown) => {
+    // the library leaves it to the server to end what it refused
+    options.socket.destroy()
+    throw error
+  })
   const socket = client.connection.stream
   // from here on its bytes are the agent's: the library reads no more of them
   socket.removeAllListeners('data').pause()

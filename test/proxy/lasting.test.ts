@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import { request } from 'node:https'
 import { connect as tlsConnect } from 'node:tls'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest'
 import { WebSocket, WebSocketServer } from 'ws'
 import { until } from '../harness/process.ts'
 import { bearer, exchangeRaw, openProxyWorld, type ProxyWorld } from './world.ts'
@@ -147,4 +147,36 @@ test('what was let through goes on while its token lives, beside others that end
   expect(await over).toBe('ECONNRESET')
   say()
   expect(await text).toBe('first and last')
+})
+
+test('an agent that leaves before its WebSocket is open leaves nothing behind that would have to end', async () => {
+  const [asked, found] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+  const resolve = async () => {
+    asked.resolve()
+    await found.promise
+    return ['127.0.0.1']
+  }
+  const config = { limits: { watch_ms: 50 } }
+  await using slow = await openProxyWorld({ host: 'api.test', service: { websocket: true }, resolve, config })
+  const peers = new WebSocketServer({ server: slow.upstream.server as never })
+  onTestFinished(() => peers.close())
+  const { host: _, port, ...own } = slow.dial
+  const headers = bearer(await slow.seal())
+  const socket = new WebSocket(`wss://127.0.0.1:${port}${slow.base}/live`, { ...own, headers } as never)
+  socket.on('error', () => undefined)
+  await asked.promise
+  socket.terminate()
+  await until('the proxy to have noticed', async () => /assay_proxy_connections 0/.test(await slow.metrics.text()))
+  found.resolve()
+  const refusals = async () => (await slow.records()).filter(one => one['type'] === 'refusal').map(one => one['code'])
+  await until('the request to be over', async () => (await refusals()).length > 0)
+  slow.pass(601_000)
+  await until('it to be known again what is revoked', async () => slow.sealing.watch.current())
+  // what is under way is looked at: this one ends by it, and alone
+  slow.upstream.answer = (_incoming, outgoing) => void outgoing.writeHead(200).write('first')
+  const late = request({ ...slow.dial, path: slow.base, headers: bearer(await slow.seal({ jti: 'late' })), agent: false }).end()
+  const answer = await new Promise<IncomingMessage>(done => late.once('response', done))
+  await slow.sealing.revocations.deny('late')
+  await new Promise(done => answer.once('error', done).resume())
+  expect(await refusals()).toEqual(['UPSTREAM', 'TOKEN_REVOKED'])
 })

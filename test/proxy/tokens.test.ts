@@ -1,7 +1,11 @@
+import type { IncomingMessage } from 'node:http'
+import { request } from 'node:https'
+import { text } from 'node:stream/consumers'
 import { describe, expect, test, vi } from 'vitest'
 import { BrokerError } from '../../engine/errors.ts'
 import { REAL } from '../fakes/sealing.ts'
-import { bearer, client, openProxyWorld } from './world.ts'
+import { until } from '../harness/process.ts'
+import { bearer, client, openProxyWorld, type ProxyWorld } from './world.ts'
 
 const REFUSED = 'TOKEN: the sealed token was refused'
 
@@ -129,4 +133,27 @@ test('nothing of a token gets into the log of the service', async () => {
   await world.ask({ headers: bearer(`${token}x`) })
   expect(world.logged.join()).not.toContain(token.slice(0, 40))
   expect(world.logged.join()).not.toContain(REAL)
+})
+
+test.each([
+  ['TOKEN_EXPIRED', (world: ProxyWorld) => world.pass(601_000)],
+  ['TOKEN_REVOKED', (world: ProxyWorld) => world.sealing.revocations.deny('jti-1')],
+] as const)('a body that takes its time outlives no token: %s', async (code, end) => {
+  await using world = await openProxyWorld({ service: { inject: [{ body: { placeholder: '{{secret}}', value: '{token}' } }] } })
+  const headers = { ...bearer(await world.seal()), 'Content-Type': 'application/json', Expect: '100-continue' }
+  const sent = request({ ...world.dial, method: 'POST', path: `${world.base}/`, headers, agent: false })
+  const heard = new Promise<IncomingMessage>((resolve, reject) => sent.once('response', resolve).once('error', reject))
+  // the token was looked at when the body is asked for
+  const asked = new Promise(resolve => sent.once('continue', resolve))
+  sent.flushHeaders()
+  await asked
+  await end(world)
+  const [binding, jti] = [{ tenant: 'mount', agent: 'sha256-aa', epoch: [0, 0] as const }, 'jti-1']
+  await until(
+    'the end to be known',
+    async () => code === 'TOKEN_EXPIRED' || world.sealing.watch.standing({ ...binding, jti }) === 'revoked',
+  )
+  sent.end('"{{secret}}"')
+  expect(await text(await heard)).toContain(`"code":"${code}"`)
+  expect(world.upstream.seen).toEqual([])
 })

@@ -1,0 +1,133 @@
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
+import { type TLSSocket, connect as tlsConnect } from 'node:tls'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { until } from '../harness/process.ts'
+import { openProxyWorld, type ProxyWorld } from './world.ts'
+
+// Sessions of PostgreSQL whose other end leaves at an awkward moment, and requests to cancel. The server is a small one of our own; the real one: test/live.
+
+const [PID, SECRET] = [4711, 123_456_789]
+const int32 = (...values: readonly number[]) => {
+  const bytes = Buffer.alloc(4 * values.length)
+  for (const [at, value] of values.entries()) bytes.writeInt32BE(value, 4 * at)
+  return bytes
+}
+const message = (type: string, body: Buffer) => Buffer.concat([Buffer.from(type), int32(body.length + 4), body])
+const LOGGED_IN = Buffer.concat([message('R', int32(0)), message('K', int32(PID, SECRET)), message('Z', Buffer.from('I'))])
+const SSL_REQUEST = int32(8, 80_877_103)
+const CANCEL = int32(16, 80_877_102, PID, SECRET)
+
+/** Connections that the server has open, and what it does with a startup message and a request to cancel. */
+const open = new Set<Socket>()
+let onStartup: (socket: Socket) => void
+let cancelled: Buffer[]
+let server: ReturnType<typeof createServer>
+let world: ProxyWorld
+beforeEach(async () => {
+  cancelled = []
+  server = createServer(socket => {
+    open.add(socket)
+    socket.once('close', () => open.delete(socket)).on('error', () => undefined)
+    socket.once('data', (first: Buffer) => {
+      if (first.readInt32BE(4) === 80_877_102) cancelled.push(first)
+      else onStartup(socket)
+    })
+  })
+  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', () => resolve()))
+  world = await openProxyWorld({ more: [service()] })
+})
+afterEach(async () => {
+  await world[Symbol.asyncDispose]()
+  for (const socket of open) socket.destroy()
+  await new Promise(resolve => server.close(resolve))
+})
+
+const place = () => `127.0.0.1:${(server.address() as AddressInfo).port}`
+const service = () => ({
+  kind: 'postgres',
+  name: 'db',
+  listen: { port: 0 },
+  server: place(),
+  addresses: ['127.0.0.1'],
+  tls: 'disable',
+  watch_ms: 50,
+})
+
+/** A connection of an agent that asked for TLS and has it. */
+async function secured(): Promise<{ readonly inner: TLSSocket; readonly wire: Socket }> {
+  const wire = connect(world.proxy.ports()['db'] ?? 0, '127.0.0.1')
+  wire.on('error', () => undefined)
+  wire.write(SSL_REQUEST)
+  await new Promise(resolve => wire.once('data', resolve))
+  const { ca, cert, key } = world.dial
+  const inner = tlsConnect({ socket: wire, ca, cert, key, servername: 'proxy.test' })
+  inner.on('error', () => undefined)
+  await new Promise((resolve, reject) => inner.once('secureConnect', resolve).once('error', reject))
+  return { inner, wire }
+}
+
+async function startup(): Promise<Buffer> {
+  const fields = { username: 'builder', password: 'the real password' }
+  const token = await world.seal({ fields, destinations: [`postgres://${place()}/orders`] })
+  const said = ['user', 'agent', 'database', 'orders', 'options', `-c assay.token=${token}`]
+  const body = Buffer.concat([int32(196_608), Buffer.from(`${said.join('\0')}\0\0`)])
+  return Buffer.concat([int32(body.length + 4), body])
+}
+
+/** A session that is open at both ends. */
+async function session() {
+  onStartup = socket => void socket.write(LOGGED_IN)
+  const { inner } = await secured()
+  inner.write(await startup())
+  await new Promise(resolve => inner.once('data', resolve))
+  return inner
+}
+
+const refusals = async () => (await world.records()).filter(one => one['type'] === 'refusal')
+
+test('an agent that leaves while the proxy logs in leaves no session at the server, and nothing that looks at it', async () => {
+  const begun = Promise.withResolvers<Socket>()
+  onStartup = begun.resolve
+  const { inner, wire } = await secured()
+  inner.write(await startup())
+  const there = await begun.promise
+  const gone = new Promise(resolve => wire.once('close', resolve))
+  wire.resetAndDestroy()
+  await gone
+  await until('the proxy to have noticed', async () => world.metrics.text().then(text => /assay_proxy_sessions 0/.test(text)))
+  there.write(LOGGED_IN)
+  await until('the session at the server to end', async () => open.size === 0)
+  expect(await refusals()).toEqual([])
+})
+
+test('a server that refuses and then holds its connection open is left', async () => {
+  const fields = Buffer.from('SFATAL\0C28P01\0Mno\0\0')
+  onStartup = socket => void socket.write(message('E', fields))
+  const { inner } = await secured()
+  inner.write(await startup())
+  await new Promise(resolve => inner.once('data', resolve))
+  await until('the connection to end', async () => open.size === 0)
+  inner.destroy()
+})
+
+test.each(['in clear, as libpq does it before 17', 'over TLS, as it does since'])('a request to cancel, %s', async how => {
+  const inner = await session()
+  const over = how.startsWith('over') ? (await secured()).inner : connect(world.proxy.ports()['db'] ?? 0, '127.0.0.1')
+  const closed = new Promise(resolve => over.once('close', resolve).on('error', () => undefined))
+  over.write(CANCEL)
+  await until('the server to hear of it', async () => cancelled.length === 1)
+  expect(cancelled[0]).toEqual(CANCEL)
+  await closed
+  expect(await refusals()).toEqual([])
+  inner.destroy()
+})
+
+test('a request to cancel finds its session when the services were taken over anew', async () => {
+  const inner = await session()
+  const { connectors } = await import('../../proxy/connectors/index.ts')
+  await world.proxy.reload([connectors.postgres.schema.parse(service())])
+  const over = connect(world.proxy.ports()['db'] ?? 0, '127.0.0.1')
+  over.on('error', () => undefined).end(CANCEL)
+  await until('the server to hear of it', async () => cancelled.length === 1)
+  inner.destroy()
+})
