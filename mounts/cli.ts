@@ -1,8 +1,8 @@
-import { mkdir, readFile } from 'node:fs/promises'
+import { mkdir, open, readFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { Command, InvalidArgumentError, Option } from 'commander'
-import type { Config, Log } from '#engine'
+import type { Config } from '#engine'
 import type { SecretId, Server } from './serve.ts'
 
 const DEFAULT_VAULT = 'http://127.0.0.1:8200'
@@ -58,10 +58,20 @@ function hostAndPort(value: string): { host: string; port: number } {
 }
 
 function stateFolder(): string {
-  return join(process.env['XDG_STATE_HOME'] ?? join(homedir(), '.local', 'state'), 'assay')
+  return join(process.env['XDG_STATE_HOME'] || join(home(), '.local', 'state'), 'assay')
+}
+
+/** A user of a container may have none. */
+function home(): string {
+  try {
+    return homedir()
+  } catch {
+    return '/'
+  }
 }
 
 async function runServer(options: ServerOptions): Promise<void> {
+  process.on('SIGHUP', () => {}) // what it would have read anew is read below
   const [{ serve }, { BrokerError, openLog }] = await Promise.all([import('./serve.ts'), import('#engine')])
   if (process.env['NODE_TLS_REJECT_UNAUTHORIZED'] === '0')
     throw new BrokerError('bad_request', 'NODE_TLS_REJECT_UNAUTHORIZED=0 is set: not starting without verification')
@@ -71,8 +81,13 @@ async function runServer(options: ServerOptions): Promise<void> {
   const { config, secretId } = options.config ? await production(options.config) : await development(options)
   await mkdir(dirname(config.audit.file), { recursive: true, mode: 0o700 })
   const log = openLog({ level: config.log_level })
-  const server = await serve(config, log, secretId)
-  heedSignals(server, log)
+  const serving = serve(config, log, secretId)
+  process.on(
+    'SIGHUP',
+    () => void serving.then(({ reload }) => reload()).catch((error: unknown) => log.error({ error }, STILL_OLD)),
+  )
+  const server = await serving
+  stopOnSignals(server)
   process.stdout.write(`assay serves ${server.url} beside ${config.vault.address}, audit log ${config.audit.file}\n`)
 }
 
@@ -96,7 +111,7 @@ async function production(file: string): Promise<{ config: Config; secretId: Sec
 /** Provisions with an operator's token, then goes on exactly as in production: as an AppRole with nothing but its policy. */
 async function development(options: ServerOptions): Promise<{ config: Config; secretId: SecretId }> {
   const { PLACES, provision, readConfig, Secret } = await import('#engine')
-  const vault = { address: options.vaultAddr, deadlineMs: 10_000 }
+  const vault = { address: await vaultAt(options.vaultAddr), deadlineMs: 10_000 }
   const { roleId, secretId } = await provision(vault, PLACES, new Secret(await operatorToken()))
   const config = readConfig({
     vault: { address: options.vaultAddr, approle: { role_id: roleId, secret_id_file: 'unused in development' } },
@@ -107,9 +122,15 @@ async function development(options: ServerOptions): Promise<{ config: Config; se
   return { config, secretId: async () => secretId }
 }
 
+async function vaultAt(address: string): Promise<string> {
+  const { BrokerError } = await import('#engine')
+  if (URL.canParse(address) && /^https?:$/.test(new URL(address).protocol)) return address
+  throw new BrokerError('bad_request', 'wanted --vault-addr http://HOST:PORT or https://HOST:PORT')
+}
+
 /** As the stock CLI finds it: the environment, else the file where `vault login` and a dev server leave it. */
 async function operatorToken(): Promise<string> {
-  const kept = await readFile(join(homedir(), '.vault-token'), 'utf8').catch(() => '')
+  const kept = await readFile(join(home(), '.vault-token'), 'utf8').catch(() => '')
   const token = process.env['VAULT_TOKEN'] || kept.trim()
   if (!token)
     throw new InvalidArgumentError(
@@ -120,7 +141,7 @@ async function operatorToken(): Promise<string> {
 
 const STILL_OLD = 'not everything could be opened anew: what was open stays'
 
-function heedSignals(server: Server, log: Log): void {
+function stopOnSignals(server: Server): void {
   const stop = () => {
     void server.close().then(
       () => process.exit(0),
@@ -129,7 +150,6 @@ function heedSignals(server: Server, log: Log): void {
   }
   process.once('SIGINT', stop)
   process.once('SIGTERM', stop)
-  process.on('SIGHUP', () => void server.reload().catch((error: unknown) => log.error({ error }, STILL_OLD)))
 }
 
 function setupCommand(): Command {
@@ -176,18 +196,22 @@ async function runSetup(options: SetupOptions): Promise<void> {
 }
 
 async function apply({ vaultAddr, secretIdFile, proxy, permit }: SetupOptions): Promise<void> {
-  const [{ BrokerError, PLACES, PROXY_PLACES, provision, provisionProxy, Secret }, { writeFile }] = await Promise.all([
-    import('#engine'),
-    import('node:fs/promises'),
-  ])
+  const { BrokerError, PLACES, PROXY_PLACES, provision, provisionProxy, Secret } = await import('#engine')
   if (!secretIdFile) throw new BrokerError('bad_request', 'wanted --secret-id-file FILE')
-  const vault = { address: vaultAddr, deadlineMs: 10_000 }
+  const vault = { address: await vaultAt(vaultAddr), deadlineMs: 10_000 }
   const token = new Secret(await operatorToken())
   const { roleId, secretId } = await (proxy
     ? provisionProxy(vault, PROXY_PLACES, token, permit)
     : provision(vault, PLACES, token))
-  await writeFile(secretIdFile, `${secretId.reveal()}\n`, { mode: 0o600 })
+  await writePrivate(secretIdFile, `${secretId.reveal()}\n`)
   process.stdout.write(`role_id: ${roleId}\nsecret_id_file: ${secretIdFile}\n`)
+}
+
+/** Private before the secret is in it, even where the file was there for others to read. */
+async function writePrivate(path: string, content: string): Promise<void> {
+  await using file = await open(path, 'w', 0o600)
+  if ((await file.stat()).isFile()) await file.chmod(0o600)
+  await file.writeFile(content)
 }
 
 function auditCommand(): Command {

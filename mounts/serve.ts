@@ -1,5 +1,6 @@
 import { randomBytes, randomUUID } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
+import { createSecureContext } from 'node:tls'
 import {
   type Broker,
   BrokerError,
@@ -43,6 +44,7 @@ export type SecretId = () => Promise<Secret>
 export async function serve(config: Config, log: Log, secretId: SecretId): Promise<Server> {
   const world: World = { now: Date.now, monotonic: () => performance.now(), random: randomBytes, log }
   const metrics = openMetrics({ version: manifest.version })
+  const tls = await tlsOf(config)
   const ca = await text(config.vault.ca_file)
   let door: FrontDoor | undefined
   const broker = await openBroker({
@@ -81,7 +83,7 @@ export async function serve(config: Config, log: Log, secretId: SecretId): Promi
     listen: { host: config.listen.host, port: config.listen.port },
     trustedProxies: config.listen.trusted_proxies,
     limits: { connections: config.listen.connections, connectionsPerPeer: config.listen.connections_per_peer },
-    ...(await tlsOf(config)),
+    ...tls,
     owns: (method, path) => owns(broker, method, path),
     bodyBytes: path => rowOf(broker, tables, path)?.bodyBytes,
     own: holdBack(app.fetch),
@@ -127,6 +129,15 @@ async function tlsOf({ listen: { tls } }: Config): Promise<{ tls?: TlsOptions }>
   if (!tls) return {}
   const [cert, key, clientCa] = await Promise.all([text(tls.cert_file), text(tls.key_file), text(tls.client_ca_file)])
   if (cert === undefined || key === undefined) throw new BrokerError('bad_request', 'listen.tls: wanted a certificate and a key')
+  try {
+    createSecureContext({ cert, key, ca: clientCa })
+  } catch (cause) {
+    throw new BrokerError(
+      'bad_request',
+      'listen.tls: the certificate, its key and the CA of clients have to be PEM and belong together',
+      { cause },
+    )
+  }
   return {
     tls: { cert, key, minVersion: tls.min_version, ...(clientCa === undefined ? {} : { clientCa, requireClientCert: true }) },
   }

@@ -13,5 +13,14 @@ if (Number(process.versions.node.split('.')[0]) < wanted) {
   process.exit(1)
 }
 
-// compiled and stripped of types once, not at every start
-module.enableCompileCache(join(process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'assay', 'node'))
+// compiled and stripped of types once, not at every start; a user without a home has no place for that
+const cache = process.env['XDG_CACHE_HOME'] || cacheAtHome()
+if (cache) module.enableCompileCache(join(cache, 'assay', 'node'))
+
+function cacheAtHome() {
+  try {
+    return join(homedir(), '.cache')
+  } catch {
+    return undefined
+  }
+}

@@ -75,6 +75,7 @@ describe('applied', () => {
   let roleId: string
   beforeAll(async () => {
     vault = await startVault()
+    await writeFile(at('applied-id'), 'one of before, that others may read', { mode: 0o644 })
     const applied = await assay(['setup', '--apply', '--secret-id-file', at('applied-id')], vault.env)
     expect(applied).toMatchObject({ code: 0, stderr: '' })
     roleId = applied.stdout.match(/^role_id: (\S+)$/m)?.[1] ?? ''

@@ -1,7 +1,9 @@
+import { once } from 'node:events'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { type AddressInfo, createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
 import { assay } from '../harness/assay.ts'
 import { freePort, start } from '../harness/process.ts'
 import { startVault, type Vault } from '../harness/vault.ts'
@@ -43,6 +45,11 @@ test('options and environment', async () => {
     refused(['server', '--dev'], /wanted an operator token in VAULT_TOKEN/),
     refused(['server', '--dev'], /NODE_TLS_REJECT_UNAUTHORIZED=0 is set: not starting without verification/, insecure),
     refused(['server', '--dev', '--listen', 'nowhere'], /wanted HOST:PORT/),
+    refused(['server', '--dev', '--vault-addr', 'nowhere'], /wanted --vault-addr http:/, { VAULT_TOKEN: 'x' }),
+    refused(['setup', '--apply', '--secret-id-file', at('id')], /wanted --vault-addr http:/, {
+      VAULT_ADDR: '',
+      VAULT_TOKEN: 'x',
+    }),
   ])
 })
 
@@ -62,6 +69,26 @@ test('a server serves whether its first line can be written or not', async () =>
   expect(await running.stop()).toMatchObject({ code: 0 })
 })
 
+test('a reload that comes before the start is over ends nothing', async () => {
+  const silent = createServer()
+  await once(silent.listen(0, '127.0.0.1'), 'listening')
+  onTestFinished(() => void silent.close())
+  const { port } = silent.address() as AddressInfo
+  await writeFile(at('early-id'), 'x')
+  const approle = `approle: { role_id: x, secret_id_file: ${at('early-id')} }`
+  const [, ...config] = await configured(
+    'early.yaml',
+    `vault: { address: 'http://127.0.0.1:${port}', ${approle} }\nlisten: { port: 0 }\naudit: { file: ${at('early.jsonl')} }`,
+  )
+  const assayAt = join(import.meta.dirname, '../../scripts/assay.js')
+  await using running = await start(process.execPath, [assayAt, 'server', ...config], { env: { HOME: folder } })
+  const [asking] = (await once(silent, 'connection')) as [Socket]
+  process.kill(running.pid, 'SIGHUP')
+  expect(await running.exited).toEqual({ code: 3, signal: null })
+  expect(running.output()).toContain('the vault server did not answer in time')
+  asking.destroy()
+})
+
 test('the configuration', async () => {
   const approle = 'approle: { role_id: x, secret_id_file: /nowhere/id }'
   const rest = `vault: { address: 'http://127.0.0.1:1', ${approle} }\naudit: { file: ${at('refused.jsonl')} }`
@@ -72,6 +99,13 @@ test('the configuration', async () => {
     refused(
       await configured('open.yaml', `${rest}\nlisten: { host: 0.0.0.0 }`),
       /listen\.tls: wanted for every address but a loopback one/,
+    ),
+    refused(
+      await configured(
+        'mixed.yaml',
+        `${rest}\nlisten: { tls: { cert_file: ${at('misspelt.yaml')}, key_file: ${at('misspelt.yaml')} } }`,
+      ),
+      /listen\.tls: the certificate, its key and the CA of clients have to be PEM and belong together/,
     ),
     refused(await configured('idless.yaml', `${rest}\nlisten: { port: 0 }`), /\/nowhere\/id cannot be read/),
   ])

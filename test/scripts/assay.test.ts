@@ -85,6 +85,19 @@ test.each([['issuers'], ['setup', '--print'], ['completion', 'bash']])(
   },
 )
 
+test('a user without a home is served, too', async () => {
+  const program = `
+    import os from 'node:os'
+    import { syncBuiltinESMExports } from 'node:module'
+    os.homedir = () => { throw new Error('uv_os_homedir returned ENOENT') }
+    syncBuiltinESMExports()
+    process.argv.splice(1, 0, 'assay', 'server', '--help')
+    await import('${join(import.meta.dirname, '../../scripts/assay.js')}')`
+  const env = { PATH: process.env['PATH'] }
+  const { code, stderr } = await run(process.execPath, ['--input-type=module', '--eval', program], { env })
+  expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
+})
+
 test('an old Node ends with a sentence', async () => {
   const load = `Object.defineProperty(process.versions, 'node', { value: '22.18.0' }); await import('${join(import.meta.dirname, '../../scripts/lib/node.js')}')`
   const { code, stderr } = await run(process.execPath, ['--input-type=module', '--eval', load])
