@@ -1,3 +1,4 @@
+import { gather } from '../gather.ts'
 import { isInvalidAccessor, type OwnVault } from '../vault/own.ts'
 import type { World } from '../world.ts'
 import type { Ledger } from './ledger.ts'
@@ -41,8 +42,6 @@ export function openTokenWatch(
     if (accessor === undefined || (await tokens(accessor)).alive) return
     await died(tag)
   }
-  let flight: Promise<void> | undefined
-  let again = false
   const lookAtAll = async () => {
     const tags = [...ledger.calendar.accessors()]
     const living = new Set(tags.map(([tag]) => tag))
@@ -51,22 +50,12 @@ export function openTokenWatch(
       world.log.warn({ error }, 'vault did not say whether the tokens of leases live: they are asked about again')
     })
   }
-  // who asks while a look is under way wants one that begins now
-  return async () => {
-    if (flight) {
-      again = true
-      return flight
-    }
-    flight = (async () => {
-      do {
-        again = false
-        await lookAtAll()
-      } while (again)
-    })().finally(() => {
-      flight = undefined
-    })
-    return flight
-  }
+  // who asks while a look is under way waits for the one after it, and for no other: somebody may always be asking
+  const ask = gather<undefined, undefined>(async askers => {
+    await lookAtAll()
+    return askers.map(() => undefined)
+  }, Number.POSITIVE_INFINITY)
+  return async () => ask(undefined)
 }
 
 /** The name that was looked at first may stand for nothing any more. */
