@@ -34,6 +34,8 @@ type Kept = {
   /** seconds since the epoch: when the silence is too long; 0 for never */
   readonly silentAt: number
   readonly accessors: readonly string[]
+  /** seconds since the epoch: when it has taken as long as it may; what is forgotten before could begin anew */
+  readonly until?: number
   readonly ended?: true
 }
 
@@ -66,8 +68,10 @@ export function openWork({ state, world, end }: WorkParts): Work {
   }
   /** Written when it changes something: a quarter of the time between two signs of life is close enough. */
   const live = async (path: string, kept: Kept, { accessor }: Worker, rules: WorkRules): Promise<void> => {
-    const isWritten = ({ accessors, beat }: Kept) =>
-      accessors.includes(accessor) && (rules.heartbeatSeconds === 0 || now() - beat < rules.heartbeatSeconds / 4)
+    const isWritten = ({ since, accessors, beat, until }: Kept) =>
+      accessors.includes(accessor) &&
+      until === untilOf(since, rules) &&
+      (rules.heartbeatSeconds === 0 || now() - beat < rules.heartbeatSeconds / 4)
     if (isWritten(kept)) return
     for (;;) {
       const there = await state.fresh<Kept>(path)
@@ -99,8 +103,8 @@ export function openWork({ state, world, end }: WorkParts): Work {
         const path = `${folder(mount)}${name}`
         const there = await state.fresh<Kept>(path)
         if (!there) continue
-        const { silentAt, beat, ended, accessors } = there.value
-        if (beat + FORGET_SECONDS < now()) await state.delete(path)
+        const { silentAt, beat, until = 0, ended, accessors } = there.value
+        if (Math.max(beat, until) + FORGET_SECONDS < now()) await state.delete(path)
         else if (!ended && silentAt > 0 && silentAt < now()) {
           // leases first: a work that is marked as ended is not looked at again
           for (const accessor of accessors) await end(accessor)
@@ -119,9 +123,12 @@ async function isSilent(state: Store, path: string, now: number): Promise<boolea
   return there !== undefined && (there.value.ended === true || (there.value.silentAt > 0 && there.value.silentAt < now))
 }
 
-function keptOf(since: number, beat: number, accessors: readonly string[], { heartbeatSeconds }: WorkRules): Kept {
-  return { since, beat, accessors, silentAt: heartbeatSeconds > 0 ? beat + heartbeatSeconds : 0 }
+function keptOf(since: number, beat: number, accessors: readonly string[], rules: WorkRules): Kept {
+  const { heartbeatSeconds } = rules
+  return { since, beat, accessors, until: untilOf(since, rules), silentAt: heartbeatSeconds > 0 ? beat + heartbeatSeconds : 0 }
 }
+
+const untilOf = (since: number, { maxSeconds }: WorkRules) => (maxSeconds > 0 ? since + maxSeconds : 0)
 
 /** A session of a task is the same work whatever token it is done with; without one, a login is a work. */
 function nameOf({ tpmId, accessor, role, task }: Worker): string {

@@ -42,6 +42,26 @@ const warningsOf = (answer: Awaited<ReturnType<typeof ask>>) =>
   'reply' in answer && answer.reply && 'warnings' in answer.reply ? (answer.reply.warnings ?? []) : []
 const fromNow = (ms: number) => new Date(broker.world.now() + ms).toISOString()
 
+test('work that may take two months is not begun anew after one', async () => {
+  await role({ max_work: '60d' })
+  await ask('one')
+  const day = 86_400_000
+  for (const days of [31, 28]) {
+    broker.world.pass(days * day)
+    await broker.broker.integrations.upkeep.round()
+    token = await logIn(broker, machine)
+    await ask('one')
+  }
+  broker.world.pass(1.5 * day)
+  token = await logIn(broker, machine)
+  expect(await outcome(ask('one'))).toBe('WORK_ENDED')
+  // what was forgotten begins
+  broker.world.pass(31 * day)
+  await broker.broker.integrations.upkeep.round()
+  token = await logIn(broker, machine)
+  expect(await outcome(ask('one'))).toBe('done')
+})
+
 describe('work that may take an hour', () => {
   beforeEach(() => role({ max_work: '1h', ttl: '15m' }))
 
