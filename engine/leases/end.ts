@@ -49,7 +49,7 @@ export async function end(
 
 /** Waits until it is gone, or until so long. */
 async function settled({ ledger, revoker, world }: Parts, name: string, until: number): Promise<boolean> {
-  if ((await revoker.now(name)) === 'failed') return false
+  if ((await revoker.now(name, world.monotonic() < until)) === 'failed') return false
   for (;;) {
     if (!(await ledger.read(idIn(name)))) return true
     if (world.monotonic() >= until) return false

@@ -40,8 +40,9 @@ export type Revoker = {
   readonly pump: () => void
   /** Ends when nothing is under way; what waits for its next try stays. */
   readonly idle: () => Promise<void>
-  /** One try of what was taken, whatever the pauses say. `later`: somebody else is at it, or its time has not come. */
-  readonly now: (name: string) => Promise<'done' | 'failed' | 'later'>
+  /** One try of what was taken, whatever the pauses say; `patient`: although its provider does not answer. `later`: somebody else is at it, its time has
+   *  not come, or its provider is left alone. */
+  readonly now: (name: string, patient: boolean) => Promise<'done' | 'failed' | 'later'>
   /** what is due and not done, with how often it failed here */
   readonly waiting: () => readonly { readonly id: string; readonly failures: number }[]
 }
@@ -75,6 +76,8 @@ export function openRevoker(options: RevokerOptions): Revoker {
   const { world } = options
   const chance = () => world.random(1).readUInt8() / 256
   const gates = openGates(world.monotonic, chance)
+  /** for who waits: one call more, that does not count as the one that sees whether a provider is back */
+  const past: Gates = { ...gates, enter: () => true, left: () => {} }
   const tasks = new Map<string, Task>()
   const running = new Set<Promise<Step>>()
 
@@ -123,10 +126,10 @@ export function openRevoker(options: RevokerOptions): Revoker {
     idle: async () => {
       while (running.size > 0) await Promise.all(running)
     },
-    now: async name => {
+    now: async (name, patient) => {
       for (let task = tasks.get(name); task; task = tasks.get(name)) {
         const { flight } = task
-        const step = await (flight ?? begin(task, { ...gates, enter: () => true }))
+        const step = await (flight ?? begin(task, patient ? past : gates))
         if (step === 'failed') return step
         // what was under way may have stopped at a gate
         if (!flight && typeof step === 'object') return 'later'
@@ -146,7 +149,8 @@ async function attempt(options: RevokerOptions, gates: Gates, task: Task, later:
   const { ledger, clock, me } = options
   // what waits for a provider that does not answer is not even read
   if (task.provider !== undefined && !gates.enter(task.provider)) return { waitMs: FIRST_MS }
-  let called = false
+  // whose gate has to be told when there is no call
+  let entered = task.provider
   try {
     const kept = await ledger.read(idIn(task.name))
     if (!kept) return await nothing(options, task.name)
@@ -161,15 +165,15 @@ async function attempt(options: RevokerOptions, gates: Gates, task: Task, later:
     if (lease.due > clock()) return 'done'
     const { claim } = lease
     if (claim && claim.by !== me && claim.until > clock()) return { waitMs: FIRST_MS }
-    const known = task.provider !== undefined
     task.provider ??= [lease.mountId, lease.issuer, lease.integration].join(' ')
-    if (!known && !gates.enter(task.provider)) return { waitMs: FIRST_MS }
+    if (entered === undefined && !gates.enter(task.provider)) return { waitMs: FIRST_MS }
+    entered = task.provider
     const claimed = await claimIt(options, kept)
     if (!claimed) return { waitMs: FIRST_MS }
-    called = true
+    entered = undefined
     return await end(options, gates, claimed, task)
   } finally {
-    if (!called && task.provider !== undefined) gates.left(task.provider)
+    if (entered !== undefined) gates.left(entered)
   }
 }
 
@@ -205,7 +209,9 @@ async function end(options: RevokerOptions, gates: Gates, lease: Lease, task: Ta
   const provider = task.provider ?? ''
   try {
     const how = await within(CALL_SECONDS * 1000, call(options, lease))
-    gates.ended(provider, true)
+    // nobody was asked
+    if (typeof how === 'object' || how === 'unfindable') gates.left(provider)
+    else gates.ended(provider, true)
     if (typeof how === 'object') return how
     await ledger.remove(lease, [task.name])
     onEnd(lease, how)

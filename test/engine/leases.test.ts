@@ -204,6 +204,20 @@ describe('revocation', () => {
     expect(living(out)).toBe(0)
   })
 
+  test('of what may never have been made does not count as a provider that is back', async () => {
+    const out = outside()
+    out.findable = false
+    const process = await openProcess(out)
+    for (let count = 0; count < 40; count++) await issue(process)
+    out.up = false
+    for (let count = 0; count < 10; count++) await (await process.leases.begin(asked())).abandon(false)
+    await passes(process, 60)
+    const before = out.revocations
+    await process.leases.revokeWhere({ prefix: 'broker/' })
+    await passes(process, 600)
+    expect(out.revocations - before).toBeLessThan(100)
+  })
+
   test('that waits for a provider is made now when somebody waits for it', async () => {
     const out = outside()
     const process = await openProcess(out)

@@ -20,8 +20,8 @@ export type Outside = {
   /** the provider can be asked for what it made */
   findable: boolean
   revocations: number
-  /** lets a test hold a write of the store before it takes effect, or the reply to a read */
-  hold: ((call: 'put' | 'delete' | 'got' | 'listed', path: string) => Promise<void>) | undefined
+  /** lets a test hold a write of the store, or a revocation, before it takes effect, or the reply to a read */
+  hold: ((call: 'put' | 'delete' | 'got' | 'listed' | 'revoke', path: string) => Promise<void>) | undefined
 }
 export const outside = (): Outside => ({
   kept: new Map(),
@@ -144,12 +144,14 @@ function fakeStore(out: Outside, step: Step): Store {
 
 function fakeProvider(out: Outside, step: Step): Provider {
   return {
-    revoke: (_, { credential = '' }) =>
-      step(() => {
+    revoke: async (_, { credential = '' }) => {
+      await out.hold?.('revoke', credential)
+      return step(() => {
         out.revocations += 1
         if (!out.up) throw new Error('the provider is down')
         out.alive.set(credential, false)
-      }),
+      })
+    },
     find: ({ txn }) =>
       step(() => {
         if (!out.findable) throw new Unfindable()
