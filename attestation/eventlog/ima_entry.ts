@@ -9,6 +9,8 @@ export type ImaEntry = {
   readonly digest: string
   /** as the kernel called the file; `boot_aggregate` in the first entry */
   readonly path: string
+  /** digest and path with a space between them, as lists of files name a file */
+  readonly file: string
   /** what `ima-sig` and `ima-buf` have beside: a signature, or what was measured; empty when there is none */
   readonly extra: Buffer
   /** the fields in the form that the template hash is of */
@@ -29,24 +31,55 @@ export type ImaEntryRules = {
 /** The PCR that Linux measures into. */
 export const IMA_PCR = 10
 
+/** A list, or a line, as it came, and as a string of one character a byte: what is hashed is taken from the one, what is kept from the other. */
+export type ImaText = { readonly bytes: Uint8Array; readonly text: string }
+
 /**
  * Reads a line of the ASCII list, `PCR template-hash template digest path [extra]`, and makes sure that the template hash is of the
  * fields: nothing else says whether digest and path are true (Linux, Integrity Measurement Architecture: template management).
  * @param line without its newline; one byte to a character
  * @returns BAD_ENCODING, UNSUPPORTED_ALG, EVENT_SEMANTICS or EVENT_DATA_DIGEST when refused
  */
-export function readImaEntry(line: string, { templates = ['ima-ng', 'ima-sig'] }: ImaEntryRules = {}): Verdict<ImaEntry> {
-  const [pcr = '', templateHash = '', template = '', digest = '', path = '', ...rest] = line.split(' ')
-  if (!/^ ?[0-9]{1,2}$/.test(pcr)) return reject('BAD_ENCODING', 'a line of the IMA list has no PCR')
+export function readImaEntry(line: string, rules: ImaEntryRules = {}): Verdict<ImaEntry> {
+  const bytes = Buffer.from(line, 'latin1')
+  return readImaLine({ bytes, text: bytes.toString('latin1') }, 0, bytes.length, rules)
+}
+
+/** The same for a line of a list, from where it begins to its newline. */
+export function readImaLine(
+  { bytes, text }: ImaText,
+  at: number,
+  end: number,
+  { templates = ['ima-ng', 'ima-sig'] }: ImaEntryRules,
+): Verdict<ImaEntry> {
+  const ends = endsOfWords(text, at, end)
+  const pcr = wordAt(text, ends, 0)
+  if (!/^[0-9]{1,2}$/.test(pcr)) return reject('BAD_ENCODING', 'a line of the IMA list has no PCR')
   if (Number(pcr) !== IMA_PCR) return reject('EVENT_SEMANTICS', `an IMA entry of PCR ${pcr}`)
+  const template = wordAt(text, ends, 2)
   if (!isTemplate(template) || !templates.includes(template))
     return reject('UNSUPPORTED_ALG', 'an IMA template that is not accepted')
+  const count = ends.length - 1
   // the space before a signature that is not there gets lost on the way
-  const words = template === 'ima-sig' && rest.length === 0 ? [''] : rest
-  if (words.length !== fields[template] - 2) return reject('BAD_ENCODING', `an ${template} entry of ${rest.length + 5} words`)
-  const [extra = ''] = words
-  const fault = wrongWords(digest, path, extra)
-  return fault ?? authenticated(templateHash, { template, digest, path, extra })
+  if (count !== 3 + fields[template] && !(template === 'ima-sig' && count === 5))
+    return reject('BAD_ENCODING', `an ${template} entry of ${count} words`)
+  const [digest, path, extra] = [wordAt(text, ends, 3), wordAt(text, ends, 4), wordAt(text, ends, 5)]
+  const words = { template, digest, path, file: text.slice((ends[3] as number) + 1, ends[5]), extra }
+  return wrongWords(words) ?? authenticated(wordAt(text, ends, 1), words, bytes, (ends[3] as number) + 1)
+}
+
+/** Where the words of a line end, after the place before the first of them. */
+function endsOfWords(text: string, at: number, end: number): readonly number[] {
+  const ends = [at - 1]
+  for (let space = text.indexOf(' ', at); space >= 0 && space < end; space = text.indexOf(' ', space + 1)) ends.push(space)
+  ends.push(end)
+  return ends
+}
+
+/** Nothing when there are not so many. */
+function wordAt(text: string, ends: readonly number[], word: number): string {
+  const [before, end] = [ends[word], ends[word + 1]]
+  return before === undefined || end === undefined ? '' : text.slice(before + 1, end)
 }
 
 function isTemplate(name: string): name is ImaTemplate {
@@ -61,13 +94,12 @@ function isHex(text: string): boolean {
   return Buffer.from(text, 'hex').length * 2 === text.length && text === text.toLowerCase()
 }
 
-function wrongWords(digest: string, path: string, extra: string): Rejection | undefined {
+function wrongWords({ digest, path, extra }: Words): Rejection | undefined {
   const colon = digest.indexOf(':')
-  const [algorithm, value] = [digest.slice(0, colon), digest.slice(colon + 1)]
+  const algorithm = digest.slice(0, colon)
   const wanted = digits.get(algorithm)
   if (wanted === undefined) return reject('UNSUPPORTED_ALG', 'the digest of a file is of an unknown algorithm')
-  if (value.length !== wanted || value !== value.toLowerCase())
-    return reject('BAD_ENCODING', `the digest of a file is not one of ${algorithm}`)
+  if (digest.length - colon - 1 !== wanted) return reject('BAD_ENCODING', `the digest of a file is not one of ${algorithm}`)
   if (!isPath(path)) return reject('BAD_ENCODING', 'the path of a file is not one that Linux writes')
   return extra === '' || (isHex(extra) && extra.length % 2 === 0)
     ? undefined
@@ -80,15 +112,16 @@ function isPath(path: string): boolean {
 }
 
 /** As they stand in the line. */
-type Words = Pick<ImaEntry, 'template' | 'digest' | 'path'> & { readonly extra: string }
+type Words = Pick<ImaEntry, 'template' | 'digest' | 'path' | 'file'> & { readonly extra: string }
 
 /** Lists are written with template hashes of SHA-1, newer kernels have one per bank beside. */
 const byDigits = new Map((Object.keys(hashes) as Hash[]).map(name => [2 * hashes[name].size, name]))
 
-function authenticated(templateHash: string, words: Words): Verdict<ImaEntry> {
+/** @param at where the digest is, in these bytes */
+function authenticated(templateHash: string, words: Words, bytes: Uint8Array, at: number): Verdict<ImaEntry> {
   const algorithm = byDigits.get(templateHash.length)
   if (algorithm === undefined) return reject('BAD_ENCODING', 'a template hash is malformed')
-  const data = templateData(words)
+  const data = templateData(words, bytes, at)
   if (data === undefined) return reject('BAD_ENCODING', 'the digest of a file is not hexadecimal')
   const violation = templateHash.startsWith('0') && /^0+$/.test(templateHash)
   if (!violation && hash(algorithm, data) !== templateHash)
@@ -99,10 +132,12 @@ function authenticated(templateHash: string, words: Words): Verdict<ImaEntry> {
   const extra = words.extra === '' ? NOTHING : Buffer.from(words.extra, 'hex')
   if (template === 'ima-buf' && hash(digest.slice(0, digest.indexOf(':')), extra) !== digest.slice(digest.indexOf(':') + 1))
     return reject('EVENT_DATA_DIGEST', 'the digest of an ima-buf entry is not one of its buffer')
+  const plain = ASCII.test(words.file)
   return accept({
     template,
     digest,
-    path: ASCII.test(path) ? path : Buffer.from(path, 'latin1').toString(),
+    path: plain ? path : utf8(path),
+    file: plain ? words.file : utf8(words.file),
     extra,
     data,
     violation,
@@ -112,20 +147,43 @@ function authenticated(templateHash: string, words: Words): Verdict<ImaEntry> {
 const NOTHING = Buffer.alloc(0)
 const ASCII = /^[ -~]*$/
 
+function utf8(text: string): string {
+  return Buffer.from(text, 'latin1').toString()
+}
+
 /** Every field with its length before it: `d-ng`, `n-ng`, and then `sig` or `buf`; undefined when the digest is not hexadecimal. */
-function templateData({ template, digest, path, extra }: Words): Buffer | undefined {
+function templateData({ template, digest, path, extra }: Words, bytes: Uint8Array, at: number): Buffer | undefined {
   const value = digest.indexOf(':') + 1
   const dNg = value + 1 + (digest.length - value) / 2
   const more = fields[template] === 3 ? 4 + extra.length / 2 : 0
   const data = Buffer.allocUnsafe(4 + dNg + 4 + path.length + 1 + more) // of a pool; every byte is written
   data.writeUInt32LE(dNg, 0)
-  data.write(digest.slice(0, value), 4, 'latin1')
+  copy(bytes, at, value, data, 4)
   data[4 + value] = 0
-  // decoding stops at what is no digit, which is faster to see than to look at each of them
-  if (data.write(digest.slice(value), 4 + value + 1, 'hex') !== (digest.length - value) / 2) return undefined
+  if (!copyHex(bytes, at + value, digest.length - value, data, 4 + value + 1)) return undefined
   data.writeUInt32LE(path.length + 1, 4 + dNg)
-  data.write(path, 4 + dNg + 4, 'latin1')
+  copy(bytes, at + digest.length + 1, path.length, data, 4 + dNg + 4)
   data[4 + dNg + 4 + path.length] = 0
   if (more > 0) data.write(extra, data.writeUInt32LE(extra.length / 2, data.length - more), 'hex')
   return data
+}
+
+// a digest or a path is so short that a call out of JavaScript takes longer than it does
+
+function copy(from: Uint8Array, start: number, length: number, to: Uint8Array, at: number): void {
+  for (let index = 0; index < length; index += 1) to[at + index] = from[start + index] as number
+}
+
+/** The value of each digit in lower case, by its character; of what is none, more than a digit can be. */
+const NIBBLES = Uint8Array.from({ length: 256 }, (_, code) => '0123456789abcdef'.indexOf(String.fromCharCode(code)))
+
+/** False when there is something else than digits in lower case. */
+function copyHex(from: Uint8Array, start: number, digits: number, to: Uint8Array, at: number): boolean {
+  for (let index = 0; index < digits / 2; index += 1) {
+    const high = NIBBLES[from[start + 2 * index] as number] as number
+    const low = NIBBLES[from[start + 2 * index + 1] as number] as number
+    if (high > 15 || low > 15) return false
+    to[at + index] = 16 * high + low
+  }
+  return true
 }

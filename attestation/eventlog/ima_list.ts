@@ -3,7 +3,7 @@ import type { PcrTable } from '../pcr_table.ts'
 import type { Bank } from '../pcrs.ts'
 import { type Hash, hashes } from '../tpm2/constants.ts'
 import { accept, type Rejection, reject, type Verdict } from '../verdict.ts'
-import { IMA_PCR, type ImaEntry, type ImaEntryRules, readImaEntry } from './ima_entry.ts'
+import { IMA_PCR, type ImaEntry, type ImaEntryRules, type ImaText, readImaLine } from './ima_entry.ts'
 
 /** A list is refused above this many bytes: some 200,000 entries. */
 const IMA_LIMIT = 33_554_432
@@ -35,7 +35,7 @@ export type ImaClaims = {
   /** PCR 10 there */
   readonly value: Buffer
 }
-export type ImaFile = Pick<ImaEntry, 'template' | 'digest' | 'path' | 'extra'>
+export type ImaFile = Pick<ImaEntry, 'template' | 'digest' | 'path' | 'file' | 'extra'>
 
 /**
  * Judges the measurement list of IMA against a quote. The list of a machine that runs for long takes hundreds of milliseconds: so it
@@ -54,14 +54,14 @@ export type Rounds = Generator<undefined, Verdict<ImaClaims>, undefined>
 
 function* judge(list: Uint8Array, quoted: PcrTable, rules: ImaRules): Rounds {
   const { bank, from, linesPerRound = LINES_PER_ROUND } = rules
-  const goal = quoted.get(bank)?.get(IMA_PCR)?.toString('hex')
+  const goal = quoted.get(bank)?.get(IMA_PCR)?.toString('latin1')
   if (goal === undefined) return reject('PCR_NOT_QUOTED', `PCR ${IMA_PCR} of ${bank} is not signed`)
   if (list.length > IMA_LIMIT) return reject('LIMIT', `an IMA list of ${list.length} bytes, at most ${IMA_LIMIT} are read`)
   if (list.length === 0 && from === undefined) return reject('LOG_MISSING', 'the IMA list is empty')
-  const text = Buffer.from(list.buffer, list.byteOffset, list.byteLength).toString('latin1')
+  const text = { bytes: list, text: Buffer.from(list.buffer, list.byteOffset, list.byteLength).toString('latin1') }
   const extend = extender(bank)
   const files: ImaFile[] = []
-  let [value, end, violations] = [Buffer.from(from ?? Buffer.alloc(hashes[bank].size)).toString('hex'), 0, 0]
+  let [value, end, violations] = [Buffer.from(from ?? Buffer.alloc(hashes[bank].size)).toString('latin1'), 0, 0]
   for (let line = 0; value !== goal || (line === 0 && from === undefined); line += 1) {
     if (line > 0 && line % linesPerRound === 0) yield
     const read = readLine(text, end, rules)
@@ -70,41 +70,44 @@ function* judge(list: Uint8Array, quoted: PcrTable, rules: ImaRules): Rounds {
     const fault = line === 0 && from === undefined ? wrongAggregate(entry, quoted, rules) : undefined
     if (fault !== undefined) return fault
     if (entry.violation) violations += 1
-    else files.push({ template: entry.template, digest: entry.digest, path: entry.path, extra: entry.extra })
+    else {
+      const { template, digest, path, file, extra } = entry
+      files.push({ template, digest, path, file, extra })
+    }
     value = extend(value, measuredOf(entry, rules))
     end = next
   }
-  return accept({ bank, files, violations, end, value: Buffer.from(value, 'hex') })
+  return accept({ bank, files, violations, end, value: Buffer.from(value, 'latin1') })
 }
 
-/** @param list one byte to a character */
-function readLine(list: string, at: number, rules: ImaRules): Verdict<{ entry: ImaEntry; next: number }> {
-  if (at >= list.length) return reject('LOG_MISMATCH', `the whole IMA list does not lead to PCR ${IMA_PCR}`)
-  const newline = list.indexOf('\n', at)
-  const end = newline < 0 ? list.length : newline
+function readLine(list: ImaText, at: number, rules: ImaRules): Verdict<{ entry: ImaEntry; next: number }> {
+  const { text } = list
+  if (at >= text.length) return reject('LOG_MISMATCH', `the whole IMA list does not lead to PCR ${IMA_PCR}`)
+  const newline = text.indexOf('\n', at)
+  const end = newline < 0 ? text.length : newline
   if (end - at > LINE_LIMIT) return reject('LIMIT', `a line of the IMA list of ${end - at} bytes`)
-  const entry = readImaEntry(list.slice(at, end), rules)
+  const entry = readImaLine(list, at, end, rules)
   if (!entry.ok) return entry
   if (entry.value.violation && !rules.allowViolations) return reject('EVENT_SEMANTICS', 'a file was changed while it was in use')
-  return accept({ entry: entry.value, next: Math.min(end + 1, list.length) })
+  return accept({ entry: entry.value, next: Math.min(end + 1, text.length) })
 }
 
-/** Extends in hexadecimal, in which node:crypto returns digests fastest. A shorter digest has zeros after it. */
+/** Extends values that are strings of one character a byte, as which node:crypto returns them fastest. A shorter digest has zeros after it. */
 function extender(bank: Hash): (value: string, digest: string) => string {
   const { size } = hashes[bank]
   const both = Buffer.alloc(2 * size)
   return (value, digest) => {
-    both.fill(0, size)
-    both.write(value, 0, 'hex')
-    both.write(digest, size, 'hex')
-    return hash(bank, both)
+    if (digest.length < size) both.fill(0, size)
+    both.write(value, 0, 'latin1')
+    both.write(digest, size, 'latin1')
+    return hash(bank, both, 'binary')
   }
 }
 
-/** In hexadecimal. Of a violation the kernel writes zeros into the list, and ones into the PCR. */
+/** One character a byte. Of a violation the kernel writes zeros into the list, and ones into the PCR. */
 function measuredOf({ data, violation }: ImaEntry, rules: ImaRules): string {
   const algorithm = rules.extends === 'bank' ? rules.bank : 'sha1'
-  return violation ? 'ff'.repeat(hashes[algorithm].size) : hash(algorithm, data)
+  return violation ? '\xff'.repeat(hashes[algorithm].size) : hash(algorithm, data, 'binary')
 }
 
 /** The first entry ties the list to the boot: it is the digest of what the firmware and the boot loader extended. */

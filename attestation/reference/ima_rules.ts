@@ -57,14 +57,13 @@ export function faultOfFiles({ unlisted }: Pick<ImaSummary, 'unlisted'>): Reject
 
 /** All files of a list, as `readFileList` reads them: each once, in the order of their paths. */
 export function listingOf(claims: ImaClaims): string {
-  const lines = new Map(filesOf(claims).map(({ digest, path }) => [`${digest} ${path}`, path]))
+  const lines = new Map(filesOf(claims).map(({ file, path }) => [file, path]))
   const sorted = [...lines].toSorted(([, one], [, other]) => (one < other ? -1 : Number(one > other)))
   return sorted.map(([line]) => `${line}\n`).join('')
 }
 
-function isListed({ digest, path }: ImaFile, lists: readonly FileList[]): boolean {
-  const both = `${digest} ${path}`
-  return lists.some(list => list.has(both) || list.has(digest))
+function isListed({ file, digest }: ImaFile, lists: readonly FileList[]): boolean {
+  return lists.some(list => list.has(file) || list.has(digest))
 }
 
 function isAny(patterns: readonly string[], path: string): boolean {

@@ -218,7 +218,8 @@ describe('an entry', () => {
 
   test('a path keeps its bytes', () => {
     const line = Buffer.from(entry('/usr/share/Käse')).toString('latin1')
-    expect(readImaEntry(line)).toMatchObject({ ok: true, value: { path: '/usr/share/Käse' } })
+    const file = `${digestOf('/usr/share/Käse')} /usr/share/Käse`
+    expect(readImaEntry(line)).toMatchObject({ ok: true, value: { path: '/usr/share/Käse', file } })
   })
 
   test('a buffer is the one of its digest', () => {
