@@ -142,7 +142,10 @@ export const attacks: Readonly<Record<number, readonly Tried[]>> = {
     engine('trust', 'REVOKED', 'NO_CRL', 'count against TPMs that enrolled before'),
   ],
   101: [engine('trust', 'its host is not in crl_hosts', 'where a certificate says that its issuer is')],
-  102: [['attestation/weak_keys.test.ts', 'two keys with a prime in common'], engine('trust', 'a prime that another TPM has')],
+  102: [
+    ['attestation/weak_keys.test.ts', 'two keys with a prime in common'],
+    engine('moduli', 'a prime that another TPM has', 'between the offer and its answer'),
+  ],
   103: [path('SHA-1 below the anchor'), engine('trust', 'that a maker may sign over SHA-1')],
   104: [search('one name, two keys')],
   105: [ek('an attribute certificate of the platform')],

@@ -20,7 +20,7 @@ export type Endorse = (mount: Mount, offered: Endorsement, config: AttestConfig)
 
 const MAX_KEPT = 10_000
 
-export function openEndorse(trust: Trust, moduli: Moduli, world: World): Endorse {
+export function openEndorse(trust: Trust, moduli: Pick<Moduli, 'of'>, world: World): Endorse {
   const kept = new LRUCache<string, { verdict: Verdict<VerifiedEk>; until: number; trusted: Trusted }>({ max: MAX_KEPT })
   return async (mount, offered, config) => {
     const trusted = await trust.of(mount, config)

@@ -164,6 +164,9 @@ async function record(parts: EnrolmentParts, mount: Mount, pending: Pending): Pr
   const { settings, store, moduli, revoked } = parts
   const akName = Buffer.from(pending.akName, 'hex')
   const path = akPath(mount.id, akName)
+  const ek = admitEk(Buffer.from(pending.record.ek_public, 'base64'))
+  if (ek.ok && ek.value.public.kind === 'rsa' && !(await moduli.add(mount, ek.value.public.modulus)))
+    return reject('WEAK_KEY', 'the modulus has a prime in common with that of another TPM')
   try {
     await store.put(path, pending.record, 0)
   } catch (error) {
@@ -175,8 +178,6 @@ async function record(parts: EnrolmentParts, mount: Mount, pending: Pending): Pr
   }
   const tpmId = pending.record.tpm_id
   await revoked.keep(mount, tpmId, pending.path)
-  const ek = admitEk(Buffer.from(pending.record.ek_public, 'base64'))
-  if (ek.ok && ek.value.public.kind === 'rsa') await moduli.add(mount, ek.value.public.modulus)
   await noted(settings, mount, pending)
   if (await revoked.isRevoked(mount, tpmId)) return reject('REVOKED', 'its maker revoked the endorsement certificate')
   return accept({ status: 'enrolled', tpmId, akName })

@@ -1,3 +1,4 @@
+import { sharesPrime } from '#attestation'
 import { isConflict } from '../errors.ts'
 import type { Mount } from '../mount_table.ts'
 import type { Store } from '../vault/store.ts'
@@ -5,8 +6,9 @@ import type { Store } from '../vault/store.ts'
 /** The RSA moduli of all endorsement keys that a mount has enrolled, so that a prime which two of them share is found (CVE-2022-26320 and its kin). */
 export type Moduli = {
   readonly of: (mount: Mount) => Promise<readonly Buffer[]>
-  /** @throws BrokerError conflict when others add at the same time again and again */
-  readonly add: (mount: Mount, modulus: Buffer) => Promise<void>
+  /** Whether it was added, or is there: one that has a prime in common with another one is not, also when that came in a moment ago.
+   *  @throws BrokerError conflict when others add at the same time again and again */
+  readonly add: (mount: Mount, modulus: Buffer) => Promise<boolean>
 }
 
 /** Many in one record, as a record each would be a call each. */
@@ -25,19 +27,23 @@ export function openModuli(store: Store): Moduli {
     decoded.set(chunk, known)
     return known
   }
-  const add = async (mount: Mount, modulus: string, tries: number): Promise<void> => {
+  const add = async (mount: Mount, modulus: string, tries: number): Promise<boolean> => {
     const last = Math.max(0, (await store.list(folder(mount))).length - 1)
     const kept = await store.fresh<Chunk>(`${folder(mount)}${last}`)
     const moduli = kept?.value.moduli ?? []
-    if (moduli.includes(modulus)) return
+    if (moduli.includes(modulus)) return true
+    const before = await Promise.all(Array.from({ length: last }, (_, place) => read(`${folder(mount)}${place}`)))
+    const others = [...before.flat(), ...moduli.map(text => Buffer.from(text, 'base64'))]
+    if (sharesPrime(Buffer.from(modulus, 'base64'), others)) return false
     const full = moduli.length >= PER_CHUNK
     const [place, value, version] = full ? [last + 1, [modulus], 0] : [last, [...moduli, modulus], kept?.version ?? 0]
     try {
       await store.put(`${folder(mount)}${place}`, { moduli: value }, version)
     } catch (error) {
       if (tries === 1 || !isConflict(error)) throw error
-      await add(mount, modulus, tries - 1)
+      return add(mount, modulus, tries - 1)
     }
+    return true
   }
 
   return {
@@ -47,7 +53,7 @@ export function openModuli(store: Store): Moduli {
     },
     add: async (mount, modulus) => {
       const text = modulus.toString('base64')
-      if ((await moduliInclude(store, folder(mount), text)) === false) await add(mount, text, TRIES)
+      return (await moduliInclude(store, folder(mount), text)) || add(mount, text, TRIES)
     },
   }
 }

@@ -252,21 +252,6 @@ describe('lists that are fetched', () => {
   })
 })
 
-test('a modulus with a prime that another TPM has is refused', async () => {
-  const prime = (label: string, name: 'p' | 'q') =>
-    BigInt(
-      `0x${Buffer.from(pairOf('rsa-2048', label).privateKey.export({ format: 'jwk' })[name] ?? '', 'base64url').toString('hex')}`,
-    )
-  const shared = prime('ek trusted', 'p') * prime('ek of another', 'q')
-  const { id = '' } = broker.broker.mounts.find('auth/tpm-quote/enroll') ?? {}
-  const moduli = [Buffer.from(shared.toString(16).padStart(512, '0'), 'hex').toString('base64')]
-  broker.vault.state.kv.set(`${id}/moduli/0`, { version: 1, value: { value: { moduli } } })
-  expect(await refusal(enrol(broker, machine))).toBe('WEAK_KEY')
-  expect(await outcomeOf(enrol(broker, fakeMachine({ label: 'unrelated' })))).toBe('OK')
-  const kept = broker.vault.state.kv.get(`${id}/moduli/0`)?.value as { value: { moduli: string[] } }
-  expect(kept.value.moduli).toHaveLength(2)
-})
-
 describe('what else a mount can say of certificates', () => {
   const offerOf = (changes: Parameters<typeof certifyEk>[2], label: string) => ({
     ...fakeMachine({ label }),
