@@ -3,7 +3,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import { Agent, request } from 'node:https'
 import { type AddressInfo, createServer as createSocketServer, type Server } from 'node:net'
 import { join } from 'node:path'
-import type { Duplex } from 'node:stream'
+import { type Duplex, pipeline } from 'node:stream'
 import type { Identity } from './identity.ts'
 import { dial, dialPostgres, type ProxyPlace } from './tunnel.ts'
 
@@ -120,7 +120,7 @@ function forward(
   const { host: hostname, port } = proxy
   const upstream = request({ agent, hostname, port, method: incoming.method, path, headers }, answer => {
     outgoing.writeHead(answer.statusCode ?? 502, answer.headers)
-    answer.pipe(outgoing)
+    pipeline(answer, outgoing, () => {}) // what breaks off breaks off for the command, too
   })
   upstream.on('error', error => {
     say(`the proxy could not be reached: ${codeOf(error)}`)
@@ -146,7 +146,8 @@ function admitted({ headers }: IncomingMessage, secret: string): boolean {
 }
 
 function same(a: string, b: string): boolean {
-  return a.length === b.length && timingSafeEqual(Buffer.from(a), Buffer.from(b))
+  const [one, other] = [Buffer.from(a), Buffer.from(b)]
+  return one.length === other.length && timingSafeEqual(one, other)
 }
 
 async function joined({ say }: CompanionOptions, socket: Duplex, dialling: Promise<Duplex>): Promise<void> {
