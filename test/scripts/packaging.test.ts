@@ -121,4 +121,14 @@ describe('the Dockerfile', async () => {
     for (const words of of('RUN')) expect(words).not.toMatch(/curl|wget|apt-get|\bnpm (?!ci )/)
     expect(of('RUN').find(words => words.includes('npm ci'))).toContain('--ignore-scripts')
   })
+
+  test('leaves out no package that the bundle is made with', async () => {
+    const { packages } = JSON.parse(await readFile(join(root, 'package-lock.json'), 'utf8')) as {
+      packages: Record<string, { optional?: boolean; dev?: boolean }>
+    }
+    const { optional, dev } = packages['node_modules/@esbuild/linux-x64'] ?? {}
+    const left = [...(optional ? ['optional'] : []), ...(dev ? ['dev'] : [])]
+    expect(left).not.toEqual([])
+    for (const kind of left) expect(text).not.toContain(`--omit=${kind}`)
+  })
 })
