@@ -23,7 +23,14 @@ export function expiryOf(name: string, record: IntegrationRecord, root: RootCred
   const left = end - Math.floor(now / 1000)
   const expiresAt = new Date(end * 1000).toISOString()
   if (left > record.warn_before) return { state: 'ok', fields, expiresAt, warning: undefined }
-  const when = left >= DAY_SECONDS ? `${Math.floor(left / DAY_SECONDS)} days` : `${Math.max(0, Math.floor(left / 60))} minutes`
+  if (left <= 0)
+    return {
+      state: 'expired',
+      fields,
+      expiresAt,
+      warning: `the root credential of the integration ${name} ended at ${expiresAt}: replace it`,
+    }
+  const when = left >= DAY_SECONDS ? `${Math.floor(left / DAY_SECONDS)} days` : `${Math.floor(left / 60)} minutes`
   const warning = `the root credential of the integration ${name} ends in ${when}, at ${expiresAt}: rotate it`
-  return { state: left <= 0 ? 'expired' : 'expiring', fields, expiresAt, warning }
+  return { state: 'expiring', fields, expiresAt, warning }
 }

@@ -7,7 +7,8 @@ import type { Store } from '../vault/store.ts'
 import type { World } from '../world.ts'
 import { beyondAgents, creatorOf, mayManage } from './access.ts'
 import { type Expiry, expiryOf } from './expiry.ts'
-import type { Roots } from './roots.ts'
+import type { RootCredential } from './port.ts'
+import { Expired, type Roots } from './roots.ts'
 import { type IntegrationRecord, type IntegrationSettings, type integrationFields, settingsOf } from './settings.ts'
 import type { Sight } from './sight.ts'
 
@@ -47,7 +48,8 @@ export function openExpiry(settings: IntegrationSettings, roots: Roots, { now }:
   return async (mount, name) => {
     const record = await settings.integration.get(mount.id, name)
     if (!record) throw new BrokerError('not_found', '')
-    return expiryOf(name, record, await roots.of(mount, name, record, 0).read(), now())
+    const root = await roots.of(mount, name, record, 0).read().catch(expired)
+    return expiryOf(name, record, root, now())
   }
 }
 
@@ -125,6 +127,11 @@ function refuseBeyondAgents(
   const record = { ...defaults, ...kept, ...given } as IntegrationRecord
   const why = beyondAgents(record, settingsOf(record))
   if (why !== undefined) throw new BrokerError('bad_request', why)
+}
+
+function expired(error: unknown): RootCredential {
+  if (error instanceof Expired) return error.root
+  throw error
 }
 
 /** A root credential that cannot be read is told, not thrown: its integration can be configured all the same. */

@@ -174,8 +174,18 @@ function checked(
   const gone = Object.keys(wanted).find(name => wanted[name]?.required && isEmpty(fields[name]))
   if (gone !== undefined) throw new BrokerError('unavailable', `${what} lacks ${gone}`)
   const end = expiresAt ?? endOf(record)
-  if (end !== undefined && end * 1000 <= now) throw new BrokerError('unavailable', `${what} has expired: replace it`)
-  return { fields, version, stale, ...(end === undefined ? {} : { expiresAt: end }) }
+  const root = { fields, version, stale, ...(end === undefined ? {} : { expiresAt: end }) }
+  if (end !== undefined && end * 1000 <= now) throw new Expired(what, root)
+  return root
+}
+
+/** What is there, and serves for nothing but to be told of. */
+export class Expired extends BrokerError {
+  readonly root: RootCredential
+  constructor(what: string, root: RootCredential) {
+    super('unavailable', `${what} has expired: replace it`)
+    this.root = root
+  }
 }
 
 /** Where the issuer needs no secret, as with a key in transit, nothing has to be there. */

@@ -60,11 +60,7 @@ export function openIntegrations(parts: IntegrationParts): Integrations {
   const outbound = (mount: Mount, name: string, ca: string) => upstreams.of(`${mount.id}/${name}/rotation`, name, ca)
   const rotation = openRotation({ world, state, audit, settings, roots, rsaSigner, outbound })
   const names = (mount: Mount) => settings.integration.list(mount.id)
-  const sweep = async (mount: Mount) => {
-    await tasks.sweep(mount)
-    await work.sweep(mount)
-  }
-  const upkeep = openUpkeep({ world, metrics, mounts, own, rotation, names, expiry, sweep })
+  const upkeep = openUpkeep({ world, metrics, mounts, own, rotation, names, expiry, sweeps: [tasks.sweep, work.sweep] })
   return {
     ...openSources({ world, audit, settings, roots, objectionTo }),
     ...openRecords({ world, state, settings, roots, sight, expiry }),

@@ -21,7 +21,8 @@ export type UpkeepParts = {
   readonly rotation: Rotation
   readonly names: (mount: Mount) => Promise<readonly string[]>
   readonly expiry: (mount: Mount, name: string) => Promise<Expiry>
-  readonly sweep: (mount: Mount) => Promise<void>
+  /** what else time ends, apart from each other */
+  readonly sweeps: readonly ((mount: Mount) => Promise<void>)[]
 }
 
 const ROUND_MS = 60_000
@@ -55,21 +56,36 @@ export function openUpkeep(parts: UpkeepParts): Upkeep {
       return 'unreadable'
     }
   }
-  const round = async () => {
+  const careful = (mount: Mount, work: () => Promise<void>) =>
+    work().catch((error: unknown) =>
+      world.log.warn({ error, mount: mount.path }, 'the mount could not be looked after: again in a minute'),
+    )
+  const tendAll = async () => {
     const found: Expiry['state'][] = []
-    for (const mount of mounts.ofType('broker')) {
-      for (const name of await parts.names(mount)) found.push(await tend(mount, name))
-      await parts.sweep(mount)
-    }
+    for (const mount of mounts.ofType('broker'))
+      await careful(mount, async () => {
+        for (const name of await parts.names(mount)) found.push(await tend(mount, name))
+      })
     for (const state of expiryStates) metrics.integrations.set({ state }, found.filter(one => one === state).length)
   }
-  const careful = () =>
-    round().catch((error: unknown) => world.log.warn({ error }, 'the integrations could not be looked after: again in a minute'))
-  let under = Promise.resolve()
-  const timer = setInterval(() => {
-    under = under.then(careful)
+  // silent agents do not keep what they have for as long as providers take
+  const sweepAll = async () => {
+    for (const mount of mounts.ofType('broker')) for (const sweep of parts.sweeps) await careful(mount, () => sweep(mount))
+  }
+  const timers = [everyMinute(tendAll), everyMinute(sweepAll)]
+  return { round: async () => void (await Promise.all([tendAll(), sweepAll()])), stop: () => timers.forEach(clearInterval) }
+}
+
+/** Not while it goes on since a minute ago. */
+function everyMinute(work: () => Promise<void>): NodeJS.Timeout {
+  let isUnderWay = false
+  return setInterval(() => {
+    if (isUnderWay) return
+    isUnderWay = true
+    void work().finally(() => {
+      isUnderWay = false
+    })
   }, ROUND_MS).unref()
-  return { round, stop: () => clearInterval(timer) }
 }
 
 /** In the broker's own name, with what its policy at Vault lets it. */

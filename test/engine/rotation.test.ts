@@ -3,6 +3,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { configure, dataOf, openTestBroker, type TestBroker } from '../fakes/broker.ts'
 import { type Arrived, type JsonServer, type Said, startJsonServer } from '../fakes/json_server.ts'
 import type { Fault } from '../fakes/vault.ts'
+import { until } from '../harness/process.ts'
 
 let broker: TestBroker
 let provider: JsonServer
@@ -357,6 +358,40 @@ describe('upkeep', () => {
     broker.world.pass(86_400_000)
     await upkeep()
     expect(warnings()).toHaveLength(2)
+  })
+
+  test('tells what has ended from what cannot be read', async () => {
+    const expires_at = new Date(broker.world.now() + 10_000).toISOString()
+    await write({ type: 'static', secrets: { api_key: 'canary' }, expires_at })
+    broker.world.pass(10_000)
+    await upkeep()
+    const text = await broker.broker.metrics.text()
+    for (const line of ['unreadable"} 0', 'expired"} 1']) expect(text).toMatch(`assay_integrations{state="${line}`)
+    expect(dataOf(await ask('read', 'broker/integration/it'))).toMatchObject({ root_state: 'expired', secrets: ['api_key'] })
+    expect(broker.world.lines.join()).toMatch(
+      'the root credential of the integration it ended at 2026-06-01T00:00:10.000Z: replace it',
+    )
+  })
+
+  test('ends what silent agents have while the rotation of something else takes its time', async () => {
+    await write({ type: 'vault_database', settings: { path: 'database/rotate-root/app' }, rotate_every: '1h' })
+    const held = Promise.withResolvers<void>()
+    const reached = Promise.withResolvers<void>()
+    broker.vault.fault = ({ path }) => {
+      if (path !== 'database/rotate-root/app') return undefined
+      reached.resolve()
+      return { after: held.promise }
+    }
+    const mount = broker.broker.mounts.find('broker/x')
+    const used = () => [...broker.vault.state.kv.keys()].filter(path => path.includes('/task-used/'))
+    broker.vault.state.kv.set(`${mount?.id}/task-used/one`, { version: 1, value: { value: { expires_at: 0 } } })
+    broker.world.pass(3_600_000)
+    const round = upkeep()
+    await reached.promise
+    await until('the sweep', async () => used().length === 0)
+    expect(broker.world.lines.join()).not.toMatch('could not be rotated')
+    held.resolve()
+    await round
   })
 
   test('forgets task tokens that were used and have ended', async () => {
