@@ -162,7 +162,7 @@ async function attempt(options: RevokerOptions, gates: Gates, task: Task, later:
       await ledger.rename(task.name, lease)
       return 'done'
     }
-    if (lease.due > clock()) return 'done'
+    if (lease.due > clock()) return early(options, task.name)
     const { claim } = lease
     if (claim && claim.by !== me && claim.until > clock()) return { waitMs: FIRST_MS }
     task.provider ??= [lease.mountId, lease.issuer, lease.integration].join(' ')
@@ -175,6 +175,13 @@ async function attempt(options: RevokerOptions, gates: Gates, task: Task, later:
   } finally {
     if (entered !== undefined) gates.left(entered)
   }
+}
+
+/** It was taken while the wall clock was ahead: the calendar tells it again. */
+function early({ ledger: { calendar } }: RevokerOptions, name: string): Step {
+  calendar.drop(name)
+  calendar.add(name)
+  return 'done'
 }
 
 /** A name without a record: of a lease that was ended, or of one that is being written. */

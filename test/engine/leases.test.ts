@@ -54,6 +54,21 @@ describe('a lease', () => {
     expect(living(out)).toBe(0)
   })
 
+  test('that seemed to have ended while the wall clock was ahead ends when it does', async () => {
+    const out = outside()
+    const process = await openProcess(out)
+    await issue(process)
+    await passes(process, 70)
+    out.up = false
+    process.world.step(3600_000)
+    await process.leases.sweep()
+    process.world.step(-3600_000)
+    await passes(process, 60)
+    out.up = true
+    await passes(process, 900)
+    expect(living(out)).toBe(0)
+  })
+
   test('of a month is neither ended at once nor never', async () => {
     const out = outside()
     const process = await openProcess(out)
