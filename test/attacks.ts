@@ -182,16 +182,16 @@ export const attacks: Readonly<Record<number, readonly Tried[]>> = {
   130: [events, vectors('E25-')],
   131: [
     ['attestation/eventlog_vectors.test.ts', '$id'],
-    ['attestation/eventlog.test.ts', 'separators'],
+    ['attestation/boot_claims.test.ts', 'separators'],
   ],
   132: [
     [
-      'attestation/eventlog.test.ts',
+      'attestation/boot_claims.test.ts',
       'a variable after the separator',
       'a separator that was called an authority, to say all again after it',
     ],
   ],
-  133: [['attestation/eventlog.test.ts', 'lists of signatures']],
+  133: [['attestation/boot_claims.test.ts', 'lists of signatures']],
   134: [['attestation/eventlog.test.ts', 'the one of this boot counts']],
   135: [['attestation/eventlog_vectors.test.ts', '$id']],
   136: [['attestation/ima.test.ts', 'the rest is for the next round']],

@@ -75,3 +75,7 @@ export async function listenRaw(serve: (line: Line) => void): Promise<string> {
 export function requestText(line: string, headers: readonly string[] = [], body = ''): string {
   return [`${line} HTTP/1.1`, 'Host: door.example', ...headers, '', body].join('\r\n')
 }
+
+/** Of a reply as it was on the wire. */
+export const headerOf = (text: string, name: string) => new RegExp(`^${name}: (.*)\r$`, 'im').exec(text)?.[1]
+export const bodyOf = (text: string) => text.slice(text.indexOf('\r\n\r\n') + 4)
