@@ -1,26 +1,29 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { AgentError } from './exits.ts'
+import { AgentError, laterIfUnavailable } from './exits.ts'
 import type { CredsRequest } from './flow.ts'
 import { type Issued, issuedOf } from './issued.ts'
 import { dataOf, member, positive, text } from './replies.ts'
 import { encoded, type Mounts, present, type Service } from './service.ts'
 
-/** Tells where a person has to consent, and waits for what they decide.
+/** Tells where a person has to consent, and waits for what they decide. A service that cannot answer for a while is asked again (RFC 8628 3.5).
+ *  @param signal nobody wants the credential any more
  *  @throws AgentError of `refused` when they say no, or nothing in time */
 export async function consented(
   service: Service,
   request: CredsRequest,
   token: string,
   say: (message: string) => void,
+  signal?: AbortSignal,
 ): Promise<Issued> {
   const { url, userCode, handle, expiresInSeconds, intervalSeconds } = await askConsent(service, request, token)
   say(`somebody has to consent: open ${url} and see that it shows the code ${userCode}`)
   const { role, taskToken } = request
   const until = performance.now() + expiresInSeconds * 1000
   while (performance.now() < until) {
-    const issued = await pollConsent(service, role, handle, token, taskToken)
+    const issued = await pollConsent(service, role, handle, token, taskToken).catch(laterIfUnavailable)
     if (issued) return issued
-    await delay(intervalSeconds * 1000)
+    await delay(intervalSeconds * 1000, undefined, { signal }).catch(() => undefined)
+    if (signal?.aborted) throw new AgentError('refused', 'nobody waits for the consent any more')
   }
   throw new AgentError('refused', 'nobody consented in time: ask again')
 }

@@ -8,8 +8,8 @@ export type ExecOptions = {
   readonly command: string
   readonly args: readonly string[]
   readonly mode: Mode
-  /** Asks for a credential: what the child is to read, and its life. */
-  readonly issue: () => Promise<{ readonly content: string; readonly lifeMs: number }>
+  /** Asks for a credential: what the child is to read, and its life. @param signal the child has ended, and wants none any more */
+  readonly issue: (signal?: AbortSignal) => Promise<{ readonly content: string; readonly lifeMs: number }>
   /** of the child; without what the credential replaces */
   readonly env: Readonly<Record<string, string | undefined>>
   /** where a private folder may be made, the best first */
@@ -59,7 +59,7 @@ function refreshed(
     const next = expired ? 'it has expired and was taken away' : 'the old one is still good'
     options.say(`could not replace the credential, ${next}: ${sentenceOf(error)}`)
   }
-  const refresh = { issue: options.issue, replace, failed, signal: ended.signal }
+  const refresh = { issue: () => options.issue(ended.signal), replace, failed, signal: ended.signal }
   return keepFresh(first, issuedAt, refresh).catch(error =>
     options.say(`no longer replacing the credential: ${sentenceOf(error)}`),
   )

@@ -25,6 +25,11 @@ export class AgentError extends Error {
   }
 }
 
+/** What a wait makes of a service that cannot answer now: nothing yet. @throws every other error */
+export function laterIfUnavailable(error: unknown): undefined {
+  if (!(error instanceof AgentError && error.exit === 'unavailable')) throw error
+}
+
 function row<Code extends number>(code: Code, when: string): { readonly code: Code; readonly when: string } {
   return { code, when }
 }

@@ -34,6 +34,7 @@ export async function keepFresh(first: Lived, issuedAt: number, refresh: Refresh
       expires = asked + next.lifeMs
       wait = asked + next.lifeMs * USED - now()
     } catch (error) {
+      if (refresh.signal.aborted) return
       wait = await afterFailure(error, expires - now(), refresh)
     }
   }

@@ -108,8 +108,8 @@ export async function runExec(world: World, role: string, words: readonly string
   await using proxied = options.proxy === undefined ? undefined : await (await import('./proxied/run.ts')).open(world, options)
   const tell = sayOnce(sayTo(world))
   let last: IssuedAs | undefined
-  const issued = async () => {
-    const one = await issue(world, role, options, proxied?.held)
+  const issued = async (signal?: AbortSignal) => {
+    const one = await issue(world, role, options, { held: proxied?.held, signal })
     const { token, data, expiresInSeconds, warnings } = one
     last = one
     tell(warnings)
@@ -156,7 +156,7 @@ export async function runPcrs(world: World, options: PcrsOptions): Promise<numbe
 }
 
 /** Asks for a credential with the token at hand or one of a fresh login; answers with a quote when that is wanted. */
-async function issue(world: World, role: string, options: AskOptions, held?: HeldKey): Promise<IssuedAs> {
+async function issue(world: World, role: string, options: AskOptions, { held, signal }: Asking = {}): Promise<IssuedAs> {
   const service = await openService(world, options)
   await using tpm = lazyTpm(world, options)
   const { plugin, action, scope, audience, ttl, parameter } = options
@@ -178,7 +178,7 @@ async function issue(world: World, role: string, options: AskOptions, held?: Hel
     return { ...(await creds(service, request, token)), beat }
   } catch (error) {
     if (!(error instanceof AgentError && error.exit === 'refused')) throw error
-    if (CONSENT_HELPS.test(error.message)) return { ...(await consented(service, request, token, sayTo(world))), beat }
+    if (CONSENT_HELPS.test(error.message)) return { ...(await consented(service, request, token, sayTo(world), signal)), beat }
     if (!QUOTE_HELPS.test(error.message)) throw error
     return { ...(await creds(service, request, token, await attesting())), beat }
   }
@@ -192,6 +192,9 @@ async function chained(world: World, { keyCertificate }: KeyOptions, issued: Iss
   if (!first) throw new AgentError('file', `there is no certificate in ${keyCertificate}`)
   return chainOf([first, ...others], issued, world)
 }
+
+/** `signal`: nobody wants the credential any more */
+type Asking = { readonly held?: HeldKey | undefined; readonly signal?: AbortSignal | undefined }
 
 /** `beat`: shows that the work goes on, with the token that asked. */
 type IssuedAs = Issued & { readonly beat: () => Promise<void> }

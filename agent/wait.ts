@@ -1,4 +1,5 @@
 import { setTimeout } from 'node:timers/promises'
+import { laterIfUnavailable } from './exits.ts'
 import type { Enrolled } from './flow.ts'
 import type { World } from './world.ts'
 
@@ -6,7 +7,7 @@ const BETWEEN_MS = 5000
 
 /**
  * Enrols again and again until an operator has approved of the machine, or so many seconds are over. In between the TPM is free
- * for others.
+ * for others; a service that cannot answer for a while is asked again.
  */
 export async function approved(
   { now, err }: Pick<World, 'now' | 'err'>,
@@ -18,7 +19,7 @@ export async function approved(
   if (enrolled.status === 'pending') err(`assay agent: ${enrolled.tpm_id} waits for the approval of an operator\n`)
   while (enrolled.status === 'pending' && now() < until) {
     await setTimeout(Math.min(BETWEEN_MS, until - now()))
-    enrolled = await enrol()
+    enrolled = (await enrol().catch(laterIfUnavailable)) ?? enrolled
   }
   return enrolled
 }

@@ -90,6 +90,20 @@ describe('by descriptor', () => {
   })
 })
 
+test('who waits for the next credential hears that the command has ended', async () => {
+  let asked = 0
+  const said: string[] = []
+  const issue = async (signal?: AbortSignal) => {
+    if (asked++ === 0) return { content: 'secret-1', lifeMs: 30 }
+    writeFileSync(files.at('asked'), '')
+    await new Promise((_, reject) => signal?.addEventListener('abort', () => reject(new Error('nobody waits'))))
+    throw new Error('it goes on')
+  }
+  const script = `for i in $(seq 1000); do test -e ${files.at('asked')} && exit 4; sleep 0.01; done`
+  expect((await shell(script, { issue, say: message => void said.push(message) })).code).toBe(4)
+  expect(said).toEqual([])
+})
+
 describe('by variable', () => {
   const mode: Mode = { kind: 'env', name: 'API_TOKEN' }
 
