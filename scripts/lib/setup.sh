@@ -52,16 +52,24 @@ need_debian_packages() {
     apt-get install --yes --no-install-recommends -o DPkg::Lock::Timeout=120 "${missing[@]}" || exit
 }
 
-# Packages that bring a service do not start it: tests start their own, with their own state and ports.
+# Packages that bring a service do not start it: tests start their own, with their own state and ports. The ban goes with the
+# installation, however that ends; one that is not ours stays.
 without_services() {
-  local ban=/usr/sbin/policy-rc.d status=0
-  [ ! -e "$ban" ] || { "$@"; return; }
-  printf '#!/bin/sh\nexit 101\n' >"$ban"
+  local status=0
+  ban=/usr/sbin/policy-rc.d
+  if [ -e "$ban" ] && ! grep -q "$ban_mark" "$ban"; then
+    "$@"
+    return
+  fi
+  printf '#!/bin/sh\n# %s\nexit 101\n' "$ban_mark" >"$ban"
   chmod +x "$ban"
+  trap 'rm -f "$ban"' EXIT
   "$@" || status=$?
   rm -f "$ban"
+  trap - EXIT
   return "$status"
 }
+ban_mark='while the set-up of Assay installs packages'
 
 # Debian 13 renamed some libraries: their old name with t64 at the end.
 is_installed() {

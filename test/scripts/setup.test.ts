@@ -62,6 +62,28 @@ describe('Debian packages', () => {
       'apt-get update && apt-get install --yes --no-install-recommends swtpm swtpm-tools tpm2-tools libtss2-tctildr0 curl git python3-venv postgresql nginx-light libnginx-mod-stream openssh-server chromium tpm2-openssl tpm2-abrmd libtss2-tcti-tabrmd0 dbus'
     expect(stderr.trimEnd().split('\n').at(-1)).toBe(command)
   })
+  test('services are banned while packages are installed and not longer, however it ends', async () => {
+    const source = await readFile(join(project, 'scripts/lib/setup.sh'), 'utf8')
+    await put('root/scripts/lib/setup.sh', source.replace('/usr/sbin/policy-rc.d', '"$place/policy-rc.d"'))
+    await program('dpkg-query', 'exit 1')
+    await program('id', 'echo 0')
+    await program('cp', 'exec /usr/bin/cp "$@"')
+    for (const end of ['exit 0', 'exit 100', 'kill -TERM "$PPID"; sleep 5']) {
+      await rm(join(place, 'seen'), { force: true })
+      await program('apt-get', `[ "$1" = update ] || { cp "$place/policy-rc.d" "$place/seen"; ${end}; }`)
+      await setup('need_debian_packages')
+      expect(await readFile(join(place, 'seen'), 'utf8')).toContain('exit 101')
+      expect(await readdir(place)).not.toContain('policy-rc.d')
+    }
+    // what a set-up that was killed left behind is taken over, what others put there stays
+    await put('policy-rc.d', await readFile(join(place, 'seen'), 'utf8'))
+    await program('apt-get', 'exit 0')
+    await setup('need_debian_packages')
+    expect(await readdir(place)).not.toContain('policy-rc.d')
+    await put('policy-rc.d', '#!/bin/sh\nexit 101\n')
+    await setup('need_debian_packages')
+    expect(await readdir(place)).toContain('policy-rc.d')
+  })
   test('what apt-get says is shown when it fails', async () => {
     await program('dpkg-query', 'exit 1')
     await program('id', 'echo 0')
