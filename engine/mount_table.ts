@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { BrokerError } from './errors.ts'
+import { BrokerError, isConflict } from './errors.ts'
 import type { OwnVault } from './vault/own.ts'
 import type { Store } from './vault/store.ts'
 
@@ -57,6 +57,9 @@ export const MARK = { option: 'assay', value: 'tpm-quote' } as const
 
 const LOOK_MS = 5_000
 const TABLE = 'mounts'
+const TRIES = 20
+
+type Change = (rows: readonly Mount[]) => readonly Mount[]
 
 export async function openMountTable(vault: OwnVault, store: Store, onError: (error: unknown) => void): Promise<MountTable> {
   let mounts: readonly Mount[] = []
@@ -71,9 +74,22 @@ export async function openMountTable(vault: OwnVault, store: Store, onError: (er
     seen = look
     mounts = [...marked, ...(own?.value ?? [])]
   }
-  const change = async (make: (rows: readonly Mount[]) => readonly Mount[]) => {
-    const kept = await store.fresh<readonly Mount[]>(TABLE)
-    await store.put(TABLE, make(kept?.value ?? []), kept?.version ?? 0)
+  const kept = async (make: Change, tries: number): Promise<void> => {
+    const was = await store.fresh<readonly Mount[]>(TABLE)
+    try {
+      await store.put(TABLE, make(was?.value ?? []), was?.version ?? 0)
+    } catch (error) {
+      // another replica changed the table: what was to be made of it is made of that
+      if (tries === 1 || !isConflict(error)) throw error
+      await kept(make, tries - 1)
+    }
+  }
+  let turn: Promise<unknown> = Promise.resolve()
+  const change = async (make: Change) => {
+    // one after another, as whoever sets up mounts sets up many at once
+    const mine = turn.then(() => kept(make, TRIES))
+    turn = mine.catch(() => undefined)
+    await mine
     await refresh()
   }
   const timer = setInterval(() => void refresh().catch(onError), LOOK_MS).unref()

@@ -114,6 +114,27 @@ describe('a new mount', () => {
     expect(table.ofType('broker')).toHaveLength(1)
   })
 
+  test('is made beside many others at once, at every replica', async () => {
+    const replicas = await Promise.all([newTable(), newTable(), newTable()])
+    const paths = Array.from({ length: 24 }, (_, at) => `mount-${at}/`)
+    const made = await Promise.all(paths.map(async (path, at) => replicas[at % 3]?.addBroker(path, GIVEN)))
+    await Promise.all(made.map(async (mount, at) => mount && replicas[(at + 1) % 3]?.tuneBroker(mount, { description: `${at}` })))
+    await Promise.all(replicas.map(table => table.refresh()))
+    for (const table of replicas) {
+      expect(table.ofType('broker').map(mount => mount.path)).toEqual(expect.arrayContaining(paths))
+      expect(paths.map(path => table.find(path)?.description)).toEqual(paths.map((_, at) => `${at}`))
+    }
+  })
+
+  test('is made once when it is asked for many times at once', async () => {
+    const replicas = await Promise.all([newTable(), newTable()])
+    const asked = await Promise.allSettled(
+      Array.from({ length: 6 }, async (_, at) => replicas[at % 2]?.addBroker('broker/', GIVEN)),
+    )
+    const refused = asked.flatMap(one => (one.status === 'rejected' ? [String((one.reason as Error).message)] : []))
+    expect(refused).toEqual(Array.from({ length: 5 }, () => 'path is already in use at broker/'))
+  })
+
   test('may begin like another', async () => {
     const table = await newTable()
     for (const path of ['broker/', 'broker2/', 'team/broker/', 'team/other/']) await table.addBroker(path, GIVEN)
