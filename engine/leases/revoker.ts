@@ -36,8 +36,10 @@ export type RevokerOptions = {
 export type Revoker = {
   /** Looks after a lease whose name is due, until there is nothing left to do. */
   readonly take: (name: string) => void
-  /** Begins what can be begun now. */
+  /** Begins what was taken. */
   readonly pump: () => void
+  /** And what has waited for its next try long enough. */
+  readonly wake: () => void
   /** Ends when nothing is under way; what waits for its next try stays. */
   readonly idle: () => Promise<void>
   /** One try of what was taken, whatever the pauses say; `patient`: although its provider does not answer. `later`: somebody else is at it, its time has
@@ -79,21 +81,35 @@ export function openRevoker(options: RevokerOptions): Revoker {
   /** for who waits: one call more, that does not count as the one that sees whether a provider is back */
   const past: Gates = { ...gates, enter: () => true, left: () => {} }
   const tasks = new Map<string, Task>()
+  /** those that may be begun: what waits for a provider that is down is not looked at with each that ends */
+  const ready = new Set<Task>()
   const running = new Set<Promise<Step>>()
 
+  const sleep = (task: Task, ms: number) => {
+    task.notBefore = world.monotonic() + ms
+  }
   const settle = (task: Task, step: Step): Step => {
     const { again } = task
     Object.assign(task, { flight: undefined, again: false })
     if (step === 'failed') {
       task.failures += 1
-      task.notBefore = world.monotonic() + pause(task.failures, FIRST_MS, LONGEST_MS, chance())
-    } else if (again) task.notBefore = 0
+      sleep(task, pause(task.failures, FIRST_MS, LONGEST_MS, chance()))
+    } else if (again) ready.add(task)
     else if (step === 'done') tasks.delete(task.name)
-    else Object.assign(task, { notBefore: world.monotonic() + step.waitMs, due: step.due ?? true })
+    else {
+      task.due = step.due ?? true
+      sleep(task, step.waitMs)
+    }
     return step
   }
-  const begin = (task: Task, through: Gates) => {
-    const flight = attempt(options, through, task, take)
+  const begin = (task: Task, through: Gates): Promise<Step> | undefined => {
+    ready.delete(task)
+    // what waits for a provider that does not answer is not even read
+    if (task.provider !== undefined && !through.enter(task.provider)) {
+      sleep(task, FIRST_MS)
+      return undefined
+    }
+    const flight: Promise<Step> = attempt(options, through, task, take)
       .catch((error: unknown): Step => {
         world.log.warn({ error, lease: idIn(task.name) }, 'a lease could not be looked after: it is tried again')
         return 'failed'
@@ -108,21 +124,28 @@ export function openRevoker(options: RevokerOptions): Revoker {
     return flight
   }
   const pump = () => {
-    const at = world.monotonic()
-    for (const task of tasks.values()) {
+    for (const task of ready) {
       if (running.size >= AT_ONCE) return
-      if (!task.flight && task.notBefore <= at) void begin(task, gates)
+      void begin(task, gates)
     }
   }
   const take = (name: string) => {
     const task = tasks.get(name) ?? taskOf(name)
-    if (task.flight) task.again = true
-    else Object.assign(task, { notBefore: 0, due: true })
     tasks.set(name, task)
+    if (task.flight) task.again = true
+    else {
+      task.due = true
+      ready.add(task)
+    }
   }
   return {
     take,
     pump,
+    wake: () => {
+      const at = world.monotonic()
+      for (const task of tasks.values()) if (!task.flight && task.notBefore <= at) ready.add(task)
+      pump()
+    },
     idle: async () => {
       while (running.size > 0) await Promise.all(running)
     },
@@ -132,7 +155,7 @@ export function openRevoker(options: RevokerOptions): Revoker {
         const step = await (flight ?? begin(task, patient ? past : gates))
         if (step === 'failed') return step
         // what was under way may have stopped at a gate
-        if (!flight && typeof step === 'object') return 'later'
+        if (!flight && step !== 'done') return 'later'
       }
       return 'done'
     },
@@ -147,8 +170,6 @@ function taskOf(name: string): Task {
 /** One look at what is due: puts its name right, or ends it. A lease that has another name by now is looked after under that one alone. */
 async function attempt(options: RevokerOptions, gates: Gates, task: Task, later: (name: string) => void): Promise<Step> {
   const { ledger, clock, me } = options
-  // what waits for a provider that does not answer is not even read
-  if (task.provider !== undefined && !gates.enter(task.provider)) return { waitMs: FIRST_MS }
   // whose gate has to be told when there is no call
   let entered = task.provider
   try {

@@ -9,7 +9,7 @@ const REFRESH_SHARE = 20
 /** Begins with what is due now. */
 export function sweepDue({ ledger, revoker, clock }: Parts): void {
   for (const name of ledger.calendar.due(clock())) revoker.take(name)
-  revoker.pump()
+  revoker.wake()
 }
 
 /** What is due, each second; which tokens are gone, and what is on no record, each three; what others made, each five or less often when there is much. */

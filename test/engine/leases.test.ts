@@ -219,6 +219,29 @@ describe('revocation', () => {
     expect(living(out)).toBe(0)
   })
 
+  test('of many that wait for a provider costs no more for each of them the more they are', async () => {
+    /** ms, the quickest of some rounds in which nothing can be done */
+    const roundOf = async (many: number) => {
+      const out = outside()
+      const process = await openProcess(out)
+      await Promise.all(Array.from({ length: many }, () => issue(process)))
+      out.up = false
+      await process.leases.revokeWhere({ prefix: 'broker/' })
+      await process.leases.sweep()
+      let quickest = Number.POSITIVE_INFINITY
+      for (let round = 0; round < 4; round++) {
+        process.world.pass(1500)
+        const at = performance.now()
+        await process.leases.sweep()
+        quickest = Math.min(quickest, performance.now() - at)
+      }
+      await process.leases.stop()
+      return quickest
+    }
+    // sixteen times as long would be in proportion; the square is 256
+    expect((await roundOf(8000)) / (await roundOf(500))).toBeLessThan(64)
+  }, 60_000)
+
   test('of what may never have been made does not count as a provider that is back', async () => {
     const out = outside()
     out.findable = false
