@@ -13,7 +13,7 @@ export function mayManage({ creator }: Pick<IntegrationRecord, 'creator'>, facts
   return isRoot(facts) || creator === creatorOf(facts)
 }
 
-const isRoot = ({ policies }: TokenFacts) => policies.includes('root')
+export const isRoot = ({ policies }: TokenFacts) => policies.includes('root')
 
 type Settings = Readonly<Record<string, unknown>>
 

@@ -3,7 +3,7 @@ import type { Mount, MountTable } from '../mount_table.ts'
 import { NO_CONTEXT } from '../tasks/bindings.ts'
 import type { Tasks } from '../tasks/service.ts'
 import type { TokenFacts } from '../vault/authority.ts'
-import { mayManage } from './access.ts'
+import { isRoot, mayManage } from './access.ts'
 import type { IntegrationRecord, IntegrationSettings } from './settings.ts'
 import type { Objection } from './sources.ts'
 
@@ -24,7 +24,9 @@ export type SightParts = {
 }
 
 export function openSight({ settings, mounts, tasks, objectionTo }: SightParts): Sight {
-  const isAgent = ({ path }: TokenFacts) => mounts.find(path)?.type === 'tpm-quote'
+  // a token that a token made has the entity of that one; whose login it came from Vault does not say
+  const isAgent = (who: TokenFacts) =>
+    mounts.find(who.path)?.type === 'tpm-quote' || (who.path.startsWith('auth/token/') && who.entityId !== '' && !isRoot(who))
   const look = async (record: IntegrationRecord | undefined, mount: Mount, name: string, who: TokenFacts) => {
     const context = isAgent(who) ? ((await tasks.bindings.of(mount, who.entityId)) ?? NO_CONTEXT) : undefined
     const foreign =

@@ -20,7 +20,8 @@ const read: IntegrationWorld['read'] = (...given) => world.read(...given)
 const creds: IntegrationWorld['creds'] = (...given) => world.creds(...given)
 const issued: IntegrationWorld['issued'] = (...given) => world.issued(...given)
 const agentToken: IntegrationWorld['agentToken'] = (...given) => world.agentToken(...given)
-const operator = (entity: string) => broker.vault.token({ entity, policies: ['operators'] })
+const operator = (entity: string) =>
+  broker.vault.token({ entity, policies: ['operators'], path: `auth/userpass/login/${entity}` })
 const root = () => broker.vault.token({ entity: '', policies: ['root'] })
 
 /** RFC 6749, 2.3.1: both halves are form-encoded first. */
@@ -257,6 +258,17 @@ describe('who may change it', () => {
     const all = 'type' in more ? more : { ...more, settings: { ...world.record().settings, ...settings } }
     expect(await outcome(write(all, token))).toMatch(wanted)
     expect(await outcome(read())).toBe('')
+  })
+
+  test('an agent has no more by a token that it makes of its own', async () => {
+    const child = broker.vault.token({ entity: 'worker', policies: ['agents'], path: 'auth/token/create' })
+    const settings = { ...world.record().settings, grant: 'jwt_bearer', subject: 'integration:payroll' }
+    expect(await outcome(write({ settings }, child))).toMatch(/^type, settings: an agent makes/)
+    expect(await outcome(write({}, child))).toBe('done')
+    expect(await outcome(creds({}, agentToken('other', token)))).toMatch(/^INTEGRATION/)
+    expect(await issued()).toBe('upstream')
+    await write({}, operator('alice'), 'mail')
+    expect(dataOf(await broker.ask('list', 'broker/integration', {}, { token: child }))).toMatchObject({ keys: ['ci', 'mail'] })
   })
 
   test('it keeps its type', async () => {

@@ -66,7 +66,7 @@ export async function startFakeVault(): Promise<FakeVault> {
   await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
   const vault: FakeVault = {
     address: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
-    rootToken: state.token({ path: 'auth/token/root', ttl: 0 }),
+    rootToken: state.token({ path: 'auth/token/root', ttl: 0, entity: '', policies: ['root'] }),
     state,
     fault: () => undefined,
     asked,
