@@ -117,7 +117,7 @@ function serviceOf(declared: Declared, upstreams: HttpService['upstreams']): Htt
     issuesTokens: (method, path) => tokenRoutes.some(one => one(method, looselyRead(path))),
     match,
     injections: made,
-    slots: new Set([...match.slots, ...made.flatMap(one => one.slots)]),
+    slots: new Set([...match.slots, ...made.flatMap(one => one.slots)].map(one => one.replaceAll('_', '-'))),
     upstreams,
     websocket,
     encodedAnswers: declared.encoded_answers,

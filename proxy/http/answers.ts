@@ -73,16 +73,16 @@ function headersWithout(headers: readonly string[], names: ReadonlySet<string>):
   })
 }
 
-/** A redirect to where it came from leads back through the proxy; one to a declared service stays; any other is kept back. */
-function relocated(location: string, { destination: { scheme, host, port }, prefix, services }: Filter): string | undefined {
-  const here = `${scheme}://${host}:${port}`
-  const url = URL.parse(location, here)
+/** A redirect to where it came from leads back through the proxy; one to a declared service stays; any other is kept back. What it is comes of how a client
+ *  reads it: from the path that was asked for (RFC 9110, 10.2.2), and `/\\host` as another host. */
+function relocated(location: string, { destination, prefix, services }: Filter): string | undefined {
+  const { scheme, host, port, path } = destination
+  const url = URL.parse(location, `${scheme}://${host}:${port}${path}`)
   if (url?.username !== '' || url.password !== '') return undefined
-  if (location.startsWith('/') && !location.startsWith('//')) return `${prefix}${location}`
   const authority = parseAuthority(url.host, portOf(url.protocol.slice(0, -1)))
   if (!authority || !/^https?:$/.test(url.protocol)) return undefined
   if (url.protocol === `${scheme}:` && authority.host === host && authority.port === port)
-    return `${prefix}${url.pathname}${url.search}${url.hash}`
+    return `${prefix}${location.startsWith('/') && !location.startsWith('//') ? location : `${url.pathname}${url.search}${url.hash}`}`
   return services.find(authority)?.scheme === url.protocol.slice(0, -1) ? url.href : undefined
 }
 

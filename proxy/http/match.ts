@@ -1,5 +1,6 @@
 import { accept, type RefusalCode, refuse, type Verdict } from '../refusals.ts'
 import { type Head, TOKEN_HEADER } from './head.ts'
+import { without } from './injections.ts'
 
 /** Where an agent puts its sealed token. */
 export type Match = {
@@ -70,7 +71,8 @@ export function findToken(head: Head, match: Match): Verdict<string> {
 
 /** How often it stands where it does not belong. A token that is short enough to stand anywhere is none. */
 function count(head: Head, token: string, match: Match): number {
-  let strays = match.parameter === undefined && head.query.includes(token) ? 1 : 0
+  const query = match.parameter === undefined ? head.query : without(head.query, match.parameter)
+  let strays = query.includes(token) ? 1 : 0
   if (head.destination.path.includes(token)) strays += 1
   for (let at = 0; at < head.raw.length; at += 2) {
     const value = head.raw[at + 1] ?? ''

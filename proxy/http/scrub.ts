@@ -9,7 +9,7 @@ export type Scrubber = {
   readonly wipe: () => void
 }
 export type ScrubStream = {
-  /** What may go on by now; what could be the beginning of something is held back. */
+  /** What may go on by now; what could be the beginning of something is held back, unless it is an eighth of the shortest or less. */
   readonly push: (chunk: Buffer) => Buffer
   /** What was held back to the end. */
   readonly end: () => Buffer
@@ -27,25 +27,36 @@ export function openScrubber(values: readonly string[]): Scrubber | undefined {
     .map(text => Buffer.from(text, 'latin1'))
   if (patterns.length === 0) return undefined
   const finder = new Finder(patterns)
+  return { whole: bytes => finder.mask(bytes, bytes.length) > 0, wipe: () => finder.wipe(), stream: () => openStream(finder) }
+}
+
+function openStream(finder: Finder): ScrubStream {
+  // as it came, from where something could begin; how much of it is masked all the same, and how much went on already
+  let held = EMPTY
+  let covered = 0
+  let gone = 0
+  const masked = (bytes: Buffer, before: number) => {
+    const reach = Math.max(covered, finder.mask(bytes, before))
+    bytes.fill(MASK, 0, covered)
+    return reach
+  }
   return {
-    whole: bytes => finder.mask(bytes),
-    wipe: () => finder.wipe(),
-    stream: () => {
-      let held = EMPTY
-      return {
-        push: chunk => {
-          const bytes = held.length > 0 ? Buffer.concat([held, chunk]) : chunk
-          finder.mask(bytes)
-          const hold = finder.unfinished(bytes)
-          held = hold > 0 ? Buffer.from(bytes.subarray(bytes.length - hold)) : EMPTY
-          return hold > 0 ? bytes.subarray(0, bytes.length - hold) : bytes
-        },
-        end: () => {
-          const rest = held
-          held = EMPTY
-          return rest
-        },
-      }
+    push: chunk => {
+      const bytes = held.length > 0 ? Buffer.concat([held, chunk]) : chunk
+      const hold = finder.unfinished(bytes)
+      const from = bytes.length - hold
+      held = hold > 0 ? Buffer.from(bytes.subarray(from)) : EMPTY
+      covered = Math.max(0, masked(bytes, from) - from)
+      const until = hold > finder.shown ? Math.max(gone, from) : bytes.length
+      const ready = bytes.subarray(gone, until)
+      gone = until - from
+      return ready
+    },
+    end: () => {
+      const rest = held
+      masked(rest, rest.length)
+      held = EMPTY
+      return rest.subarray(gone)
     },
   }
 }
@@ -55,28 +66,55 @@ function spellings(value: string): readonly string[] {
   const bytes = Buffer.from(value)
   const raw = bytes.toString('latin1')
   const hex = bytes.toString('hex')
-  const json = JSON.stringify(value).slice(1, -1)
-  const units = Array.from({ length: value.length }, (_, at) => value.charCodeAt(at).toString(16).padStart(4, '0'))
-  const escaped = units.map(unit => `\\u${unit}`).join('')
+  const escaped = escapes(value)
   const percent = [...bytes].map(byte => `%${byte.toString(16).padStart(2, '0')}`).join('')
-  const url = encodeURIComponent(value)
-  const lower = url.replace(/%../g, one => one.toLowerCase())
-  const form = url.replaceAll('%20', '+')
   const spelled = [
-    json,
-    json.replaceAll('/', '\\/'),
+    ...inJson(value),
     escaped,
     escapedUpper(escaped),
-    url,
-    lower,
-    form,
+    ...inUrl(value.toWellFormed()).flatMap(text => [text, text.replace(/%../g, one => one.toLowerCase())]),
     percent,
     percent.toUpperCase(),
   ]
   return [raw, hex, hex.toUpperCase(), ...base64s(bytes), ...spelled.map(text => Buffer.from(text).toString('latin1'))]
 }
 
+/** Every unit as `\u00e9`. */
+const escapes = (text: string) =>
+  Array.from({ length: text.length }, (_, at) => `\\u${text.charCodeAt(at).toString(16).padStart(4, '0')}`).join('')
 const escapedUpper = (escaped: string) => escaped.replace(/\\u..../g, one => `\\u${one.slice(2).toUpperCase()}`)
+
+/** As those who write JSON do it that escape more than they have to. */
+function inJson(value: string): readonly string[] {
+  const json = JSON.stringify(value).slice(1, -1)
+  const beyond = json.replace(/[^\0-\x7f]/g, escapes) // Python, Ruby
+  const quoted = beyond.replaceAll('\\"', '\\u0022') // .NET
+  return [
+    json,
+    json.replaceAll('/', '\\/'),
+    beyond,
+    beyond.replaceAll('/', '\\/'), // PHP
+    json.replace(/[<>&]/g, escapes), // Go
+    json.replace(/[<>&=']/g, escapes), // Gson
+    escapedUpper(quoted.replace(/[<>&'+`]/g, escapes)),
+  ]
+}
+
+/** As those who write URLs and forms do it that encode more than they have to, or less. */
+function inUrl(value: string): readonly string[] {
+  const url = encodeURIComponent(value)
+  const strict = url.replace(/[!'()*]/g, one => `%${one.charCodeAt(0).toString(16).toUpperCase()}`) // RFC 3986
+  const form = strict.replaceAll('%20', '+')
+  return [
+    url,
+    url.replaceAll('%20', '+'),
+    encodeURI(value),
+    strict,
+    strict.replaceAll('%2F', '/'), // Python
+    form,
+    form.replaceAll('%2A', '*').replaceAll('~', '%7E'), // the URL standard, Java
+  ]
+}
 
 /** As it stands in base64 of something longer: by where it begins in a group of three bytes, without the characters that its neighbours share. */
 function base64s(bytes: Buffer): readonly string[] {
@@ -89,11 +127,15 @@ function base64s(bytes: Buffer): readonly string[] {
   })
 }
 
+type Match = { readonly from: number; readonly until: number }
+
 const TABLE = 16_384
 const WINDOW = 64
 
 /** Finds many patterns in one pass, mostly in jumps of the length of the shortest (Wu and Manber, 1994, with blocks of two bytes). */
 class Finder {
+  /** So few bytes of a pattern are not held back: whoever waits for the end of a message is not kept waiting for what only looks like a beginning. */
+  readonly shown: number
   readonly #patterns: readonly Buffer[]
   readonly #window: number
   readonly #longest: number
@@ -107,6 +149,7 @@ class Finder {
   constructor(patterns: readonly Buffer[]) {
     this.#patterns = patterns
     this.#window = Math.min(WINDOW, ...patterns.map(pattern => pattern.length))
+    this.shown = this.#window >> 3
     this.#longest = Math.max(...patterns.map(pattern => pattern.length))
     this.#jumps = new Uint8Array(TABLE).fill(this.#window - 1)
     for (const pattern of patterns) this.#learn(pattern)
@@ -129,16 +172,26 @@ class Finder {
     this.#isWiped = true
   }
 
-  /** Masks every pattern that is there; whether there was one. */
-  mask(bytes: Buffer): boolean {
+  /** Masks every pattern that is there. @returns where the last of those ends that begin before `before`, or 0 */
+  mask(bytes: Buffer, before: number): number {
     if (this.#isWiped) {
       bytes.fill(MASK)
-      return true
+      return bytes.length
     }
+    let reach = 0
+    // all are found before one is masked: they may overlap, and one may be in another
+    for (const { from, until } of this.#find(bytes)) {
+      bytes.fill(MASK, from, until)
+      if (from < before) reach = Math.max(reach, until)
+    }
+    return reach
+  }
+
+  #find(bytes: Buffer): readonly Match[] {
     const back = this.#window - 2
     const end = bytes.length - 1
     const jumps = this.#jumps
-    let found = false
+    const found: Match[] = []
     for (let at = back; at < end; ) {
       const block = (((bytes[at] as number) << 6) ^ (bytes[at + 1] as number)) & (TABLE - 1)
       const jump = jumps[block] as number
@@ -146,11 +199,9 @@ class Finder {
         at += jump
         continue
       }
-      for (const pattern of this.#ending.get(block) ?? []) {
-        if (!matches(bytes, at - back, pattern)) continue
-        bytes.fill(MASK, at - back, at - back + pattern.length)
-        found = true
-      }
+      const from = at - back
+      for (const pattern of this.#ending.get(block) ?? [])
+        if (matches(bytes, from, pattern)) found.push({ from, until: from + pattern.length })
       at += 1
     }
     return found

@@ -1,4 +1,5 @@
 import { gzipSync } from 'node:zlib'
+import fc from 'fast-check'
 import { describe, expect, test, vi } from 'vitest'
 import { openScrubber } from '../../proxy/http/scrub.ts'
 import { REAL } from '../fakes/sealing.ts'
@@ -40,6 +41,64 @@ describe('scrubbing', () => {
       expect(scrubber?.whole(bytes)).toBe(true)
       expect(bytes.toString()).toMatch(/^-"?\*+"?-$/)
     }
+  })
+
+  test.each([
+    ['Python in a path', 'abcd/efgh+ijkl=', 'abcd/efgh%2Bijkl%3D'],
+    ['the URL standard in a form', "p!a'ss (wo)rd~x*", String(new URLSearchParams({ a: "p!a'ss (wo)rd~x*" })).slice(2)],
+    ['JavaScript in a URL', 'wörd/and+more', encodeURI('wörd/and+more')],
+    ['Go in JSON', 'abc<def>ghi&jkl', 'abc\\u003cdef\\u003eghi\\u0026jkl'],
+    ['Gson in JSON', "it's=abc<def", 'it\\u0027s\\u003dabc\\u003cdef'],
+    ['Python in JSON', 'wörd-wörd-wörd', 'w\\u00f6rd-w\\u00f6rd-w\\u00f6rd'],
+    ['PHP in JSON', 'wörd/wörd', 'w\\u00f6rd\\/w\\u00f6rd'],
+    ['.NET in JSON', 'ab"cd+efgh==', 'ab\\u0022cd\\u002Befgh=='],
+  ])('finds what %s spells otherwise', (_, value, spelling) => {
+    const bytes = Buffer.from(`-${spelling}-`)
+    expect(openScrubber([value])?.whole(bytes)).toBe(true)
+    expect(bytes.toString()).toBe(`-${'*'.repeat(Buffer.byteLength(spelling))}-`)
+  })
+
+  test('finds all that overlap, are in one another or begin alike, in whatever pieces they come', () => {
+    const secret = fc.array(fc.constantFrom('a', 'b'), { minLength: 8, maxLength: 12 }).map(letters => letters.join(''))
+    const given = fc.array(secret, { minLength: 1, maxLength: 3 }).chain(secrets => {
+      const piece = fc.oneof(
+        fc.constantFrom(...secrets),
+        fc.constantFrom('a', 'b', '-'),
+        fc.constantFrom(...secrets.map(one => one.slice(0, 6))),
+      )
+      return fc.record({
+        secrets: fc.constant(secrets),
+        pieces: fc.array(piece, { maxLength: 12 }),
+        cut: fc.integer({ min: 1, max: 9 }),
+      })
+    })
+    fc.assert(
+      fc.property(given, ({ secrets, pieces, cut }) => {
+        const text = pieces.join('')
+        const starts = secrets.flatMap(one =>
+          [...text].flatMap((_, at) => (text.startsWith(one, at) ? [{ at, to: at + one.length }] : [])),
+        )
+        const stream = openScrubber(secrets)?.stream()
+        const out: Buffer[] = []
+        for (let at = 0; at < text.length; at += cut)
+          out.push(Buffer.from(stream?.push(Buffer.from(text.slice(at, at + cut))) ?? []))
+        const said = Buffer.concat([...out, stream?.end() ?? Buffer.alloc(0)]).toString()
+        expect(said.length).toBe(text.length)
+        for (const [at, letter] of [...said].entries()) {
+          // the first byte of eight may have gone on before it was known what it begins
+          const [isIn, begins] = [starts.some(one => one.at <= at && at < one.to), starts.some(one => one.at === at)]
+          expect(isIn ? letter === '*' || (begins && letter === text[at]) : letter === text[at]).toBe(true)
+        }
+      }),
+      { numRuns: 2000 },
+    )
+  })
+
+  test('does not wait for more when all that a message ends with is a letter that something begins with', () => {
+    const stream = openScrubber([REAL])?.stream()
+    expect(String(stream?.push(Buffer.from('pong')))).toBe('pong')
+    expect(String(stream?.push(Buffer.from(`${REAL.slice(1)}, ghs_16C`)))).toBe(`${'*'.repeat(REAL.length - 1)}, `)
+    expect(String(stream?.end())).toBe('ghs_16C')
   })
 
   test('leaves everything else as it is, byte by byte', () => {
@@ -183,4 +242,23 @@ describe.each([301, 302, 303, 307, 308])('a redirect with %i', status => {
     expect(evil.upstream.seen).toEqual([])
     expect(world.upstream.seen).toHaveLength(aims.length)
   })
+})
+
+test.each([
+  ['/\\evil.example/collect', undefined],
+  ['/\t/evil.example/collect', undefined],
+  ['/next', '/next'],
+  ['five?a=b', '/v1/items/five?a=b'],
+  ['?page=2', '/v1/items/?page=2'],
+  ['../others', '/v1/others'],
+])('a redirect to %j is what a client takes it for', async (location, shown) => {
+  await using world = await openProxyWorld()
+  world.upstream.answer = (_, outgoing) => void outgoing.writeHead(302, { Location: location }).end()
+  const headers = bearer(await world.seal())
+  const [named, based] = await Promise.all([
+    world.ask({ path: '/v1/items/', headers: { ...headers, 'Assay-Destination': `http://127.0.0.1:${world.upstream.port}` } }),
+    world.ask({ path: `${world.base}/v1/items/`, headers }),
+  ])
+  expect(named.headers.location).toBe(shown)
+  expect(based.headers.location).toBe(shown && `${world.base}${shown}`)
 })

@@ -31,6 +31,13 @@ test('a token that comes in a query parameter does not go on in it', async () =>
   expect(headerOf(world, 'authorization')).toBe(`Bearer ${REAL}`)
 })
 
+test('a token that comes in a query parameter goes nowhere else in the query', async () => {
+  await using world = await openProxyWorld({ service: { match: 'query key' } })
+  const token = await world.seal()
+  expect((await world.ask({ path: `${world.base}/maps?key=${token}&q=${token}` })).code).toBe('TOKEN_STRAY')
+  expect(world.upstream.seen).toEqual([])
+})
+
 test('into basic authentication, from basic authentication', async () => {
   await using world = await openProxyWorld({
     service: { match: 'basic', inject: [{ basic: { user: 'x-access-token', password: '{token}' } }] },

@@ -211,8 +211,8 @@ describe('headers on their way', () => {
     expect(seen?.body.toString()).toBe('four')
   })
 
-  test('the twin of an injected header with underscores goes nowhere', async () => {
-    await using world = await openProxyWorld({ service: { inject: [{ header: { name: 'X-Api-Key', value: '{token}' } }] } })
+  test.each(['X-Api-Key', 'X_Api_Key'])('the twin of an injected header with underscores goes nowhere: %s', async name => {
+    await using world = await openProxyWorld({ service: { inject: [{ header: { name, value: '{token}' } }] } })
     const headers = { ...bearer(await world.seal()), X_Api_Key: 'twin', 'x-api-key': 'own' }
     expect((await world.ask({ headers })).status).toBe(200)
     const raw = world.upstream.seen[0]?.rawHeaders.join() ?? ''
@@ -340,6 +340,18 @@ describe('a WebSocket', () => {
     expect(await big).toBe(300_000 + ' Bearer '.length + REAL.length)
     socket.terminate()
     expect((await world.records()).filter(one => one['type'] === 'request')).toHaveLength(1)
+  })
+
+  test('hands a frame on as it ends, though it ends with what the credential begins with', async () => {
+    await using world = await openProxyWorld({ service: { websocket: true } })
+    const peers = new WebSocketServer({ server: world.upstream.server as never })
+    onTestFinished(() => peers.close())
+    peers.on('connection', peer => peer.on('message', data => peer.send(`${textOf(data)} ${REAL.slice(0, 1)}`)))
+    const socket = await opened(world, bearer(await world.seal()))
+    const answer = new Promise<string>(resolve => socket.once('message', data => resolve(textOf(data))))
+    socket.send('hello')
+    expect(await answer).toBe(`hello ${REAL.slice(0, 1)}`)
+    socket.terminate()
   })
 
   test('is not opened where the upstream server opens none', async () => {
