@@ -77,8 +77,7 @@ export async function openProxy(ports: ProxyPorts): Promise<ServedProxy> {
       }
       current = next
       void certifiable()
-      // requests that are under way hold their connections
-      setTimeout(() => void closeAll(before), graceMs).unref()
+      for (const one of before.open) one.retire?.()
     },
     close: async () => {
       clearInterval(sweep)

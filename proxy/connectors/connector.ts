@@ -27,6 +27,8 @@ export type OpenService = {
   readonly http?: HttpService
   /** what has a port of its own */
   readonly stream?: StreamService
+  /** Another took its place: what is under way ends as it began, and what it holds with that. */
+  readonly retire?: () => void
   readonly close: () => Promise<void>
 }
 

@@ -98,7 +98,7 @@ export const http: Connector<typeof schema> = {
       headWithinMs: declared.head_within_ms,
       stallMs: declared.stall_ms,
     })
-    return { http: serviceOf(declared, upstreams), close: upstreams.close }
+    return { http: serviceOf(declared, upstreams), retire: upstreams.retire, close: upstreams.close }
   },
 }
 

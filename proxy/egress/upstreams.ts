@@ -5,6 +5,8 @@ import { type DialOptions, openDial } from './dial.ts'
 /** Connections to upstream servers, kept apart by tenant: what one has opened carries nothing of another. */
 export type Upstreams = {
   readonly of: (tenant: string, origin: string) => Pool
+  /** Leaves each connection to end with what is under way on it. */
+  readonly retire: () => void
   readonly close: () => Promise<void>
 }
 
@@ -42,6 +44,7 @@ export function openUpstreams(options: UpstreamOptions): Upstreams {
       pools.set(name, made)
       return made
     },
+    retire: () => pools.clear(),
     close: async () => {
       const open = [...pools.values()]
       pools.clear()

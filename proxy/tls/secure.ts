@@ -1,5 +1,5 @@
 import type { Socket } from 'node:net'
-import { createSecureContext, type SecureContext, TLSSocket } from 'node:tls'
+import { createServer, type TLSSocket, type TlsOptions } from 'node:tls'
 import type { StreamPorts } from '../connectors/connector.ts'
 
 /** How clients sign their handshake, and so which keys they may have: ECDSA of NIST's curves, EdDSA and RSA. Of other keys (other curves, RSA-PSS) Node reads
@@ -18,33 +18,24 @@ export const SIGNATURES = [
   'rsa_pkcs1_sha512',
 ].join(':')
 
-/** How a service with a port of its own lets agents in: TLS 1.3, and their certificate. */
-export type Door = {
-  readonly context: SecureContext
-  /** certificates of agents have to lead to a declared authority */
-  readonly requireCa: boolean
-}
+/** How a service with a port of its own lets agents in: TLS 1.3, and their certificate, which has to lead to the authority that is declared. */
+export type Door = TlsOptions
 
 export function doorOf({ cert, key, clientCa }: StreamPorts['tls']): Door {
-  const ca = clientCa === undefined ? {} : { ca: clientCa }
-  return {
-    context: createSecureContext({ cert, key, minVersion: 'TLSv1.3', sigalgs: SIGNATURES, ...ca }),
-    requireCa: clientCa !== undefined,
-  }
+  const whom = clientCa === undefined ? { rejectUnauthorized: false } : { ca: clientCa, rejectUnauthorized: true }
+  return { cert, key, minVersion: 'TLSv1.3', sigalgs: SIGNATURES, requestCert: true, ...whom }
 }
 
 /** Undefined when the handshake fails, is not done in time, or the certificate is not of the declared authority. */
-export function secure({ context, requireCa }: Door, socket: Socket, signal: AbortSignal): Promise<TLSSocket | undefined> {
-  const secured = new TLSSocket(socket, {
-    isServer: true,
-    secureContext: context,
-    requestCert: true,
-    rejectUnauthorized: requireCa,
-  })
+export function secure(door: Door, socket: Socket, signal: AbortSignal): Promise<TLSSocket | undefined> {
+  // whether a certificate leads to an authority Node tells of connections of a server alone: this one has one connection
+  const server = createServer(door)
   return new Promise(resolve => {
-    secured.on('error', () => resolve(undefined))
-    signal.addEventListener('abort', () => resolve(undefined), { once: true })
-    secured.once('secure', () => resolve(!requireCa || secured.authorized ? secured : undefined))
-    secured.once('close', () => resolve(undefined))
+    const none = () => resolve(undefined)
+    server.once('secureConnection', secured => resolve(secured.on('error', () => secured.destroy())))
+    server.once('tlsClientError', none)
+    signal.addEventListener('abort', none, { once: true })
+    socket.once('close', none)
+    server.emit('connection', socket)
   })
 }

@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import { request } from 'node:https'
+import { text } from 'node:stream/consumers'
 import { connect as tlsConnect } from 'node:tls'
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest'
 import { WebSocket, WebSocketServer } from 'ws'
@@ -179,4 +180,24 @@ test('an agent that leaves before its WebSocket is open leaves nothing behind th
   await slow.sealing.revocations.deny('late')
   await new Promise(done => answer.once('error', done).resume())
   expect(await refusals()).toEqual(['UPSTREAM', 'TOKEN_REVOKED'])
+})
+
+test('what is under way ends as it began when the services are taken over anew, however long it lasts', async () => {
+  await using of = await openProxyWorld({ config: { shutdown_seconds: 0 } })
+  let say: () => void = () => undefined
+  of.upstream.answer = (_, outgoing) => {
+    outgoing.writeHead(200).write('first')
+    say = () => outgoing.end(' and last')
+  }
+  const sent = request({ ...of.dial, path: of.base, headers: bearer(await of.seal()), agent: false }).end()
+  const answer = await new Promise<IncomingMessage>(resolve => sent.once('response', resolve))
+  const { connectors } = await import('../../proxy/connectors/index.ts')
+  const place = { name: 'upstream', scheme: 'http', hosts: [`127.0.0.1:${of.upstream.port}`], addresses: ['127.0.0.1'] }
+  const inject = [{ header: { name: 'Authorization', value: 'Bearer {token}' } }]
+  await of.proxy.reload([connectors.http.schema.parse({ kind: 'http', ...place, inject })])
+  // long enough for what is cut off at once to be cut off: another request has come and gone
+  of.upstream.answer = (_, outgoing) => void outgoing.end('other')
+  expect((await of.ask({ headers: bearer(await of.seal()) })).text).toBe('other')
+  say()
+  expect(await text(answer)).toBe('first and last')
 })

@@ -2,8 +2,9 @@ import { connect, type Socket } from 'node:net'
 import { connect as tlsConnect } from 'node:tls'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { freePort, until } from '../harness/process.ts'
+import { newAuthority, type Pair } from '../mounts/hosts/certificates.ts'
 import { ed25519 } from './ssh_parts.ts'
-import { openProxyWorld, type ProxyWorld } from './world.ts'
+import { exchangeRaw, openProxyWorld, type ProxyWorld } from './world.ts'
 
 // Ports of services that do not speak HTTP have the limit of connections that the others have, each for itself.
 
@@ -99,4 +100,36 @@ test('what cannot be taken over whole is not taken over at all, and a port goes 
   await small.proxy.reload([web('/two'), stream('renamed', free)])
   expect(small.proxy.ports()).toEqual({ renamed: free })
   expect([await asked('/one'), await asked('/two')]).toEqual([403, 200])
+})
+
+/** The first that is said to who comes with this certificate, once it is let in; nothing to who is not. */
+const greeted: Readonly<Record<string, (of: ProxyWorld, pair: Pair) => Promise<string>>> = {
+  postgres: async (of, { cert, key }) => {
+    const wire = connect(of.proxy.ports()['postgres'] ?? 0, '127.0.0.1')
+    wire.write(Buffer.from([0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f]))
+    await new Promise(resolve => wire.once('data', resolve))
+    const socket = tlsConnect({ socket: wire, ca: of.ca.ca, cert, key, servername: 'proxy.test' })
+    const startup = Buffer.from('\0\0\0\x2c\0\x03\0\0user\0a\0options\0-c assay.token=none\0\0', 'latin1')
+    return exchangeRaw(socket, startup.toString('latin1'), text => text !== '').finally(() => socket.destroy())
+  },
+  ssh: async (of, { cert, key }) => {
+    const place = { host: '127.0.0.1', port: of.proxy.ports()['ssh'] ?? 0, ca: of.ca.ca, servername: 'proxy.test' }
+    const socket = tlsConnect({ ...place, cert, key })
+    return exchangeRaw(socket, '\0\0\0\0\0', text => text !== '').finally(() => socket.destroy())
+  },
+}
+const refused: Readonly<Record<string, string>> = { postgres: 'TOKEN', ssh: 'REQUEST_FORM' }
+
+test.each(Object.keys(greeted))('%s: with an authority named, its agents are let in and others are not', async name => {
+  const common = { listen: { port: 0 }, server: '127.0.0.1:1' }
+  await using strict = await openProxyWorld({
+    clientCa: true,
+    more: [
+      { ...common, kind: 'postgres', name: 'postgres' },
+      { ...common, kind: 'ssh', name: 'ssh', host_keys: [ed25519().line] },
+    ],
+  })
+  const stranger = await (await newAuthority('others')).issue('agent')
+  expect(await greeted[name]?.(strict, strict.agent)).toContain(`${refused[name]}: `)
+  expect(await greeted[name]?.(strict, stranger)).toBe('')
 })
