@@ -1,6 +1,7 @@
 import { type GeneralName, type GeneralSubtree, RelativeDistinguishedNames } from 'pkijs'
 import { type Certificate, extension, valueIn } from './certificate.ts'
 import { DIRECTORY_NAME, isWithin, RFC822_NAME } from './name_forms.ts'
+import { rdnsOf } from './names.ts'
 import type { Path } from './path_search.ts'
 
 const EMAIL = '1.2.840.113549.1.9.1'
@@ -36,19 +37,22 @@ function namesIn(certificate: Certificate): Name[] {
   return [...own, ...addresses, ...(valueIn(certificate, extension.subjectAltName)?.altNames ?? [])]
 }
 
-/** Attributes of a directory name, in order, begin with those of the subtree. */
+/** The first RDNs of a directory name are those of the subtree. */
 function holds({ base }: GeneralSubtree, { type, value }: Name): boolean {
   if (type !== DIRECTORY_NAME) return isWithin(type, value, base.value) === true
-  if (!(base.value instanceof RelativeDistinguishedNames) || !(value instanceof RelativeDistinguishedNames)) return false
-  const given = value.typesAndValues
-  return base.value.typesAndValues.every((wanted, at) => given[at]?.isEqual(wanted) === true)
+  const [wanted, given] = [partsOf(base.value), partsOf(value)]
+  return wanted?.every((rdn, at) => given?.[at]?.join('+') === rdn.join('+')) === true
 }
 
 /** More than being in the subtree: attributes in another order, as one maker writes them, count as well, and what cannot be compared. */
 function touches({ base }: GeneralSubtree, { type, value }: Name): boolean {
   if (base.type !== type) return false
   if (type !== DIRECTORY_NAME) return isWithin(type, value, base.value) !== false
-  if (!(base.value instanceof RelativeDistinguishedNames) || !(value instanceof RelativeDistinguishedNames)) return true
-  const given = value.typesAndValues
-  return base.value.typesAndValues.every(wanted => given.some(one => one.isEqual(wanted)))
+  const [wanted, given] = [partsOf(base.value)?.flat(), partsOf(value)?.flat()]
+  return wanted === undefined || given === undefined || wanted.every(attribute => given.includes(attribute))
+}
+
+/** From its DER: pkijs has the attributes of all RDNs as one. */
+function partsOf(value: unknown): readonly (readonly string[])[] | undefined {
+  return value instanceof RelativeDistinguishedNames ? rdnsOf(new Uint8Array(value.toSchema().toBER())) : undefined
 }

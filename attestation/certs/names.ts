@@ -32,12 +32,20 @@ export function issuerOfList(list: Uint8Array): Buffer | undefined {
  * What is no Name of this form is compared as it is.
  */
 export function comparable(name: Uint8Array): Buffer {
-  const rdns = contentOf(name, elementAt(name, 0))?.map(rdn => {
-    const attributes = rdn.tag === SET ? contentOf(name, rdn)?.map(attribute => attributeOf(name, attribute)) : undefined
-    return attributes?.includes(undefined) ? undefined : attributes?.toSorted().join('+')
-  })
-  if (rdns === undefined || rdns.includes(undefined)) return Buffer.from(name)
-  return Buffer.from(rdns.join(','))
+  const rdns = rdnsOf(name)
+  return rdns === undefined ? Buffer.from(name) : Buffer.from(rdns.map(attributes => attributes.join('+')).join(','))
+}
+
+/** The RDNs of a Name, and the attributes of each, in the form by which they are compared; undefined for what is no Name of this form. */
+export function rdnsOf(name: Uint8Array): readonly (readonly string[])[] | undefined {
+  const rdns: (readonly string[])[] = []
+  for (const rdn of contentOf(name, elementAt(name, 0)) ?? [undefined]) {
+    const attributes = rdn?.tag === SET ? contentOf(name, rdn)?.map(attribute => attributeOf(name, attribute)) : undefined
+    const known = attributes?.filter(one => one !== undefined)
+    if (known === undefined || known.length !== attributes?.length) return undefined
+    rdns.push(known.toSorted())
+  }
+  return rdns
 }
 
 /** `oid=text` or `oid#bytes`, all of it in hexadecimal, so that no text can look like another one's structure. */

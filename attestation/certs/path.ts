@@ -78,6 +78,7 @@ function endOf(path: Path, listsUntil: Date | undefined): Date {
 async function secondOpinion(path: Path, { at, allowExpiredLeaf }: PathRules): Promise<Rejection | undefined> {
   const certificates = path.map(unconstrained)
   if (allowExpiredLeaf) certificates[0] = renewed(path[0], at)
+  for (const [place, one] of certificates.entries()) certificates[place] = linked(one, path[place], certificates[place + 1])
   const engine = new CertificateChainValidationEngine({
     trustedCerts: certificates.slice(-1),
     certs: certificates.slice(0, -1).toReversed(), // the last one is judged
@@ -100,6 +101,14 @@ function unconstrained({ der, asn1, extensions }: Certificate): Asn1Certificate 
   if (!extensions.has(extension.nameConstraints.oid)) return asn1
   const copy = Asn1Certificate.fromBER(der)
   copy.extensions = (copy.extensions ?? []).filter(({ extnID }) => extnID !== extension.nameConstraints.oid)
+  return copy
+}
+
+/** Names were compared when the path was found: to pkijs, the attributes of an RDN have an order, and white space is not all alike. */
+function linked(one: Asn1Certificate, read: Certificate | undefined, issuer: Asn1Certificate | undefined): Asn1Certificate {
+  if (read === undefined || issuer === undefined || one.issuer.isEqual(issuer.subject)) return one
+  const copy = one === read.asn1 ? Asn1Certificate.fromBER(read.der) : one
+  copy.issuer = issuer.subject
   return copy
 }
 

@@ -123,7 +123,8 @@ async function verify(list: RevocationList, issuer: Certificate): Promise<boolea
   const usage = valueIn(issuer, extension.keyUsage)
   if (usage !== undefined && ((usage.valueBlock.valueHexView[0] ?? 0) & CRL_SIGN) === 0) return false
   try {
-    return await list.asn1.verify({ issuerCertificate: issuer.asn1 })
+    // by its key: that the names are those of one CA was seen before, and pkijs compares them by an order that they do not have
+    return await list.asn1.verify({ publicKeyInfo: issuer.asn1.subjectPublicKeyInfo })
   } catch {
     return false // a key that cannot verify has signed nothing
   }

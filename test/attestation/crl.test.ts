@@ -76,6 +76,7 @@ const rows: readonly (readonly [string, Partial<ListFields>, hard: string, soft:
     'REVOKED',
   ],
   ['with its issuer in another string type', { ...listed, issuer: namedIn('printable', 'INTERMEDIATE') }, 'REVOKED', 'REVOKED'],
+  ['with its issuer in other white space', { ...listed, issuer: named('\tIntermediate ') }, 'REVOKED', 'REVOKED'],
   ['outdated', { nextUpdate: past }, 'NO_CRL', 'OK'],
   ['outdated, with the certificate', { ...listed, nextUpdate: past }, 'REVOKED', 'REVOKED'],
   ['of tomorrow', { thisUpdate: future }, 'NO_CRL', 'OK'],

@@ -26,6 +26,16 @@ const withoutNames = { leaf: { subject: named('TPM'), extensions: EK_EXTENSIONS.
 const mailed = sequence(der(0x31, sequence(oid('1.2.840.113549.1.9.1'), textIn('ia5', 'one@tpm.example'))))
 const half = directoryName(name([[O, 'Makers']], [[CN, 'Other']]))
 const more = directoryName(name([[O, 'Makers']], [[CN, 'TPM']], [[CN, 'One']]))
+const [pair, riap] = [
+  name([
+    [O, 'Makers'],
+    [CN, 'TPM'],
+  ]),
+  name([
+    [CN, 'TPM'],
+    [O, 'Makers'],
+  ]),
+]
 const mailHost = der(0x81, Buffer.from('tpm.example'))
 
 const names: readonly (readonly [string, string, Differences])[] = [
@@ -65,6 +75,36 @@ const names: readonly (readonly [string, string, Differences])[] = [
     'a CA below is excluded',
     'NAME_CONSTRAINTS',
     { top: { extensions: [...ca, nameConstraints([], [directoryName(named('Intermediate'))])] } },
+  ],
+  [
+    'one attribute of an RDN is permitted',
+    'NAME_CONSTRAINTS',
+    { ...constrained([maker('Makers'), tpm], []), leaf: { subject: pair } },
+  ],
+  [
+    'the attributes of an RDN are permitted in another order',
+    'OK',
+    { ...constrained([directoryName(riap), tpm], []), leaf: { subject: pair } },
+  ],
+  [
+    'the attributes of an RDN are excluded in another order',
+    'NAME_CONSTRAINTS',
+    { ...constrained([], [directoryName(riap)]), leaf: { subject: pair } },
+  ],
+  [
+    'the subject is excluded with other white space',
+    'NAME_CONSTRAINTS',
+    { ...constrained([], [maker('The  Makers')]), leaf: { subject: named('TPM', 'The\tMakers') } },
+  ],
+  [
+    'the issuer is named with the attributes of an RDN in another order',
+    'OK',
+    { between: { subject: pair }, leaf: { issuer: riap } },
+  ],
+  [
+    'the issuer is named with other white space',
+    'OK',
+    { between: { subject: named('A\tCA') }, leaf: { issuer: named('a  CA') } },
   ],
   ['hosts are constrained and there is none', 'OK', constrained([dnsName('example')], [])],
   ['hosts are excluded and there is one', 'NAME_CONSTRAINTS', { ...constrained([], [dnsName('example')]), ...withHost }],
