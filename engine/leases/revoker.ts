@@ -42,6 +42,8 @@ export type Revoker = {
   readonly wake: () => void
   /** Ends when nothing is under way; what waits for its next try stays. */
   readonly idle: () => Promise<void>
+  /** Ends with what is under way, however much was taken: that is left to others. */
+  readonly stop: () => Promise<void>
   /** One try of what was taken, whatever the pauses say; `patient`: although its provider does not answer. `later`: somebody else is at it, its time has
    *  not come, or its provider is left alone. */
   readonly now: (name: string, patient: boolean) => Promise<'done' | 'failed' | 'later'>
@@ -123,9 +125,10 @@ export function openRevoker(options: RevokerOptions): Revoker {
     running.add(flight)
     return flight
   }
+  let stopped = false
   const pump = () => {
     for (const task of ready) {
-      if (running.size >= AT_ONCE) return
+      if (stopped || running.size >= AT_ONCE) return
       void begin(task, gates)
     }
   }
@@ -138,6 +141,9 @@ export function openRevoker(options: RevokerOptions): Revoker {
       ready.add(task)
     }
   }
+  const idle = async () => {
+    while (running.size > 0) await Promise.all(running)
+  }
   return {
     take,
     pump,
@@ -146,8 +152,10 @@ export function openRevoker(options: RevokerOptions): Revoker {
       for (const task of tasks.values()) if (!task.flight && task.notBefore <= at) ready.add(task)
       pump()
     },
-    idle: async () => {
-      while (running.size > 0) await Promise.all(running)
+    idle,
+    stop: () => {
+      stopped = true
+      return idle()
     },
     now: async (name, patient) => {
       for (let task = tasks.get(name); task; task = tasks.get(name)) {

@@ -49,7 +49,6 @@ export function everySoOften(parts: Parts, watch: () => Promise<void>): () => Pr
   return async () => {
     stopped = true
     for (const stop of stops) stop()
-    await Promise.all(flights)
-    await revoker.idle()
+    await Promise.all([...flights, revoker.stop()])
   }
 }

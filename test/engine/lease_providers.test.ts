@@ -61,3 +61,20 @@ test('one call sees whether it is back, whatever is to be ended meanwhile', asyn
   await passes(process, 60)
   expect(living(out)).toBe(0)
 })
+
+test('a process that is stopped ends what it has begun to revoke, and leaves the rest to others', async () => {
+  vi.useRealTimers()
+  const { out, process } = await hanging()
+  for (let count = 0; count < 100; count++) await issue(process)
+  const { promise: opened, resolve: open } = Promise.withResolvers<void>()
+  out.hold = call => (call === 'revoke' ? opened : Promise.resolve())
+  await process.leases.revokeWhere({ prefix: 'broker/' })
+  const stopped = process.leases.stop()
+  open()
+  await stopped
+  expect(living(out)).toBeGreaterThan(50)
+  expect(living(out)).toBeLessThan(100)
+  const next = await openProcess(out, { world: process.world })
+  await passes(next, 10)
+  expect(living(out)).toBe(0)
+})
