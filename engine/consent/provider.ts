@@ -44,6 +44,7 @@ export type Provider = {
   readonly redeem: (
     callback: URL,
     journey: { state: string; nonce: string; verifier: string },
+    scope: readonly string[],
     redirectUri: string,
     secret: Secret | undefined,
   ) => Promise<Redeemed>
@@ -90,7 +91,7 @@ export function openProvider(name: string, settings: ProviderSettings, http: Out
     authorizationUrl: async ({ state, nonce, verifier }, scope, redirectUri) => {
       const { authorization_endpoint } = await server()
       const url = new URL(authorization_endpoint ?? '')
-      const asked = [...new Set([...settings.also_scope, ...scope])]
+      const asked = askedFor(settings, scope)
       const parameters: Record<string, string> = {
         ...Object.fromEntries(Object.entries(settings.authorization_parameters).map(([key, value]) => [key, String(value)])),
         response_type: 'code',
@@ -105,13 +106,13 @@ export function openProvider(name: string, settings: ProviderSettings, http: Out
       for (const [key, value] of Object.entries(parameters)) url.searchParams.set(key, value)
       return url
     },
-    redeem: (callback, { state, nonce, verifier }, redirectUri, secret) =>
+    redeem: (callback, { state, nonce, verifier }, scope, redirectUri, secret) =>
       guarded(async () => {
         const as = await metadataOf(name, settings, options)
         const answer = oauth.validateAuthResponse(as, client, callback, state)
         const auth = clientAuth(name, settings, secret)
         const response = await oauth.authorizationCodeGrantRequest(as, client, auth, answer, redirectUri, verifier, options)
-        const openid = settings.also_scope.includes('openid')
+        const openid = askedFor(settings, scope).includes('openid')
         const tokens = await oauth.processAuthorizationCodeResponse(as, client, response, {
           expectedNonce: openid ? nonce : oauth.expectNoNonce,
           requireIdToken: openid,
@@ -119,6 +120,10 @@ export function openProvider(name: string, settings: ProviderSettings, http: Out
         return redeemedOf(name, tokens)
       }),
   }
+}
+
+function askedFor({ also_scope }: ProviderSettings, scope: readonly string[]): readonly string[] {
+  return [...new Set([...also_scope, ...scope])]
 }
 
 /** How the broker proves itself at the token endpoint. @throws BrokerError unavailable when the secret is missing */

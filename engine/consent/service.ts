@@ -133,7 +133,7 @@ async function redeem(parts: ConsentParts, mount: Mount, found: Found, url: URL,
   const { world, grants } = parts
   if (!journey) throw new Error('redeemed without a journey')
   const { provider, settings, secret } = await sourceOf(parts, mount, wish.integration)
-  const { refreshToken, subject, scope } = await provider.redeem(url, journey, redirectUri, await secret())
+  const { refreshToken, subject, scope } = await provider.redeem(url, journey, wish.scope, redirectUri, await secret())
   const now = world.now()
   const granted = wish.scope.filter(one => scope === undefined || scope.includes(one))
   const grant: ConsentGrant = {

@@ -1,0 +1,51 @@
+import { expect, test } from 'vitest'
+import { openProvider, type ProviderSettings } from '../../engine/consent/provider.ts'
+import type { Outbound } from '../../engine/issuers/outbound.ts'
+
+// The journey through an identity provider, as far as the words of one answer go; the whole of it is shown in a browser (`live/consent.test.ts`).
+
+const JOURNEY = { state: 'state', nonce: 'nonce', verifier: 'v'.repeat(43) }
+const REDIRECT = 'https://assay.example/assay/consent/callback'
+
+/** A provider that answers with an ID token with this nonce where it was asked for one. */
+function providerOf(issuer: string, also: readonly string[], nonce: string) {
+  const settings = {
+    issuer,
+    discovery: 'oauth2',
+    authorization_url: '',
+    token_url: '',
+    client_id: 'assay',
+    client_auth: 'none',
+    also_scope: also,
+    authorization_parameters: {},
+    consent_ttl: 60,
+    ca: '',
+  } as unknown as ProviderSettings
+  const now = Math.floor(Date.now() / 1000)
+  const part = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url')
+  const claims = { iss: issuer, aud: 'assay', sub: 'person', iat: now, exp: now + 60, nonce }
+  const idToken = `${part({ alg: 'RS256' })}.${part(claims)}.c2ln`
+  const metadata = { issuer, authorization_endpoint: `${issuer}/authorize`, token_endpoint: `${issuer}/token` }
+  const tokens = { access_token: 'a', token_type: 'Bearer', refresh_token: 'r', id_token: idToken }
+  const http = {
+    fetch: async (url: string) => Response.json(url.endsWith('/token') ? tokens : metadata),
+    failure: () => undefined,
+  } as unknown as Outbound
+  return openProvider('forge', settings, http)
+}
+
+const callback = new URL(`${REDIRECT}?code=c&state=state`)
+const WAYS: readonly (readonly [string, readonly string[], readonly string[]])[] = [
+  ['every consent asks for', ['openid', 'offline_access'], ['repo']],
+  ['the agent asks for', ['offline_access'], ['openid', 'repo']],
+]
+
+test.each(WAYS)('an identity that %s has to be of this journey', async (_, also, scope) => {
+  const issuer = `https://id-${also.length}.example`
+  const own = providerOf(issuer, also, 'nonce')
+  const sent = await own.authorizationUrl(JOURNEY, scope, REDIRECT)
+  expect(sent.searchParams.get('nonce')).toBe('nonce')
+  expect(await own.redeem(callback, JOURNEY, scope, REDIRECT, undefined)).toMatchObject({ refreshToken: 'r', subject: 'person' })
+  const others = providerOf(issuer, also, 'of another journey')
+  await expect(others.redeem(callback, JOURNEY, scope, REDIRECT, undefined)).rejects.toMatchObject({ code: 'EXCHANGE_UNUSABLE' })
+})
