@@ -100,6 +100,9 @@ export async function watchRevocations({ vault, kv, monotonic, pollMs, limitMs, 
   const look = async () => {
     const asked = monotonic()
     const reply = await absent(vault.read(`${kv}/data/${RECORD}`))
+    // nobody takes back what was revoked by taking the record away
+    if (!reply && revoked !== NOTHING)
+      throw new BrokerError('unavailable', `vault keeps no ${kv}/${RECORD} any more: bring it back`)
     revoked = reply ? read(reply.data) : NOTHING
     // as old as the question, not as the answer
     at = asked

@@ -92,3 +92,15 @@ test('a record that cannot be read is no empty one', async () => {
   await vault.write('assay/data/sealing/revocations', { data: { value: { tenants: {} } } })
   await vi.waitFor(() => expect(String(errors[0])).toContain('cannot be read'))
 })
+
+test('a record that goes away takes nothing back: it is known until the copy is too old, and then nobody is served', async () => {
+  const { world, vault, watch, revocations, errors } = await both()
+  await revocations.deny('one')
+  await vi.waitFor(() => expect(watch.standing(token)).toBe('revoked'))
+  await vault.delete('assay/data/sealing/revocations')
+  await vi.waitFor(() => expect(errors.length).toBeGreaterThan(1))
+  expect(watch.standing(token)).toBe('revoked')
+  world.pass(10_001)
+  expect([watch.standing(token), watch.current()]).toEqual(['stale', false])
+  expect(String(errors[0])).toContain('vault keeps no assay/sealing/revocations any more')
+})
