@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { readFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { Command, Option } from 'commander'
 import { reasonOf } from './client.ts'
@@ -61,9 +62,20 @@ function processWorld(): World {
     out: writeResult,
     err: text => void process.stderr.write(text),
     exit: leave,
-    terminal: process.stdin.isTTY === true,
+    terminal: hearsKeyboard(),
     signals: process,
     directories: [process.env['XDG_RUNTIME_DIR'] ?? '', '/dev/shm', tmpdir()].filter(directory => directory !== ''),
+  }
+}
+
+/** Whether what is typed to interrupt reaches this process, and so the command beside it: both are of the terminal's foreground group, whatever they
+ *  read from. @see proc_pid_stat(5): pgrp and tpgid */
+function hearsKeyboard(): boolean {
+  try {
+    const [, , pgrp, , , tpgid] = readFileSync('/proc/self/stat', 'utf8').split(') ').at(-1)?.split(' ') ?? []
+    return pgrp === tpgid
+  } catch {
+    return process.stdin.isTTY === true
   }
 }
 

@@ -14,7 +14,7 @@ export type World = {
   /** Messages, for people. */
   readonly err: (text: string) => void
   readonly exit: (code: number) => void | Promise<void>
-  /** whether the keyboard is at the other end */
+  /** whether what is typed to interrupt reaches the command by itself */
   readonly terminal: boolean
   /** what signals arrive at */
   readonly signals: EventEmitter

@@ -390,6 +390,30 @@ describe('the program', () => {
     expect(stdout).toMatch(/URI:assay-token:credential-/)
   })
 
+  test.each(['', '</dev/null'])('at a terminal the command gets what is typed once, whatever it reads from: %j', async from => {
+    const out = files.at(`typed-${from.length}`)
+    // what is handed on comes in the order in which it was sent: a second interrupt would be heard before the end
+    await writeFile(
+      `${out}.py`,
+      `
+import os, signal, time
+def heard(word, then):
+    open('${out}', 'a').write(word)
+    then and os.kill(os.getppid(), then)
+signal.signal(signal.SIGINT, lambda *_: heard('int ', signal.SIGUSR2))
+signal.signal(signal.SIGUSR2, lambda *_: heard('', signal.SIGTERM))
+signal.signal(signal.SIGTERM, lambda *_: (heard('term', None), os._exit(0)))
+open('${out}.ready', 'w')
+while True: time.sleep(0.05)`,
+    )
+    const words = [process.execPath, join(ROOT, 'scripts', 'assay.js'), 'agent', 'exec', 'plain', '--role', 'web', '--']
+    const typing = `(until [ -e ${out}.ready ]; do sleep 0.01; done; printf '\\003'; until grep -q term ${out}; do sleep 0.01; done)`
+    const typed = `${typing} | script --quiet --return --command 'exec ${words.join(' ')} python3 ${out}.py ${from}' /dev/null`
+    const { code } = await run('bash', ['-c', typed], { env: { PATH: process.env['PATH'], ...env } })
+    expect(code).toBe(0)
+    expect(await readFile(out, 'utf8')).toBe('int term')
+  })
+
   test('hands signals on to the command', async () => {
     const script = 'sleep 60 & trap "kill $!; echo got it; exit 7" TERM; echo ready; wait'
     const args = [join(ROOT, 'scripts', 'assay.js'), 'agent', 'exec', 'plain', '--role', 'web', '--', 'sh', '-c', script]
