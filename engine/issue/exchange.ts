@@ -6,7 +6,7 @@ import type { Integration, Root, RootCredential } from '../integrations/port.ts'
 import { type Credential, type Grant, type Issuer, issuers } from '../issuers/index.ts'
 import type { IssuerPorts } from '../issuers/issuer.ts'
 import type { Upstreams } from '../issuers/outbound.ts'
-import { ExchangeRefusal } from '../issuers/refusal.ts'
+import { ExchangeRefusal, Unwanted, unwanted } from '../issuers/refusal.ts'
 import { signJwt, signRs256 } from '../jwt.ts'
 import type { Mount } from '../mount_table.ts'
 import type { Verdict } from '../refusals.ts'
@@ -143,7 +143,8 @@ export function openExchange(parts: ExchangeParts): Exchange {
 async function answered<T>(work: () => Promise<T>): Promise<Verdict<T>> {
   try {
     return accept(await work())
-  } catch (error) {
+  } catch (thrown) {
+    const error = thrown instanceof Unwanted ? thrown.why : thrown
     if (error instanceof ExchangeRefusal) return reject(error.code, error.detail)
     throw error
   }
@@ -260,8 +261,14 @@ async function assertNotWider(
 ): Promise<void> {
   const fault = faultOf(record, grant, credential, ports.now() / 1000)
   if (!fault) return
-  if (credential.handle) await issuer.revoke?.(credential.handle, ports)
-  throw new ExchangeRefusal(fault.code, `${ports.integration || record.issuer}: ${fault.detail}`)
+  const why = new ExchangeRefusal(fault.code, `${ports.integration || record.issuer}: ${fault.detail}`)
+  const { handle } = credential
+  if (!handle) throw why
+  await unwanted(
+    why,
+    async () => issuer.revoke?.(handle, ports),
+    async () => handle,
+  )
 }
 
 type Fault = { readonly code: 'EXCHANGE_UNUSABLE' | 'EXCHANGE_WIDER'; readonly detail: string }

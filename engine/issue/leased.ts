@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { BrokerError } from '../errors.ts'
 import type { Credential, Grant } from '../issuers/index.ts'
 import { NothingDone } from '../issuers/outbound.ts'
-import { ExchangeRefusal } from '../issuers/refusal.ts'
+import { ExchangeRefusal, Unwanted } from '../issuers/refusal.ts'
 import type { Leases } from '../leases/service.ts'
 import type { Mount, MountTable } from '../mount_table.ts'
 import type { Secret } from '../secret.ts'
@@ -90,6 +90,11 @@ async function underLease(
     throw new BrokerError('unavailable', 'the mount is being disabled or moved')
   }
   const credential = await make().catch(async (error: unknown) => {
+    if (error instanceof Unwanted) {
+      // what nobody gets is revoked like any other, until it is done
+      await leases.revoke((await begun.confirm(error.handle, Number.POSITIVE_INFINITY)).leaseId)
+      throw error
+    }
     // what a provider refused it did not make; what did not answer may have made it
     await begun.abandon(error instanceof ExchangeRefusal || error instanceof NothingDone)
     throw error

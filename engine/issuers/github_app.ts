@@ -4,7 +4,7 @@ import type { Received, Sent } from '../http.ts'
 import { Secret } from '../secret.ts'
 import { ceiling, endpointAt, isToken, objectIn, outbound, TRANSIT_KEY } from './common.ts'
 import { type Credential, type Grant, type IssuerPorts, issuer, type Plan } from './issuer.ts'
-import { refused, unusable, wider } from './refusal.ts'
+import { refused, unusable, unwanted, wider } from './refusal.ts'
 
 const settings = {
   api_url: endpointAt('https://api.github.com', 'Where the REST API is.'),
@@ -42,8 +42,12 @@ export const githubApp = issuer({
     try {
       return await credentialOf(grant, ports, received)
     } catch (error) {
-      if (token) await revoke(ports, token)
-      throw error
+      if (!token) throw error
+      return unwanted(
+        error,
+        () => revoke(ports, token),
+        async () => ({ token: await ports.seal(token) }),
+      )
     }
   },
   revoke: async (handle, ports) => revoke(ports, await ports.unseal(handle['token'] ?? '')),

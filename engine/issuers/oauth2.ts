@@ -8,7 +8,7 @@ import { Secret } from '../secret.ts'
 import { type Asked, actorClaims, assertion } from './assertion.ts'
 import { ceiling, endpoint, optionalEndpoint, outbound, plainWithin, subject, TRANSIT_KEY } from './common.ts'
 import { type Credential, type Grant, type IssuerPorts, issuer, type Plan } from './issuer.ts'
-import { ExchangeRefusal, unusable, wider } from './refusal.ts'
+import { ExchangeRefusal, unusable, unwanted, wider } from './refusal.ts'
 import { askToken, type Left, type TokenAnswer } from './token_endpoint.ts'
 
 const GRANTS = {
@@ -74,8 +74,7 @@ export const oauth2 = issuer({
     try {
       return await credentialOf(grant, ports, answer)
     } catch (error) {
-      if (ports.settings.revocation_url !== '') await revoke(grant, ports, new Secret(answer.token))
-      throw error
+      return ended(grant, ports, new Secret(answer.token), error)
     }
   },
   revocable: ({ revocation_url }) => revocation_url !== '',
@@ -143,7 +142,7 @@ async function ask(
   root: RootCredential | undefined,
   replaced: (refreshToken: Left['refreshToken']) => Promise<void> = async () => {},
 ): Promise<TokenAnswer> {
-  const { token_url: url, client_id: clientId, revocation_url } = ports.settings
+  const { token_url: url, client_id: clientId } = ports.settings
   const auth = await clientAuth(grant, ports, root)
   return askToken(ports.http, ports.integration, {
     url,
@@ -152,9 +151,9 @@ async function ask(
     grantType: grantType(ports.settings),
     parameters,
     proof,
-    leave: async ({ token, refreshToken }) => {
+    leave: async ({ token, refreshToken }, why) => {
       await replaced(refreshToken)
-      if (revocation_url !== '') await revoke(grant, ports, token)
+      await ended(grant, ports, token, why)
     },
   })
 }
@@ -218,8 +217,22 @@ async function credentialOf(grant: Grant, ports: Ports, answer: TokenAnswer): Pr
     tokenType: answer.type,
     expiresAt: grant.issuedAt + answer.expiresIn,
     granted: { scope: answer.scope ?? grant.scope, expires_in: answer.expiresIn },
-    ...(own.revocation_url === '' ? {} : { handle: { token: await ports.seal(token), txn: grant.txn, jti: grant.jti } }),
+    ...(own.revocation_url === '' ? {} : { handle: await handleOf(grant, ports, token) }),
   }
+}
+
+async function handleOf({ txn, jti }: Asked, ports: Ports, token: Secret): Promise<Readonly<Record<string, string>>> {
+  return { token: await ports.seal(token), txn, jti }
+}
+
+/** Of what nobody gets. */
+async function ended(about: Asked, ports: Ports, token: Secret, why: unknown): Promise<never> {
+  if (ports.settings.revocation_url === '') throw why
+  return unwanted(
+    why,
+    () => revoke(about, ports, token),
+    () => handleOf(about, ports, token),
+  )
 }
 
 /** A token that can be read says to which key it is bound; of another we have the word of the server. */

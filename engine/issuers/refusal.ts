@@ -13,6 +13,32 @@ export class ExchangeRefusal extends Error {
   }
 }
 
+/** What a provider gave, and nobody gets, lives: it could not be ended at once. `why` nobody gets it, and how it is ended. */
+export class Unwanted extends Error {
+  readonly why: unknown
+  readonly handle: Readonly<Record<string, string>>
+  constructor(why: unknown, handle: Unwanted['handle']) {
+    super('what nobody gets could not be ended at once')
+    this.name = 'Unwanted'
+    this.why = why
+    this.handle = handle
+  }
+}
+
+/** Ends what nobody gets, and throws why: as it is when it was ended, else with how that is done. */
+export async function unwanted(
+  why: unknown,
+  end: () => Promise<void>,
+  handle: () => Promise<Unwanted['handle']>,
+): Promise<never> {
+  try {
+    await end()
+  } catch {
+    throw new Unwanted(why, await handle())
+  }
+  throw why
+}
+
 /** The provider understood and said no; `reason` is its error code. */
 export function refused(integration: string, reason: unknown): ExchangeRefusal {
   return new ExchangeRefusal('EXCHANGE_REFUSED', `${integration}: ${codeIn(reason)}`)

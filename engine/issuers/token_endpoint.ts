@@ -3,7 +3,7 @@ import { BrokerError } from '../errors.ts'
 import { Secret } from '../secret.ts'
 import { isToken, saysJson } from './common.ts'
 import type { Outbound } from './outbound.ts'
-import { ExchangeRefusal, refused, unusable } from './refusal.ts'
+import { ExchangeRefusal, refused, Unwanted, unusable } from './refusal.ts'
 
 /** A token request (RFC 6749, 3.2). `auth` proves who the client is; `proof` is a DPoP proof of the agent (RFC 9449, 5). */
 export type TokenRequest = {
@@ -15,8 +15,8 @@ export type TokenRequest = {
   readonly proof: string | undefined
   /** life of the token when the server may leave it out; without it that is unusable */
   readonly fallbackSeconds?: number
-  /** What to do with what a success that cannot be used brought all the same. */
-  readonly leave?: (left: Left) => Promise<void>
+  /** What to do with what a success that cannot be used brought all the same; `why` it cannot. */
+  readonly leave?: (left: Left, why: Error) => Promise<void>
 }
 
 /** Of a success that cannot be used: a token that may well live, and the refresh token that is the only one now. */
@@ -61,11 +61,11 @@ export async function askToken(http: Outbound, integration: string, request: Tok
       )
     } catch (error) {
       const left = response.ok ? leftIn(raw) : undefined
-      if (left) await request.leave?.(left)
+      if (left) await request.leave?.(left, told(integration, error))
       throw error
     }
   } catch (error) {
-    throw http.failure() ?? told(integration, error)
+    throw error instanceof Unwanted ? error : (http.failure() ?? told(integration, error))
   }
 }
 

@@ -60,3 +60,23 @@ test('what is shared is shared also while the attestation of who asks grows olde
   expect((await asked()).token).toBe(first.token)
   expect(upstream()).toBe(1)
 })
+
+test('what is wider than was asked is revoked when its provider lets it be, not forgotten', async () => {
+  await revocable()
+  let isUp = false
+  const revoked: (string | null)[] = []
+  const whole = world.provider.trouble
+  world.provider.trouble = arrived => {
+    if (arrived.path !== '/revoke')
+      return { status: 200, body: { access_token: 'wide', token_type: 'Bearer', expires_in: 300, scope: 'apps:read apps:write' } }
+    if (isUp) revoked.push(new URLSearchParams(arrived.body).get('token'))
+    return isUp ? whole(arrived) : { status: 500 }
+  }
+  expect(await outcome(world.creds())).toMatch(/^EXCHANGE_WIDER: /)
+  await broker.broker.leases.sweep()
+  expect(revoked).toEqual([])
+  isUp = true
+  broker.world.pass(31_000)
+  await broker.broker.leases.sweep()
+  expect(revoked).toEqual(['wide'])
+})
