@@ -15,7 +15,8 @@ export type Identity = {
   readonly thumbprint: string | undefined
 }
 
-const DAYS = 1
+/** The proxy takes no certificate that has run out, and commands run for long. The key is gone with this process, and what is bound to it lives minutes. */
+const DAYS = 365
 
 /** A key that is made for this run, is nowhere but in this process and goes with it. */
 export async function ownIdentity({ now, random }: Pick<World, 'now' | 'random'>): Promise<Identity> {

@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto'
+import { randomBytes, X509Certificate } from 'node:crypto'
 import { once } from 'node:events'
 import { type IncomingMessage, request, type ServerResponse } from 'node:http'
 import { createServer, type Server } from 'node:https'
@@ -73,6 +73,11 @@ describe('who guesses the secret in letters that take two bytes each', () => {
   ])('is refused: %j', async (head, status) => {
     expect((await raw(`${head}Connection: close\r\n\r\n`)).split(' ')[1]).toBe(status)
   })
+})
+
+test('a command that runs for weeks is still known at the proxy', async () => {
+  const { certificate } = await ownIdentity({ now: Date.now, random: randomBytes })
+  expect(new X509Certificate(certificate).validToDate.getTime()).toBeGreaterThan(Date.now() + 300 * 86_400_000)
 })
 
 test('an answer that breaks off breaks off for the command, too', async () => {
