@@ -21,6 +21,8 @@ export type ConsentView = {
   /** origin of the same, for the page's policy of where its form may lead */
   readonly providerOrigin: string
   readonly consentSeconds: number
+  /** whether browsers reach the page over TLS, which may end before it comes here */
+  readonly overTls: boolean
 }
 
 /** What an agent hears when it asks how far its request is. */
@@ -179,6 +181,7 @@ async function viewOf(parts: ConsentParts, found: Found): Promise<ConsentView> {
     provider: url.host,
     providerOrigin: url.origin,
     consentSeconds: settings.consent_ttl,
+    overTls: parts.ownUrl().startsWith('https:'),
   }
 }
 

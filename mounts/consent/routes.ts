@@ -30,8 +30,7 @@ async function show({ broker, world }: ConsentParts, c: Ctx): Promise<Response> 
   const view = await broker.issue.consent.view(c.req.param('id') ?? '')
   if (view?.state !== 'asked') return ended(c, view?.state === 'granted' || view?.state === 'denied' ? view.state : 'gone')
   const cookie = getCookie(c, COOKIE) ?? world.random(24).toString('base64url')
-  const secure = new URL(c.req.url).protocol === 'https:'
-  setCookie(c, COOKIE, cookie, { httpOnly: true, sameSite: 'Lax', secure, path: PAGE_PATH, maxAge: 900 })
+  setCookie(c, COOKIE, cookie, { httpOnly: true, sameSite: 'Lax', secure: view.overTls, path: PAGE_PATH, maxAge: 900 })
   return c.html(askPage(view, proofOf(cookie)), 200, pagePolicy([view.providerOrigin]))
 }
 
