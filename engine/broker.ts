@@ -41,7 +41,7 @@ export type Broker = {
   readonly metrics: Metrics
   /** Puts it into a token that gives it once: Vault's `wrap_info`. */
   readonly wrap: (content: Readonly<Record<string, unknown>>, ttl: string) => Promise<object>
-  /** Stops in order: nothing is issued any more, the audit log is durable, the own token is revoked. */
+  /** Stops in order: nothing is issued any more, the audit log is durable, the own token is revoked, whatever of this fails. */
   readonly close: () => Promise<void>
 }
 
@@ -129,14 +129,17 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
   })
   const wrap: Broker['wrap'] = async (content, ttl) => (await own.write('sys/wrapping/wrap', content, ttl))?.wrap_info ?? {}
   const close = async () => {
-    mounts.stop()
-    await leases.stop()
-    await issue.stop()
-    await integrations.close()
-    await attest.stop()
-    await audit.close()
-    await session.stop()
-    await vault.close()
+    try {
+      mounts.stop()
+      await leases.stop()
+      await issue.stop()
+      await integrations.close()
+      await attest.stop()
+      await audit.close()
+    } finally {
+      await session.stop()
+      await vault.close()
+    }
   }
   return {
     vault,

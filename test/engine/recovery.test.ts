@@ -88,3 +88,10 @@ test('a policy that is listed and cannot be read stops every decision: it may be
   broker.vault.fault = () => undefined
   expect(await outcomeOf(jobs['issues a credential']?.() ?? Promise.resolve())).toBe('permission_denied')
 })
+
+test('a broker whose audit log cannot be closed says so, and gives up its token all the same', async () => {
+  Object.assign(broker.broker.audit, { close: () => Promise.reject(new Error('the disk does not answer')) })
+  await expect(broker.broker.close()).rejects.toThrow('the disk does not answer')
+  expect(broker.broker.session.ready()).toBe(false)
+  expect(broker.vault.asked.filter(({ path }) => path === 'auth/token/revoke-self')).toHaveLength(1)
+})
