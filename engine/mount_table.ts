@@ -41,14 +41,17 @@ export type MountTable = {
   readonly still: (mount: Mount) => Promise<boolean>
   /** The mount, of Vault's or ours, that is there, above or below it. */
   readonly takenBy: (path: string) => Promise<string | undefined>
-  /** @throws BrokerError bad_request when the path is taken */
-  readonly addBroker: (path: string, given: Tuned) => Promise<Mount>
+  /** `open` makes what the mount needs, before the mount is there: so none is ever there without it.
+   *  @throws BrokerError bad_request when the path is taken */
+  readonly addBroker: (path: string, given: Tuned, open: (mount: Mount) => Promise<unknown>) => Promise<Mount>
   readonly tuneBroker: (mount: Mount, given: Partial<Tuned>) => Promise<void>
   /** No request finds it while it is tainted; who had found it before is told by `still`. */
   readonly taintBroker: (mount: Mount, tainted: boolean) => Promise<void>
   /** Ends a taint too. @throws BrokerError bad_request when the path is taken */
   readonly moveBroker: (mount: Mount, to: string) => Promise<{ readonly id: string }>
   readonly dropBroker: (mount: Mount) => Promise<void>
+  /** Of an auth mount that Vault has no more: it stays in the table, tainted, until `close` has come to its end, so that who disables it again goes on. */
+  readonly closing: (mount: Mount, close: () => Promise<unknown>) => Promise<void>
   readonly stop: () => void
 }
 
@@ -63,6 +66,7 @@ type Change = (rows: readonly Mount[]) => readonly Mount[]
 
 export async function openMountTable(vault: OwnVault, store: Store, onError: (error: unknown) => void): Promise<MountTable> {
   let mounts: readonly Mount[] = []
+  const leaving = new Map<string, Mount>()
   let looks = 0
   let seen = 0
   const refresh = async () => {
@@ -72,7 +76,7 @@ export async function openMountTable(vault: OwnVault, store: Store, onError: (er
     // an earlier look that took longer is from before what a later one saw
     if (look < seen) return
     seen = look
-    mounts = [...marked, ...(own?.value ?? [])]
+    mounts = [...marked, ...(own?.value ?? []), ...leaving.values()]
   }
   const kept = async (make: Change, tries: number): Promise<void> => {
     const was = await store.fresh<readonly Mount[]>(TABLE)
@@ -98,11 +102,12 @@ export async function openMountTable(vault: OwnVault, store: Store, onError: (er
     find: path => mounts.find(mount => `${path}/`.startsWith(mount.path) && !mount.tainted),
     ofType: type => mounts.filter(mount => mount.type === type),
     refresh,
-    addBroker: async (path, given) => {
+    addBroker: async (path, given, open) => {
       const taken = await takenBy(vault, path, mounts)
       if (taken !== undefined) throw inUse(taken)
       const id = randomUUID()
       const mount: Mount = { type: 'broker', path, id, accessor: `broker_${id.slice(0, 8)}`, ...given }
+      await open(mount)
       await change(rows => [...refuseTaken(rows, path), mount])
       return mount
     },
@@ -122,6 +127,13 @@ export async function openMountTable(vault: OwnVault, store: Store, onError: (er
       return moved
     },
     dropBroker: mount => change(rows => rows.filter(row => row.id !== mount.id)),
+    closing: async (mount, close) => {
+      leaving.set(mount.id, { ...mount, tainted: true })
+      await refresh()
+      await close()
+      leaving.delete(mount.id)
+      mounts = mounts.filter(({ id }) => id !== mount.id)
+    },
     stop: () => clearInterval(timer),
   }
 }

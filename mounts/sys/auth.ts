@@ -124,17 +124,26 @@ function inOurWords(reply: HttpReply): HttpReply {
   return { status: reply.status, body: { errors: errors.map(one => one.replaceAll('"jwt"', '"tpm-quote"')) } }
 }
 
+/** Vault revokes what the mount issued, which may take it long; only when it has, what belongs to it here goes too. */
 async function disable(request: SysRequest): Promise<HttpReply> {
-  const { broker, path, caller } = request
+  const { broker, path, pass } = request
   const mount = broker.mounts.ofType('tpm-quote').find(one => one.path === `auth/${path}/`)
   if (!mount) return passedAndLooked(request)
   await recorded(request, 'delete')
-  // Vault revokes what the mount issued; only when it has, what belongs to it here goes too
-  await broker.vault.delete(`sys/auth/${path}`, { as: caller.token })
-  await broker.leases.lookAtTokens()
-  await broker.mounts.refresh()
-  await broker.attest.close(mount)
+  const reply = await pass()
+  if (reply.status >= 300 && !(await isGone(request, mount, reply))) return reply
+  await broker.mounts.closing(mount, async () => {
+    await broker.leases.lookAtTokens()
+    await broker.attest.close(mount)
+  })
   return { status: 204 }
+}
+
+/** Vault may have done it, and its answer was lost. */
+async function isGone({ broker }: SysRequest, { id }: Mount, { status }: HttpReply): Promise<boolean> {
+  if (status !== 503) return false
+  await broker.mounts.refresh()
+  return broker.mounts.ofType('tpm-quote').every(mount => mount.id !== id)
 }
 
 function recorded({ broker, txn, path }: SysRequest, operation: string): Promise<unknown> {

@@ -5,7 +5,7 @@ import { readAuth, tuneAuth } from './auth.ts'
 import { changed } from './json.ts'
 import { move, moved, refuseTaken, revokeAll } from './remount.ts'
 import { done, rowOf, type SysRequest, type SysRow } from './request.ts'
-import { merged, undoing } from './table_of_mounts.ts'
+import { merged } from './table_of_mounts.ts'
 import { asTold, givenOf, tune, tuningOf } from './tuning.ts'
 
 /** `sys/mounts` and `sys/remount`: mounts of type `broker` are ours, in Vault there is nothing of them. */
@@ -76,11 +76,7 @@ async function enable(request: SysRequest, sent: Readonly<Record<string, unknown
   if (maxTtlSeconds > 0 && defaultTtlSeconds > maxTtlSeconds)
     throw new BrokerError('bad_request', 'given default lease TTL greater than given max lease TTL')
   const all: Tuned = { ...given, defaultTtlSeconds, maxTtlSeconds, description }
-  const mount = await broker.mounts.addBroker(`${path}/`, all)
-  await undoing(
-    () => broker.issue.open(mount),
-    () => broker.mounts.dropBroker(mount),
-  )
+  const mount = await broker.mounts.addBroker(`${path}/`, all, broker.issue.open)
   done(request, `mounts/${path}`, mount)
   return asTold(request, ignored)
 }

@@ -10,6 +10,7 @@ import { testWorld } from '../fakes/world.ts'
 
 const soon = (check: () => void) => vi.waitFor(check, { timeout: 5000 })
 const MARKED = { assay: 'tpm-quote' }
+const open = async () => {}
 const GIVEN = { description: 'ours', defaultTtlSeconds: 0, maxTtlSeconds: 0 }
 
 let fake: FakeVault
@@ -74,8 +75,8 @@ describe('a path', () => {
     ['', false],
   ])('%j lies in a mount of ours: %s', async (path, inside) => {
     const table = await newTable()
-    await table.addBroker('broker/', GIVEN)
-    await table.addBroker('team/broker/', GIVEN)
+    await table.addBroker('broker/', GIVEN, open)
+    await table.addBroker('team/broker/', GIVEN, open)
     expect(table.find(path) !== undefined).toBe(inside)
   })
 })
@@ -83,7 +84,7 @@ describe('a path', () => {
 describe('a new mount', () => {
   test('has an id and an accessor of its own, and is seen by other replicas at their next look', async () => {
     const [one, other] = await Promise.all([newTable(), newTable()])
-    const mount = await one.addBroker('broker/', GIVEN)
+    const mount = await one.addBroker('broker/', GIVEN, open)
     expect(mount).toMatchObject({
       type: 'broker',
       path: 'broker/',
@@ -109,15 +110,15 @@ describe('a new mount', () => {
   ]
   test.each(taken)('is refused at %s, which is taken', async path => {
     const table = await newTable()
-    await table.addBroker('broker/', GIVEN)
-    await expect(table.addBroker(path, GIVEN)).rejects.toThrow('path is already in use at')
+    await table.addBroker('broker/', GIVEN, open)
+    await expect(table.addBroker(path, GIVEN, open)).rejects.toThrow('path is already in use at')
     expect(table.ofType('broker')).toHaveLength(1)
   })
 
   test('is made beside many others at once, at every replica', async () => {
     const replicas = await Promise.all([newTable(), newTable(), newTable()])
     const paths = Array.from({ length: 24 }, (_, at) => `mount-${at}/`)
-    const made = await Promise.all(paths.map(async (path, at) => replicas[at % 3]?.addBroker(path, GIVEN)))
+    const made = await Promise.all(paths.map(async (path, at) => replicas[at % 3]?.addBroker(path, GIVEN, open)))
     await Promise.all(made.map(async (mount, at) => mount && replicas[(at + 1) % 3]?.tuneBroker(mount, { description: `${at}` })))
     await Promise.all(replicas.map(table => table.refresh()))
     for (const table of replicas) {
@@ -129,7 +130,7 @@ describe('a new mount', () => {
   test('is made once when it is asked for many times at once', async () => {
     const replicas = await Promise.all([newTable(), newTable()])
     const asked = await Promise.allSettled(
-      Array.from({ length: 6 }, async (_, at) => replicas[at % 2]?.addBroker('broker/', GIVEN)),
+      Array.from({ length: 6 }, async (_, at) => replicas[at % 2]?.addBroker('broker/', GIVEN, open)),
     )
     const refused = asked.flatMap(one => (one.status === 'rejected' ? [String((one.reason as Error).message)] : []))
     expect(refused).toEqual(Array.from({ length: 5 }, () => 'path is already in use at broker/'))
@@ -137,19 +138,19 @@ describe('a new mount', () => {
 
   test('may begin like another', async () => {
     const table = await newTable()
-    for (const path of ['broker/', 'broker2/', 'team/broker/', 'team/other/']) await table.addBroker(path, GIVEN)
+    for (const path of ['broker/', 'broker2/', 'team/broker/', 'team/other/']) await table.addBroker(path, GIVEN, open)
     expect(table.ofType('broker')).toHaveLength(4)
   })
 
   test('above one that is there is refused', async () => {
     const table = await newTable()
-    await table.addBroker('team/broker/', GIVEN)
-    await expect(table.addBroker('team/', GIVEN)).rejects.toThrow('path is already in use at team/broker/')
+    await table.addBroker('team/broker/', GIVEN, open)
+    await expect(table.addBroker('team/', GIVEN, open)).rejects.toThrow('path is already in use at team/broker/')
   })
 
   test('made twice at the same time is made once', async () => {
     const replicas = await Promise.all([newTable(), newTable(), newTable()])
-    const made = await Promise.allSettled(replicas.map(table => table.addBroker('broker/', GIVEN)))
+    const made = await Promise.allSettled(replicas.map(table => table.addBroker('broker/', GIVEN, open)))
     expect(made.filter(one => one.status === 'fulfilled')).toHaveLength(1)
     await replicas[0]?.refresh()
     expect(replicas[0]?.ofType('broker')).toHaveLength(1)
@@ -157,11 +158,11 @@ describe('a new mount', () => {
 
   test('does not come back when it was dropped', async () => {
     const table = await newTable()
-    const mount = await table.addBroker('broker/', GIVEN)
-    await table.addBroker('other/', GIVEN)
+    const mount = await table.addBroker('broker/', GIVEN, open)
+    await table.addBroker('other/', GIVEN, open)
     await table.dropBroker(mount)
     expect(table.ofType('broker').map(one => one.path)).toEqual(['other/'])
-    expect((await table.addBroker('broker/', GIVEN)).id).not.toBe(mount.id)
+    expect((await table.addBroker('broker/', GIVEN, open)).id).not.toBe(mount.id)
   })
 })
 
@@ -169,7 +170,7 @@ describe('the look of every five seconds', () => {
   test('finds what other replicas did', async () => {
     vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
     const [one, other] = await Promise.all([newTable(), newTable()])
-    await one.addBroker('broker/', GIVEN)
+    await one.addBroker('broker/', GIVEN, open)
     await vi.advanceTimersByTimeAsync(5001)
     await soon(() => expect(other.find('broker')).toBeDefined())
   })
@@ -178,7 +179,7 @@ describe('the look of every five seconds', () => {
     vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
     const errors: unknown[] = []
     const table = await newTable(error => void errors.push(error))
-    await table.addBroker('broker/', GIVEN)
+    await table.addBroker('broker/', GIVEN, open)
     fake.fault = () => ({ status: 503 })
     await vi.advanceTimersByTimeAsync(5001)
     await soon(() => expect(errors).toHaveLength(1))
@@ -197,7 +198,7 @@ describe('the look of every five seconds', () => {
     }
     const look = table.refresh()
     await met.promise
-    await table.addBroker('broker/', GIVEN)
+    await table.addBroker('broker/', GIVEN, open)
     gate.resolve()
     await look
     expect(table.find('broker')).toBeDefined()

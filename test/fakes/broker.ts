@@ -3,7 +3,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { qualifyingData } from '#attestation'
-import { type Broker, openBroker, openMetrics, PLACES, Secret } from '#engine'
+import { type Broker, openBroker, openMetrics, PLACES, Secret, VaultRefusal } from '#engine'
 import { tpmQuote } from '../../mounts/auth/tables.ts'
 import { type Dispatch, type Logical, type Outcome, openDispatch } from '../../mounts/dispatch.ts'
 import type { HttpReply } from '../../mounts/hosts/envelope.ts'
@@ -22,7 +22,7 @@ export type TestBroker = AsyncDisposable & {
   readonly dispatch: Dispatch
   /** One logical request, as root unless `token` says otherwise; '' is no token. Throws what dispatch throws. */
   readonly ask: (operation: Logical['operation'], path: string, data?: object, options?: AskOptions) => Promise<Outcome>
-  /** One request on a path of Vault's own that concerns our mounts; what passes through is answered with 599. */
+  /** One request on a path of Vault's own that concerns our mounts; what passes through is answered with 599, but for what is to be deleted. */
   readonly sys: (method: string, path: string, body?: object, token?: string) => Promise<HttpReply>
   readonly auditFile: string
   /** what the audit log holds, after all lazy records are in it */
@@ -78,7 +78,11 @@ export async function openTestBroker({ deadlineMs = 5000, beside }: Options = {}
         txn: randomUUID(),
         sent: { ...body },
       }
-      const away = async () => ({ status: 599 })
+      const away = async () => {
+        if (method !== 'DELETE') return { status: 599 }
+        const lost = await broker.vault.delete(path, { as: caller.token }).then(() => undefined, replyOfFailure)
+        return lost ?? { status: 204 }
+      }
       return found.row.handle({ ...request, pass: away, look: away })
     },
     records: async () => {
@@ -91,6 +95,8 @@ export async function openTestBroker({ deadlineMs = 5000, beside }: Options = {}
     [Symbol.asyncDispose]: () => parts.disposeAsync(),
   }
 }
+
+const replyOfFailure = (error: unknown) => ({ status: error instanceof VaultRefusal ? error.status : 503 })
 
 export const AUDIENCE = 'https://api.example.com'
 export const POLICY = 'permit (principal, action == Action::"deploy", resource == Plugin::"kubernetes");'
