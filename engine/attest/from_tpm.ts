@@ -38,7 +38,7 @@ export async function referenceFromTpm(
     throw new BrokerError('bad_request', 'the files of this TPM are not on record: let it log in with a role whose set observes')
   for (const [index, text] of chunksOf(listing).entries()) {
     lists.push(index === 0 ? name : `${name}-${index + 1}`)
-    await ima.write(mount.id, lists.at(-1) ?? name, { files: text, description: `files of ${tpmId}` })
+    await ima.write(mount.id, lists.at(-1) ?? name, { files: text, description: `files of ${tpmId}` }, writer)
   }
   const kept = await reference.get(mount.id, name)
   const set = {

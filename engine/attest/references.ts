@@ -70,6 +70,9 @@ const kept = {
   ...referenceFields,
   version: integer('How often the set was written.', { fallback: 0 }),
   written_by: text('Entity of who wrote this version; empty when nobody had to be known.', { fallback: '' }),
+  changed_by: list(
+    'Entities of those who wrote it, or a list of files that it names, since somebody approved of it: they cannot.',
+  ),
   approved_version: integer('The version that somebody else approved of.', { fallback: 0 }),
   approved_by: text('Entity of who approved of it.', { fallback: '' }),
 }
@@ -81,11 +84,11 @@ export type References = Omit<Collection<typeof referenceFields>, 'get' | 'fresh
   readonly fresh: (mountId: string, name: string) => Promise<ReferenceRecord | undefined>
   /** @param by entity of who writes */
   readonly write: (mountId: string, name: string, given: Given<typeof referenceFields>, by?: string) => Promise<ReferenceRecord>
-  /** Two people answer for a set: who wrote it does not approve of it.
+  /** Two people answer for a set: nobody approves of it who wrote it, or a list of files that it names, since somebody else did.
    *  @throws BrokerError not_found; bad_request when the version is another by now; permission_denied */
   readonly approve: (mountId: string, name: string, version: number, by: string) => Promise<void>
-  /** A list of files changes: what was approved of with it was approved of as it was. */
-  readonly listChanges: (mountId: string, list: string) => Promise<void>
+  /** A list of files changes: what was approved of with it was approved of as it was. @param by entity of who changes it */
+  readonly listChanges: (mountId: string, list: string, by: string) => Promise<void>
 }
 
 /** @param exists whether there is a list of files of this name */
@@ -105,6 +108,7 @@ export function openReferences(store: Store, exists: (mountId: string, name: str
         ...(typeof given === 'function' ? given(record) : given),
         version: (record?.version ?? last) + 1,
         written_by: by,
+        changed_by: changers(record, by),
       }))
     },
     approve: async (mountId, name, version, by) => {
@@ -113,19 +117,24 @@ export function openReferences(store: Store, exists: (mountId: string, name: str
         // whoever wrote without an entity, or before two people were wanted, could be anybody: also who approves
         if (record.written_by === '')
           fail('name', 'it is not known who wrote the set: write it again with a token that has an entity')
-        if (by === '' || by === record.written_by)
-          throw new BrokerError('permission_denied', 'wanted somebody else than who wrote the set, with an entity of their own')
+        if (by === '' || authorsOf(record).includes(by))
+          throw new BrokerError(
+            'permission_denied',
+            'wanted somebody else than who wrote the set, or a list of files of it, with an entity of their own',
+          )
         if (record.owner === '' || record.reason === '')
           fail('owner', 'wanted a set that says who answers for it, and the reason')
         if (record.version !== version) fail('version', `the set is of version ${record.version} now: read it again`)
         return { approved_version: version, approved_by: by }
       })
     },
-    listChanges: async (mountId, list) => {
+    listChanges: async (mountId, list, by) => {
       for (const name of await records.list(mountId)) {
         const record = await records.fresh(mountId, name)
-        if (record?.approved_version && record.ima_lists.includes(list))
-          await records.write(mountId, name, { approved_version: 0, approved_by: '' })
+        if (!record?.ima_lists.includes(list)) continue
+        const changed_by = changers(record, by)
+        if (record.approved_version || changed_by.length > record.changed_by.length)
+          await records.write(mountId, name, kept => ({ approved_version: 0, approved_by: '', changed_by: changers(kept, by) }))
       }
     },
     delete: async (mountId, name) => {
@@ -134,6 +143,15 @@ export function openReferences(store: Store, exists: (mountId: string, name: str
       await records.delete(mountId, name)
     },
   }
+}
+
+/** Of what is to be approved of: whoever wrote a version that was approved of may approve of what others changed since. */
+const authorsOf = ({ changed_by, written_by }: ReferenceRecord) => (changed_by.length > 0 ? changed_by : [written_by])
+
+/** Who changed it since it was approved of, when one more does. */
+function changers(record: ReferenceRecord | undefined, by: string): readonly string[] {
+  const before = record && record.approved_version !== record.version ? record.changed_by : []
+  return [...new Set([...before, ...(by === '' ? [] : [by])])]
 }
 
 /** What a set needs, by field: a rule on PCRs that are not replayed could never hold. */

@@ -119,11 +119,17 @@ export type AttestSettings = {
   readonly crl: Collection<typeof listFields>
   readonly reference: References
   /** lists of files, which sets of reference values name */
-  readonly ima: ReturnType<typeof openFileLists>
+  readonly ima: FileLists
   /** keys of those whose signed reference values are taken */
   readonly signer: Signers
   readonly role: Collection<typeof roleFields>
   readonly tpm: Collection<typeof tpmFields>
+}
+
+type Files = ReturnType<typeof openFileLists>
+type FileLists = Omit<Files, 'write'> & {
+  /** @param by entity of who writes */
+  readonly write: (...given: [...Parameters<Files['write']>, by?: string]) => ReturnType<Files['write']>
 }
 
 /** `config` is a collection of one record with this name. */
@@ -138,16 +144,17 @@ export async function configOf(settings: AttestSettings, mount: Mount): Promise<
 export function openAttestSettings(store: Store): AttestSettings {
   const files = openFileLists(store)
   const reference = openReferences(store, async (mountId, name) => (await files.get(mountId, name)) !== undefined)
-  const ima: typeof files = {
+  // before, so that nothing is approved of that is not known; and after, as somebody may have approved of what was read meanwhile
+  const changing = async <T>(mountId: string, name: string, by: string, change: () => Promise<T>): Promise<T> => {
+    await reference.listChanges(mountId, name, by)
+    const changed = await change()
+    await reference.listChanges(mountId, name, by)
+    return changed
+  }
+  const ima: FileLists = {
     ...files,
-    write: async (mountId, name, given) => {
-      await reference.listChanges(mountId, name)
-      return files.write(mountId, name, given)
-    },
-    delete: async (mountId, name) => {
-      await reference.listChanges(mountId, name)
-      return files.delete(mountId, name)
-    },
+    write: (mountId, name, given, by = '') => changing(mountId, name, by, () => files.write(mountId, name, given)),
+    delete: (mountId, name) => changing(mountId, name, '', () => files.delete(mountId, name)),
   }
   return {
     config: openCollection(store, CONFIG, configFields, { check: checkConfig }),

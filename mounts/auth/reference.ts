@@ -5,7 +5,7 @@ import { type Path, path, type Request } from '../table.ts'
 /** Who writes, where a second person has to approve of it: the entity that Vault knows the token by. */
 async function writerOf({ attest, authority }: Broker, { mount, caller }: Pick<Request<never>, 'mount' | 'caller'>, at: string) {
   if ((await attest.configOf(mount)).reference_approval === 'none') return ''
-  const { facts, permitted } = await authority.identify(caller, `${mount.path}reference/${at}`, ['create', 'update'])
+  const { facts, permitted } = await authority.identify(caller, `${mount.path}${at}`, ['create', 'update'])
   await permitted
   return facts.entityId
 }
@@ -23,7 +23,12 @@ export const reference = (broker: Broker): readonly Path[] => {
     },
     {
       write: async ({ mount, name, given, caller }) => {
-        await attest.settings.reference.write(mount.id, name, given, await writerOf(broker, { mount, caller }, name))
+        await attest.settings.reference.write(
+          mount.id,
+          name,
+          given,
+          await writerOf(broker, { mount, caller }, `reference/${name}`),
+        )
         return undefined
       },
       changed: mount => attest.lifecycle.tidy(mount),
@@ -37,7 +42,7 @@ export const approve = (broker: Broker): Path =>
     help: {
       synopsis: 'Approve of a set of reference values.',
       description:
-        'Where `reference_approval=second-person`, a version of a set lets machines in once somebody else than its writer has read it and approved of it here. Both are known by their entities at Vault. Each write of the set, or of a list of files that it names, needs a new approval.',
+        'Where `reference_approval=second-person`, a version of a set lets machines in once somebody else than its writer has read it and approved of it here. Both are known by their entities at Vault. Each write of the set, or of a list of files that it names, needs a new approval, which nobody gives who wrote one of them since the last one.',
     },
     fields: {
       name: required(text('Name of the set.', { max: 128 })),
@@ -58,12 +63,22 @@ export const approve = (broker: Broker): Path =>
     },
   })
 
-export const ima = ({ attest }: Broker): readonly Path[] =>
-  collection('ima', attest.settings.ima, {
-    one: 'list of files',
-    many: 'lists of files',
-    description: 'Digests of files that machines may use, as sets of reference values name them.',
-  })
+export const ima = (broker: Broker): readonly Path[] =>
+  collection(
+    'ima',
+    broker.attest.settings.ima,
+    {
+      one: 'list of files',
+      many: 'lists of files',
+      description: 'Digests of files that machines may use, as sets of reference values name them.',
+    },
+    {
+      write: async ({ mount, name, given, caller }) => {
+        await broker.attest.settings.ima.write(mount.id, name, given, await writerOf(broker, { mount, caller }, `ima/${name}`))
+        return undefined
+      },
+    },
+  )
 
 export const signer = ({ attest }: Broker): readonly Path[] =>
   collection('signer', attest.settings.signer, {
@@ -86,7 +101,7 @@ export const fromCorim = (broker: Broker): Path =>
         summary: 'Make or replace the set; return it.',
         run: async request => {
           const { name, ...given } = request.values
-          const writer = await writerOf(broker, request, `${name}/corim`)
+          const writer = await writerOf(broker, request, `reference/${name}/corim`)
           return { data: await broker.attest.referenceFromCorim(request.mount, name, given, writer) }
         },
       },
@@ -111,7 +126,7 @@ export const fromTpm = (broker: Broker): Path =>
         summary: 'Make or replace the set; return it.',
         run: async request => {
           const { name, id, ...given } = request.values
-          const writer = await writerOf(broker, request, `${name}/from-tpm/${id}`)
+          const writer = await writerOf(broker, request, `reference/${name}/from-tpm/${id}`)
           const { record } = await broker.attest.referenceFromTpm(request.mount, name, id, given, writer)
           return { data: record }
         },

@@ -107,6 +107,37 @@ describe('a set that needs a second person', () => {
     expect(await refusal(evidence(broker, machine))).toBe('REFERENCE_NOT_APPROVED')
   })
 
+  test('is not approved of by who wrote one of its lists since, nor by who wrote it before somebody else did', async () => {
+    const list = 'auth/tpm-quote/ima/base'
+    const carol = broker.vault.token({ allow: () => ['create', 'update', 'delete', 'read'], entity: 'carol' })
+    await write(alice, { files: `${'ab'.repeat(32)}  /usr/bin/env` }, list)
+    await write(alice, { pcrs: REFERENCE, ima: 'required', ima_lists: 'base' })
+    await write(bob, { files: 'cd'.repeat(32) }, list)
+    expect(await outcomeOf(approve(bob, await versionNow()))).toBe('permission_denied')
+    await write(bob, { pcrs: REFERENCE })
+    await write(alice, { reason: 'change 23' })
+    expect(await outcomeOf(approve(bob, await versionNow()))).toBe('permission_denied')
+    expect(await read()).toMatchObject({ written_by: 'alice', changed_by: ['alice', 'bob'] })
+    await approve(carol, await versionNow())
+    await write(bob, { files: 'ef'.repeat(32) }, list)
+    await approve(alice, await versionNow())
+    await evidence(broker, machine)
+  })
+
+  test('that somebody approves of while one of its lists is replaced counts for nothing', async () => {
+    const list = 'auth/tpm-quote/ima/base'
+    await write(alice, { files: `${'ab'.repeat(32)}  /usr/bin/env` }, list)
+    await write(alice, { pcrs: REFERENCE, ima: 'required', ima_lists: 'base' })
+    const version = await versionNow()
+    broker.vault.fault = ({ method, path }) => {
+      if (method === 'GET' || !path.endsWith('/ima/base')) return undefined
+      broker.vault.fault = () => undefined
+      return { after: approve(bob, version) as Promise<unknown> as Promise<void> }
+    }
+    await write(alice, { files: 'cd'.repeat(32) }, list)
+    expect(await refusal(evidence(broker, machine))).toBe('REFERENCE_NOT_APPROVED')
+  })
+
   test.each([{ owner: '' }, { reason: '' }])('says who answers for it, and why: not with %j', async words => {
     await write(alice, words)
     expect(await outcomeOf(approve(bob, await versionNow()))).toBe('bad_request')
