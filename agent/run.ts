@@ -133,7 +133,7 @@ export async function runExec(world: World, role: string, words: readonly string
 }
 
 export async function runDpop(world: World, method: string, url: string, options: DpopOptions): Promise<number> {
-  if (!URL.canParse(url)) throw new AgentError('usage', `wanted the address of a request, got '${url}'`)
+  if (!/^https?:/i.test(url) || !URL.canParse(url)) throw new AgentError('usage', `wanted the address of a request, got '${url}'`)
   const file = options.credentialFile ?? (world.env['ASSAY_CREDENTIAL_FILE'] || undefined)
   const bound = file === undefined ? {} : { ath: athOf(await readSecret(file)) }
   await using tpm = lazyTpm(world, options)

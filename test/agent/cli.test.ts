@@ -197,6 +197,14 @@ describe('creds', () => {
 })
 
 describe('dpop', () => {
+  test.each(['nowhere', 'file:///etc/passwd', 'https:'])('says nothing of %s, which no request goes to', async url => {
+    expect(await agent(env, 'dpop', 'GET', url)).toEqual({
+      code: 1,
+      out: '',
+      err: `assay agent: wanted the address of a request, got '${url}'\n`,
+    })
+  })
+
   test('proves possession of the bound key, for a credential', async () => {
     await writeFile(files.at('credential'), 'the-credential', { mode: 0o600 })
     const { out, code } = await agent(
