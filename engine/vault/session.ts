@@ -58,23 +58,23 @@ export async function openSession(vault: Vault, approle: AppRole, world: World):
       const auth = authOf(reply?.auth)
       hold(auth)
       // close to its maximum a renewal gives less and less: a new login gives a whole life
-      if (auth.lease_duration < life / 2) await again(RETRY_MIN_MS)
+      if (auth.lease_duration < life / 2) await again(RETRY_MIN_MS, true)
     } catch (error) {
       world.log.warn({ error }, 'the broker token could not be renewed: logging in again')
       await again(RETRY_MIN_MS)
     }
   }
-  const again = async (pause: number): Promise<void> => {
+  const again = async (pause: number, isAlive = false): Promise<void> => {
     flight ??= login().finally(() => {
       flight = undefined
     })
     try {
       await flight
     } catch (error) {
-      // a refusal means that the token we hold is worth nothing either; an outage does not
-      if (error instanceof VaultRefusal) token = undefined
+      // a refusal means that the token we hold is worth nothing either, unless it has just been renewed; an outage does not
+      if (error instanceof VaultRefusal && !isAlive) token = undefined
       world.log.error({ error }, 'the broker could not log in to vault')
-      schedule(pause, () => again(Math.min(pause * 2, RETRY_MAX_MS)))
+      schedule(pause, () => again(Math.min(pause * 2, RETRY_MAX_MS), isAlive))
     }
   }
   const current = (): Secret => {

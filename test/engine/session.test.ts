@@ -136,6 +136,18 @@ describe('the own token', () => {
     await holds(session, true)
   })
 
+  test('is kept while it lives, although Vault refuses the AppRole when it is to be replaced', async () => {
+    const session = await begin(3600)
+    fake.state.life = 600
+    fake.state.approle = false
+    await elapse(2401)
+    await failures(1)
+    await holds(session, true)
+    fake.revoke(session.token().reveal())
+    await session.lost(session.token())
+    expect(session.ready()).toBe(false)
+  })
+
   test('is revoked at the end, also one that was on its way', async () => {
     const session = await begin()
     const first = session.token().reveal()
