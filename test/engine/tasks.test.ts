@@ -1,11 +1,13 @@
 import fc from 'fast-check'
 import * as jose from 'jose'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { Secret } from '../../engine/secret.ts'
 import { readClaims } from '../../engine/tasks/claims.ts'
 import { configure, dataOf, enrol, logIn, openTestBroker, POLICY, type TestBroker, THUMBPRINT } from '../fakes/broker.ts'
 import { type JsonServer, startJsonServer } from '../fakes/json_server.ts'
 import { fakeMachine } from '../fakes/machine.ts'
 import { fakeOrchestrator, type Orchestrator, TASK } from '../fakes/orchestrator.ts'
+import { testWorld } from '../fakes/world.ts'
 
 const machine = fakeMachine({ label: 'worker' })
 let broker: TestBroker
@@ -139,6 +141,27 @@ describe('what is no such token', () => {
     await trust()
     expect(await refused(withTask())).toMatch(/^TASK_TOKEN:/)
   })
+})
+
+test('a token that is good for one credential is so beside a replica whose clock is ahead', async () => {
+  await trust({ single_use: true })
+  const task_token = await orchestrator.sign(machine.tpmId)
+  await creds({ task_token })
+  broker.world.pass(299_000)
+  const world = testWorld({ start: broker.world.now() + 60_000 })
+  await using ahead = await openTestBroker({ beside: { vault: broker.vault, world } })
+  await ahead.broker.integrations.upkeep.round()
+  expect(await refused(creds({ task_token }))).toMatch(/^TASK_TOKEN_USED/)
+})
+
+test('a token whose orchestrator is not trusted any more, since a moment ago, is used for nothing', async () => {
+  const { tasks } = broker.broker
+  const mount = broker.broker.mounts.find('broker/x')
+  if (!mount) throw new Error('the mount is there')
+  const task_token = new Secret(await orchestrator.sign(machine.tpmId))
+  expect(await tasks.spend(mount, task_token)).toMatchObject({ ok: true })
+  await broker.ask('delete', 'broker/orchestrator/planner')
+  expect(await tasks.spend(mount, task_token)).toMatchObject({ ok: false, code: 'TASK_TOKEN' })
 })
 
 test('a token for one credential gives one, however many ask at once', async () => {
