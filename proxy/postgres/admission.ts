@@ -41,7 +41,9 @@ export async function admit(
   const kept = await ports.record({ known: found.value, service: ports.service, destination, rule: rule.value }, held, txn)
   if (!kept.ok) return kept
   const applicationName = parameters.get('application_name') ?? ''
-  const login = { database, user: username.reveal(), password, applicationName, options: asked.rest }
+  const options = [asked.rest, ...settingsIn(parameters)].filter(one => one !== '').join(' ')
+  const encoding = parameters.get('client_encoding')
+  const login = { database, user: username.reveal(), password, applicationName, options, encoding }
   return ports.connect(login).then(
     upstream => accept({ upstream, known: found.value, destination }),
     (error: NodeJS.ErrnoException) => refuse(error.code === 'ADDRESS_REFUSED' ? 'ADDRESS' : 'UPSTREAM', wordOf(error)),
@@ -52,6 +54,15 @@ export async function admit(
 function optionsOf(options: string): { readonly token: string | undefined; readonly rest: string } {
   const found = /(?:^|\s)-c\s*assay\.token=(\S+)/.exec(options)
   return { token: found?.[1], rest: found ? options.replace(found[0], '').trim() : options }
+}
+
+/** What has a place of its own in a login, and what is no setting. */
+const PLACED = /^(?:user|database|options|application_name|client_encoding|replication|_pq_\..*)$/
+
+/** Settings that a client sends with its first message, such as its time zone, as options say them. */
+function settingsIn(parameters: ReadonlyMap<string, string>): string[] {
+  const settings = [...parameters].filter(([name]) => !PLACED.test(name))
+  return settings.map(([name, value]) => `-c ${`${name}=${value}`.replace(/[\s\\]/g, '\\$&')}`)
 }
 
 /** The sealed token in place of a password: over this connection it may go in clear. */

@@ -25,4 +25,6 @@ export type Login = {
   readonly password: Secret
   readonly applicationName: string
   readonly options: string
+  /** what texts are encoded in, where the client says so; UTF8 else */
+  readonly encoding: string | undefined
 }

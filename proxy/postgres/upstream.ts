@@ -17,6 +17,7 @@ export type UpstreamOptions = {
   readonly password: Secret
   readonly applicationName: string
   readonly options: string
+  readonly encoding: string | undefined
   /** undefined: without TLS, as an operator declared it */
   readonly tls: { readonly ca: string | undefined } | undefined
   /** a connection to an address that was checked */
@@ -28,7 +29,7 @@ export type UpstreamOptions = {
  *  @throws Error of the server or the network; its message may hold names of the database, never the password */
 export async function logIn(options: UpstreamOptions): Promise<Upstream> {
   const { default: pg } = await import('pg')
-  const { host, port, database, user, password, applicationName, options: settings, tls } = options
+  const { host, port, database, user, password, applicationName, options: settings, encoding, tls } = options
   const client = new pg.Client({
     host,
     port,
@@ -46,11 +47,16 @@ export async function logIn(options: UpstreamOptions): Promise<Upstream> {
   const key = { processId: 0, secretKey: 0 }
   client.connection.on('parameterStatus', ({ parameterName, parameterValue }) => parameters.set(parameterName, parameterValue))
   client.connection.on('backendKeyData', ({ processID, secretKey }) => Object.assign(key, { processId: processID, secretKey }))
-  await client.connect().catch((error: unknown) => {
+  try {
+    await client.connect()
+    // the library says UTF8 to begin with
+    if (encoding !== undefined && !/^utf-?8$/i.test(encoding))
+      await client.query("select pg_catalog.set_config('client_encoding', $1, false)", [encoding])
+  } catch (error) {
     // the library leaves it to the server to end what it refused
     options.socket.destroy()
     throw error
-  })
+  }
   const socket = client.connection.stream
   // from here on its bytes are the agent's: the library reads no more of them
   socket.removeAllListeners('data').pause()

@@ -64,6 +64,8 @@ type Psql = {
   readonly as?: 'agent' | 'other' | 'nobody'
   readonly by?: keyof typeof ways
   readonly database?: string
+  /** of its environment */
+  readonly more?: Readonly<Record<string, string>>
 }
 
 /** What psql is given beside its key: the sealed token in one place or another. */
@@ -85,7 +87,7 @@ async function shown(chain: string): Promise<{ readonly PGSSLCERT: string }> {
 }
 
 async function psql(asked: Psql): Promise<Ran> {
-  const { token, sql = 'select 1 + 1', as = 'agent', by = 'password', database: name = 'postgres' } = asked
+  const { token, sql = 'select 1 + 1', as = 'agent', by = 'password', database: name = 'postgres', more = {} } = asked
   const env = {
     PATH: process.env['PATH'],
     PGHOST: 'proxy.test',
@@ -97,6 +99,7 @@ async function psql(asked: Psql): Promise<Ran> {
     PGSSLROOTCERT: join(folder, 'ca.pem'),
     PGCONNECT_TIMEOUT: '20',
     ...(as === 'nobody' ? {} : { PGSSLCERT: join(folder, `${as}.pem`), PGSSLKEY: join(folder, `${as}.key`) }),
+    ...more,
     ...(await ways[by](token, as === 'other' ? world.other.cert : world.agent.cert)),
   }
   return run('psql', ['--no-psqlrc', '--no-password', '-At', '-c', sql], { env })
@@ -111,6 +114,13 @@ describe('psql as it is', () => {
   test('keeps its other options', async () => {
     const { stdout } = await psql({ token: await sealed(), by: 'options', sql: 'show statement_timeout' })
     expect(stdout).toBe('7s\n')
+  })
+
+  test('keeps what its environment says of time zones, dates and encodings', async () => {
+    const more = { PGTZ: 'Asia/Tokyo', PGDATESTYLE: 'German, DMY', PGCLIENTENCODING: 'LATIN1' }
+    const sql = "select current_setting('timezone'), date '2026-11-22', current_setting('client_encoding'), chr(233)"
+    const { stdout, stderr } = await psql({ token: await sealed(), more, sql })
+    expect({ stdout, stderr }).toEqual({ stdout: 'Asia/Tokyo|22.11.2026|LATIN1|\ufffd\n', stderr: '' })
   })
 
   test('takes long answers', async () => {

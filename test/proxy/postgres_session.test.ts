@@ -19,7 +19,7 @@ const CANCEL = int32(16, 80_877_102, PID, SECRET)
 
 /** Connections that the server has open, and what it does with a startup message and a request to cancel. */
 const open = new Set<Socket>()
-let onStartup: (socket: Socket) => void
+let onStartup: (socket: Socket, said: Buffer) => void
 let cancelled: Buffer[]
 let server: ReturnType<typeof createServer>
 let world: ProxyWorld
@@ -30,7 +30,7 @@ beforeEach(async () => {
     socket.once('close', () => open.delete(socket)).on('error', () => undefined)
     socket.once('data', (first: Buffer) => {
       if (first.readInt32BE(4) === 80_877_102) cancelled.push(first)
-      else onStartup(socket)
+      else onStartup(socket, first)
     })
   })
   await new Promise<void>(resolve => server.listen(0, '127.0.0.1', () => resolve()))
@@ -66,10 +66,10 @@ async function secured(): Promise<{ readonly inner: TLSSocket; readonly wire: So
   return { inner, wire }
 }
 
-async function startup(): Promise<Buffer> {
+async function startup(more: readonly string[] = []): Promise<Buffer> {
   const fields = { username: 'builder', password: 'the real password' }
   const token = await world.seal({ fields, destinations: [`postgres://${place()}/orders`] })
-  const said = ['user', 'agent', 'database', 'orders', 'options', `-c assay.token=${token}`]
+  const said = ['user', 'agent', 'database', 'orders', 'options', `-c assay.token=${token}`, ...more]
   const body = Buffer.concat([int32(196_608), Buffer.from(`${said.join('\0')}\0\0`)])
   return Buffer.concat([int32(body.length + 4), body])
 }
@@ -98,6 +98,20 @@ test('an agent that leaves while the proxy logs in leaves no session at the serv
   there.write(LOGGED_IN)
   await until('the session at the server to end', async () => open.size === 0)
   expect(await refusals()).toEqual([])
+})
+
+test('settings that a client says first reach the server, and nothing of the token does', async () => {
+  const said = Promise.withResolvers<string>()
+  onStartup = (socket, first) => {
+    said.resolve(first.toString('utf8', 8))
+    socket.write(LOGGED_IN)
+  }
+  const { inner } = await secured()
+  inner.write(await startup(['TimeZone', 'Asia/Tokyo', 'DateStyle', 'German, DMY', 'search_path', 'a\\b', '_pq_.x', '1']))
+  await new Promise(resolve => inner.once('data', resolve))
+  const words = (await said.promise).split('\0')
+  expect(words[words.indexOf('options') + 1]).toBe('-c TimeZone=Asia/Tokyo -c DateStyle=German,\\ DMY -c search_path=a\\\\b')
+  inner.destroy()
 })
 
 test('a server that refuses and then holds its connection open is left', async () => {
