@@ -11,7 +11,7 @@ const role = {
   vault_path: required(
     text('Path of the engine, such as `database/creds/app` or `ssh/sign/deploy`.', {
       max: 512,
-      form: [/^[a-z0-9][A-Za-z0-9._/-]*[A-Za-z0-9]$/, 'a path without v1/'],
+      form: [/^(?!.*\/\.\.?(?:\/|$))[a-z0-9][A-Za-z0-9._/-]*[A-Za-z0-9]$/, 'a path without v1/, .. and .'],
     }),
   ),
   vault_write: flag('Whether the engine is written to (`ssh/sign`, `pki/issue`) rather than read (`database/creds`).', {

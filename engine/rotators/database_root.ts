@@ -11,7 +11,10 @@ export const databaseRoot = rotator({
       path: required(
         text('What is written at Vault: `MOUNT/rotate-root/CONNECTION`.', {
           max: 256,
-          form: [/^[A-Za-z0-9][A-Za-z0-9._/-]*\/rotate-root\/[A-Za-z0-9._-]+$/, 'MOUNT/rotate-root/CONNECTION'],
+          form: [
+            /^(?!.*\/\.\.?(?:\/|$))[A-Za-z0-9][A-Za-z0-9._/-]*\/rotate-root\/[A-Za-z0-9._-]+$/,
+            'MOUNT/rotate-root/CONNECTION',
+          ],
         }),
       ),
     },

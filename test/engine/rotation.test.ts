@@ -337,9 +337,20 @@ describe('what is ordered', () => {
     expect(asked[1]?.token).not.toBe(broker.vault.rootToken)
   })
 
-  test('of a database may lead nowhere else', async () => {
-    for (const path of ['sys/seal', 'database/rotate-root/../../sys/seal', 'database/creds/app'])
+  test('of a database may lead nowhere else, nor may what a role reads of an engine', async () => {
+    const paths = ['sys/seal', 'database/rotate-root/../../sys/seal', 'database/creds/app']
+    // what is normalised on its way
+    for (const path of [
+      ...paths,
+      'sys/rotate/rotate-root/..',
+      'database/../sys/rotate/rotate-root/app',
+      'database/rotate-root/.',
+    ])
       expect(await outcome(write({ type: 'vault_database', settings: { path } }))).toMatch(/^path: wanted MOUNT/)
+    for (const vault_path of ['database/../sys/mounts', 'a/./b'])
+      expect(await outcome(ask('update', 'broker/role/deploy', { issuer: 'vault', vault_path }))).toMatch(
+        /^vault_path: wanted a path/,
+      )
   })
 })
 
