@@ -16,6 +16,7 @@ export type Login = {
   /** seconds since the epoch; a renewal may have made it live longer */
   readonly expires_at: number
 }
+type Which = (login: Login) => boolean | Promise<boolean>
 export type Ended = { readonly accessors: readonly string[]; readonly failed: number }
 
 /** Which tokens each machine holds: one record each, written before the token is given out, gone when the token is. */
@@ -24,7 +25,7 @@ export type Logins = {
   readonly count: (id: MachineId) => Promise<number>
   readonly note: (id: MachineId, login: Login) => Promise<void>
   /** Revokes those of which it is true, each by its accessor, and takes out what has ended by itself. Never throws for one that would not go. */
-  readonly end: (id: MachineId, which: (login: Login) => boolean) => Promise<Ended>
+  readonly end: (id: MachineId, which: Which) => Promise<Ended>
   readonly revoke: (accessor: string) => Promise<void>
   /** TPM ids with tokens on record */
   readonly holders: (mountId: string) => Promise<readonly string[]>
@@ -56,10 +57,10 @@ export function openLogins(own: OwnVault, store: Store, world: World): Logins {
     counts.set(folder, ends.filter(one => one === 'kept' || one === 'failed').length)
     return { accessors, failed: ends.filter(one => one === 'failed').length }
   }
-  const settle = async (path: string, which: (login: Login) => boolean): Promise<'kept' | 'gone' | Login> => {
+  const settle = async (path: string, which: Which): Promise<'kept' | 'gone' | Login> => {
     const login = (await store.fresh<Login>(path))?.value
     if (!login) return 'gone'
-    if (which(login)) {
+    if (await which(login)) {
       await revoke(login.accessor)
       await store.delete(path)
       return login

@@ -8,7 +8,7 @@ import type { Signer } from '../vault/transit.ts'
 import type { World } from '../world.ts'
 import { type Courier, openCourier } from './courier.ts'
 import { type Lifecycle, openLifecycle } from './lifecycle.ts'
-import { type Logins, openLogins } from './logins.ts'
+import { type Login, type Logins, openLogins } from './logins.ts'
 import { type Machines, openMachines } from './machines.ts'
 import { openWebhooks, type Webhooks } from './webhooks.ts'
 import { openWorker, type Worker, type WorkerPorts } from './worker.ts'
@@ -98,19 +98,25 @@ function openChores({ world, mounts, settings }: LifecyclePorts, machines: Machi
 
 /** A role or a set that is gone, or disabled, vouches for nobody any more. */
 async function tidyMount(settings: AttestSettings, machines: Machines, logins: Logins, mount: Mount): Promise<void> {
-  const [roles, references] = await Promise.all([goodOf(settings.role, mount), goodOf(settings.reference, mount)])
+  const [isRole, isReference] = [goodIn(settings.role, mount), goodIn(settings.reference, mount)]
   for (const tpmId of await logins.holders(mount.id)) {
     const { since } = await machines.fresh({ mountId: mount.id, tpmId })
-    const good = (login: { role: string; reference: string; epoch: number }) =>
-      roles.has(login.role) && references.has(login.reference) && login.epoch >= since
-    await logins.end({ mountId: mount.id, tpmId }, login => !good(login))
+    const isGood = async ({ role, reference, epoch }: Login) =>
+      epoch >= since && (await isRole(role)) && (await isReference(reference))
+    await logins.end({ mountId: mount.id, tpmId }, async login => !(await isGood(login)))
   }
 }
 
-type Listed = Pick<AttestSettings['role'] | AttestSettings['reference'], 'list' | 'fresh'>
+type Kept = Pick<AttestSettings['role'] | AttestSettings['reference'], 'fresh'>
 
-async function goodOf(records: Listed, mount: Mount): Promise<ReadonlySet<string>> {
-  const names = await records.list(mount.id)
-  const kept = await Promise.all(names.map(async name => ({ name, record: await records.fresh(mount.id, name) })))
-  return new Set(kept.filter(({ record }) => record && !record.disabled).map(({ name }) => name))
+/** What was found good is so to the end, as whoever changes it has all looked at again. What was not may be new: it is looked at each time. */
+function goodIn(records: Kept, mount: Mount): (name: string) => Promise<boolean> {
+  const good = new Set<string>()
+  return async name => {
+    if (good.has(name)) return true
+    const record = await records.fresh(mount.id, name)
+    if (!record || record.disabled) return false
+    good.add(name)
+    return true
+  }
 }

@@ -257,6 +257,22 @@ describe('an operator', () => {
     await gone(first)
     await until('the rest', async () => kept('logins').length === 1)
   })
+
+  test('for a role is heard by who has looked at the roles already: what it gives stays', async () => {
+    const token = await logIn(broker, machine)
+    const { kv } = broker.vault.state
+    const [path = '', role] = [...kv].find(([path]) => path.endsWith('/role/builder')) ?? []
+    // the role is made, and a machine logs in by it, when the roles have been read and the tokens have not
+    broker.vault.fault = asked => {
+      if (asked.method === 'LIST' && asked.path.endsWith('/logins/') && role) kv.set(path, role)
+      return undefined
+    }
+    kv.delete(path)
+    await write('role/second', { references: 'good' })
+    await broker.broker.attest.stop()
+    expect(kv.has(path)).toBe(true)
+    expect(lives(token)).toBe(true)
+  })
 })
 
 describe('a set of reference values that ends', () => {
