@@ -60,6 +60,7 @@ export async function serve(config: Config, log: Log, secretId: SecretId): Promi
   const upstream = openUpstream({
     url: config.vault.address,
     connectWithinMs: config.vault.deadline_ms,
+    strip: config.vault.believed_headers,
     ...(ca === undefined ? {} : { ca }),
   })
   const tables: Tables = { 'tpm-quote': tpmQuote(broker), broker: brokerPaths(broker) }

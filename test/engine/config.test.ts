@@ -12,7 +12,12 @@ const tls = { cert_file: '/etc/assay/tls.crt', key_file: '/etc/assay/tls.key' }
 
 test('the least that a configuration holds, and what is filled in', () => {
   expect(readConfig(least)).toEqual({
-    vault: { ...least.vault, approle: { mount: 'approle', ...least.vault.approle }, deadline_ms: 2000 },
+    vault: {
+      ...least.vault,
+      approle: { mount: 'approle', ...least.vault.approle },
+      deadline_ms: 2000,
+      believed_headers: [],
+    },
     listen: { host: '127.0.0.1', port: 8210, trusted_proxies: [], connections: 4096, connections_per_peer: 1024 },
     audit: least.audit,
     places: { transit: 'transit', kv: 'assay' },
@@ -24,7 +29,13 @@ test('the least that a configuration holds, and what is filled in', () => {
 
 test('everything that it may hold', () => {
   const all = {
-    vault: { ...least.vault, address: 'https://vault.example:8200//', ca_file: '/ca.pem', deadline_ms: 500 },
+    vault: {
+      ...least.vault,
+      address: 'https://vault.example:8200//',
+      ca_file: '/ca.pem',
+      deadline_ms: 500,
+      believed_headers: ['X-Peer'],
+    },
     listen: {
       host: '0.0.0.0',
       port: 0,
@@ -39,7 +50,7 @@ test('everything that it may hold', () => {
     shutdown_seconds: 0,
   }
   expect(readConfig(all)).toMatchObject({
-    vault: { address: 'https://vault.example:8200', deadline_ms: 500 },
+    vault: { address: 'https://vault.example:8200', deadline_ms: 500, believed_headers: ['X-Peer'] },
     listen: {
       url: 'https://assay.example',
       connections_per_peer: 4096,
@@ -59,6 +70,7 @@ const refused: readonly (readonly [string, object, string])[] = [
   ['an address without a scheme', { vault: { ...least.vault, address: 'vault.example:8200' } }, 'vault.address:'],
   ['an address of another scheme', { vault: { ...least.vault, address: 'file:///etc' } }, 'vault.address:'],
   ['a deadline of minutes', { vault: { ...least.vault, deadline_ms: 600_000 } }, 'vault.deadline_ms:'],
+  ['a header that is none', { vault: { ...least.vault, believed_headers: ['X-A: b'] } }, 'vault.believed_headers.0:'],
   ['no deadline at all', { vault: { ...least.vault, deadline_ms: 0 } }, 'vault.deadline_ms:'],
   ['a port that is none', { listen: { port: 65_536 } }, 'listen.port:'],
   ['a proxy by its name', { listen: { trusted_proxies: ['proxy.example'] } }, 'listen.trusted_proxies.0:'],

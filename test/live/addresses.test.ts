@@ -151,6 +151,16 @@ test('where Vault’s listener was not told to believe the front door, it sees t
   for (const path of [PATHS.passed, PATHS.own]) expect(await from(BOUND, path, { at: untold })).toMatchObject({ status: 403 })
 })
 
+test('a header that the configuration says Vault believes does not come from a client', async () => {
+  await using strict = await serveHere(world.vault, { vault: { believed_headers: ['X-Vault-Wrap-TTL'] } })
+  const isWrapped = async (address: string) => {
+    const headers = { 'X-Vault-Token': world.vault.rootToken, 'x-vault-wrap-ttl': '60s' }
+    const reply = await fetch(`${address}/v1/sys/policies/acl/default`, { headers })
+    return ((await reply.json()) as { wrap_info: object | null }).wrap_info !== null
+  }
+  expect([await isWrapped(behind.address), await isWrapped(strict.address)]).toEqual([true, false])
+})
+
 test('as many connections come from one address as the configuration says', async () => {
   const { hostname: host, port } = new URL(behind.address)
   const connected = () => connect({ host, port: Number(port), localAddress: OTHER }).resume()

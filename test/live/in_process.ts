@@ -9,7 +9,7 @@ import type { Vault } from '../harness/vault.ts'
 export type Here = AsyncDisposable & { readonly address: string; readonly auditFile: string; readonly server: Server }
 
 /** A front door in this process, whose clock a test can move: it reads `performance.now` and `Date.now`. */
-export async function serveHere(vault: Vault, settings: { listen?: object } = {}): Promise<Here> {
+export async function serveHere(vault: Vault, settings: { listen?: object; vault?: object } = {}): Promise<Here> {
   await using opening = new AsyncDisposableStack()
   const home = await mkdtemp(join(tmpdir(), 'assay-here-'))
   opening.defer(() => rm(home, { recursive: true, force: true }))
@@ -17,7 +17,7 @@ export async function serveHere(vault: Vault, settings: { listen?: object } = {}
   const { roleId, secretId } = await provision(setup, PLACES, new Secret(vault.rootToken))
   const auditFile = join(home, 'audit.jsonl')
   const config = readConfig({
-    vault: { address: vault.doorAddress, approle: { role_id: roleId, secret_id_file: 'not read' } },
+    vault: { address: vault.doorAddress, approle: { role_id: roleId, secret_id_file: 'not read' }, ...settings.vault },
     listen: { port: 0, ...settings.listen },
     audit: { file: auditFile },
   })
