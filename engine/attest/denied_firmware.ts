@@ -26,20 +26,41 @@ type Ports = {
   readonly world: World
 }
 
+/** By then every replica refuses what is denied (FRESH_MS), and what one of them gave before is on record. */
+const KNOWN_MS = 15_000
+
+/** What a mount denies, since when that is known here, and whose sessions were ended when everybody knew. */
+type Denied = { readonly versions: string; readonly since: number; readonly ended: Set<string> }
+
 /** Machines that showed such firmware with their last accepted quote have failed, as with a quote that shows it now. Where failures do not latch, what they
- *  have is revoked. */
-export async function failDenied({ settings, store, lifecycle, world }: Ports, mount: Mount): Promise<void> {
-  const { denied_firmware, latch } = await configOf(settings, mount)
-  if (denied_firmware.length === 0) return
-  const denied = denied_firmware.map(version => version.toLowerCase())
-  for (const akName of await store.list(bootFolder(mount.id))) {
-    const boot = await store.get<BootRecord>(bootFolder(mount.id) + akName)
-    const ak = boot && (await store.get<AkRecord>(recordOfKey(mount.id, akName)))
-    if (!ak || ak.value.hierarchy === 'owner') continue
-    const fault = deniedFirmware(denied, boot.value, false)
-    if (!fault) continue
-    const { code, detail } = fault
-    const failure = { code, detail, role: '', attest: Buffer.alloc(0), at: world.now() }
-    await (latch ? lifecycle.failed(mount, ak.value.tpm_id, failure) : lifecycle.end(mount, ak.value.tpm_id, 'disabled'))
+ *  have is revoked: once more after all replicas know, and no more from then on. */
+export function openDeniedFirmware({ settings, store, lifecycle, world }: Ports): (mount: Mount) => Promise<void> {
+  const known = new Map<string, Denied>()
+  const knownOf = (mount: Mount, denied: readonly string[]): Denied => {
+    const [versions, last] = [denied.join(), known.get(mount.id)]
+    const now = last?.versions === versions ? last : { versions, since: world.monotonic(), ended: new Set<string>() }
+    known.set(mount.id, now)
+    return now
+  }
+  const end = async (mount: Mount, tpmId: string, { since, ended }: Denied): Promise<void> => {
+    if (ended.has(tpmId)) return
+    await lifecycle.end(mount, tpmId, 'disabled')
+    if (world.monotonic() >= since + KNOWN_MS) ended.add(tpmId)
+  }
+  return async mount => {
+    const { denied_firmware, latch } = await configOf(settings, mount)
+    const denied = denied_firmware.map(version => version.toLowerCase())
+    const now = knownOf(mount, denied)
+    if (denied.length === 0) return
+    for (const akName of await store.list(bootFolder(mount.id))) {
+      const boot = await store.get<BootRecord>(bootFolder(mount.id) + akName)
+      const ak = boot && (await store.get<AkRecord>(recordOfKey(mount.id, akName)))
+      if (!ak || ak.value.hierarchy === 'owner') continue
+      const fault = deniedFirmware(denied, boot.value, false)
+      if (!fault) continue
+      const { code, detail } = fault
+      const failure = { code, detail, role: '', attest: Buffer.alloc(0), at: world.now() }
+      await (latch ? lifecycle.failed(mount, ak.value.tpm_id, failure) : end(mount, ak.value.tpm_id, now))
+    }
   }
 }

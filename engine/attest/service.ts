@@ -15,7 +15,7 @@ import { type Approval, openApproval } from './approval.ts'
 import { type Challenges, openChallenges } from './challenges.ts'
 import { openClocks } from './clocks.ts'
 import { referenceFromCorim } from './corim.ts'
-import { failDenied } from './denied_firmware.ts'
+import { openDeniedFirmware } from './denied_firmware.ts'
 import { openDocuments } from './documents.ts'
 import { openEndorse } from './endorsements.ts'
 import { openEnrolment } from './enrol.ts'
@@ -94,7 +94,7 @@ export function openAttest(ports: AttestPorts): Attest {
   const appraiser = openAppraiser({ settings, records, challenges, clocks, measurements, lifecycle, world })
   const trust = openTrust(settings, world, mount => watch.begin(mount))
   const revoked = openRevoked({ settings, store, trust, lifecycle, world })
-  const denied = (mount: Mount) => failDenied({ settings, store, lifecycle, world }, mount)
+  const denied = openDeniedFirmware({ settings, store, lifecycle, world })
   const watch = openWatch({ looks: [revoked.look, denied], mounts: () => ports.mounts.ofType('tpm-quote'), world })
   const moduli = openModuli(store)
   const approval = openApproval(settings, store, world)

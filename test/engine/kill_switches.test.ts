@@ -112,6 +112,23 @@ describe('firmware that is denied', () => {
     await logIn(broker, machine)
   })
 
+  test('where the mount does not latch, ends what was given and tells of it, and does not go on doing so', async () => {
+    const { watch } = broker.broker.attest
+    const mount = broker.broker.mounts.find('auth/tpm-quote/login') ?? expect.unreachable()
+    const bad = (await logIn(broker, machine)) && (await firmware())
+    await config({ latch: false, denied_firmware: bad })
+    await watch.stop()
+    broker.world.pass(15_000)
+    for (let round = 0; round < 5; round += 1) watch.begin(mount)
+    await watch.stop()
+    // once more, as another replica may have let it in when it had not heard of it yet
+    expect((await shown())['epoch']).toBe(2)
+    await config({ denied_firmware: '' })
+    const token = await logIn(broker, machine)
+    await config({ denied_firmware: bad })
+    await gone(token)
+  })
+
   test('is not known of keys to which the TPM does not tell it: they are refused', async () => {
     await config({ hierarchies: 'endorsement,owner' })
     const hidden = fakeMachine({ label: 'enrolled', ak: fakeMachine({ label: 'hidden' }).ak })
