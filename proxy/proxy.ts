@@ -63,21 +63,28 @@ export async function openProxy(ports: ProxyPorts): Promise<ServedProxy> {
   const certifiable = () => ports.mint && tellUncertified(ports.mint, current, log)
   void certifiable()
   const graceMs = config.shutdown_seconds * 1000
+  const takeOver = async (declared: readonly DeclaredService[]) => {
+    const [before, next] = [current, await openAll(declared, ports)]
+    try {
+      await streams.renew(streamsOf(next))
+    } catch (error) {
+      await closeAll(next)
+      throw error
+    }
+    current = next
+    void certifiable()
+    for (const one of before.open) one.retire?.()
+  }
+  // one after the other: a signal and a change of the file may come together
+  let turn: Promise<unknown> = Promise.resolve()
   const sweep = setInterval(tokens.sweep, config.limits.watch_ms).unref()
   return {
     url: server.url,
     ports: streams.ports,
-    reload: async declared => {
-      const [before, next] = [current, await openAll(declared, ports)]
-      try {
-        await streams.renew(streamsOf(next))
-      } catch (error) {
-        await closeAll(next)
-        throw error
-      }
-      current = next
-      void certifiable()
-      for (const one of before.open) one.retire?.()
+    reload: declared => {
+      const done = turn.then(() => takeOver(declared))
+      turn = done.catch(() => undefined)
+      return done
     },
     close: async () => {
       clearInterval(sweep)

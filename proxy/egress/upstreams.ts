@@ -4,7 +4,8 @@ import { type DialOptions, openDial } from './dial.ts'
 
 /** Connections to upstream servers, kept apart by tenant: what one has opened carries nothing of another. */
 export type Upstreams = {
-  readonly of: (tenant: string, origin: string) => Pool
+  /** @param upgrade for what becomes another protocol: over HTTP/1.1, whatever the server speaks beside it */
+  readonly of: (tenant: string, origin: string, upgrade?: 'upgrade') => Pool
   /** Leaves each connection to end with what is under way on it. */
   readonly retire: () => void
   readonly close: () => Promise<void>
@@ -22,25 +23,25 @@ const POOLS = 512
 const KEPT_MS = 30_000
 
 export function openUpstreams(options: UpstreamOptions): Upstreams {
-  const connect = openDial(options)
   const pools = new LRUCache<string, Pool>({ max: POOLS, dispose: pool => void pool.close() })
-  const open = (origin: string) =>
+  const connects = { all: openDial(options), upgrade: openDial({ ...options, http2: false }) }
+  const open = (origin: string, upgrade: 'upgrade' | undefined) =>
     new Pool(origin, {
-      connect,
+      connect: connects[upgrade ?? 'all'],
       connections: options.connections,
       pipelining: 1,
-      allowH2: options.http2,
+      allowH2: options.http2 && upgrade === undefined,
       keepAliveTimeout: KEPT_MS,
       headersTimeout: options.headWithinMs,
       bodyTimeout: options.stallMs,
       maxHeaderSize: 64 * 1024,
     })
   return {
-    of: (tenant, origin) => {
-      const name = `${origin} ${tenant}`
+    of: (tenant, origin, upgrade) => {
+      const name = `${upgrade ?? ''} ${origin} ${tenant}`
       const kept = pools.get(name)
       if (kept) return kept
-      const made = open(origin)
+      const made = open(origin, upgrade)
       pools.set(name, made)
       return made
     },

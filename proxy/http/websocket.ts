@@ -55,7 +55,7 @@ export function openWebSocket(ports: ExchangePorts, swap: Swap, socket: Duplex, 
   }
   const headers = withoutExtensions(outgoing.headers)
   service.upstreams
-    .of(known.binding.tenant, `${scheme}://${host}:${port}`)
+    .of(known.binding.tenant, `${scheme}://${host}:${port}`, 'upgrade')
     .dispatch({ path: `${path}${outgoing.query}`, method: 'GET', headers, upgrade: 'websocket' }, handler)
 }
 

@@ -354,6 +354,26 @@ describe('a WebSocket', () => {
     socket.terminate()
   })
 
+  test('is opened over HTTP/1.1 at a server that speaks HTTP/2, too', async () => {
+    await using world = await openProxyWorld({ tls: true, host: 'api.test', service: { http2: true, websocket: true } })
+    const { cert, key } = await world.ca.issue('api.test')
+    const server = createSecureServer({ cert, key, allowHTTP1: true })
+    const peers = new WebSocketServer({ server: server as never })
+    onTestFinished(() => {
+      peers.close()
+      server.close()
+    })
+    peers.on('connection', (peer, incoming) => peer.on('message', () => peer.send(incoming.httpVersion)))
+    await new Promise<void>(resolve =>
+      world.upstream.server.close(() => server.listen(world.upstream.port, '127.0.0.1', resolve)),
+    )
+    const socket = await opened(world, bearer(await world.seal()))
+    const answer = new Promise<string>(resolve => socket.once('message', data => resolve(textOf(data))))
+    socket.send('hello')
+    expect(await answer).toBe('1.1')
+    socket.terminate()
+  })
+
   test('is not opened where the upstream server opens none', async () => {
     await using world = await openProxyWorld({ service: { websocket: true } })
     await expect(opened(world, bearer(await world.seal()))).rejects.toThrow('502')

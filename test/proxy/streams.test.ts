@@ -133,3 +133,13 @@ test.each(Object.keys(greeted))('%s: with an authority named, its agents are let
   expect(await greeted[name]?.(strict, strict.agent)).toContain(`${refused[name]}: `)
   expect(await greeted[name]?.(strict, stranger)).toBe('')
 })
+
+test('services that are taken over twice at the same time are taken over twice, and the last ones are served', async () => {
+  const { connectors } = await import('../../proxy/connectors/index.ts')
+  await using small = await openProxyWorld()
+  const port = await freePort()
+  const stream = (name: string) =>
+    connectors.postgres.schema.parse({ kind: 'postgres', name, listen: { port }, server: '127.0.0.1:1' })
+  await Promise.all([small.proxy.reload([stream('first')]), small.proxy.reload([stream('second')])])
+  expect(small.proxy.ports()).toEqual({ second: port })
+})
