@@ -111,6 +111,7 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
   const issue: Issue = openIssue({
     world,
     vault,
+    own,
     store,
     signer,
     rsaSigner,

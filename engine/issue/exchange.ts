@@ -15,6 +15,7 @@ import { Secret } from '../secret.ts'
 import { rootKey } from '../stores/vault_kv.ts'
 import type { Cipher } from '../vault/cipher.ts'
 import type { Vault } from '../vault/client.ts'
+import type { OwnVault } from '../vault/own.ts'
 import type { RsaSigner } from '../vault/rsa_signer.ts'
 import type { Signer } from '../vault/transit.ts'
 import type { World } from '../world.ts'
@@ -77,6 +78,7 @@ export type ExchangeParts = {
   readonly rsaSigner: RsaSigner
   readonly cipher: Cipher
   readonly vault: Vault
+  readonly own: Pick<OwnVault, 'write'>
   readonly upstreams: Upstreams
   readonly leased: Leased
   readonly grants: Pick<Grants, 'rootOf'>
@@ -215,6 +217,7 @@ async function portsOf(parts: ExchangeParts, prepared: Prepared, caller: Secret)
     },
     vault: parts.vault,
     caller,
+    endToken: async accessor => void (await parts.own.write('auth/token/revoke-accessor', { accessor })),
     now: parts.world.now,
   }
 }

@@ -21,6 +21,7 @@ import type { Work, Working } from '../tasks/work.ts'
 import type { Identified } from '../vault/authority.ts'
 import type { Cipher } from '../vault/cipher.ts'
 import type { Vault } from '../vault/client.ts'
+import type { OwnVault } from '../vault/own.ts'
 import type { RsaSigner } from '../vault/rsa_signer.ts'
 import type { Store } from '../vault/store.ts'
 import type { Signer } from '../vault/transit.ts'
@@ -76,6 +77,7 @@ export type IssueParts = {
   readonly rsaSigner: RsaSigner
   readonly cipher: Cipher
   readonly vault: Vault
+  readonly own: OwnVault
   readonly integrations: Integrations
   readonly tasks: Tasks
   readonly work: Work
@@ -105,6 +107,7 @@ export function openIssue(parts: IssueParts): Issue {
     rsaSigner,
     cipher,
     vault: parts.vault,
+    own: parts.own,
     upstreams,
     leased,
     grants,

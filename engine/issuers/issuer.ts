@@ -71,6 +71,8 @@ export type IssuerPorts<R extends Fields = Fields, S extends Fields = Fields> = 
   readonly vault: Vault
   /** the token of who asks */
   readonly caller: Secret
+  /** in the broker's own name: a token that was made here may not be let end itself */
+  readonly endToken: (accessor: string) => Promise<void>
   /** milliseconds since the epoch */
   readonly now: () => number
 }

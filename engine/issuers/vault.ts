@@ -50,9 +50,9 @@ export const vault = issuer({
     const parameters = parametersOf(grant, ports)
     const child = await childOf(grant, ports)
     try {
-      return credentialOf(grant, ports, await asked(ports, child, parameters))
+      return credentialOf(grant, ports, await asked(ports, child.token, parameters))
     } catch (error) {
-      await ports.vault.write('auth/token/revoke-self', {}, { as: child }).catch(() => undefined)
+      await ports.endToken(child.accessor).catch(() => undefined)
       throw error
     }
   },
@@ -65,7 +65,9 @@ function parametersOf(grant: Grant, { role: own }: Pick<Plan<typeof role>, 'role
   return { ...grant.parameters, ...own.vault_parameters, ...ttl }
 }
 
-async function childOf(grant: Grant, { vault: client, caller, role: { vault_policies } }: Ports): Promise<Secret> {
+type Child = { readonly token: Secret; readonly accessor: string }
+
+async function childOf(grant: Grant, { vault: client, caller, role: { vault_policies } }: Ports): Promise<Child> {
   const ttl = `${grant.ttlSeconds}s`
   const body = {
     ttl,
@@ -76,9 +78,10 @@ async function childOf(grant: Grant, { vault: client, caller, role: { vault_poli
     ...(vault_policies.length > 0 ? { policies: vault_policies, no_default_policy: true } : {}),
   }
   const reply = await client.write('auth/token/create', body, { as: caller }).catch(told('auth/token/create'))
-  const token = reply?.auth?.['client_token']
-  if (typeof token !== 'string' || token === '') throw unusable('vault', 'a child token was not made')
-  return heldBy(caller, token)
+  const { client_token: token, accessor } = reply?.auth ?? {}
+  if (typeof token !== 'string' || token === '' || typeof accessor !== 'string')
+    throw unusable('vault', 'a child token was not made')
+  return { token: heldBy(caller, token), accessor }
 }
 
 async function asked(

@@ -80,3 +80,15 @@ test('what is wider than was asked is revoked when its provider lets it be, not 
   await broker.broker.leases.sweep()
   expect(revoked).toEqual(['wide'])
 })
+
+test('a child token whose engine gave nothing of use is ended, though it may not end itself', async () => {
+  const role = { issuer: 'vault', integration: '', provider_ttl: 0, vault_path: 'database/creds/app', vault_policies: 'reader' }
+  await broker.ask('update', 'broker/role/deploy', role)
+  broker.vault.fault = ({ path }) => {
+    if (path === 'auth/token/create') return { status: 200, body: { auth: { client_token: 'hvs.child', accessor: 'of-child' } } }
+    return path === 'database/creds/app' ? { status: 200, body: { data: {} } } : undefined
+  }
+  expect(await outcome(world.creds())).toMatch(/^EXCHANGE_UNUSABLE: /)
+  const ended = broker.vault.asked.filter(({ path }) => path.startsWith('auth/token/revoke'))
+  expect(ended.map(({ path, body }) => [path, body])).toEqual([['auth/token/revoke-accessor', { accessor: 'of-child' }]])
+})
