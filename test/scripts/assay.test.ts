@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import { mkdtemp, rm, symlink } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -97,6 +98,15 @@ test('a user without a home is served, too', async () => {
   const { code, stderr } = await run(process.execPath, ['--input-type=module', '--eval', program], { env })
   expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
 })
+
+test.each(['bundle', 'demo', 'test', 'test-clients', 'fuzz', 'conformance'])(
+  'scripts/%s --help says how it is used, and does nothing',
+  async name => {
+    const { code, stdout } = await run(join(wrapper, '..', name), ['--help'], { cwd: folder, withinMs: 5000 })
+    expect({ code, stdout }).toEqual({ code: 0, stdout: expect.stringMatching(/^usage: /i) as string })
+    expect(existsSync(join(folder, '--help'))).toBe(false)
+  },
+)
 
 test('an old Node ends with a sentence', async () => {
   const load = `Object.defineProperty(process.versions, 'node', { value: '22.18.0' }); await import('${join(import.meta.dirname, '../../scripts/lib/node.js')}')`
