@@ -40,7 +40,8 @@ export async function openCompanion(options: CompanionOptions): Promise<Companio
     minVersion: 'TLSv1.3',
     ...(proxy.ca === undefined ? {} : { ca: proxy.ca }),
   })
-  const http = createServer((incoming, outgoing) => forward(options, agent, incoming, outgoing))
+  // an upload may last: Node would end it after five minutes
+  const http = createServer({ requestTimeout: 0 }, (incoming, outgoing) => forward(options, agent, incoming, outgoing))
   http.on('connect', (incoming: IncomingMessage, socket: Duplex, rest: Buffer) => void tunnel(options, incoming, socket, rest))
   const servers: Server[] = [http]
   await listening(http, { port: 0, host: '127.0.0.1' })
