@@ -15,7 +15,7 @@ import { accept, refuse, type Verdict } from './refusals.ts'
 
 /** A token that was opened for whoever holds the connection. */
 export type Known = Opened & {
-  /** looks for what it holds in answers; made when the first answer comes */
+  /** looks for what it holds in answers; made when the first answer of a service comes */
   readonly scrubber: (spelled: readonly string[]) => Scrubber | undefined
   /** Overwrites what can be overwritten of what it held; no answer may need it any more. */
   readonly forget: () => void
@@ -97,14 +97,19 @@ function nameOf(token: string, holder: Holder): string {
 }
 
 function knownOf(opened: Opened): Known {
-  let made: { scrubber: Scrubber | undefined } | undefined
+  // services may send it in spellings of their own
+  const made = new Map<string, Scrubber | undefined>()
   return {
     ...opened,
     scrubber: spelled => {
-      made ??= { scrubber: openScrubber([...Object.values(opened.fields).map(field => field.reveal()), ...spelled]) }
-      return made.scrubber
+      const name = JSON.stringify(spelled)
+      if (!made.has(name))
+        made.set(name, openScrubber([...Object.values(opened.fields).map(field => field.reveal()), ...spelled]))
+      return made.get(name)
     },
-    forget: () => made?.scrubber?.wipe(),
+    forget: () => {
+      for (const scrubber of made.values()) scrubber?.wipe()
+    },
   }
 }
 

@@ -178,6 +178,28 @@ describe('an answer that echoes the credential', () => {
     expect(answered.text).toMatch(/^Basic \*+$/)
   })
 
+  test('as a second service sends it, after a first one that sends it in another way', async () => {
+    await using world = await openProxyWorld({
+      service: { match: 'header X-Sealed', inject: [{ header: { name: 'X-Pin', value: '{pin}' } }] },
+    })
+    const place = world.upstream.port
+    const { connectors } = await import('../../proxy/connectors/index.ts')
+    const served = (inject: object) =>
+      connectors.http.schema.parse({
+        kind: 'http',
+        name: 'u',
+        scheme: 'http',
+        hosts: [`127.0.0.1:${place}`],
+        addresses: ['127.0.0.1'],
+        inject: [inject],
+      })
+    world.upstream.answer = (incoming, outgoing) => void outgoing.end(String(incoming.headers.authorization))
+    const token = await world.seal({ fields: { pin: '471147', token: REAL } })
+    await world.ask({ headers: { 'X-Sealed': token } })
+    await world.proxy.reload([served({ basic: { user: 'terminal', password: '{pin}' } })])
+    expect((await world.ask({ headers: bearer(token) })).text).toMatch(/^Basic \*+$/)
+  })
+
   test('encoded: it is not handed on, whatever it would become', async () => {
     await using world = await openProxyWorld()
     const bomb = gzipSync(Buffer.alloc(50_000_000))
