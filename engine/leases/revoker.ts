@@ -71,6 +71,8 @@ type Task = {
   again: boolean
   /** as far as is known */
   due: boolean
+  /** how it ended was said */
+  told: boolean
 }
 type Step = 'done' | 'failed' | { readonly waitMs: number; readonly due?: false }
 
@@ -172,7 +174,7 @@ export function openRevoker(options: RevokerOptions): Revoker {
 }
 
 function taskOf(name: string): Task {
-  return { name, notBefore: 0, failures: 0, provider: undefined, flight: undefined, again: false, due: true }
+  return { name, notBefore: 0, failures: 0, provider: undefined, flight: undefined, again: false, due: true, told: false }
 }
 
 /** One look at what is due: puts its name right, or ends it. A lease that has another name by now is looked after under that one alone. */
@@ -241,20 +243,30 @@ async function claimIt({ ledger, clock, me }: RevokerOptions, kept: Kept<Lease>)
 }
 
 async function end(options: RevokerOptions, gates: Gates, lease: Lease, task: Task): Promise<Step> {
-  const { ledger, onEnd, onFailure } = options
-  const provider = task.provider ?? ''
+  const how = await asked(options, gates, lease, task.provider ?? '')
+  if (how === 'failed' || typeof how === 'object') return how
+  // once, also when the store has to be asked again to forget it
+  if (!task.told) options.onEnd(lease, how)
+  task.told = true
+  await options.ledger.remove(lease, [task.name])
+  return 'done'
+}
+
+async function asked(
+  options: RevokerOptions,
+  gates: Gates,
+  lease: Lease,
+  provider: string,
+): Promise<Ended | 'failed' | { readonly waitMs: number }> {
   try {
     const how = await within(CALL_SECONDS * 1000, call(options, lease))
     // nobody was asked
     if (typeof how === 'object' || how === 'unfindable') gates.left(provider)
     else gates.ended(provider, true)
-    if (typeof how === 'object') return how
-    await ledger.remove(lease, [task.name])
-    onEnd(lease, how)
-    return 'done'
+    return how
   } catch (error) {
     gates.ended(provider, false)
-    onFailure(lease, error)
+    options.onFailure(lease, error)
     await unclaim(options, lease)
     return 'failed'
   }

@@ -294,6 +294,22 @@ describe('revocation', () => {
     expect(rest(out)).toEqual([])
   })
 
+  test('that the provider made and the store does not take is told once, and is no failure of the provider', async () => {
+    const out = outside()
+    const process = await openProcess(out)
+    const { leaseId } = await issue(process)
+    let refusals = 2
+    out.hold = async (call, path) => {
+      if (call === 'delete' && path.startsWith('leases/due/') && refusals-- > 0)
+        throw new BrokerError('unavailable', 'vault is sealed')
+    }
+    await process.leases.revoke(leaseId, { sync: true })
+    await passes(process, 120)
+    expect(process.ended.map(({ how }) => how)).toEqual(['revoked'])
+    expect(process.failures).toEqual([])
+    expect([living(out), rest(out)]).toEqual([0, []])
+  })
+
   test('by two processes at once makes one call', async () => {
     const out = outside()
     const world = testWorld()
