@@ -27,6 +27,13 @@ const closed = [
   '::ffff:7f00:1',
   '64:ff9b::7f00:1',
   '2001:db8::1',
+  // addresses within addresses: local translation, Teredo, 6to4 and its relays
+  '64:ff9b:1::7f00:1',
+  '2001:0:7f00:1::1',
+  '2002:7f00:1::1',
+  '192.88.99.1',
+  '3fff::1',
+  '5f00::1',
 ]
 
 describe('without a list', () => {
