@@ -172,11 +172,17 @@ describe('a machine that was reset', () => {
 
   test('without a proper stop: not before its clock is certain again', async () => {
     await write('auth/tpm-quote/config', { allow_software_tpms: false })
-    await attester.close()
-    await tpm.restart('unclean')
-    await measure(tpm, MEASURED, 'good firmware')
-    attester = await machine(tpm)
-    expect(await refusal(world, logIn(world.service, attester))).toBe('CLOCK_NOT_SAFE')
+    const stopped = async () => {
+      await attester.close()
+      await tpm.restart('unclean')
+      await measure(tpm, MEASURED, 'good firmware')
+      attester = await machine(tpm)
+      return refusal(world, logIn(world.service, attester))
+    }
+    // its clock is certain when it next writes it down, every four seconds: which may be right away
+    let code = await stopped()
+    for (let stops = 1; code !== 'CLOCK_NOT_SAFE' && stops < 5; stops += 1) code = await stopped()
+    expect(code).toBe('CLOCK_NOT_SAFE')
     await until('the clock to be certain', async () =>
       logIn(world.service, attester).then(
         () => true,
