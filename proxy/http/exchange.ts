@@ -33,12 +33,14 @@ export function exchange(
   const origin = `${destination.scheme}://${destination.host}:${destination.port}`
   const handler = new Answer(ports, swap, incoming, outgoing, txn)
   if (incoming.headers.expect !== undefined && swap.outgoing.body === undefined) outgoing.writeContinue()
+  // until somebody wants it the client owes nothing
+  const body = swap.outgoing.body ?? (hasBody(incoming) ? incoming.pause() : null)
   swap.service.upstreams.of(swap.known.binding.tenant, origin).dispatch(
     {
       path: `${destination.path}${swap.outgoing.query}`,
       method: destination.method as Dispatcher.HttpMethod,
       headers: swap.outgoing.headers,
-      body: swap.outgoing.body ?? (hasBody(incoming) ? incoming : null),
+      body,
     },
     handler,
   )

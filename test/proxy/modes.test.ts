@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import type { ServerResponse } from 'node:http'
 import { createSecureServer } from 'node:http2'
 import { request } from 'node:https'
 import type { AddressInfo } from 'node:net'
@@ -255,6 +256,25 @@ describe('bodies', () => {
       Readable.from(chunks()).pipe(asked)
     })
     expect(received.digest('hex')).toBe(sent.digest('hex'))
+  })
+
+  test('that wait for a connection to the upstream server owe nothing meanwhile, however long', async () => {
+    await using world = await openProxyWorld({ service: { connections: 1 }, config: { limits: { stall_ms: 100 } } })
+    const began = Promise.withResolvers<ServerResponse>()
+    world.upstream.answer = ({ url }, outgoing, body) => {
+      if (url === '/first') began.resolve(outgoing)
+      else outgoing.end(String(body.length))
+    }
+    const headers = bearer(await world.seal())
+    const first = world.ask({ path: `${world.base}/first`, headers })
+    const outgoing = await began.promise
+    const second = world.ask({ method: 'POST', path: `${world.base}/second`, headers, body: MEGABYTE })
+    const third = await world.connect()
+    // it owes a body that is wanted, and comes later: what is due to be cut off is cut off by then
+    third.write(`POST ${world.base}/third HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n`)
+    await new Promise(resolve => third.once('close', resolve).resume())
+    outgoing.end('done')
+    expect([(await first).text, (await second).text]).toEqual(['done', String(MEGABYTE.length)])
   })
 
   test('that are announced with Expect are asked for once they may go', async () => {
