@@ -1,6 +1,6 @@
 import { BrokerError } from '../errors.ts'
 import type { Integrations } from '../integrations/service.ts'
-import { type Provider, Unfindable } from '../leases/revoker.ts'
+import { type Provider, Unfindable } from '../leases/provider.ts'
 import type { MountTable } from '../mount_table.ts'
 import type { Exchange } from './exchange.ts'
 

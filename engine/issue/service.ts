@@ -6,7 +6,7 @@ import { type Consent, openConsent, openGrants, openRequests } from '../consent/
 import { parseFields, type Values } from '../fields.ts'
 import type { Integrations } from '../integrations/service.ts'
 import { openUpstreams } from '../issuers/outbound.ts'
-import type { Provider } from '../leases/revoker.ts'
+import type { Provider } from '../leases/provider.ts'
 import type { Leases } from '../leases/service.ts'
 import type { Sessions } from '../lifecycle/sessions.ts'
 import type { Metrics } from '../metrics.ts'

@@ -4,7 +4,7 @@ import type { OwnVault } from '../vault/own.ts'
 import { openStore } from '../vault/store.ts'
 import type { World } from '../world.ts'
 import type { Lease } from './lease.ts'
-import type { Provider } from './revoker.ts'
+import type { Provider } from './provider.ts'
 import { type Leases, openLeases } from './service.ts'
 import { openTokens } from './tokens.ts'
 

@@ -2,7 +2,8 @@ import type { World } from '../world.ts'
 import type { Adrift } from './adrift.ts'
 import { idOf, type Lease } from './lease.ts'
 import type { Ledger } from './ledger.ts'
-import type { Ended, Provider, Revoker } from './revoker.ts'
+import type { Ended, Provider } from './provider.ts'
+import type { Revoker } from './revoker.ts'
 
 /** What every part of a lease's life needs. */
 export type Parts = {

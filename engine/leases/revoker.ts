@@ -2,25 +2,11 @@ import { isConflict } from '../errors.ts'
 import type { Kept } from '../vault/store.ts'
 import type { World } from '../world.ts'
 import { type Gates, openGates, pause } from './gates.ts'
-import { type Handle, idOf, type Lease, PENDING_SECONDS } from './lease.ts'
+import { idOf, type Lease } from './lease.ts'
 import { changeLease, type Ledger } from './ledger.ts'
 import { dueIn, idIn, nameOf } from './name.ts'
+import { CALL_SECONDS, call, type Ended, type Provider } from './provider.ts'
 
-/** What ends credentials at their provider. Idempotent: what is gone already is done.
- *  @throws anything when it has to be tried again */
-export type Provider = {
-  readonly revoke: (lease: Lease, handle: Handle) => Promise<void>
-  /** Looks for what a call made whose reply was lost, by the names that it was given (`txn`); undefined when there is nothing.
-   *  @throws Unfindable when the provider cannot be asked that */
-  readonly find: (lease: Lease) => Promise<Handle | undefined>
-}
-/** A provider that has no way to look for a credential: it is left to end by itself. */
-export class Unfindable extends Error {}
-
-/** How a lease ends: on request or with its token; by its time; dropped by an operator although its provider did not answer; of a call whose reply was
- *  lost, at a provider that cannot be asked what it made, when that must have ended by itself. */
-export const endings = ['revoked', 'expired', 'forced', 'unfindable'] as const
-export type Ended = (typeof endings)[number]
 export type RevokerOptions = {
   readonly world: World
   /** seconds since the epoch */
@@ -52,7 +38,6 @@ export type Revoker = {
 }
 
 const AT_ONCE = 16
-const CALL_SECONDS = 30
 /** Longer than a call: who dies while it revokes is followed by another then. */
 const CLAIM_SECONDS = 2 * CALL_SECONDS
 const FIRST_MS = 1_000
@@ -259,7 +244,7 @@ async function asked(
   provider: string,
 ): Promise<Ended | 'failed' | { readonly waitMs: number }> {
   try {
-    const how = await within(CALL_SECONDS * 1000, call(options, lease))
+    const how = await call(options, lease)
     // nobody was asked
     if (typeof how === 'object' || how === 'unfindable') gates.left(provider)
     else gates.ended(provider, true)
@@ -278,33 +263,4 @@ async function unclaim({ ledger, me }: RevokerOptions, { leaseId }: Lease): Prom
     const { claim, ...free } = kept
     return claim?.by === me ? free : undefined
   })
-}
-
-/** What was made is revoked. What may have been made by a call that never ended is looked for first, when the call cannot be under way any more. */
-async function call({ provider, clock }: RevokerOptions, lease: Lease): Promise<Ended | { readonly waitMs: number }> {
-  if (lease.handle) {
-    await provider.revoke(lease, lease.handle)
-    return clock() >= lease.expiresAt ? 'expired' : 'revoked'
-  }
-  const lost = lease.issuedAt + PENDING_SECONDS
-  if (clock() < lost) return { waitMs: (lost - clock()) * 1000 }
-  try {
-    const handle = await provider.find(lease)
-    if (handle) await provider.revoke(lease, handle)
-    return 'revoked'
-  } catch (error) {
-    if (!(error instanceof Unfindable)) throw error
-    if (clock() < lease.maxExpiresAt) return { waitMs: LONGEST_MS }
-    return 'unfindable'
-  }
-}
-
-async function within<T>(ms: number, work: Promise<T>): Promise<T> {
-  const { promise, reject } = Promise.withResolvers<never>()
-  const timer = setTimeout(() => reject(new Error('the provider did not answer in time')), ms)
-  try {
-    return await Promise.race([work, promise])
-  } finally {
-    clearTimeout(timer)
-  }
 }
