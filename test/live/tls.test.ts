@@ -85,7 +85,8 @@ test('SIGHUP: the next connection sees the renewed certificate', async () => {
   const renewed = await renew()
   expect(await fingerprint()).toBe(before)
   process.kill(door.pid, 'SIGHUP')
-  await until('the renewed certificate', async () => (await fingerprint()) === renewed)
+  // who shakes hands as it happens is cut off, as everybody is who came by the old one
+  await until('the renewed certificate', async () => (await fingerprint().catch(() => '')) === renewed)
 })
 
 test('a certificate that cannot be read changes nothing, and the log says which', async () => {
