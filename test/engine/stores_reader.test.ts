@@ -1,9 +1,9 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
 import { Secret } from '../../engine/secret.ts'
 import { FRESH_MS, openReader } from '../../engine/stores/reader.ts'
 import { type Held, type OpenStore, StoreFault } from '../../engine/stores/store.ts'
 import { testWorld } from '../fakes/world.ts'
+import { until } from '../harness/process.ts'
 
 /** A store that says what the test wants, and counts how often it was asked. */
 function scripted() {
@@ -143,8 +143,8 @@ describe('a store that is down', () => {
     expect(store.asked).toHaveLength(5)
     expect(outcomes).toEqual(Array.from({ length: 6 }, () => 'unreachable'))
     store.fault = undefined
-    await sleep(60)
-    expect(seen(await reads.fresh('a'))).toEqual(['one', false])
+    const answer = () => reads.fresh('a').then(seen, () => undefined)
+    expect(await until('the pause to be over', answer)).toEqual(['one', false])
   })
 
   test('that says no is not left alone: it works', async () => {
