@@ -209,14 +209,15 @@ export const attacks: Readonly<Record<number, readonly Tried[]>> = {
   144: [engine('lease_deaths', 'a process that dies at any step')],
   145: [
     engine('races', 'renewed and revoked at one instant, a thousand times'),
-    engine('leases', 'what was revoked while it was made', 'by two processes at once makes one call'),
+    engine('leases', 'what was revoked while it was made'),
+    engine('lease_revocation', 'by two processes at once makes one call'),
   ],
   146: [engine('lifecycle', 'loses everything, and stays out until it is cleared, however good it is')],
   147: [live('bound_key', 'the token is refused with another key')],
   148: [engine('lifecycle', 'bounds the life of tokens, too')],
   149: [live('login', 'a batch token, when the role does not promise'), engine('lifecycle', 'revocable: true')],
   150: [
-    engine('leases', 'is tried until it is done'),
+    engine('lease_revocation', 'is tried until it is done'),
     engine('lifecycle', 'is found and done by whoever comes next', 'assay_machines_overdue'),
   ],
   151: [

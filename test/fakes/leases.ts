@@ -209,3 +209,9 @@ export async function passes({ leases, world }: Process, seconds: number): Promi
     await leases.sweep()
   }
 }
+
+/** Lets the clocks turn while something waits. */
+export async function turning<T>({ world }: Process, work: Promise<T>): Promise<T> {
+  const timer = setInterval(() => world.pass(200), 10)
+  return work.finally(() => clearInterval(timer))
+}
