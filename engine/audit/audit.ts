@@ -2,6 +2,7 @@ import { BrokerError } from '../errors.ts'
 import type { Secret } from '../secret.ts'
 import { faults, genesis, type Head, link } from './chain.ts'
 import { type Disk, realDisk } from './disk.ts'
+import { hold } from './lock.ts'
 import { type AuditRecord, type Hashable, hasherOf, membersOf, systemMembers } from './record.ts'
 import { type Broken, type Standing, standingOf } from './resume.ts'
 import { begin, extend, type Segment } from './segment.ts'
@@ -38,18 +39,22 @@ export type AuditOptions = Partial<Limits> &
 
 const limits: Limits = { deadlineMs: 1000, queueLimit: 4096, lazyMs: 100, retryMs: 250 }
 
-/** Opens the log and proves with a first durable record that it can be written. Throws `BrokerError` unavailable when it cannot, or when its chain is broken. */
+/** Opens the log and proves with a first durable record that it can be written. Throws `BrokerError` unavailable when it cannot, when its chain is broken, or when another process writes it. */
 export async function openAudit(options: AuditOptions): Promise<Audit> {
   const hash = hasherOf(options.key)
   const world: WriterWorld = { ...limits, ...options, disk: options.disk ?? realDisk, path: options.file }
-  const { segment, head } = await ready(world, options.broken ?? 'refuse').catch(refused)
+  const letGo = await hold(world.path).catch(refused)
+  const { segment, head } = await ready(world, options.broken ?? 'refuse').catch((error: Error) => {
+    letGo()
+    return refused(error)
+  })
   const writer = new Writer(world, segment, head)
   return {
     append: async record => writer.push(membersOf(record, options.now(), hash), false),
     appendLazy: record => void writer.push(membersOf(record, options.now(), hash), true),
     hash,
     reopen: async () => writer.reopen(),
-    close: () => writer.close(),
+    close: () => writer.close().finally(letGo),
     head: () => writer.head,
     healthy: () => writer.healthy,
   }

@@ -370,12 +370,13 @@ describe('a process', () => {
     expect(await verifyAudit(files)).toMatchObject({ ok: true, records, first: 0 })
   })
 
-  test('that is killed: what it was told to be durable is there, and the next one goes on', async () => {
+  test('keeps others out until it is killed: what it was told to be durable is there, and the next one goes on', async () => {
     const file = join(await folder(), 'audit.jsonl')
     for (let life = 1; life <= 5; life++) {
       await using running = await start(process.execPath, [child, file, '1000000', String(life * 200)])
       await running.line(/^\d+$/)
       await until('some records', async () => (await stat(file)).size > life * 60_000)
+      await expect(opened({ file })).rejects.toThrow('is written by another process')
       await running.stop('SIGKILL')
       const durable = running.output().split('\n').slice(1, -1).map(Number)
       const copy = `${file}-copy`

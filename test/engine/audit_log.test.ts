@@ -1,13 +1,13 @@
 import { spawnSync } from 'node:child_process'
-import { appendFile, mkdir, readFile, rename, rm, stat, truncate, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { appendFile, mkdir, readFile, rename, rm, stat, symlink, truncate, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { genesis, link } from '../../engine/audit/chain.ts'
 import { hashed, plain, verifyAudit } from '../../engine/audit/index.ts'
 import { membersOf, systemMembers } from '../../engine/audit/record.ts'
 import { BrokerError } from '../../engine/errors.ts'
 import { until } from '../harness/process.ts'
-import { type FaultyDisk, faultyDisk, filesOf, folder, opened, record } from './audit_disk.ts'
+import { type FaultyDisk, faultyDisk, filesOf, folder, full, opened, record } from './audit_disk.ts'
 
 const linesOf = async (file: string) =>
   (await readFile(file, 'utf8'))
@@ -67,6 +67,30 @@ describe('a new log', () => {
 
   test('is refused where there is no folder', async () => {
     await expect(opened({ file: join(await folder(), 'absent', 'audit.jsonl') })).rejects.toEqual(unavailable)
+  })
+})
+
+describe('a log that is open', () => {
+  test('is opened by nobody else, under whatever name of its folder, until it is closed', async () => {
+    const { audit, file } = await opened()
+    const link = `${await folder()}/link`
+    await symlink(dirname(file), link)
+    for (const path of [file, `${link}/audit.jsonl`])
+      await expect(opened({ file: path })).rejects.toThrow(`the audit log ${path} is written by another process`)
+    await (await opened({ file: `${file}.other` })).audit.close()
+    expect(await linesOf(file)).toHaveLength(1)
+    await audit.close()
+    await opened({ file })
+  })
+
+  test('is free again when it was closed without its last records, and when it could not be opened', async () => {
+    const disk = faultyDisk()
+    const { audit, file } = await opened({ disk, lazyMs: 60_000 })
+    disk.fault = full
+    audit.appendLazy(record('lost'))
+    await expect(audit.close()).rejects.toEqual(unavailable)
+    await expect(opened({ file, disk })).rejects.toThrow('ENOSPC')
+    await opened({ file })
   })
 })
 
