@@ -59,14 +59,22 @@ export type BrokerOptions = {
 }
 
 /** Logs in to Vault, opens the audit log, learns the mounts.
- *  @throws BrokerError unavailable, naming what is missing: it does not start half */
+ *  @throws BrokerError unavailable, naming what is missing: it does not start half, and leaves no token of its own behind */
 export async function openBroker(options: BrokerOptions): Promise<Broker> {
+  await using opening = new AsyncDisposableStack()
   const { world, metrics, places } = options
   const vault = openVault({ ...options.vault, observe: metrics.upstream })
+  opening.defer(() => vault.close())
   const session = await openSession(vault, options.approle, world)
+  opening.defer(() => session.stop())
   const own = openOwn(vault, session, world.log)
   const store = openStore(own, places.kv, world.monotonic)
-  const [audit, mounts] = await Promise.all([openLog(options, store), openMountTable(own, store, onTableError(world))])
+  // whichever is ready after the other failed is closed, too
+  const ready = <T>(opened: Promise<T>) => opened.catch(() => undefined)
+  const [audit, mounts] = await Promise.all([
+    opening.adopt(openLog(options, store), async log => (await ready(log))?.close()),
+    opening.adopt(openMountTable(own, store, onTableError(world)), async table => (await ready(table))?.stop()),
+  ])
   const signer = openSigner(own, places.transit, world.monotonic)
   const rsaSigner = openRsaSigner(own, places.transit, world.monotonic)
   const cipher = openCipher(own, places.transit)
@@ -92,6 +100,7 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
       return left
     },
   })
+  opening.defer(() => attest.stop())
   const tasks = openTasks(store, world)
   const work = openWork({ state: store, world, end: async accessor => void (await leases.revokeWhere({ accessor })) })
   const integrations = openIntegrations({
@@ -107,6 +116,7 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     tasks,
     work,
   })
+  opening.defer(() => integrations.close())
   const leases = await openBrokerLeases({ world, own, audit, metrics, kv: places.kv, provider: () => issue.provider })
   const issue: Issue = openIssue({
     world,
@@ -128,20 +138,11 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     ownUrl,
     deliver: sealing.deliver,
   })
+  opening.defer(() => issue.stop())
+  // the first to stop: what is being revoked is revoked by an issuer
+  opening.defer(() => leases.stop())
   const wrap: Broker['wrap'] = async (content, ttl) => (await own.write('sys/wrapping/wrap', content, ttl))?.wrap_info ?? {}
-  const close = async () => {
-    try {
-      mounts.stop()
-      await leases.stop()
-      await issue.stop()
-      await integrations.close()
-      await attest.stop()
-      await audit.close()
-    } finally {
-      await session.stop()
-      await vault.close()
-    }
-  }
+  const parts = opening.move()
   return {
     vault,
     session,
@@ -154,7 +155,7 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     integrations,
     tasks,
     metrics,
-    close,
+    close: () => parts.disposeAsync(),
     wrap,
     revocations: sealing.revocations,
   }

@@ -22,7 +22,7 @@ import { forwardBuffered } from './hosts/forward_buffered.ts'
 import { holdBack } from './hosts/held.ts'
 import { type FrontDoor, openFrontDoor, type TlsOptions } from './hosts/http.ts'
 import { addressOf } from './hosts/request_facts.ts'
-import { openUpstream, type Upstream } from './hosts/upstream.ts'
+import { openUpstream } from './hosts/upstream.ts'
 import type { CanonicalPath } from './path.ts'
 import { brokerPaths } from './secrets/tables.ts'
 import { findSys } from './sys/mounts.ts'
@@ -42,11 +42,12 @@ export type SecretId = () => Promise<Secret>
 /** Wires the world and opens the front door.
  *  @throws BrokerError unavailable when Vault or the audit log cannot be used: nothing listens then */
 export async function serve(config: Config, log: Log, secretId: SecretId): Promise<Server> {
+  await using opening = new AsyncDisposableStack()
   const world: World = { now: Date.now, monotonic: () => performance.now(), random: randomBytes, log }
   const metrics = openMetrics({ version: manifest.version })
   const tls = await tlsOf(config)
   const ca = await text(config.vault.ca_file)
-  let door: FrontDoor | undefined
+  let ownUrl = config.listen.url ?? ''
   const broker = await openBroker({
     world,
     metrics,
@@ -55,14 +56,16 @@ export async function serve(config: Config, log: Log, secretId: SecretId): Promi
     approle: { mount: config.vault.approle.mount, roleId: config.vault.approle.role_id, secretId },
     auditFile: config.audit.file,
     sealing: config.sealing,
-    ownUrl: () => config.listen.url ?? door?.url ?? '',
+    ownUrl: () => ownUrl,
   })
+  opening.defer(() => broker.close())
   const upstream = openUpstream({
     url: config.vault.address,
     connectWithinMs: config.vault.deadline_ms,
     strip: config.vault.believed_headers,
     ...(ca === undefined ? {} : { ca }),
   })
+  opening.defer(() => upstream.close())
   const tables: Tables = { 'tpm-quote': tpmQuote(broker), broker: brokerPaths(broker) }
   const dispatch = openDispatch(broker, tables)
   const app = openApp({
@@ -79,7 +82,7 @@ export async function serve(config: Config, log: Log, secretId: SecretId): Promi
       return { status, headers: told, raw }
     },
   })
-  door = await openFrontDoor({
+  const door = await openFrontDoor({
     upstream,
     listen: { host: config.listen.host, port: config.listen.port },
     trustedProxies: config.listen.trusted_proxies,
@@ -92,10 +95,12 @@ export async function serve(config: Config, log: Log, secretId: SecretId): Promi
     onPassThrough: ({ status, failure }) =>
       metrics.passed.inc({ outcome: failure === undefined ? outcomeOf(status) : 'unreachable' }),
   })
+  opening.defer(() => door.close(config.shutdown_seconds * 1000))
+  ownUrl ||= door.url
   // after the door is open: the evaluator takes a tenth of a second, once
   void warm()
-  const open = { door, upstream, broker }
-  return { url: door.url, broker, reload: () => reload(open, config), close: () => close(open, config) }
+  const parts = opening.move()
+  return { url: door.url, broker, reload: () => reload(door, broker, config), close: () => parts.disposeAsync() }
 }
 
 /** Our mounts, our own root paths, and those of Vault's paths that concern our mounts; everything else is Vault's alone. */
@@ -109,15 +114,7 @@ function rowOf(broker: Broker, tables: Tables, { path }: CanonicalPath): Path | 
   return mount && match(tables[mount.type], path.slice(mount.path.length).split('/'))?.row
 }
 
-type Open = { readonly door: FrontDoor; readonly upstream: Upstream; readonly broker: Broker }
-
-async function close({ door, upstream, broker }: Open, config: Config): Promise<void> {
-  await door.close(config.shutdown_seconds * 1000)
-  upstream.close()
-  await broker.close()
-}
-
-async function reload({ door, broker }: Open, config: Config): Promise<void> {
+async function reload(door: FrontDoor, broker: Broker, config: Config): Promise<void> {
   const results = await Promise.allSettled([
     broker.audit.reopen(),
     tlsOf(config).then(({ tls }) => (tls ? door.reloadTls(tls) : undefined)),

@@ -111,7 +111,9 @@ test('the configuration', async () => {
   ])
 })
 
-test('a Vault that is not there or lets nobody in, a port and an audit log that are taken', async () => {
+test('a Vault that is not there or lets nobody in, a port and an audit log that are taken: no token is left behind', async () => {
+  const tokens = async () => (await vault.api('LIST', 'auth/token/accessors')).body.data.keys as string[]
+  const before = await tokens()
   const dev = ['server', '--dev', '--vault-addr', vault.address]
   const elsewhere = ['--listen', '127.0.0.1:0']
   await refused(
@@ -128,4 +130,5 @@ test('a Vault that is not there or lets nobody in, a port and an audit log that 
       vault.env,
     ),
   ])
+  expect(await tokens()).toEqual(before)
 })
