@@ -2,6 +2,7 @@ import type { Integer } from 'asn1js'
 import { CertificateRevocationList, type Extension, IssuingDistributionPoint } from 'pkijs'
 import { accept, reject, type Verdict } from '../verdict.ts'
 import { readAs } from './certificate.ts'
+import { readEntries, serialIn } from './crl_entries.ts'
 import { isSignedExactly, sequenceLength } from './der.ts'
 import { issuerOfList } from './names.ts'
 
@@ -50,19 +51,19 @@ export function readRevocationList(bytes: Uint8Array): Verdict<RevocationList> {
 }
 
 function decode(der: Buffer, issuer: Buffer): Verdict<RevocationList> {
-  const asn1 = CertificateRevocationList.fromBER(der)
+  const entries = readEntries(der)
+  if (entries === undefined) return reject('BAD_ENCODING', 'what a list has revoked cannot be read')
+  const asn1 = CertificateRevocationList.fromBER(entries.rest)
+  asn1.tbsView = entries.signed
   const ecdsa = asn1.signatureAlgorithm.algorithmId.startsWith('1.2.840.10045.4.')
   if (!isSignedExactly(der, ecdsa)) return reject('BAD_ENCODING', 'a list is signed in a form that is no DER')
   const extensions = asn1.crlExtensions?.extensions ?? []
-  const entries = asn1.revokedCertificates ?? []
   const scope = scopeOf(extensions)
   const fault = scope === undefined ? 'a list for some reasons alone, or in place of other issuers' : notUnderstood(extensions)
   if (scope === undefined || fault !== undefined) return reject('UNKNOWN_CRITICAL_EXT', fault ?? '')
-  if (entries.some(entry => entry.crlEntryExtensions?.extensions.some(({ critical }) => critical)))
-    return reject('UNKNOWN_CRITICAL_EXT', 'an entry of a list has a critical extension')
-  const serials = new Set(entries.map(({ userCertificate }) => serialOf(userCertificate)))
+  if (entries.critical) return reject('UNKNOWN_CRITICAL_EXT', 'an entry of a list has a critical extension')
   const [thisUpdate, nextUpdate] = [asn1.thisUpdate.value, asn1.nextUpdate?.value]
-  return accept({ asn1, issuer, thisUpdate, ...(nextUpdate && { nextUpdate }), serials, scope })
+  return accept({ asn1, issuer, thisUpdate, ...(nextUpdate && { nextUpdate }), serials: entries.serials, scope })
 }
 
 function notUnderstood(extensions: readonly Extension[]): string | undefined {
@@ -89,7 +90,5 @@ function scopeOf(extensions: readonly Extension[]): Scope | undefined {
 
 /** Hexadecimal, without leading zeros. */
 export function serialOf(serial: Integer): string {
-  return Buffer.from(serial.valueBlock.valueHexView)
-    .toString('hex')
-    .replace(/^(?:00)+/, '')
+  return serialIn(serial.valueBlock.valueHexView)
 }

@@ -42,6 +42,18 @@ export function slice(bytes: Uint8Array, { start, to }: Element): Buffer {
   return Buffer.from(bytes.buffer, bytes.byteOffset + start, to - start)
 }
 
+/** The elements in another one, or undefined when there is something else in it. */
+export function contentOf(bytes: Uint8Array, whole: Element | undefined): Element[] | undefined {
+  if (whole === undefined) return undefined
+  const elements: Element[] = []
+  for (let at = whole.from; at < whole.to; at = elements.at(-1)?.to ?? whole.to) {
+    const element = elementAt(bytes, at)
+    if (element === undefined || element.to > whole.to) return undefined
+    elements.push(element)
+  }
+  return elements
+}
+
 /** Tags of one byte; lengths definite and in as few bytes as they need, as DER wants them. */
 export function elementAt(bytes: Uint8Array, start: number | undefined): Element | undefined {
   if (start === undefined) return undefined

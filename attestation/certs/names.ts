@@ -1,4 +1,4 @@
-import { after, type Element, elementAt, INTEGER, SEQUENCE, slice } from './der.ts'
+import { after, contentOf, type Element, elementAt, INTEGER, SEQUENCE, slice } from './der.ts'
 
 const VERSION = 0xa0
 const SET = 0x31
@@ -76,16 +76,4 @@ function textOf(tag: number, bytes: Uint8Array): string | undefined {
     // bytes that are no text of their type are nobody else's name
   }
   return undefined
-}
-
-/** The elements in another one, or undefined when there is something else in it. */
-function contentOf(bytes: Uint8Array, whole: Element | undefined): Element[] | undefined {
-  if (whole === undefined) return undefined
-  const elements: Element[] = []
-  for (let at = whole.from; at < whole.to; at = elements.at(-1)?.to ?? whole.to) {
-    const element = elementAt(bytes, at)
-    if (element === undefined || element.to > whole.to) return undefined
-    elements.push(element)
-  }
-  return elements
 }

@@ -127,7 +127,7 @@ export type DescribedList = {
 
 const described = new WeakMap<readonly Buffer[], readonly DescribedList[]>()
 
-/** What an operator sees of revocation lists. It is asked at every enrolment when they end, and reading a long one takes most of a second. */
+/** What an operator sees of revocation lists. It is asked at every enrolment when they end, and reading a long one takes a while. */
 export function describeLists(pem: string): readonly DescribedList[] {
   const ders = listsOf(pem)
   const known = described.get(ders) ?? described.set(ders, readLists(ders)).get(ders)

@@ -7,8 +7,9 @@ import { type Kind, pairOf } from './attester.ts'
 export function der(tag: number, ...content: readonly Uint8Array[]): Buffer {
   const body = Buffer.concat(content)
   if (body.length < 0x80) return Buffer.concat([Buffer.of(tag, body.length), body])
-  const length = body.length < 0x100 ? [0x81, body.length] : [0x82, body.length >> 8, body.length & 0xff]
-  return Buffer.concat([Buffer.of(tag, ...length), body])
+  const bytes = [16, 8, 0].map(shift => (body.length >> shift) & 0xff)
+  const length = bytes.slice(bytes.findIndex(byte => byte !== 0))
+  return Buffer.concat([Buffer.of(tag, 0x80 + length.length, ...length), body])
 }
 
 export const sequence = (...content: readonly Uint8Array[]): Buffer => der(0x30, ...content)

@@ -64,8 +64,10 @@ const rows: readonly (readonly [string, Partial<ListFields>, hard: string, soft:
   ['with the certificate', listed, 'REVOKED', 'REVOKED'],
   ['with another one', { revoked: [{ serial: Buffer.of(0x0d) }] }, 'OK', 'OK'],
   [
-    'with many, the certificate last',
-    { revoked: [...Array.from({ length: 100 }, (_, n) => ({ serial: Buffer.of(0x70, n) })), ...listed.revoked] },
+    'with ten thousand, the certificate last',
+    {
+      revoked: [...Array.from({ length: 10_000 }, (_, n) => ({ serial: Buffer.of(0x70, n >> 8, n & 0xff) })), ...listed.revoked],
+    },
     'REVOKED',
     'REVOKED',
   ],
