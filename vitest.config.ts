@@ -7,6 +7,7 @@ const live = ['test/live/**/*.test.ts', 'test/harness/**/*.test.ts', 'test/agent
 export default defineConfig({
   test: {
     pool: 'forks',
+    globalSetup: 'test/harness/own_folder.ts',
     // most tests wait for programs more than they work
     maxWorkers: Math.max(2, availableParallelism() - 1),
     coverage: { provider: 'v8', include: ['attestation/**', 'engine/**', 'mounts/**', 'agent/**'] },

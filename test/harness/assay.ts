@@ -1,13 +1,15 @@
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { homedir, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { freePort, type Ran, type Running, run, start } from './process.ts'
+import { discard, scratch } from './scratch.ts'
 import type { Vault } from './vault.ts'
 
 const root = join(import.meta.dirname, '../..')
 /** What is run as `assay`: the sources, or, named by ASSAY_ENTRY, a bundle of them. */
 const command = () => [process.env['ASSAY_ENTRY'] ?? join(root, 'scripts/assay.js')]
 const flags = ['--disallow-code-generation-from-strings']
+/** Wherever the home is: sources are compiled once, not for each test. */
+const compiled = { XDG_CACHE_HOME: process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache') }
 
 /** The front door as a process of its own beside a Vault. Disposing of it ends it and removes its files. */
 export type Assay = AsyncDisposable & {
@@ -21,7 +23,7 @@ export type Assay = AsyncDisposable & {
 
 /** Starts `assay server --dev` on a free port and waits until it says that it serves. */
 export async function startAssay(vault: Vault, args: readonly string[] = []): Promise<Assay> {
-  const home = await mkdtemp(join(tmpdir(), 'assay-door-'))
+  const home = await scratch('assay-door-')
   const auditFile = join(home, 'audit.jsonl')
   const address = `http://127.0.0.1:${await freePort()}`
   const options = [
@@ -34,11 +36,11 @@ export async function startAssay(vault: Vault, args: readonly string[] = []): Pr
     auditFile,
   ]
   const server = await start(process.execPath, [...flags, ...command(), 'server', ...options, ...args], {
-    env: { ...vault.env, HOME: home },
+    env: { ...vault.env, ...compiled, HOME: home },
   })
   const stop = async () => {
     await server.stop()
-    await rm(home, { recursive: true, force: true })
+    await discard(home)
   }
   try {
     await server.line(/^assay serves /, 30_000)
@@ -53,6 +55,6 @@ export async function startAssay(vault: Vault, args: readonly string[] = []): Pr
 
 /** Runs a command of Assay's own CLI. */
 export function assay(args: readonly string[], env: NodeJS.ProcessEnv = {}, withinMs = 30_000): Promise<Ran> {
-  const all = { PATH: process.env['PATH'], HOME: tmpdir(), ...env }
+  const all = { PATH: process.env['PATH'], HOME: tmpdir(), ...compiled, ...env }
   return run(process.execPath, [...flags, ...command(), ...args], { env: all, withinMs })
 }

@@ -1,7 +1,7 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { freePort, type Running, start } from './process.ts'
+import { discard, scratch } from './scratch.ts'
 import type { Vault } from './vault.ts'
 
 const root = join(import.meta.dirname, '../..')
@@ -20,7 +20,7 @@ export async function startProxy(
   vault: Vault,
   config: Readonly<Record<string, unknown>> & { readonly listen: object },
 ): Promise<AssayProxy> {
-  const home = await mkdtemp(join(tmpdir(), 'assay-proxy-'))
+  const home = await scratch('assay-proxy-')
   const port = await freePort()
   const [configFile, auditFile] = [join(home, 'proxy.yaml'), join(home, 'audit.jsonl')]
   const write = (given: { listen?: object }) => {
@@ -39,7 +39,7 @@ export async function startProxy(
   const server = await start(process.execPath, command, { env: { ...vault.env, HOME: home } })
   const stop = async () => {
     await server.stop()
-    await rm(home, { recursive: true, force: true })
+    await discard(home)
   }
   try {
     await server.line(/^assay proxy serves /, 60_000)

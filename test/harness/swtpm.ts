@@ -1,13 +1,12 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { createPublicKey } from 'node:crypto'
 import { once } from 'node:events'
-import { mkdir, mkdtemp, open, readFile, rm, writeFile } from 'node:fs/promises'
-import { connect, createServer, type NetConnectOpts, type Socket } from 'node:net'
-import { tmpdir } from 'node:os'
+import { mkdir, open, readFile, writeFile } from 'node:fs/promises'
+import { connect, createServer, type NetConnectOpts } from 'node:net'
 import { join } from 'node:path'
-import type { Writable } from 'node:stream'
 import { setTimeout as pause } from 'node:timers/promises'
 import { promisify } from 'node:util'
+import { discard, scratch } from './scratch.ts'
 
 const run = promisify(execFile)
 const START_MS = 10_000
@@ -80,27 +79,6 @@ let shared: Promise<string> | undefined
 function sharedAuthority(): Promise<string> {
   shared ??= createAuthority()
   return shared
-}
-
-/** A private folder that is gone when the process has ended, however it ends. */
-async function scratch(prefix: string): Promise<string> {
-  const directory = await mkdtemp(join(tmpdir(), prefix))
-  janitor ??= startJanitor()
-  janitor.write(`${directory}\n`)
-  return directory
-}
-
-const discard = (directory: string): Promise<void> => rm(directory, { recursive: true, force: true })
-
-let janitor: Writable | undefined
-
-/** A shell that reads the names of folders, and removes them when the pipe closes: exit handlers do not run in a process that is killed, as test runners do with their workers. */
-function startJanitor(): Writable {
-  const script = 'while read -r folder; do set -- "$@" "$folder"; done; rm -rf -- "$@"'
-  const child = spawn('sh', ['-c', script, 'janitor'], { stdio: ['pipe', 'ignore', 'ignore'], detached: true })
-  child.unref()
-  ;(child.stdin as Socket).unref()
-  return child.stdin
 }
 
 type Place = {

@@ -1,8 +1,9 @@
 import { randomBytes } from 'node:crypto'
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { freePort, type Ran, type Running, run, start } from './process.ts'
+import { discard, scratch } from './scratch.ts'
 
 const root = join(import.meta.dirname, '../..')
 
@@ -88,7 +89,7 @@ async function makePlace({ folder = tmpdir(), tls }: { folder?: string; tls?: Tl
   const binary = await vaultBinary()
   const address = `http://127.0.0.1:${await freePort()}`
   const doorAddress = `${tls ? 'https' : 'http'}://127.0.0.1:${await freePort()}`
-  return { binary, address, doorAddress, home: await mkdtemp(join(folder, 'assay-vault-')) }
+  return { binary, address, doorAddress, home: await scratch('assay-vault-', folder) }
 }
 
 /** vault-dev-listener.hcl at a port of its own, with the certificate if there is one. */
@@ -161,7 +162,7 @@ async function remove({ home }: Place, server: Running): Promise<void> {
   const plugins = await childrenOf(server.pid)
   await server.stop('SIGKILL')
   for (const pid of plugins) kill(pid)
-  await rm(home, { recursive: true, force: true })
+  await discard(home)
 }
 
 async function request(address: string, method: string, path: string, token: string, body?: unknown): Promise<Reply> {

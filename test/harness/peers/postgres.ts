@@ -1,10 +1,16 @@
-import { chown, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { chown, readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { freePort, run, start } from '../process.ts'
+import { discard, scratch } from '../scratch.ts'
 
 /** A PostgreSQL server with data of its own on a free port. Disposing of it ends it. */
-export type Postgres = AsyncDisposable & { readonly port: number; readonly user: string; readonly password: string }
+export type Postgres = AsyncDisposable & {
+  readonly port: number
+  readonly user: string
+  readonly password: string
+  readonly pid: number
+  readonly folder: string
+}
 
 const BINARIES = '/usr/lib/postgresql'
 
@@ -12,8 +18,8 @@ export async function startPostgres(): Promise<Postgres> {
   await using opening = new AsyncDisposableStack()
   const [version = ''] = (await readdir(BINARIES)).toSorted().reverse()
   const at = (name: string) => join(BINARIES, version, 'bin', name)
-  const folder = await mkdtemp(join(tmpdir(), 'assay-postgres-'))
-  opening.defer(() => rm(folder, { recursive: true, force: true }))
+  const folder = await scratch('assay-postgres-')
+  opening.defer(() => discard(folder))
   const as = await whoRuns(folder)
   const password = 'the-password-of-root-in-this-test'
   const passwordFile = join(folder, 'password')
@@ -24,10 +30,12 @@ export async function startPostgres(): Promise<Postgres> {
   if (made.code !== 0) throw new Error(`initdb ended with ${made.code}: ${made.stderr}`)
   const port = await freePort()
   const settings = ['-c', 'listen_addresses=127.0.0.1', '-c', 'fsync=off', '-k', folder, '-p', String(port), '-D', data]
-  const server = opening.use(await start('setpriv', [...as, at('postgres'), ...settings], { cwd: folder }))
+  // asked, not killed, however it ends: its shared memory is the system's, and stays
+  const server = await start('setpriv', ['--pdeathsig', 'INT', ...as, at('postgres'), ...settings], { cwd: folder })
+  opening.defer(async () => void (await server.stop('SIGINT')))
   await server.line(/database system is ready to accept connections/, 30_000)
   const parts = opening.move()
-  return { port, user: 'root', password, [Symbol.asyncDispose]: () => parts.disposeAsync() }
+  return { port, user: 'root', password, pid: server.pid, folder, [Symbol.asyncDispose]: () => parts.disposeAsync() }
 }
 
 /** PostgreSQL refuses to run as root: then it runs as the user that its package made. */

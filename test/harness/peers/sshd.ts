@@ -1,7 +1,8 @@
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import { tmpdir, userInfo } from 'node:os'
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { userInfo } from 'node:os'
 import { join } from 'node:path'
 import { freePort, type Ran, run, start } from '../process.ts'
+import { discard, scratch } from '../scratch.ts'
 
 /** An OpenSSH server that trusts one certificate authority and nothing else, and a client of it. Disposing of it ends it. */
 export type Sshd = AsyncDisposable & {
@@ -18,8 +19,8 @@ export type Sshd = AsyncDisposable & {
 
 export async function startSshd(trustedCa: string): Promise<Sshd> {
   await using opening = new AsyncDisposableStack()
-  const folder = await mkdtemp(join(tmpdir(), 'assay-sshd-'))
-  opening.defer(() => rm(folder, { recursive: true, force: true }))
+  const folder = await scratch('assay-sshd-')
+  opening.defer(() => discard(folder))
   const at = (name: string) => join(folder, name)
   for (const name of ['host', 'client', 'authority']) await made('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', at(name)])
   await made('ssh-keygen', ['-q', '-s', at('authority'), '-I', 'host', '-h', '-n', '127.0.0.1', at('host.pub')])
