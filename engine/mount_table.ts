@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { BrokerError, isConflict } from './errors.ts'
+import { gather } from './gather.ts'
 import type { OwnVault } from './vault/own.ts'
 import type { Store } from './vault/store.ts'
 
@@ -36,6 +37,7 @@ export type MountTable = {
   /** the mount that a canonical path lies in: synchronous, from the last look */
   readonly find: (path: string) => Mount | undefined
   readonly ofType: (type: MountType) => readonly Mount[]
+  /** Sees what was there when it was asked for. One look at a time is for all who asked before it began: anybody may ask, before it is known who they are. */
   readonly refresh: () => Promise<void>
   /** past what was seen last: it is there, at this path, and not on its way out */
   readonly still: (mount: Mount) => Promise<boolean>
@@ -67,17 +69,13 @@ type Change = (rows: readonly Mount[]) => readonly Mount[]
 export async function openMountTable(vault: OwnVault, store: Store, onError: (error: unknown) => void): Promise<MountTable> {
   let mounts: readonly Mount[] = []
   const leaving = new Map<string, Mount>()
-  let looks = 0
-  let seen = 0
-  const refresh = async () => {
-    const look = ++looks
+  const look = gather<undefined, undefined>(async askers => {
     const [auths, own] = await Promise.all([vault.read('sys/auth'), store.fresh<readonly Mount[]>(TABLE)])
     const marked = Object.entries(auths?.data ?? {}).flatMap(([path, row]) => authMount(path, row as AuthRow))
-    // an earlier look that took longer is from before what a later one saw
-    if (look < seen) return
-    seen = look
     mounts = [...marked, ...(own?.value ?? []), ...leaving.values()]
-  }
+    return askers
+  }, Number.POSITIVE_INFINITY)
+  const refresh = () => look(undefined)
   const kept = async (make: Change, tries: number): Promise<void> => {
     const was = await store.fresh<readonly Mount[]>(TABLE)
     try {

@@ -188,19 +188,57 @@ describe('the look of every five seconds', () => {
 
   test('that takes long does not undo what was done meanwhile', async () => {
     const table = await newTable()
-    const gate = Promise.withResolvers<void>()
-    const met = Promise.withResolvers<void>()
-    fake.fault = ({ path }) => {
-      if (path !== 'assay/data/mounts') return undefined
-      fake.fault = () => undefined
-      met.resolve()
-      return { after: gate.promise }
-    }
-    const look = table.refresh()
-    await met.promise
-    await table.addBroker('broker/', GIVEN, open)
-    gate.resolve()
-    await look
+    const { met, open: goOn } = heldUp()
+    const looks = [table.refresh()]
+    await met
+    const made = table.addBroker('broker/', GIVEN, open)
+    await soon(() => expect(fake.state.kv.has('mounts')).toBe(true))
+    goOn()
+    await Promise.all([...looks, made])
     expect(table.find('broker')).toBeDefined()
   })
 })
+
+describe('whoever asks for a look', () => {
+  const looks = () => fake.asked.filter(({ method, path }) => method === 'GET' && path === 'sys/auth').length
+
+  test('while one is under way shares the next one with all others, as that one may be from before', async () => {
+    const table = await newTable()
+    const { met, open: goOn } = heldUp()
+    const first = table.refresh()
+    await met
+    await mountJwt('tpm-quote', MARKED)
+    const before = looks()
+    const others = Promise.all(Array.from({ length: 200 }, () => table.refresh()))
+    goOn()
+    await first
+    expect(table.find('auth/tpm-quote')).toBeUndefined()
+    await others
+    expect(table.find('auth/tpm-quote')).toBeDefined()
+    expect(looks() - before).toBe(1)
+  })
+
+  test('and is not answered hears that, and the next one is asked anew', async () => {
+    const table = await newTable()
+    fake.fault = () => ({ status: 500 })
+    await expect(Promise.all([table.refresh(), table.refresh()])).rejects.toThrow('the vault server answered with status 500')
+    fake.fault = () => undefined
+    await expect(table.refresh()).resolves.toBeUndefined()
+  })
+})
+
+/** The next look sees what is there now, and hears of it later. */
+function heldUp(): { readonly met: Promise<void>; readonly open: () => void } {
+  const [gate, met] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+  let held = 0
+  fake.fault = ({ method, path }) => {
+    if (method !== 'GET' || !['sys/auth', 'assay/data/mounts'].includes(path)) return undefined
+    held += 1
+    if (held === 2) {
+      fake.fault = () => undefined
+      met.resolve()
+    }
+    return { after: gate.promise }
+  }
+  return { met: met.promise, open: gate.resolve }
+}
