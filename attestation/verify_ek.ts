@@ -1,11 +1,11 @@
 import type { EkCertificate, ProfileRules } from './certs/ek_certificate.ts'
-import { type MakerRules, makerFault } from './certs/makers.ts'
+import { isAmong, type MakerRules, makerFault } from './certs/makers.ts'
 import type { Trust, ValidPath } from './certs/path.ts'
 import type { Path } from './certs/path_search.ts'
 import type { TpmSpecification } from './certs/tpm_specification.ts'
 import { sharesPrime } from './certs/weak_keys.ts'
 import { admitEk, type EkKind, type EndorsementKey } from './endorsement.ts'
-import { spkiOf } from './tpm2/public.ts'
+import { keyObjectOf } from './tpm2/public.ts'
 import { accept, reject, type Verdict } from './verdict.ts'
 
 /** What the attester sent, as it came. */
@@ -62,9 +62,10 @@ export async function verifyEk(evidence: EkEvidence, rules: EkRules): Promise<Ve
   const { readEkCertificate, validatePath } = await certificates()
   const read = readEkCertificate(evidence.certificate, rules)
   if (!read.ok) return read
-  if (!read.value.spki.equals(spkiOf(ek.value.public))) return reject('EK_MISMATCH', `the certificate is not for ${ek.value.id}`)
+  if (!read.value.key.equals(keyObjectOf(ek.value.public)))
+    return reject('EK_MISMATCH', `the certificate is not for ${ek.value.id}`)
   if (isShared(ek.value, rules)) return reject('WEAK_KEY', 'the modulus has a prime in common with that of another TPM')
-  const allowSha1 = rules.sha1Makers?.some(id => id.toUpperCase() === read.value.manufacturer.toUpperCase()) ?? false
+  const allowSha1 = isAmong(rules.sha1Makers ?? [], read.value.manufacturer)
   const path = await validatePath(read.value.certificate, evidence.intermediates ?? [], { ...rules, allowSha1 })
   if (!path.ok) return path
   const fault = makerFault(read.value, namesOfCas(path.value.certificates), rules)

@@ -1,5 +1,5 @@
 import { createHash, createPublicKey, type KeyObject, X509Certificate } from 'node:crypto'
-import { BitString, OctetString } from 'asn1js'
+import { BitString, fromBER, OctetString } from 'asn1js'
 import {
   AltName,
   Certificate as Asn1Certificate,
@@ -121,7 +121,7 @@ function decode(der: Buffer): Verdict<Certificate> {
   const names = namesOf(der)
   if (names === undefined) return reject('BAD_ENCODING', 'a certificate without Names')
   const x509 = new X509Certificate(der)
-  const asn1 = Asn1Certificate.fromBER(der)
+  const asn1 = asn1Of(der)
   const extensions = new Map<string, Extension>()
   for (const one of asn1.extensions ?? []) {
     if (extensions.has(one.extnID)) return reject('BAD_ENCODING', `a certificate has the extension ${one.extnID} twice`)
@@ -133,6 +133,13 @@ function decode(der: Buffer): Verdict<Certificate> {
   }
   const sha256 = createHash('sha256').update(der).digest('hex')
   return accept({ der, sha256, x509, asn1, ...names, extensions })
+}
+
+/** What pkijs makes of a certificate. What lies inside of octets and bits is read when it is asked for: to read all of it at once takes a fifth more time. */
+export function asn1Of(der: Uint8Array): Asn1Certificate {
+  const { offset, result } = fromBER(der, { parseEmbedded: false })
+  if (offset === -1) throw new Error(result.error)
+  return new Asn1Certificate({ schema: result })
 }
 
 const types = new Map<string, Type<unknown>>(Object.values(extension).map(({ oid, type }) => [oid, type]))

@@ -1,3 +1,4 @@
+import type { KeyObject } from 'node:crypto'
 import type { AttributeTypeAndValue } from 'pkijs'
 import type { Refusal } from '../refusals.ts'
 import { accept, reject, type Verdict } from '../verdict.ts'
@@ -7,8 +8,7 @@ import { readTpmSpecification, type TpmSpecification } from './tpm_specification
 /** What a TPM maker certifies of a TPM (TCG EK Credential Profile, 3.2). */
 export type EkCertificate = {
   readonly certificate: Certificate
-  /** canonical SubjectPublicKeyInfo of the key in it */
-  readonly spki: Buffer
+  readonly key: KeyObject
   /** `id:` and eight hexadecimal digits in capitals */
   readonly manufacturer: string
   readonly model: string
@@ -37,8 +37,7 @@ export function readEkCertificate(bytes: Uint8Array, rules: ProfileRules = {}): 
   }
   const key = publicKeyOf(certificate)
   if (!key.ok) return key
-  const spki = key.value.export({ type: 'spki', format: 'der' })
-  return accept({ certificate, spki, ...identityIn(certificate), ...specificationIn(certificate) })
+  return accept({ certificate, key: key.value, ...identityIn(certificate), ...specificationIn(certificate) })
 }
 
 type Check = readonly [Refusal, (certificate: Certificate, rules: ProfileRules) => string | undefined]

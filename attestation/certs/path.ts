@@ -1,7 +1,7 @@
 import { hash } from 'node:crypto'
-import { Certificate as Asn1Certificate, CertificateChainValidationEngine } from 'pkijs'
+import { type Certificate as Asn1Certificate, CertificateChainValidationEngine } from 'pkijs'
 import { accept, type Rejection, reject, type Verdict } from '../verdict.ts'
-import { type Certificate, extension, readCertificate } from './certificate.ts'
+import { asn1Of, type Certificate, extension, readCertificate } from './certificate.ts'
 import { judge, type PathRules } from './path_checks.ts'
 import { findPaths, type Path } from './path_search.ts'
 import { lookUp, type RevocationRules, type Unrevoked } from './revocation.ts'
@@ -99,7 +99,7 @@ async function secondOpinion(path: Path, { at, allowExpiredLeaf }: PathRules): P
  */
 function unconstrained({ der, asn1, extensions }: Certificate): Asn1Certificate {
   if (!extensions.has(extension.nameConstraints.oid)) return asn1
-  const copy = Asn1Certificate.fromBER(der)
+  const copy = asn1Of(der)
   copy.extensions = (copy.extensions ?? []).filter(({ extnID }) => extnID !== extension.nameConstraints.oid)
   return copy
 }
@@ -107,14 +107,14 @@ function unconstrained({ der, asn1, extensions }: Certificate): Asn1Certificate 
 /** Names were compared when the path was found: to pkijs, the attributes of an RDN have an order, and white space is not all alike. */
 function linked(one: Asn1Certificate, read: Certificate | undefined, issuer: Asn1Certificate | undefined): Asn1Certificate {
   if (read === undefined || issuer === undefined || one.issuer.isEqual(issuer.subject)) return one
-  const copy = one === read.asn1 ? Asn1Certificate.fromBER(read.der) : one
+  const copy = one === read.asn1 ? asn1Of(read.der) : one
   copy.issuer = issuer.subject
   return copy
 }
 
 /** pkijs has no such allowance, so it sees the certificate with a later end. */
 function renewed({ der }: Certificate, at: Date): Asn1Certificate {
-  const copy = Asn1Certificate.fromBER(der)
+  const copy = asn1Of(der)
   if (copy.notAfter.value < at) copy.notAfter.value = at
   return copy
 }
