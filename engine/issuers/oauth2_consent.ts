@@ -23,7 +23,7 @@ export const oauth2Consent = issuer({
     try {
       return credentialOf(grant, ports, answer)
     } catch (error) {
-      await revoke(ports, new Secret(answer.token))
+      await end(ports, new Secret(answer.token))
       throw error
     }
   },
@@ -43,8 +43,10 @@ function refreshed(grant: Grant, ports: Ports): Promise<TokenAnswer> {
   })
 }
 
-async function revoke(ports: Ports, token: Secret): Promise<void> {
-  await openProvider(ports.integration, ports.settings, ports.http).revoke(token, await secretOf(ports))
+/** What nobody gets, where its provider ends it; why nobody gets it is what has to be told. */
+async function end(ports: Ports, token: Secret): Promise<void> {
+  const provider = openProvider(ports.integration, ports.settings, ports.http)
+  await provider.revoke(token, await secretOf(ports)).catch(() => undefined)
 }
 
 async function ask(
@@ -66,7 +68,7 @@ async function ask(
     proof: undefined,
     leave: async left => {
       await replaced(left.refreshToken)
-      await revoke(ports, left.token)
+      await end(ports, left.token)
     },
   })
 }

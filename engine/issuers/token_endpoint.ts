@@ -3,7 +3,7 @@ import { BrokerError } from '../errors.ts'
 import { Secret } from '../secret.ts'
 import { isToken, saysJson } from './common.ts'
 import type { Outbound } from './outbound.ts'
-import { ExchangeRefusal, refused, Unwanted, unusable } from './refusal.ts'
+import { ExchangeRefusal, refused, unusable } from './refusal.ts'
 
 /** A token request (RFC 6749, 3.2). `auth` proves who the client is; `proof` is a DPoP proof of the agent (RFC 9449, 5). */
 export type TokenRequest = {
@@ -45,28 +45,37 @@ export async function askToken(http: Outbound, integration: string, request: Tok
     [oauth.allowInsecureRequests]: true,
     ...(request.proof === undefined ? {} : { headers: { DPoP: request.proof } }),
   }
+  const { auth, grantType, parameters } = request
+  const response = await oauth
+    .genericTokenEndpointRequest(server, client, auth, grantType, { ...parameters }, options)
+    .catch((error: unknown) => {
+      throw http.failure() ?? told(integration, error)
+    })
+  const raw: unknown = await response
+    .clone()
+    .json()
+    .catch(() => undefined)
   try {
-    const { auth, grantType, parameters } = request
-    const response = await oauth.genericTokenEndpointRequest(server, client, auth, grantType, { ...parameters }, options)
-    const raw: unknown = await response
-      .clone()
-      .json()
-      .catch(() => undefined)
-    try {
-      if (response.ok && !saysJson(response.headers.get('content-type'))) throw unusable(integration, 'the answer is no JSON')
-      return read(
-        integration,
-        { expires_in: request.fallbackSeconds, ...(raw as object) },
-        await oauth.processGenericTokenEndpointResponse(server, client, response),
-      )
-    } catch (error) {
-      const left = response.ok ? leftIn(raw) : undefined
-      if (left) await request.leave?.(left, told(integration, error))
-      throw error
-    }
+    if (response.ok && !saysJson(response.headers.get('content-type'))) throw unusable(integration, 'the answer is no JSON')
+    return read(
+      integration,
+      { expires_in: request.fallbackSeconds, ...(raw as object) },
+      await oauth.processGenericTokenEndpointResponse(server, client, withoutIdToken(response, raw)),
+    )
   } catch (error) {
-    throw error instanceof Unwanted ? error : (http.failure() ?? told(integration, error))
+    const why = told(integration, error)
+    const left = response.ok ? leftIn(raw) : undefined
+    if (left) await request.leave?.(left, why)
+    throw why
   }
+}
+
+/** Who logged in is nothing to an exchange; the library would want the ID token to be of an issuer that is the origin of the token endpoint, which those of
+ *  many servers are not. */
+function withoutIdToken(response: Response, raw: unknown): Response {
+  if (!response.ok || typeof raw !== 'object' || raw === null || !('id_token' in raw)) return response
+  const { id_token: _, ...rest } = raw
+  return new Response(JSON.stringify(rest), response)
 }
 
 /** What the library lets pass and we do not: a life that is missing, or that is no whole number of seconds. */

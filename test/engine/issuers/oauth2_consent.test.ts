@@ -57,5 +57,23 @@ test('what is wider is revoked, and not given', async () => {
 test('what is wider and cannot be revoked is not given either', async () => {
   scope = 'repo:read repo:admin'
   provider.answer = one => (one.url === '/revoke' ? { status: 500 } : { status: 200, body: answer(one) })
-  expect(await exchange.outcome(WANTED)).toBe('unavailable')
+  expect(await exchange.outcome(WANTED)).toBe('EXCHANGE_WIDER')
+  expect(asked()).toHaveLength(1)
+})
+
+test('what cannot be used and cannot be revoked is told as what it is', async () => {
+  provider.answer = one => {
+    if (one.url === '/revoke') return { status: 500 }
+    return { status: one.url === '/token' ? 201 : 200, body: answer(one) }
+  }
+  expect(await exchange.outcome(WANTED)).toBe('EXCHANGE_UNUSABLE')
+  expect(asked()).toHaveLength(1)
+})
+
+test('an ID token of an issuer that is not the origin of its token endpoint, as most servers give it with a refresh, does no harm', async () => {
+  const claims = { iss: `${provider.url}/realms/people`, sub: 'ada', aud: 'assay', iat: 1, exp: 2 }
+  const parts = [{ alg: 'ES256' }, claims].map(one => Buffer.from(JSON.stringify(one)).toString('base64url'))
+  provider.answer = one => ({ status: 200, body: { ...answer(one), id_token: `${parts.join('.')}.c2lnbmF0dXJl` } })
+  expect(await exchange.outcome(WANTED)).toBe('OK')
+  expect(asked()).toEqual([])
 })
