@@ -54,11 +54,16 @@ export function makerFault(
   const isTest =
     testMakers.includes(manufacturer) || /swtpm|simulator/i.test(tpm.model) || cas.commonNames.some(name => /swtpm/i.test(name))
   if (isTest && !allowTestTpms) return `${manufacturer} ${tpm.model} is a TPM made in software`
-  const isListed = allowedMakers.some(id => id.toUpperCase() === manufacturer.toUpperCase())
+  const isListed = isAmong(allowedMakers, manufacturer)
   if (allowedMakers.length > 0 && !isListed) return `${manufacturer} is not among the allowed makers`
   if (!isTest && !isListed && !makers.some(({ id }) => id === manufacturer)) return `${manufacturer} is in no registry`
   const foreign = cas.organizations.find(organization => isForeign(organization, manufacturer))
   return foreign && `${manufacturer} under a certificate of ${foreign}`
+}
+
+/** Operators write ids in either case. */
+export function isAmong(ids: readonly string[], manufacturer: string): boolean {
+  return ids.some(id => id.toUpperCase() === manufacturer.toUpperCase())
 }
 
 /** A CA of one maker says nothing about a TPM of another. */
