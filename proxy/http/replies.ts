@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
+import { leave } from '../leave.ts'
 import { type RefusalCode, rowOf, toldOf } from '../refusals.ts'
 
 /** What a refusal says: Vault's shape of errors, the code beside it, nothing of what was sent. All tokens that open nothing get one answer. */
@@ -47,7 +48,7 @@ export function replyRefusedRaw(socket: Duplex, code: RefusalCode, txn: string):
     'Cache-Control: no-store',
     'Connection: close',
   ]
-  socket.end(`HTTP/1.1 ${status} Refused\r\n${head.join('\r\n')}\r\n\r\n${json}`)
+  leave(socket, `HTTP/1.1 ${status} Refused\r\n${head.join('\r\n')}\r\n\r\n${json}`)
 }
 
 export function hasBody({ headers }: IncomingMessage): boolean {

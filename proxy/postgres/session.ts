@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { TLSSocket } from 'node:tls'
+import { leave } from '../leave.ts'
 import { type RefusalCode, toldOf } from '../refusals.ts'
 import { holderOf } from '../tls/holder.ts'
 import { secure } from '../tls/secure.ts'
@@ -109,5 +110,5 @@ async function cancel(ports: SessionPorts, socket: Socket, asked: Extract<First,
 
 function end(socket: Duplex, code: RefusalCode): void {
   const { code: shown, sentence } = toldOf(code)
-  socket.end(fatal(code === 'UPSTREAM' || code === 'UNAVAILABLE' ? '08006' : '28000', `${shown}: ${sentence}`))
+  leave(socket, fatal(code === 'UPSTREAM' || code === 'UNAVAILABLE' ? '08006' : '28000', `${shown}: ${sentence}`))
 }

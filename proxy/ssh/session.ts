@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
+import { leave } from '../leave.ts'
 import { type RefusalCode, type Refused, toldOf } from '../refusals.ts'
 import { holderOf } from '../tls/holder.ts'
 import { secure } from '../tls/secure.ts'
@@ -21,9 +22,7 @@ export async function serve(ports: SessionPorts, socket: Socket): Promise<void> 
   const refused = ({ code, detail }: Pick<Refused, 'code' | 'detail'>) => ports.refused(code, detail, txn, held?.holder)
   const end = (why: Pick<Refused, 'code' | 'detail'>) => {
     refused(why)
-    agent.end(told(why.code), () => agent.destroy())
-    // who does not read hears nothing
-    setTimeout(() => agent.destroy(), LINGER_MS).unref()
+    leave(agent, told(why.code))
   }
   const late = () => agent.destroy()
   deadline.addEventListener('abort', late, { once: true })
@@ -34,8 +33,6 @@ export async function serve(ports: SessionPorts, socket: Socket): Promise<void> 
   if (!admitted.ok) return end(deadline.aborted ? { code: 'REQUEST_SLOW', detail: 'no first frame in time' } : admitted)
   await run(ports, agent, frames, admitted.value, deadline, refused, end)
 }
-
-const LINGER_MS = 1000
 
 type Tell = (why: Pick<Refused, 'code' | 'detail'>) => void
 

@@ -4,11 +4,9 @@ import { createSecureServer } from 'node:http2'
 import { request } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { Readable } from 'node:stream'
-import { type TLSSocket, connect as tlsConnect } from 'node:tls'
 import { describe, expect, onTestFinished, test } from 'vitest'
-import { type RawData, WebSocket, WebSocketServer } from 'ws'
 import { REAL } from '../fakes/sealing.ts'
-import { bearer, exchangeRaw, openProxyWorld, type ProxyWorld } from './world.ts'
+import { bearer, exchangeRaw, openProxyWorld } from './world.ts'
 
 const whole = (text: string) => text.includes('\r\n\r\n') && text.endsWith('fine')
 
@@ -43,138 +41,6 @@ describe('where a request goes is said', () => {
     expect((await world.ask({ headers: { 'Assay-Token': await world.seal(), Authorization: 'Bearer dummy' } })).status).toBe(200)
     expect(world.upstream.seen[0]?.rawHeaders).toContain(`Bearer ${REAL}`)
     expect(world.upstream.seen[0]?.rawHeaders).not.toContain('Bearer dummy')
-  })
-})
-
-describe('a tunnel', () => {
-  const open = async (world: ProxyWorld, authority: string): Promise<TLSSocket> => {
-    const outer = await world.connect()
-    const head = await exchangeRaw(outer, `CONNECT ${authority} HTTP/1.1\r\nHost: ${authority}\r\n\r\n`, text =>
-      text.includes('\r\n\r\n'),
-    )
-    if (!head.startsWith('HTTP/1.1 200')) throw new Error(head)
-    outer.removeAllListeners('data')
-    const inner = tlsConnect({ socket: outer, servername: 'api.test', ca: world.ca.ca })
-    await new Promise((resolve, reject) => inner.once('secureConnect', resolve).once('error', reject))
-    return inner
-  }
-
-  test('ends at the proxy, with a certificate of the host, and its requests are swapped', async () => {
-    await using world = await openProxyWorld({ tls: true, host: 'api.test', intercept: true })
-    const place = `api.test:${world.upstream.port}`
-    const inner = await open(world, place)
-    const lines = ['GET /a HTTP/1.1', `Host: ${place}`, `Authorization: Bearer ${await world.seal()}`]
-    expect(await exchangeRaw(inner, `${lines.join('\r\n')}\r\n\r\n`, whole)).toMatch(/^HTTP\/1.1 200/)
-    expect(await exchangeRaw(inner, `${lines.join('\r\n')}\r\n\r\n`, whole)).toMatch(/^HTTP\/1.1 200/)
-    inner.destroy()
-    expect(world.upstream.seen[0]?.rawHeaders).toContain(`Bearer ${REAL}`)
-  })
-
-  test('leads where it was asked for, whatever the requests in it say', async () => {
-    await using world = await openProxyWorld({ tls: true, host: 'api.test', intercept: true })
-    const place = `api.test:${world.upstream.port}`
-    const token = `Authorization: Bearer ${await world.seal()}`
-    const attempts: readonly (readonly [string, readonly string[]])[] = [
-      ['HOST_MISMATCH', ['GET /a HTTP/1.1', 'Host: evil.example']],
-      ['DESTINATION_UNCLEAR', [`GET https://${place}/a HTTP/1.1`, `Host: ${place}`]],
-      ['DESTINATION_UNCLEAR', ['GET /a HTTP/1.1', `Host: ${place}`, 'Assay-Destination: https://evil.example']],
-      ['DESTINATION_UNCLEAR', [`CONNECT ${place} HTTP/1.1`, `Host: ${place}`]],
-    ]
-    for (const [code, lines] of attempts) {
-      const inner = await open(world, place)
-      expect(await exchangeRaw(inner, `${[...lines, token].join('\r\n')}\r\n\r\n`, text => text.endsWith(']}'))).toContain(
-        `"code":"${code}"`,
-      )
-      inner.destroy()
-    }
-    expect(world.upstream.seen).toEqual([])
-  })
-
-  test('is as good as the certificate of the connection that it is in', async () => {
-    await using world = await openProxyWorld({ tls: true, host: 'api.test', intercept: true })
-    const place = `api.test:${world.upstream.port}`
-    const inner = await open(world, place)
-    const token = await world.seal({ x5tS256: world.other.x5tS256 })
-    const request = `GET /a HTTP/1.1\r\nHost: ${place}\r\nAuthorization: Bearer ${token}\r\n\r\n`
-    expect(await exchangeRaw(inner, request, text => text.endsWith(']}'))).toContain('"code":"TOKEN"')
-    inner.destroy()
-  })
-
-  test('is refused where nothing is intercepted, and for services without TLS', async () => {
-    await using plain = await openProxyWorld({ intercept: true })
-    await expect(open(plain, `127.0.0.1:${plain.upstream.port}`)).rejects.toThrow('"code":"DESTINATION"')
-    await using off = await openProxyWorld({ tls: true, host: 'api.test' })
-    await expect(open(off, `api.test:${off.upstream.port}`)).rejects.toThrow('"code":"DESTINATION"')
-  })
-})
-
-describe('connections', () => {
-  test('TLS 1.2 is not spoken', async () => {
-    await using world = await openProxyWorld()
-    const socket = tlsConnect({ ...world.dial, maxVersion: 'TLSv1.2' })
-    const error = await new Promise<Error>(resolve => socket.once('error', resolve))
-    expect(error.message).toMatch(/version/i)
-  })
-
-  test('a session is never resumed', async () => {
-    await using world = await openProxyWorld()
-    const first = tlsConnect(world.dial)
-    const sessions: Buffer[] = []
-    first.on('session', session => sessions.push(session))
-    await exchangeRaw(first, 'GET / HTTP/1.1\r\nHost: a\r\n\r\n', text => text.includes('\r\n\r\n'))
-    first.destroy()
-    const [session] = sessions
-    const again = tlsConnect({ ...world.dial, ...(session ? { session } : {}) })
-    await new Promise(resolve => again.once('secureConnect', resolve))
-    expect(again.isSessionReused()).toBe(false)
-    again.destroy()
-  })
-
-  test('with an authority named, certificates of others are not let in', async () => {
-    await using world = await openProxyWorld({ clientCa: true })
-    await using foreign = await openProxyWorld()
-    expect((await world.ask({ headers: bearer(await world.seal()) })).status).toBe(200)
-    await expect(world.ask({ headers: bearer(await world.seal()), as: foreign.agent })).rejects.toThrow()
-  })
-
-  test('a client that stops in the middle of a body is cut off, others are served', async () => {
-    await using world = await openProxyWorld({ config: { limits: { stall_ms: 200 } } })
-    const socket = await world.connect()
-    const token = await world.seal()
-    const lines = [`POST ${world.base}/ HTTP/1.1`, 'Host: a', `Authorization: Bearer ${token}`, 'Content-Length: 1000']
-    const slow = exchangeRaw(socket, `${lines.join('\r\n')}\r\n\r\nhalf`)
-    expect((await world.ask({ headers: bearer(token) })).status).toBe(200)
-    expect(await slow).not.toContain('200 OK')
-  })
-
-  test('a server that has said all and hangs up while the agent still reads: all of it arrives', async () => {
-    await using world = await openProxyWorld()
-    // more than the kernel holds for who does not read
-    const said = Buffer.alloc(24 * 2 ** 20 + 40_000, 'a')
-    world.upstream.answer = (_, outgoing) => {
-      outgoing.shouldKeepAlive = false
-      outgoing.end(said)
-    }
-    const socket = await world.connect()
-    const lines = [`GET ${world.base}/ HTTP/1.1`, 'Host: a', `Authorization: Bearer ${await world.seal()}`, 'Connection: close']
-    const ended = new Promise(resolve => socket.once('close', resolve))
-    let taken = 0
-    socket.on('data', chunk => {
-      taken += chunk.length
-      socket.pause()
-      setTimeout(() => socket.resume(), 1)
-    })
-    socket.write(`${lines.join('\r\n')}\r\n\r\n`)
-    await ended
-    expect(taken).toBeGreaterThan(said.length)
-  })
-
-  test('a hundred clients that send a byte and wait are cut off', async () => {
-    await using world = await openProxyWorld({ config: { limits: { head_within_ms: 300 } } })
-    const sockets = await Promise.all(Array.from({ length: 100 }, () => world.connect()))
-    const ends = sockets.map(socket => exchangeRaw(socket, 'G'))
-    expect((await world.ask({ headers: bearer(await world.seal()) })).status).toBe(200)
-    for (const end of await Promise.all(ends)) expect(end === '' || end.includes('REQUEST_SLOW')).toBe(true)
   })
 })
 
@@ -332,72 +198,6 @@ test('an upstream server may speak HTTP/2', async () => {
   const answered = await world.ask({ headers: bearer(await world.seal()) })
   expect(answered.text).toBe(`over h2: Bearer ${'*'.repeat(REAL.length)}`)
   expect(seen).toEqual([`Bearer ${REAL}`, `api.test:${world.upstream.port}`])
-})
-
-const textOf = (data: RawData) => Buffer.from(data as Buffer).toString()
-
-describe('a WebSocket', () => {
-  const opened = async (world: ProxyWorld, headers: Record<string, string>) => {
-    const { host: _, port, ...own } = world.dial
-    const socket = new WebSocket(`wss://127.0.0.1:${port}${world.base}/live`, { ...own, headers } as never)
-    await new Promise((resolve, reject) => socket.once('open', resolve).once('error', reject))
-    return socket
-  }
-
-  test('is opened with the real credential; frames flow, and what echoes it is masked', async () => {
-    await using world = await openProxyWorld({ service: { websocket: true } })
-    const peers = new WebSocketServer({ server: world.upstream.server as never, perMessageDeflate: true })
-    onTestFinished(() => peers.close())
-    peers.on('connection', (peer, incoming) => {
-      peer.on('message', data => peer.send(`${textOf(data)} ${incoming.headers.authorization}`))
-    })
-    const socket = await opened(world, bearer(await world.seal()))
-    const answer = new Promise<string>(resolve => socket.once('message', data => resolve(textOf(data))))
-    socket.send('hello')
-    expect(await answer).toBe(`hello Bearer ${'*'.repeat(REAL.length)}`)
-    const big = new Promise<number>(resolve => socket.once('message', data => resolve(textOf(data).length)))
-    socket.send('x'.repeat(300_000))
-    expect(await big).toBe(300_000 + ' Bearer '.length + REAL.length)
-    socket.terminate()
-    expect((await world.records()).filter(one => one['type'] === 'request')).toHaveLength(1)
-  })
-
-  test('hands a frame on as it ends, though it ends with what the credential begins with', async () => {
-    await using world = await openProxyWorld({ service: { websocket: true } })
-    const peers = new WebSocketServer({ server: world.upstream.server as never })
-    onTestFinished(() => peers.close())
-    peers.on('connection', peer => peer.on('message', data => peer.send(`${textOf(data)} ${REAL.slice(0, 1)}`)))
-    const socket = await opened(world, bearer(await world.seal()))
-    const answer = new Promise<string>(resolve => socket.once('message', data => resolve(textOf(data))))
-    socket.send('hello')
-    expect(await answer).toBe(`hello ${REAL.slice(0, 1)}`)
-    socket.terminate()
-  })
-
-  test('is opened over HTTP/1.1 at a server that speaks HTTP/2, too', async () => {
-    await using world = await openProxyWorld({ tls: true, host: 'api.test', service: { http2: true, websocket: true } })
-    const { cert, key } = await world.ca.issue('api.test')
-    const server = createSecureServer({ cert, key, allowHTTP1: true })
-    const peers = new WebSocketServer({ server: server as never })
-    onTestFinished(() => {
-      peers.close()
-      server.close()
-    })
-    peers.on('connection', (peer, incoming) => peer.on('message', () => peer.send(incoming.httpVersion)))
-    await new Promise<void>(resolve =>
-      world.upstream.server.close(() => server.listen(world.upstream.port, '127.0.0.1', resolve)),
-    )
-    const socket = await opened(world, bearer(await world.seal()))
-    const answer = new Promise<string>(resolve => socket.once('message', data => resolve(textOf(data))))
-    socket.send('hello')
-    expect(await answer).toBe('1.1')
-    socket.terminate()
-  })
-
-  test('is not opened where the upstream server opens none', async () => {
-    await using world = await openProxyWorld({ service: { websocket: true } })
-    await expect(opened(world, bearer(await world.seal()))).rejects.toThrow('502')
-  })
 })
 
 test('services that change are served from then on', async () => {

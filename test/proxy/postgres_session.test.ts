@@ -124,6 +124,16 @@ test('a server that refuses and then holds its connection open is left', async (
   inner.destroy()
 })
 
+test('a client that is refused, and holds its connection open all the same, is left', async () => {
+  const sessions = async () => /assay_proxy_sessions (\d+)/.exec(await world.metrics.text())?.[1]
+  const wire = connect({ port: world.proxy.ports()['db'] ?? 0, host: '127.0.0.1', allowHalfOpen: true })
+  wire.on('error', () => undefined).resume()
+  wire.write('no startup message')
+  await until('the refusal', async () => (await refusals()).length === 1)
+  await until('the proxy to leave', async () => (await sessions()) === '0')
+  wire.destroy()
+})
+
 test.each(['in clear, as libpq does it before 17', 'over TLS, as it does since'])('a request to cancel, %s', async how => {
   const inner = await session()
   const over = how.startsWith('over') ? (await secured()).inner : connect(world.proxy.ports()['db'] ?? 0, '127.0.0.1')

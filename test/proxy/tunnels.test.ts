@@ -1,15 +1,19 @@
 import { type TLSSocket, connect as tlsConnect } from 'node:tls'
 import { expect, test } from 'vitest'
+import { REAL } from '../fakes/sealing.ts'
 import { exchangeRaw, openProxyWorld, type ProxyWorld } from './world.ts'
 
-// The deadlines of connections hold for what is in a tunnel, too.
+// What CONNECT opens.
+
+const whole = (text: string) => text.includes('\r\n\r\n') && text.endsWith('fine')
 
 const place = (world: ProxyWorld) => `api.test:${world.upstream.port}`
 
-async function open(world: ProxyWorld): Promise<TLSSocket> {
+async function open(world: ProxyWorld, authority = place(world)): Promise<TLSSocket> {
   const outer = await world.connect()
-  const line = `CONNECT ${place(world)} HTTP/1.1\r\nHost: ${place(world)}\r\n\r\n`
-  await exchangeRaw(outer, line, text => text.includes('\r\n\r\n'))
+  const line = `CONNECT ${authority} HTTP/1.1\r\nHost: ${authority}\r\n\r\n`
+  const head = await exchangeRaw(outer, line, text => text.includes('\r\n\r\n'))
+  if (!head.startsWith('HTTP/1.1 200')) throw new Error(head)
   outer.removeAllListeners('data')
   const inner = tlsConnect({ socket: outer, servername: 'api.test', ca: world.ca.ca })
   await new Promise((resolve, reject) => inner.once('secureConnect', resolve).once('error', reject))
@@ -17,6 +21,54 @@ async function open(world: ProxyWorld): Promise<TLSSocket> {
 }
 
 const options = { tls: true, host: 'api.test', intercept: true }
+
+test('a tunnel ends at the proxy, with a certificate of the host, and its requests are swapped', async () => {
+  await using world = await openProxyWorld(options)
+  const host = place(world)
+  const inner = await open(world)
+  const lines = ['GET /a HTTP/1.1', `Host: ${host}`, `Authorization: Bearer ${await world.seal()}`]
+  expect(await exchangeRaw(inner, `${lines.join('\r\n')}\r\n\r\n`, whole)).toMatch(/^HTTP\/1.1 200/)
+  expect(await exchangeRaw(inner, `${lines.join('\r\n')}\r\n\r\n`, whole)).toMatch(/^HTTP\/1.1 200/)
+  inner.destroy()
+  expect(world.upstream.seen[0]?.rawHeaders).toContain(`Bearer ${REAL}`)
+})
+
+test('a tunnel leads where it was asked for, whatever the requests in it say', async () => {
+  await using world = await openProxyWorld(options)
+  const host = place(world)
+  const token = `Authorization: Bearer ${await world.seal()}`
+  const attempts: readonly (readonly [string, readonly string[]])[] = [
+    ['HOST_MISMATCH', ['GET /a HTTP/1.1', 'Host: evil.example']],
+    ['DESTINATION_UNCLEAR', [`GET https://${host}/a HTTP/1.1`, `Host: ${host}`]],
+    ['DESTINATION_UNCLEAR', ['GET /a HTTP/1.1', `Host: ${host}`, 'Assay-Destination: https://evil.example']],
+    ['DESTINATION_UNCLEAR', [`CONNECT ${host} HTTP/1.1`, `Host: ${host}`]],
+  ]
+  for (const [code, lines] of attempts) {
+    const inner = await open(world)
+    expect(await exchangeRaw(inner, `${[...lines, token].join('\r\n')}\r\n\r\n`, text => text.endsWith(']}'))).toContain(
+      `"code":"${code}"`,
+    )
+    inner.destroy()
+  }
+  expect(world.upstream.seen).toEqual([])
+})
+
+test('a tunnel is as good as the certificate of the connection that it is in', async () => {
+  await using world = await openProxyWorld(options)
+  const host = place(world)
+  const inner = await open(world)
+  const token = await world.seal({ x5tS256: world.other.x5tS256 })
+  const request = `GET /a HTTP/1.1\r\nHost: ${host}\r\nAuthorization: Bearer ${token}\r\n\r\n`
+  expect(await exchangeRaw(inner, request, text => text.endsWith(']}'))).toContain('"code":"TOKEN"')
+  inner.destroy()
+})
+
+test('a tunnel is refused where nothing is intercepted, and for services without TLS', async () => {
+  await using plain = await openProxyWorld({ intercept: true })
+  await expect(open(plain, `127.0.0.1:${plain.upstream.port}`)).rejects.toThrow('"code":"DESTINATION"')
+  await using off = await openProxyWorld({ tls: true, host: 'api.test' })
+  await expect(open(off, `api.test:${off.upstream.port}`)).rejects.toThrow('"code":"DESTINATION"')
+})
 
 test('a client that never ends its head is cut off, however it drips', async () => {
   await using world = await openProxyWorld({ ...options, config: { limits: { head_within_ms: 300 } } })
