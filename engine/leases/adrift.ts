@@ -1,28 +1,30 @@
 import type { World } from '../world.ts'
+import { inParallel } from './parallel.ts'
 
-/** Credentials that could neither be recorded nor revoked, as store and provider were both away: nobody else knows how to end them. They are in memory
- *  until the store has them, or until they have ended by themselves. */
+/** What is to be written of leases and could not be, as the store was away: nobody else knows of it. It is in memory until the store has it; a process
+ *  that is killed before leaves credentials to end by themselves. */
 export type Adrift = {
-  /** `record` makes it durable what has to be done; `until`: seconds since the epoch */
-  readonly keep: (leaseId: string, until: number, record: () => Promise<void>) => void
-  /** One try for each. */
+  /** `record` makes durable what is to be done */
+  readonly keep: (leaseId: string, record: () => Promise<void>) => void
+  /** One try for each. Never throws. */
   readonly round: () => Promise<void>
 }
 
-export function openAdrift(world: Pick<World, 'log'>, clock: () => number): Adrift {
-  const kept = new Set<{ readonly leaseId: string; readonly until: number; readonly record: () => Promise<void> }>()
+const AT_ONCE = 16
+
+export function openAdrift(world: Pick<World, 'log'>): Adrift {
+  const kept = new Set<{ readonly leaseId: string; readonly record: () => Promise<void> }>()
   return {
-    keep: (leaseId, until, record) => void kept.add({ leaseId, until, record }),
+    keep: (leaseId, record) => void kept.add({ leaseId, record }),
     round: async () => {
-      for (const one of kept) {
-        if (one.until <= clock()) kept.delete(one)
-        else
-          await one.record().then(
-            () => kept.delete(one),
-            (error: unknown) =>
-              world.log.warn({ error, lease: one.leaseId }, 'a credential that is to be revoked could not be recorded yet'),
-          )
-      }
+      await inParallel([...kept], AT_ONCE, async one => {
+        try {
+          await one.record()
+          kept.delete(one)
+        } catch (error) {
+          world.log.warn({ error, lease: one.leaseId }, 'what became of a lease could not be recorded yet: it is tried again')
+        }
+      })
     },
   }
 }

@@ -32,7 +32,7 @@ export type Begun = {
 
 /** Writes a lease before there is anything to be leased. */
 export async function begin(parts: Parts, asked: Begin): Promise<Begun> {
-  const { ledger, clock, world } = parts
+  const { clock, world } = parts
   const at = clock()
   const id = asked.request === undefined ? idFrom(world.random(32).toString('hex')) : requestId(asked.request, at)
   if (asked.request !== undefined) await clear(parts, requestId(asked.request, at - PENDING_SECONDS))
@@ -54,11 +54,11 @@ export async function begin(parts: Parts, asked: Begin): Promise<Begun> {
     due: at + PENDING_SECONDS,
   }
   try {
-    await ledger.create(lease)
+    await create(parts, lease, id)
   } catch (error) {
-    if (!isConflict(error)) throw error
-    await clear(parts, id)
-    await ledger.create(lease)
+    // the store may have it all the same
+    if (!isConflict(error)) parts.adrift.keep(lease.leaseId, () => drop(parts, lease))
+    throw error
   }
   return {
     leaseId: lease.leaseId,
@@ -69,6 +69,16 @@ export async function begin(parts: Parts, asked: Begin): Promise<Begun> {
 
 /** The same request has the same id within a minute of the clock. */
 const requestId = (request: string, at: number) => idFrom(request, String(Math.floor(at / PENDING_SECONDS)))
+
+async function create(parts: Parts, lease: Lease, id: string): Promise<void> {
+  try {
+    await parts.ledger.create(lease)
+  } catch (error) {
+    if (!isConflict(error)) throw error
+    await clear(parts, id)
+    await parts.ledger.create(lease)
+  }
+}
 
 const POLL_MS = 50
 const CLEAR_MS = 5_000
@@ -103,12 +113,12 @@ async function confirm(parts: Parts, begun: Lease, handle: Handle, expiresAt: nu
     if (lease) return lease
     await handOver(parts, begun, handle)
   } catch (error) {
+    parts.adrift.keep(begun.leaseId, () => handOver(parts, begun, handle))
     await parts.provider.revoke(begun, handle).catch((again: unknown) => {
       parts.world.log.error(
         { error: again, lease: begun.leaseId },
         'a credential that could not be recorded could not be revoked either: it is tried until it is',
       )
-      parts.adrift.keep(begun.leaseId, begun.maxExpiresAt, () => handOver(parts, begun, handle))
     })
     throw error
   }
@@ -116,17 +126,28 @@ async function confirm(parts: Parts, begun: Lease, handle: Handle, expiresAt: nu
 }
 
 /** What was made for a lease that was revoked, or taken for lost, meanwhile: it is known how to end it now. */
-async function handOver(parts: Parts, begun: Lease, handle: Handle): Promise<void> {
-  const { ledger, revoker, clock } = parts
-  const { claim: _, ...rest } = begun
-  const lease: Lease = { ...rest, state: 'revoking', handle, due: Math.min(begun.due, clock()) }
-  const changed = await changeLease(ledger, idOf(begun.leaseId) ?? '', now => (now.txn === begun.txn ? lease : undefined))
-  if (!changed) await ledger.create(lease)
+async function handOver({ ledger, revoker, clock }: Parts, begun: Lease, handle: Handle): Promise<void> {
+  const known: Lease = { ...begun, state: 'revoking', handle, due: Math.min(begun.due, clock()) }
+  const changed = await changeLease(ledger, idOf(begun.leaseId) ?? '', now => (now.txn === begun.txn ? known : undefined))
+  // the same request, made again, may have taken its id
+  const lease = changed ?? { ...known, leaseId: begun.leaseId.replace(/[^/]+$/, idFrom(begun.txn)) }
+  if (!changed) await ledger.create(lease).catch(unlessThere)
   revoker.take(nameOf(lease))
   revoker.pump()
 }
 
+/** By a try before, of which nothing was heard. */
+function unlessThere(error: unknown): void {
+  if (!isConflict(error)) throw error
+}
+
 async function abandon(parts: Parts, begun: Lease, certain: boolean): Promise<void> {
-  if (certain) return parts.ledger.remove(begun)
-  await accept(parts, [entryIn(begun)])
+  if (!certain) return void (await accept(parts, [entryIn(begun)]))
+  await drop(parts, begun).catch(() => parts.adrift.keep(begun.leaseId, () => drop(parts, begun)))
+}
+
+/** Nothing was made for it. */
+async function drop({ ledger }: Parts, begun: Lease): Promise<void> {
+  const kept = await ledger.read(idOf(begun.leaseId) ?? '')
+  if (kept?.value.txn === begun.txn) await ledger.remove(begun)
 }

@@ -50,5 +50,6 @@ export function everySoOften(parts: Parts, watch: () => Promise<void>): () => Pr
     stopped = true
     for (const stop of stops) stop()
     await Promise.all([...flights, revoker.stop()])
+    await adrift.round()
   }
 }

@@ -58,7 +58,7 @@ export async function openLeases(options: LeasesOptions): Promise<Leases> {
   const ledger = openLedger(options.store)
   const me = world.random(9).toString('base64url')
   const revoker = openRevoker({ ...options, ledger, clock, me })
-  const adrift = openAdrift(world, clock)
+  const adrift = openAdrift(world)
   const parts: Parts = { world, clock, ledger, revoker, adrift, provider: options.provider, onEnd: options.onEnd }
   const byTag = (tag: string) =>
     accept(

@@ -1,5 +1,4 @@
 import { describe, expect, test } from 'vitest'
-import { BrokerError } from '../../engine/errors.ts'
 import { asked, issue, living, openProcess, outside, passes, rest, turning } from '../fakes/leases.ts'
 import { testWorld } from '../fakes/world.ts'
 
@@ -213,25 +212,6 @@ describe('what was revoked while it was made', () => {
     await expect(begun.confirm(handle, world.now() / 1000 + 3600)).rejects.toThrow(/revoked while it was made/)
     await passes(other, 10)
     expect(living(out)).toBe(0)
-  })
-
-  test('is ended when the store is back that could not take it, where the provider could not be asked either', async () => {
-    const out = outside()
-    out.findable = false
-    const process = await openProcess(out)
-    const request = asked()
-    const begun = await process.leases.begin(request)
-    const handle = await process.provide(request.txn)
-    out.up = false
-    out.hold = () => Promise.reject(new BrokerError('unavailable', 'vault is sealed'))
-    await expect(begun.confirm(handle, process.world.now() / 1000 + 3600)).rejects.toThrow('vault is sealed')
-    await expect(process.leases.sweep()).rejects.toThrow('vault is sealed')
-    expect(living(out)).toBe(1)
-    out.hold = undefined
-    out.up = true
-    await passes(process, 60)
-    expect(living(out)).toBe(0)
-    expect(rest(out)).toEqual([])
   })
 
   test('by a provider that refused leaves nothing, by one that did not answer it is looked for', async () => {
