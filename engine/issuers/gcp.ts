@@ -89,10 +89,14 @@ const RESOURCE = /^\/\/storage\.googleapis\.com\/projects\/_\/buckets\/[a-z0-9._
 function checkRole({ boundary, gcp_token }: Values<typeof role>): void {
   if (Object.keys(boundary).length === 0) return
   const rules = rulesOf(boundary)
-  if (rules.length === 0 || rules.length > 10 || rules.some(one => !RESOURCE.test(String(one.availableResource))))
+  if (rules.length === 0 || rules.length > 10 || rules.some(one => !RESOURCE.test(String(one?.availableResource))))
     throw new BrokerError('bad_request', 'boundary: wanted rules, at most 10, each for a bucket of Cloud Storage')
   if (rules.some(one => one.expression !== undefined && typeof one.expression !== 'string'))
     throw new BrokerError('bad_request', 'boundary: wanted expressions as text')
+  // such as a condition as Google writes it: what is not read narrows nothing
+  const isKnown = (name: string) => name === 'availableResource' || name === 'expression'
+  if (Object.keys(boundary).length > 1 || !rules.flatMap(one => Object.keys(one)).every(isKnown))
+    throw new BrokerError('bad_request', 'boundary: wanted rules of availableResource and expression, and nothing else')
   if (gcp_token === 'id') throw new BrokerError('bad_request', 'boundary: an ID token has none')
 }
 

@@ -17,6 +17,15 @@ const digest = 'ab'.repeat(32)
 const sha256 = (pcrs: unknown) => ({ pcrs: { sha256: pcrs } })
 const banks = 'sha256, sha384'
 
+const availableResource = '//storage.googleapis.com/projects/_/buckets/reports'
+const GOOGLE = {
+  ...ROLE,
+  issuer: 'gcp',
+  integration: 'google',
+  service_account: 'agents@acme.iam.gserviceaccount.com',
+  permissions: { deploy: ['inRole:roles/storage.objectViewer'] },
+}
+
 const refused: readonly (readonly [string, object, string])[] = [
   ['auth/tpm-quote/config', { enrollment: 'all' }, 'enrollment: wanted one of any, listed, token'],
   ['auth/tpm-quote/config', { ek_types: 'rsa-1024' }, 'ek_types: wanted one of rsa-2048, p-256, p-384'],
@@ -94,6 +103,21 @@ const refused: readonly (readonly [string, object, string])[] = [
   ['broker/role/x', { ...ROLE, max_ttl: 0 }, 'ttl: wanted at least a second and at most max_ttl'],
   ['broker/role/x', { ...ROLE, ttl: '2h' }, 'ttl: wanted at least a second and at most max_ttl'],
   ['broker/role/x', { ...ROLE, max_ttl: '61m' }, 'max_ttl: wanted at most 3600 seconds'],
+  ...[null, 7, 'x', { expression: 'true' }].map(
+    rule => ['broker/role/x', { ...GOOGLE, boundary: { rules: [rule] } }, 'boundary: wanted rules, at most 10, each'] as const,
+  ),
+  ...[
+    { rules: [{ availableResource, availabilityCondition: { expression: 'false' } }] },
+    { rules: [{ availableResource, availablePermissions: ['inRole:roles/storage.objectViewer'] }] },
+    { rules: [{ availableResource }], expression: 'false' },
+  ].map(
+    boundary =>
+      [
+        'broker/role/x',
+        { ...GOOGLE, boundary },
+        'boundary: wanted rules of availableResource and expression, and nothing else',
+      ] as const,
+  ),
   ['broker/role/x', { ...ROLE, attestation: 'never' }, 'attestation: wanted one of login, request'],
 ]
 
@@ -120,7 +144,8 @@ const taken: readonly (readonly [string, object])[] = [
   ['auth/tpm-quote/tpm/sha256-ab', { labels: 'a,b', disabled: true }],
   ['broker/config', { issuer: 'http://127.0.0.1:8210/v1/broker' }],
   ['broker/config', { issuer: '' }],
-  ['broker/role/y', { ...ROLE, ttl: 1, max_ttl: 3600, scopes: 'a:b,c/d' }],
+  ['broker/role/y', { ...GOOGLE, boundary: { rules: [{ availableResource, expression: 'true' }, { availableResource }] } }],
+  ['broker/role/z', { ...ROLE, ttl: 1, max_ttl: 3600, scopes: 'a:b,c/d' }],
 ]
 test.each(taken)('%s %j is taken', async (path, data) => {
   await expect(broker.ask('update', path, data)).resolves.toMatchObject({ reply: undefined })
