@@ -9,18 +9,19 @@ export type OpenApi = {
   readonly components: { readonly schemas: Readonly<Record<string, object>> }
 }
 
-/** Where the rows are served: at a path, or at a name that stands for any (`generic_mount_paths` of `sys/internal/specs/openapi`). */
+/** Where the rows are served: at a path, or at a name that stands for it (`generic_mount_paths` of `sys/internal/specs/openapi`). */
 export type Place = { readonly type: Mount['type']; readonly prefix: string; readonly parameter?: object }
 
 /** Where a mount is: `/broker/`. */
 export const at = (mount: Pick<Mount, 'type' | 'path'>): Place => ({ type: mount.type, prefix: `/${mount.path}` })
 
-/** Where any mount of a type is: `/{broker_mount_path}/`. */
-export function anywhere(type: Mount['type']): Place {
-  const name = `${type.replaceAll('-', '_')}_mount_path`
-  const schema = { type: 'string', default: type }
+/** A name in the place of its path, `/{broker_mount_path}/`, as Vault makes it of the path. */
+export function anywhere({ type, path }: Pick<Mount, 'type' | 'path'>): Place {
+  const [, kind = '', place = ''] = /^(auth\/)?(.*)\/$/.exec(path) ?? []
+  const name = `${place.replaceAll('-', '_')}_mount_path`
+  const schema = { type: 'string', default: place }
   const parameter = { name, description: 'Path that the backend was mounted at', in: 'path', schema, required: true }
-  return { type, prefix: type === 'broker' ? `/{${name}}/` : `/auth/{${name}}/`, parameter }
+  return { type, prefix: `/${kind}{${name}}/`, parameter }
 }
 
 /** The document of some rows, in the manner of Vault's own: read off the rows and nothing else. */

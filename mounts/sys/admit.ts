@@ -13,17 +13,32 @@ export type Wanted = {
 
 /** Vault's word on one of its own paths that we answer. A denial is in the audit log, and changes nothing; a change is there before it happens.
  *  @throws BrokerError permission_denied */
-export async function admit({ broker, caller, txn }: SysRequest, wanted: Wanted): Promise<void> {
+export async function admit(request: SysRequest, wanted: Wanted): Promise<void> {
+  const { broker, caller } = request
   const { operation, path, anyOf, sudo } = wanted
-  const place = { txn, operation, mount: 'sys/', path: hashed(path.replace(/^sys\//, '')) }
+  const asked = placeOf(request, wanted)
   try {
     const may = await broker.authority.granted(caller, path)
     if (!may(anyOf) || (sudo && !may(['sudo']))) throw new BrokerError('permission_denied', 'permission denied')
   } catch (error) {
-    if (error instanceof BrokerError) broker.audit.appendLazy({ type: 'refusal', ...place, fields: { code: plain(error.code) } })
+    if (error instanceof BrokerError) broker.audit.appendLazy({ type: 'refusal', ...asked, fields: { code: plain(error.code) } })
     throw error
   }
-  const request = { ...place, type: 'request', path: path.replace(/^sys\//, '') } as const
-  if (operation === 'update' || operation === 'delete') await broker.audit.append(request)
-  else broker.audit.appendLazy(request)
+  const admitted = { ...asked, type: 'request', path: path.replace(/^sys\//, '') } as const
+  if (operation === 'update' || operation === 'delete') await broker.audit.append(admitted)
+  else broker.audit.appendLazy(admitted)
+}
+
+/** Where Vault decides who may when it is told to do it: the log has it before that, and what was asked is hashed, as anybody can ask.
+ *  @returns to be called when Vault denied it */
+export async function announce(request: SysRequest, wanted: Pick<Wanted, 'operation' | 'path'>): Promise<() => void> {
+  const { audit } = request.broker
+  const asked = placeOf(request, wanted)
+  await audit.append({ type: 'request', ...asked })
+  return () => audit.appendLazy({ type: 'refusal', ...asked, fields: { code: plain('permission_denied') } })
+}
+
+/** Who may not ask does not write into the log. */
+function placeOf({ txn }: SysRequest, { operation, path }: Pick<Wanted, 'operation' | 'path'>) {
+  return { txn, operation, mount: 'sys/', path: hashed(path.replace(/^sys\//, '')) }
 }

@@ -1,8 +1,9 @@
-import { BrokerError, MARK, type Mount, map, parseFields, type VaultReply } from '#engine'
+import { BrokerError, MARK, type Mount, map, parseFields, VaultRefusal, type VaultReply } from '#engine'
 import type { HttpReply } from '../hosts/envelope.ts'
+import { announce } from './admit.ts'
 import { changed, contentOf } from './json.ts'
 import { passedAndLooked } from './leases.ts'
-import type { SysRequest, SysRow } from './request.ts'
+import { done, type SysRequest, type SysRow, typeOf } from './request.ts'
 import { merged, undoing } from './table_of_mounts.ts'
 
 /** `sys/auth`: behind an auth mount of ours there is a `jwt` mount of Vault's, which it shows as ours. What ends tokens ends their leases too. */
@@ -31,7 +32,7 @@ async function read(request: SysRequest): Promise<HttpReply> {
 export async function readAuth(request: SysRequest, path: string): Promise<HttpReply> {
   const mount = ownAt(request, path)
   if (!mount) return request.pass()
-  const own = `${path}/` === mount.path ? asOurs : tuned
+  const own = TUNE.test(path) && `${path}/` !== mount.path ? tuned : asOurs
   return changed(await request.look(), (reply: VaultReply) => {
     const { options: _, ...rest } = reply as { options?: unknown }
     const row = own((reply.data ?? {}) as AuthRow)
@@ -39,9 +40,9 @@ export async function readAuth(request: SysRequest, path: string): Promise<HttpR
   })
 }
 
+/** The mount of ours that the path speaks of: at Vault a path below a mount does so too, where it is tuned. */
 function ownAt({ broker }: SysRequest, path: string): Mount | undefined {
-  const wanted = `${path.replace(TUNE, '')}/`
-  return broker.mounts.ofType('tpm-quote').find(mount => mount.path === `${path}/` || mount.path === wanted)
+  return broker.mounts.ofType('tpm-quote').find(mount => `${path}/`.startsWith(mount.path))
 }
 
 const TUNE = /\/tune$/
@@ -69,16 +70,21 @@ async function write(request: SysRequest): Promise<HttpReply> {
   const { broker, path, caller, sent } = request
   if (TUNE.test(path)) return tuneAuth(request, `auth/${path}`, `sys/auth/${path}`)
   // a version is not one of ours, and Vault has words for it
-  if (sent?.['type'] !== 'tpm-quote' || path === '' || versionOf(sent) !== undefined) return request.pass()
-  await recorded(request, 'update')
+  if (!sent || typeOf(sent) !== 'tpm-quote' || path === '' || versionOf(sent) !== undefined) return request.pass()
+  const denied = await announce(request, { operation: 'update', path: `sys/auth/${path}` })
   const options = { ...parseFields(optionsField, sent).values.options, [MARK.option]: MARK.value }
-  await broker.vault.write(`sys/auth/${path}`, { ...sent, type: 'jwt', options, plugin_name: '' }, { as: caller.token })
+  const native = { ...sent, type: 'jwt', options, plugin_name: '' }
+  await broker.vault.write(`sys/auth/${path}`, native, { as: caller.token }).catch((error: unknown) => {
+    if (error instanceof VaultRefusal && error.status === 403) denied()
+    throw error
+  })
   const undo = () => broker.vault.delete(`sys/auth/${path}`, { as: caller.token })
   await undoing(async () => {
     await broker.mounts.refresh()
     const mount = broker.mounts.find(`auth/${path}`)
     if (!mount) throw new BrokerError('unavailable', 'vault mounted the auth method but does not list it')
     await broker.attest.open(mount, caller)
+    done(request, 'update', `auth/${path}`, mount)
   }, undo)
   return { status: 204 }
 }
@@ -129,13 +135,15 @@ async function disable(request: SysRequest): Promise<HttpReply> {
   const { broker, path, pass } = request
   const mount = broker.mounts.ofType('tpm-quote').find(one => one.path === `auth/${path}/`)
   if (!mount) return passedAndLooked(request)
-  await recorded(request, 'delete')
+  const denied = await announce(request, { operation: 'delete', path: `sys/auth/${path}` })
   const reply = await pass()
+  if (reply.status === 403) denied()
   if (reply.status >= 300 && !(await isGone(request, mount, reply))) return reply
   await broker.mounts.closing(mount, async () => {
     await broker.leases.lookAtTokens()
     await broker.attest.close(mount)
   })
+  done(request, 'delete', `auth/${path}`, mount)
   return { status: 204 }
 }
 
@@ -144,8 +152,4 @@ async function isGone({ broker }: SysRequest, { id }: Mount, { status }: HttpRep
   if (status !== 503) return false
   await broker.mounts.refresh()
   return broker.mounts.ofType('tpm-quote').every(mount => mount.id !== id)
-}
-
-function recorded({ broker, txn, path }: SysRequest, operation: string): Promise<unknown> {
-  return broker.audit.append({ type: 'request', txn, operation, mount: 'sys/', path: `auth/${path}` })
 }

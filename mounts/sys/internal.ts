@@ -1,7 +1,7 @@
-import { BrokerError, type Mount } from '#engine'
+import { BrokerError, type Mount, parseBool } from '#engine'
 import { tpmQuote } from '../auth/tables.ts'
 import { enveloped, type HttpReply } from '../hosts/envelope.ts'
-import { anywhere, at, type OpenApi, openapiOf, type Place } from '../openapi.ts'
+import { anywhere, at, type OpenApi, openapiOf } from '../openapi.ts'
 import { brokerPaths } from '../secrets/tables.ts'
 import { asOurs } from './auth.ts'
 import { changed } from './json.ts'
@@ -63,23 +63,17 @@ async function described({ broker, caller, path, txn }: SysRequest, mount: Mount
   return { status: 200, body: enveloped(txn, '', { ...inFull(mount), path: mount.path }, []) }
 }
 
+const GENERIC = 'generic_mount_paths'
+
 /** `sys/internal/specs/openapi`: Vault's document with the paths of our mounts in it, of those that the caller may know of. */
 export async function readOpenApi(request: SysRequest): Promise<HttpReply> {
   const { broker, caller } = request
   const visible = await visibleTo(broker, caller, [...broker.mounts.ofType('tpm-quote'), ...broker.mounts.ofType('broker')])
-  const generic = new URLSearchParams(request.query).get('generic_mount_paths') === 'true'
-  const places = generic ? new Set(visible.map(mount => mount.type)).values().map(anywhere) : visible.values().map(at)
-  const hidden = broker.mounts.ofType('tpm-quote').map(mount => `/${mount.path}`)
-  return changed(await request.pass(), (vaults: OpenApi) =>
-    merged(
-      without(vaults, hidden),
-      places.map(place => document(request, place)),
-    ),
-  )
-}
-
-function document({ broker }: SysRequest, place: Place): OpenApi {
-  return openapiOf(place.type === 'broker' ? brokerPaths(broker) : tpmQuote(broker), place)
+  const asked = new URLSearchParams(request.query).get(GENERIC) ?? request.sent?.[GENERIC]
+  const place = parseBool(String(asked)) ? anywhere : at
+  const hidden = broker.mounts.ofType('tpm-quote').map(mount => place(mount).prefix)
+  const own = visible.map(mount => openapiOf(mount.type === 'broker' ? brokerPaths(broker) : tpmQuote(broker), place(mount)))
+  return changed(await request.pass(), (vaults: OpenApi) => merged(without(vaults, hidden), own))
 }
 
 /** The `jwt` mount behind one of ours is not what is served there. */
@@ -88,7 +82,7 @@ function without(document: OpenApi, prefixes: readonly string[]): OpenApi {
   return { ...document, paths: Object.fromEntries(kept) }
 }
 
-function merged(document: OpenApi, own: Iterable<OpenApi>): OpenApi {
+function merged(document: OpenApi, own: readonly OpenApi[]): OpenApi {
   const all = [document, ...own]
   return {
     ...document,

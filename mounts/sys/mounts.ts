@@ -12,7 +12,7 @@ const rows: readonly SysRow[] = [
   ...authRows,
   ...leaseRows,
   { methods: ['GET'], prefix: 'sys/internal/ui/mounts', handle: readUiMounts },
-  { methods: ['GET'], prefix: 'sys/internal/specs/openapi', handle: readOpenApi },
+  { methods: ['GET', 'POST', 'PUT'], prefix: 'sys/internal/specs/openapi', handle: readOpenApi },
 ]
 
 export function findSys(method: string, path: CanonicalPath): { row: SysRow; params: string } | undefined {

@@ -31,7 +31,7 @@ export async function move(request: SysRequest): Promise<HttpReply> {
     },
     () => broker.mounts.taintBroker(mount, false),
   )
-  done(request, 'remount', mount)
+  done(request, 'update', 'remount', mount)
   const data = { migration_id: id }
   return { status: 200, body: { ...enveloped(txn, 'system', data, [QUEUED]), ...data } }
 }

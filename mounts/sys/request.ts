@@ -31,10 +31,15 @@ export function sentTo({ sent }: SysRequest): Readonly<Record<string, unknown>> 
   return sent
 }
 
+/** Which kind of mount is to be: old clients name it as that of a plugin. */
+export function typeOf({ type, plugin_name }: Readonly<Record<string, unknown>>): unknown {
+  return type === 'plugin' ? plugin_name : type
+}
+
 /** What was made of a request is in the audit log, too: which mount it was. */
-export function done({ broker, txn }: SysRequest, path: string, mount: Mount): void {
+export function done({ broker, txn }: SysRequest, operation: 'update' | 'delete', path: string, mount: Mount): void {
   const fields = { mount_id: plain(mount.id) }
-  broker.audit.appendLazy({ type: 'outcome', txn, operation: 'update', mount: 'sys/', path, fields })
+  broker.audit.appendLazy({ type: 'outcome', txn, operation, mount: 'sys/', path, fields })
 }
 
 /** A mount as `sys/mounts` has it: one of Vault's rows. */

@@ -4,7 +4,7 @@ import { admit } from './admit.ts'
 import { readAuth, tuneAuth } from './auth.ts'
 import { changed } from './json.ts'
 import { move, moved, refuseTaken, revokeAll } from './remount.ts'
-import { done, rowOf, type SysRequest, type SysRow } from './request.ts'
+import { done, rowOf, type SysRequest, type SysRow, typeOf } from './request.ts'
 import { merged } from './table_of_mounts.ts'
 import { asTold, givenOf, tune, tuningOf } from './tuning.ts'
 
@@ -19,12 +19,10 @@ export const secretsRows: readonly SysRow[] = [
 
 const TUNE = /\/tune$/
 
-/** The mount that the path speaks of, and whether of its tuning. */
+/** The mount that the path speaks of, and whether of its tuning: at Vault a path below a mount does so too. */
 function spokenOf({ broker, path }: SysRequest): { readonly mount: Mount; readonly tune: boolean } | undefined {
-  const of = (wanted: string) => broker.mounts.ofType('broker').find(mount => mount.path === `${wanted}/`)
-  const tuned = TUNE.test(path) ? of(path.replace(TUNE, '')) : undefined
-  const mount = tuned ?? of(path)
-  return mount && { mount, tune: tuned !== undefined }
+  const mount = broker.mounts.ofType('broker').find(one => `${path}/`.startsWith(one.path))
+  return mount && { mount, tune: TUNE.test(path) && `${path}/` !== mount.path }
 }
 
 async function read(request: SysRequest): Promise<HttpReply> {
@@ -53,11 +51,6 @@ async function write(request: SysRequest): Promise<HttpReply> {
   return request.pass()
 }
 
-/** Old clients name the type as that of a plugin. */
-function typeOf({ type, plugin_name }: Readonly<Record<string, unknown>>): unknown {
-  return type === 'plugin' ? plugin_name : type
-}
-
 /** What is said of a version is not said of ours, and Vault has words for it. */
 function isVaults({ config, options }: Readonly<Record<string, unknown>>): boolean {
   const has = (value: unknown, name: string) => Boolean((value as Record<string, unknown> | null | undefined)?.[name])
@@ -77,7 +70,7 @@ async function enable(request: SysRequest, sent: Readonly<Record<string, unknown
     throw new BrokerError('bad_request', 'given default lease TTL greater than given max lease TTL')
   const all: Tuned = { ...given, defaultTtlSeconds, maxTtlSeconds, description }
   const mount = await broker.mounts.addBroker(`${path}/`, all, broker.issue.open)
-  done(request, `mounts/${path}`, mount)
+  done(request, 'update', `mounts/${path}`, mount)
   return asTold(request, ignored)
 }
 
@@ -91,5 +84,6 @@ async function disable(request: SysRequest): Promise<HttpReply> {
   await revokeAll(request, mount)
   await broker.issue.close(mount)
   await broker.mounts.dropBroker(mount)
+  done(request, 'delete', `mounts/${path}`, mount)
   return { status: 204 }
 }

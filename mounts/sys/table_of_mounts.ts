@@ -5,11 +5,12 @@ export function merged(reply: VaultReply, rows: Readonly<Record<string, unknown>
   return { ...reply, ...rows, data: { ...reply.data, ...rows } }
 }
 
+/** What failed is told, whether it could be undone or not. */
 export async function undoing<T>(make: () => Promise<T>, undo: () => Promise<unknown>): Promise<T> {
   try {
     return await make()
   } catch (error) {
-    await undo()
+    await undo().catch(() => undefined)
     throw error
   }
 }

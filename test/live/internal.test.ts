@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import type { Reply } from '../harness/vault.ts'
 import { ask, openWorld, type World } from './world.ts'
 
 // sys/internal/ui/mounts and sys/internal/specs/openapi: Vault's own answers, with our mounts in them for who may know of them.
@@ -126,15 +127,25 @@ describe('sys/internal/specs/openapi', () => {
     expect((await here('sys/internal/specs/openapi')).body).toEqual((await there('sys/internal/specs/openapi')).body)
   })
 
-  test('with names for the places of mounts', async () => {
-    const { body } = await here('sys/internal/specs/openapi?generic_mount_paths=true', 'root')
-    expect(Object.keys(body.paths)).toEqual(
+  test('with names for the places of mounts, as Vault makes them of their paths', async () => {
+    await world.operator(['auth', 'enable', '-path=of-a/team', 'tpm-quote'])
+    const generic = async (asked: Promise<Reply>) => Object.keys((await asked).body.paths)
+    const post = (body: object) =>
+      ask(world.door.address, 'POST', 'sys/internal/specs/openapi', { token: world.vault.rootToken, body })
+    const named = await generic(here('sys/internal/specs/openapi?generic_mount_paths=1', 'root'))
+    expect(named).toEqual(
       expect.arrayContaining([
         '/{broker_mount_path}/creds/{role}',
         '/auth/{tpm_quote_mount_path}/login',
+        '/auth/{of_a/team_mount_path}/login',
         '/auth/{approle_mount_path}/login',
       ]),
     )
+    // what the mount behind ours would have is not served
+    expect(named.filter(path => path.includes('/oidc/auth_url'))).toEqual([])
+    expect(await generic(post({ generic_mount_paths: true }))).toEqual(named)
+    expect(await generic(post({}))).toEqual(await generic(here('sys/internal/specs/openapi', 'root')))
+    await world.operator(['auth', 'disable', 'of-a/team'])
   })
 
   test('every path of it that can be read without a parameter is there', async () => {
