@@ -200,8 +200,11 @@ function tokenOf(c: Ctx): Presented | undefined {
 }
 
 function send({ status, body, raw, headers }: HttpReply): Response {
-  const all = { 'Cache-Control': 'no-store', ...headers }
+  // whatever is before Vault may write their names otherwise than we do
+  const all = new Headers(headers)
+  if (!all.has('Cache-Control')) all.set('Cache-Control', 'no-store')
   if (raw) return new Response(raw.length > 0 ? Buffer.from(raw) : null, { status, headers: all })
   if (body === undefined) return new Response(null, { status, headers: all })
-  return new Response(`${JSON.stringify(body)}\n`, { status, headers: { ...all, 'Content-Type': 'application/json' } })
+  all.set('Content-Type', 'application/json')
+  return new Response(`${JSON.stringify(body)}\n`, { status, headers: all })
 }

@@ -29,7 +29,7 @@ const DAY = 86_400
 function secondsOf(text: string): number | undefined {
   const [, whole, days] = /^(\d+)(d?)$/.exec(text) ?? []
   if (whole !== undefined) return Number(whole) * (days ? DAY : 1)
-  if (!/^(?:\d+(?:\.\d+)?(?:[num]?s|[mh]))+$/.test(text)) return undefined
+  if (!/^\+?(?:(?:\d+\.?\d*|\.\d+)(?:[num]?s|[mh]))+$/.test(text)) return undefined
   const parts = text.matchAll(/([\d.]+)([a-z]+)/g)
   return parts.reduce((sum, [, count, unit]) => sum + Number(count) * UNITS[unit as keyof typeof UNITS], 0)
 }
