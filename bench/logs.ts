@@ -56,7 +56,7 @@ async function benchImaList(): Promise<Row[]> {
   for (let round = 0; round < WARM + ROUNDS; round++) {
     const imaList = received(body)
     const cost = costSince()
-    const { verdict } = await thread.judge({ ...job, logs: { imaList } })
+    const { verdict } = await thread.judge('machine', { ...job, logs: { imaList } })
     costs.push(cost())
     if (!verdict.ok) throw new Error(`a good list was refused: ${verdict.detail}`)
   }

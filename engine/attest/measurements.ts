@@ -49,7 +49,14 @@ export type Measurements = {
 const SMALL_LOG = 65_536
 
 export function openMeasurements(thread: LogThread, results: Results): Measurements {
-  const show = async (claims: QuoteClaims, sets: readonly CurrentSet[], evidence: Evidence, rules: Rules, expected: Judging) => {
+  const show = async (
+    claims: QuoteClaims,
+    sets: readonly CurrentSet[],
+    evidence: Evidence,
+    rules: Rules,
+    expected: Judging,
+    { tpmId }: Subject,
+  ) => {
     const { eventLog, imaList } = evidence
     const { pcrs, firmwareVersion } = claims
     const job = {
@@ -59,13 +66,13 @@ export function openMeasurements(thread: LogThread, results: Results): Measureme
       listing: rules.observing.length > 0,
     }
     const large = (eventLog?.length ?? 0) > SMALL_LOG || sets.some(({ wanted }) => wanted.ima)
-    return large ? thread.judge(job) : judgeLogs(job, () => new Set())
+    return large ? thread.judge(tpmId, job) : judgeLogs(job, () => new Set())
   }
   const observe: Observe = async (mount, subject, evidence, rules, expected, refused) => {
     const quote = verifyQuote(evidence, { ...expected, references: [anything(rules)], allowReset: true })
     if (!quote.ok) return quote
     const sets = rules.observing.length > 0 ? rules.observing : rules.deciding
-    const { verdict: _, ...shown } = await show(quote.value, sets, evidence, rules, expected)
+    const { verdict: _, ...shown } = await show(quote.value, sets, evidence, rules, expected, subject)
     const { obfuscated } = expected
     const of = among(sets, sets[0]?.wanted.name)
     const observed = rules.observing.length > 0
@@ -82,7 +89,7 @@ export function openMeasurements(thread: LogThread, results: Results): Measureme
       }
       const claims = quote.value
       const candidates = rules.deciding.filter(({ wanted }) => claims.candidates.includes(wanted.name))
-      const { verdict, ...shown } = await show(claims, candidates, evidence, rules, expected)
+      const { verdict, ...shown } = await show(claims, candidates, evidence, rules, expected, subject)
       const of = among(candidates, verdict.ok ? verdict.value : candidates[0]?.wanted.name)
       const refused = deniedFirmware(rules.deniedFirmware, claims, expected.obfuscated) ?? (verdict.ok ? undefined : verdict)
       const observed = refused !== undefined && rules.observing.length > 0

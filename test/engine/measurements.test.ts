@@ -40,7 +40,7 @@ let kept: Seen[]
 let jobs: LogJob[]
 const judge = (sent: QuoteEvidence & { eventLog?: Buffer }, ...sets: readonly CurrentSet[]) => {
   const thread = {
-    judge: async (job: LogJob) => {
+    judge: async (_machine: string, job: LogJob) => {
       jobs.push(job)
       return { verdict: accept(job.references[0]?.name ?? '') }
     },

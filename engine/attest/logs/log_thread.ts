@@ -1,13 +1,14 @@
 import { Worker } from 'node:worker_threads'
 import type { Shown } from '#attestation'
 import { BrokerError } from '../../errors.ts'
+import { openFairQueue } from './fair_queue.ts'
 import type { LogJob } from './log_job.ts'
 
-/** Judges logs in a thread of their own, so that nobody else waits: a list of IMA takes hundreds of milliseconds. */
+/** Judges logs in a thread of their own, one after another, so that nobody else waits: a list of IMA takes hundreds of milliseconds. */
 export type LogThread = {
-  /** Logs are given away: their bytes are gone afterwards.
+  /** Logs are given away: their bytes are gone afterwards. @param machine whose logs they are: none waits behind all that another one sent
    *  @throws BrokerError rate_limited when too many wait already, unavailable when it takes too long */
-  readonly judge: (job: LogJob) => Promise<Shown>
+  readonly judge: (machine: string, job: LogJob) => Promise<Shown>
   readonly close: () => Promise<void>
 }
 
@@ -16,63 +17,66 @@ const LONGEST_MS = 20_000
 /** A list of the largest size takes some 100. */
 const MOST_MB = 512
 
-type Waiting = PromiseWithResolvers<Shown> & { readonly timer: NodeJS.Timeout }
-type Answer = { readonly id: number; readonly shown?: Shown; readonly failed?: string }
+type Waiting = PromiseWithResolvers<Shown> & { readonly job: LogJob }
+type Answer = { readonly shown?: Shown; readonly failed?: string }
 
 /** The thread starts with the first log, and anew after it failed. */
-export function openLogThread(longestMs: number = LONGEST_MS): LogThread {
-  const waiting = new Map<number, Waiting>()
+export function openLogThread(): LogThread {
+  const queue = openFairQueue<Waiting>(WAITING)
   let worker: Worker | undefined
-  let jobs = 0
+  /** what the thread is at */
+  let current: Waiting | undefined
+  let timer: NodeJS.Timeout | undefined
 
-  const settle = (id: number, act: (one: Waiting) => void) => {
-    const one = waiting.get(id)
-    waiting.delete(id)
-    if (one === undefined) return
-    clearTimeout(one.timer)
-    act(one)
-    if (waiting.size === 0) worker?.unref()
+  const settle = (act: (one: Waiting) => void) => {
+    clearTimeout(timer)
+    if (current) act(current)
+    current = queue.next()
+    if (current) begin(current.job)
+    else worker?.unref()
   }
   const fail = (error: Error) => {
     const broken = worker
     worker = undefined
-    for (const id of waiting.keys()) settle(id, one => one.reject(error))
+    settle(one => one.reject(error))
     return broken?.terminate()
   }
   const started = () => {
-    if (worker) return worker
     const next = new Worker(new URL('./log_worker.ts', import.meta.url), { resourceLimits: { maxOldGenerationSizeMb: MOST_MB } })
-    next.on('message', ({ id, shown, failed }: Answer) =>
-      settle(id, one => (shown ? one.resolve(shown) : one.reject(new Error(`the logs could not be judged: ${failed}`)))),
-    )
+    next.on('message', ({ shown, failed }: Answer) => {
+      if (worker !== next) return
+      settle(one => (shown ? one.resolve(shown) : one.reject(new Error(`the logs could not be judged: ${failed}`))))
+    })
     next.on('error', error => {
       if (worker === next) void fail(error)
     })
-    worker = next
     return next
   }
+  const begin = ({ logs, ...job }: LogJob) => {
+    worker ??= started()
+    worker.ref()
+    timer = setTimeout(() => void fail(new BrokerError('unavailable', 'the logs took too long to judge: try again')), LONGEST_MS)
+    const given = {
+      ...(logs.eventLog && { eventLog: ownOf(logs.eventLog) }),
+      ...(logs.imaList && { imaList: ownOf(logs.imaList) }),
+    }
+    worker.postMessage(
+      { ...job, logs: given },
+      Object.values(given).map(({ buffer }) => buffer),
+    )
+  }
   return {
-    judge: ({ logs, ...job }) => {
-      if (waiting.size >= WAITING)
-        return Promise.reject(new BrokerError('rate_limited', 'too many logs are being judged: try again in some seconds'))
-      const late = () => void fail(new BrokerError('unavailable', 'the logs took too long to judge: try again'))
-      const one = { ...Promise.withResolvers<Shown>(), timer: setTimeout(late, longestMs) }
-      jobs += 1
-      waiting.set(jobs, one)
-      const thread = started()
-      thread.ref()
-      const given = {
-        ...(logs.eventLog && { eventLog: ownOf(logs.eventLog) }),
-        ...(logs.imaList && { imaList: ownOf(logs.imaList) }),
-      }
-      thread.postMessage(
-        { id: jobs, job: { ...job, logs: given } },
-        Object.values(given).map(({ buffer }) => buffer),
-      )
+    judge: (machine, job) => {
+      const one = { ...Promise.withResolvers<Shown>(), job }
+      const lost = queue.add(machine, one)
+      lost?.reject(new BrokerError('rate_limited', 'too many logs are being judged: try again in some seconds'))
+      if (!current) settle(() => {})
       return one.promise
     },
     close: async () => {
-      await fail(new BrokerError('unavailable', 'the service is stopping'))
+      const stopping = new BrokerError('unavailable', 'the service is stopping')
+      for (let one = queue.next(); one; one = queue.next()) one.reject(stopping)
+      await fail(stopping)
     },
   }
 }

@@ -33,10 +33,10 @@ function revived(job: LogJob): LogJob {
   return { ...job, quoted: { ...job.quoted, pcrs: new Map(banks) satisfies PcrTable } }
 }
 
-parentPort?.on('message', ({ id, job }: { id: number; job: LogJob }) => {
+parentPort?.on('message', (job: LogJob) => {
   try {
-    parentPort?.postMessage({ id, shown: judgeLogs(revived(job), filesIn) })
+    parentPort?.postMessage({ shown: judgeLogs(revived(job), filesIn) })
   } catch (error) {
-    parentPort?.postMessage({ id, failed: error instanceof Error ? (error.stack ?? error.message) : String(error) })
+    parentPort?.postMessage({ failed: error instanceof Error ? (error.stack ?? error.message) : String(error) })
   }
 })
