@@ -80,9 +80,7 @@ function announce(url: string, { services, audit }: ProxyConfig): void {
 async function lead(config: ProxyConfig, log: Log, dev: true | undefined): Promise<void> {
   if (dev) await development(config)
   const workers = await openWorkers(config.workers, number => log.error({ number }, 'a worker ended: it is started again'))
-  const stop = () => void workers.stop().then(() => process.exit(0))
-  process.once('SIGINT', stop)
-  process.once('SIGTERM', stop)
+  onStop(() => workers.stop())
   process.on('SIGHUP', () => workers.signal('SIGHUP'))
   announce(`https://${config.listen.host}:${config.listen.port} by ${config.workers} workers`, config)
 }
@@ -123,20 +121,15 @@ async function operatorToken(): Promise<string> {
 const WATCH_MS = 1000
 
 function heed(proxy: RunningProxy, file: string, log: Log): void {
-  const stop = () => {
+  onStop(() => {
     unwatchFile(file)
-    void proxy.close().then(
-      () => process.exit(0),
-      () => process.exit(1),
-    )
-  }
+    return proxy.close()
+  })
   const reload = () =>
     configOf(file)
       .then(({ services }) => proxy.reload(services))
       .then(() => log.info('the services were taken over anew'))
       .catch((error: unknown) => log.error({ error }, 'the configuration was not taken over: what was served is still served'))
-  process.once('SIGINT', stop)
-  process.once('SIGTERM', stop)
   process.on('SIGHUP', () => {
     void proxy
       .reopenAudit()
@@ -144,6 +137,20 @@ function heed(proxy: RunningProxy, file: string, log: Log): void {
     void reload()
   })
   watchFile(file, { interval: WATCH_MS, persistent: false }, () => void reload())
+}
+
+/** Stops once, however often it is told to: a group of processes hears a signal together, and each worker hears it from its parent besides. */
+function onStop(stop: () => Promise<void>): void {
+  let isStopping = false
+  const end = () => {
+    if (isStopping) return
+    isStopping = true
+    void stop().then(
+      () => process.exit(0),
+      () => process.exit(1),
+    )
+  }
+  for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, end)
 }
 
 class InvalidConfig extends Error {}

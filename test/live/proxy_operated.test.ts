@@ -1,0 +1,191 @@
+import { mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import type { ServerResponse } from 'node:http'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest'
+import { assay } from '../harness/assay.ts'
+import { freePort, run } from '../harness/process.ts'
+import { type AssayProxy, startProxy } from '../harness/proxy.ts'
+import { vaultBinary } from '../harness/vault.ts'
+import { bearer, openSealedWorld, type SealedWorld } from './proxy_world.ts'
+import { done } from './world.ts'
+
+// The proxy in the hands of its operator: what its file says, its processes, and how they end.
+
+let opened: SealedWorld
+let { world, proxy, ca, sealed, curl, base, tunnelled } = {} as SealedWorld
+/** Answers that somebody waits for, of `/apps/slow`. */
+const waited: ServerResponse[] = []
+
+beforeAll(async () => {
+  opened = await openSealedWorld(({ url }, outgoing) => {
+    if (url === '/apps/slow') waited.push(outgoing)
+    else outgoing.end('fine')
+  })
+  ;({ world, proxy, ca, sealed, curl, base, tunnelled } = opened)
+}, 120_000)
+afterAll(() => opened?.[Symbol.asyncDispose]())
+
+test('services are taken over when the file changes, and a broken file changes nothing', async () => {
+  const held = (await sealed()).token
+  const before = JSON.parse(await readFile(proxy.configFile, 'utf8'))
+  await proxy.write({ ...before, services: [{ ...before.services[0], allow: ['/none'] }] })
+  await vi.waitFor(async () => expect(await curl(`${base()}/apps/a`, bearer(held))).toContain('"code":"ROUTE"'), {
+    timeout: 20_000,
+    interval: 200,
+  })
+  await proxy.write({ ...before, services: [{ ...before.services[0], allow: 'nonsense' }] })
+  await proxy.server.line(/was not taken over/, 20_000)
+  expect(await curl(`${base()}/apps/a`, bearer(held))).toContain('"code":"ROUTE"')
+  await proxy.write(before)
+  await vi.waitFor(async () => expect(await curl(`${base()}/apps/a`, bearer(held))).toBe('fine 200'), {
+    timeout: 20_000,
+    interval: 200,
+  })
+})
+
+test('a host that the authority does not permit is named at once, and has to be set up', async () => {
+  const before = JSON.parse(await readFile(proxy.configFile, 'utf8'))
+  const [, declared] = before.services
+  const added = { ...declared, name: 'added', hosts: ['added.test'] }
+  await proxy.write({ ...before, services: [...before.services, added] })
+  await proxy.server.line(/"host":"added.test".*its authority has to permit it/, 20_000)
+  await proxy.write(before)
+  const file = ca.at('added.yaml')
+  await writeFile(file, JSON.stringify({ ...before, services: [...before.services, added] }))
+  const { stdout } = await assay(['proxy', 'check', file])
+  expect(stdout).toContain('its authority has to permit: 127.0.0.1 added.test\n')
+  const env = { VAULT_TOKEN: world.vault.rootToken, VAULT_ADDR: world.vault.address }
+  const setup = ['setup', '--proxy', '--permit', '127.0.0.1', '--permit', 'added.test']
+  const { stdout: printed } = await assay([...setup, '--print'])
+  expect(printed).toContain("permitted_dns_domains='added.test' permitted_ip_ranges='127.0.0.1/32'")
+  expect((await assay(['setup', '--proxy', '--print'])).stdout).not.toContain('root/generate')
+  expect(await assay([...setup, '--apply', '--secret-id-file', ca.at('secret-id')], env)).toMatchObject({ code: 0 })
+  const { body } = await world.vault.api('GET', 'assay-proxy-ca/cert/ca')
+  await writeFile(ca.at('renewed.pem'), body.data.certificate)
+  const { stdout: named } = await run('openssl', ['x509', '-in', ca.at('renewed.pem'), '-noout', '-ext', 'nameConstraints'])
+  expect(named).toMatch(/DNS:added\.test\s+IP:127\.0\.0\.1/)
+  process.kill(proxy.server.pid, 'SIGHUP')
+  const { token: held } = await sealed()
+  await vi.waitFor(async () => expect(await tunnelled(held, ca.at('renewed.pem'))).toBe('fine 200'), {
+    timeout: 20_000,
+    interval: 200,
+  })
+})
+
+async function workersOf({ server: { pid } }: AssayProxy): Promise<readonly number[]> {
+  return (await readFile(`/proc/${pid}/task/${pid}/children`, 'utf8')).trim().split(' ').map(Number)
+}
+
+test('several workers serve the same, and one that is killed comes back', async () => {
+  const { token: held } = await sealed()
+  const { listen, services } = JSON.parse(await readFile(proxy.configFile, 'utf8'))
+  const port = await freePort()
+  await using many = await startProxy(world.vault, { listen, services, workers: 2, metrics: { port } })
+  const place = `${base(many.port)}/apps/a`
+  const served = async () => expect(await curl(place, bearer(held))).toBe('fine 200')
+  for (const _ of [1, 2, 3, 4]) await served()
+  const children = await workersOf(many)
+  expect(children).toHaveLength(2)
+  process.kill(children[0] ?? 0, 'SIGKILL')
+  await many.server.line(/a worker ended: it is started again/)
+  for (const _ of [1, 2, 3, 4]) await vi.waitFor(served, { timeout: 20_000, interval: 100 })
+  for (const own of [port, port + 1])
+    await vi.waitFor(async () => expect((await fetch(`http://127.0.0.1:${own}/readyz`)).status).toBe(200), {
+      timeout: 20_000,
+      interval: 100,
+    })
+  for (const number of [1, 2])
+    expect(await assay(['audit', 'verify', many.auditFile.replace('.jsonl', `.${number}.jsonl`)])).toMatchObject({ code: 0 })
+})
+
+test('workers that are told to stop with their whole group, as by a terminal, finish what is in flight and have it on record', async () => {
+  const { token: held } = await sealed()
+  const { listen, services } = JSON.parse(await readFile(proxy.configFile, 'utf8'))
+  await using many = await startProxy(world.vault, { listen, services, workers: 2 })
+  const children = await workersOf(many)
+  const asked = [1, 2].map(() => curl(`${base(many.port)}/apps/slow`, bearer(held)))
+  await vi.waitFor(() => expect(waited).toHaveLength(2), { timeout: 20_000 })
+  for (const pid of [...children, many.server.pid]) process.kill(pid, 'SIGINT')
+  await vi.waitFor(async () => expect(await curl(base(many.port))).toContain('onnect'), { timeout: 20_000, interval: 100 })
+  for (const outgoing of waited.splice(0)) outgoing.end('fine')
+  expect(await Promise.all(asked)).toEqual(['fine 200', 'fine 200'])
+  expect((await many.server.exited).code).toBe(0)
+  for (const number of [1, 2])
+    expect(await assay(['audit', 'verify', many.auditFile.replace('.jsonl', `.${number}.jsonl`)])).toMatchObject({ code: 0 })
+})
+
+describe('a proxy that is killed', () => {
+  const killed = async (audit: object, after: (one: AssayProxy) => Promise<void>) => {
+    const { listen, services } = JSON.parse(await readFile(proxy.configFile, 'utf8'))
+    const { token: held } = await sealed()
+    const file = ca.at(`killed-${Math.random()}.jsonl`)
+    await using one = await startProxy(world.vault, { listen, services, audit: { file, ...audit } })
+    const place = `${base(one.port)}/apps/a`
+    for (const _ of [1, 2, 3]) expect(await curl(place, bearer(held))).toBe('fine 200')
+    await after({ ...one, auditFile: file })
+    expect(await curl(place, bearer(held))).toBe('fine 200')
+    await one.server.stop('SIGKILL')
+    expect(await assay(['audit', 'verify', file])).toMatchObject({ code: 0 })
+    return swapsIn(file)
+  }
+  const swapsIn = async (file: string) => ((await readFile(file, 'utf8')).match(/"operation":"swap"/g) ?? []).length
+
+  test('has on record all that went out, where each record is durable first', async () => {
+    expect(await killed({ durable: true }, async () => {})).toBe(4)
+  })
+
+  test('else lacks what went out in its last tenth of a second, at most', async () => {
+    const settled = (one: AssayProxy) => vi.waitFor(async () => expect(await swapsIn(one.auditFile)).toBe(3))
+    expect(await killed({}, settled)).toBeGreaterThanOrEqual(3)
+  })
+})
+
+test('a configuration is checked by its command, with line and column', async () => {
+  expect(await assay(['proxy', 'check', proxy.configFile])).toMatchObject({
+    code: 0,
+    stdout: expect.stringContaining('2 services'),
+  })
+  const file = ca.at('wrong.yaml')
+  await writeFile(file, (await readFile(proxy.configFile, 'utf8')).replace('"hosts"', '"host"'))
+  const { code, stderr } = await assay(['proxy', 'check', file])
+  expect(code).toBe(1)
+  expect(stderr).toMatch(/wrong\.yaml:\d+:\d+ services\.0\.host: there is no such setting/)
+  const started = await assay(['proxy', '--dev', '--config', file], { VAULT_TOKEN: world.vault.rootToken })
+  expect(started).toMatchObject({ code: 1, stderr })
+})
+
+test.each([
+  ['without verification of certificates', { NODE_TLS_REJECT_UNAUTHORIZED: '0' }, 'not starting without verification'],
+  ['without a login', {}, 'vault.approle: wanted'],
+])('it does not start %s', async (_, env, sentence) => {
+  const { code, stderr } = await assay(['proxy', '--config', proxy.configFile], env)
+  expect(code).not.toBe(0)
+  expect(stderr).toContain(sentence)
+})
+
+test('what the pages have an operator write is taken as it stands', async () => {
+  const pages = await Promise.all(
+    ['proxy', 'consent'].map(name => readFile(new URL(`../../docs/${name}.md`, import.meta.url), 'utf8')),
+  )
+  const blocks = pages.flatMap(page => page.split(/^```.*\n/m).filter((_, at) => at % 2 === 1))
+  const written = blocks.filter(block => block.startsWith('vault write '))
+  expect(written.length).toBeGreaterThan(2)
+  // what the pages say is there already
+  const before = [
+    'vault secrets enable ssh',
+    'vault write -f ssh/config/ca',
+    'vault write -f transit/keys/assay-github-acme type=rsa-2048',
+    'vault write broker/integration/gh-acme type=github_app settings=app_id=12,installation_id=34,key=assay-github-acme,ceiling=contents:read',
+  ]
+  const { data } = await done(world.api('GET', 'broker/config'))
+  const named = written.flatMap(block => [...block.matchAll(/ actions=(\S+)/g)].map(([, actions = '']) => actions))
+  await done(world.api('POST', 'broker/config', { actions: [...data.actions, ...named].join(',') }))
+  const env = { PATH: process.env['PATH'], VAULT_ADDR: world.door.address, VAULT_TOKEN: world.vault.rootToken }
+  const folder = await mkdtemp(join(tmpdir(), 'assay-pages-'))
+  onTestFinished(() => rm(folder, { recursive: true, force: true }))
+  await symlink(await vaultBinary(), join(folder, 'vault'))
+  const script = ['set -e', 'cd "$0"', 'PATH="$0:$PATH"', ...before, ...written].join('\n')
+  const { code, stderr } = await run('sh', ['-c', script, folder], { env: { ...env, HOME: folder } })
+  expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
+})
