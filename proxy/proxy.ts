@@ -72,6 +72,7 @@ export async function openProxy(ports: ProxyPorts): Promise<ServedProxy> {
       throw error
     }
     current = next
+    ports.mint?.forget()
     void certifiable()
     for (const one of before.open) one.retire?.()
   }
@@ -138,7 +139,12 @@ async function listenerOf(
 async function tellUncertified(mint: Mint, { open }: Open, log: Log): Promise<void> {
   const hosts = open.flatMap(({ http }) => (http?.scheme === 'https' ? http.authorities.map(({ host }) => host) : []))
   for (const host of new Set(hosts))
-    await mint(host).catch((error: unknown) =>
-      log.error({ error, host }, 'there is no certificate for a host that is to be intercepted: its authority has to permit it'),
-    )
+    await mint
+      .of(host)
+      .catch((error: unknown) =>
+        log.error(
+          { error, host },
+          'there is no certificate for a host that is to be intercepted: its authority has to permit it',
+        ),
+      )
 }

@@ -1,6 +1,6 @@
 import type { IncomingMessage, Server } from 'node:http'
 import type { Duplex } from 'node:stream'
-import { TLSSocket } from 'node:tls'
+import { type SecureContext, TLSSocket } from 'node:tls'
 import { BrokerError, parseAuthority } from '#engine'
 import { accept, refuse, type Verdict } from '../refusals.ts'
 import type { Mint } from '../tls/mint.ts'
@@ -60,9 +60,9 @@ function destinationOf(
   return accept({ authority, mint })
 }
 
-async function mintFor(mint: Mint, { host }: Authority): Promise<Verdict<Awaited<ReturnType<Mint>>>> {
+async function mintFor(mint: Mint, { host }: Authority): Promise<Verdict<SecureContext>> {
   try {
-    return accept(await mint(host))
+    return accept(await mint.of(host))
   } catch (error) {
     if (error instanceof BrokerError) return refuse('UNAVAILABLE', error.message)
     throw error

@@ -4,9 +4,13 @@ import { LRUCache } from 'lru-cache'
 import { BrokerError, INTERCEPT_ROLE, type OwnVault } from '#engine'
 
 /** Certificates for the hosts whose connections are intercepted, signed by the authority in Vault's PKI engine: made when first wanted, remembered for
- *  most of their life.
- *  @throws BrokerError unavailable when Vault does not issue one */
-export type Mint = (host: string) => Promise<SecureContext>
+ *  most of their life. */
+export type Mint = {
+  /** @throws BrokerError unavailable when Vault does not issue one */
+  readonly of: (host: string) => Promise<SecureContext>
+  /** From now on they are made anew: there may be another authority. */
+  readonly forget: () => void
+}
 
 const LIFE_SECONDS = 6 * 3600
 const REMEMBERED_MS = LIFE_SECONDS * 1000 * 0.75
@@ -19,13 +23,16 @@ export function openMint(vault: OwnVault, pki: string, monotonic: () => number):
     perf: { now: monotonic },
     ttlResolution: 0,
   })
-  return host => {
-    const kept = minted.get(host)
-    if (kept) return kept
-    const made = issue(vault, pki, host.replace(/^\[|\]$/g, ''))
-    minted.set(host, made)
-    made.catch(() => minted.delete(host))
-    return made
+  return {
+    of: host => {
+      const kept = minted.get(host)
+      if (kept) return kept
+      const made = issue(vault, pki, host.replace(/^\[|\]$/g, ''))
+      minted.set(host, made)
+      made.catch(() => minted.delete(host))
+      return made
+    },
+    forget: () => minted.clear(),
   }
 }
 

@@ -22,25 +22,33 @@ async function minting() {
 
 test('a certificate is asked for once for a host, however many want it, and anew at three quarters of its life', async () => {
   const { asked, state, mint } = await minting()
-  await Promise.all([mint('api.test'), mint('api.test'), mint('other.test')])
+  await Promise.all([mint.of('api.test'), mint.of('api.test'), mint.of('other.test')])
   expect(asked).toEqual([
     { common_name: 'api.test', alt_names: 'api.test', ttl: '21600s' },
     { common_name: 'other.test', alt_names: 'other.test', ttl: '21600s' },
   ])
   state.now = 4.4 * HOURS
-  await mint('api.test')
+  await mint.of('api.test')
   expect(asked).toHaveLength(2)
   state.now = 4.6 * HOURS
-  await mint('api.test')
+  await mint.of('api.test')
   expect(asked).toHaveLength(3)
+})
+
+test('what is remembered is forgotten when there may be another authority', async () => {
+  const { asked, mint } = await minting()
+  await mint.of('api.test')
+  mint.forget()
+  await mint.of('api.test')
+  expect(asked).toHaveLength(2)
 })
 
 test('what could not be had is asked for again', async () => {
   const { asked, state, mint } = await minting()
   state.down = true
-  await expect(mint('api.test')).rejects.toThrow('vault does not answer')
+  await expect(mint.of('api.test')).rejects.toThrow('vault does not answer')
   state.down = false
-  await mint('api.test')
+  await mint.of('api.test')
   expect(asked).toHaveLength(2)
 })
 
@@ -50,6 +58,6 @@ test.each([
   [`${'a'.repeat(60)}.test`, { alt_names: `${'a'.repeat(60)}.test` }],
 ])('%s goes where certificates have it', async (host, names) => {
   const { asked, mint } = await minting()
-  await mint(host)
+  await mint.of(host)
   expect(asked).toEqual([{ ...names, ttl: '21600s' }])
 })

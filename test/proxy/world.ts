@@ -147,9 +147,12 @@ export async function openProxyWorld(options: WorldOptions = {}): Promise<ProxyW
     read: file => readFile(join(folder, file), 'utf8'),
     resolve: options.resolve ?? (async () => ['127.0.0.1']),
     mint: options.intercept
-      ? async name => {
-          const { cert, key } = await ca.issue(name)
-          return createSecureContext({ cert, key })
+      ? {
+          of: async name => {
+            const { cert, key } = await ca.issue(name)
+            return createSecureContext({ cert, key })
+          },
+          forget: () => undefined,
         }
       : undefined,
     now: world.now,
