@@ -63,7 +63,6 @@ export type ExecOptions = AskOptions &
 export type ProxyOptions = {
   readonly proxy?: string
   readonly proxyCa?: string
-  readonly proxyName?: string
   readonly interceptCa?: string
   readonly postgres?: number
   readonly ssh?: number

@@ -5,7 +5,7 @@ import { type AddressInfo, createServer as createSocketServer, type Server } fro
 import { join } from 'node:path'
 import { type Duplex, pipeline } from 'node:stream'
 import type { Identity } from './identity.ts'
-import { dial, dialPostgres, type ProxyPlace } from './tunnel.ts'
+import { dial, dialPostgres, type ProxyPlace, tlsOf } from './tunnel.ts'
 
 /** Stands beside the command: programs that know nothing of client certificates reach the proxy through it. */
 export type Companion = AsyncDisposable & {
@@ -31,18 +31,19 @@ export type CompanionOptions = {
 export async function openCompanion(options: CompanionOptions): Promise<Companion> {
   const { proxy, identity, secret, postgres } = options
   const sockets = new Set<Duplex>()
-  const { cert, key } = identity
-  const agent = new Agent({
-    keepAlive: true,
-    cert,
-    key,
-    servername: proxy.name,
-    minVersion: 'TLSv1.3',
-    ...(proxy.ca === undefined ? {} : { ca: proxy.ca }),
-  })
+  const agent = new Agent({ keepAlive: true, ...tlsOf(proxy, identity) })
   // an upload may last: Node would end it after five minutes
-  const http = createServer({ requestTimeout: 0 }, (incoming, outgoing) => forward(options, agent, incoming, outgoing))
-  http.on('connect', (incoming: IncomingMessage, socket: Duplex, rest: Buffer) => void tunnel(options, incoming, socket, rest))
+  const settings = { requestTimeout: 0, shouldUpgradeCallback: opensWebSocket }
+  const http = createServer(settings, (incoming, outgoing) => forward(options, agent, incoming, outgoing))
+  http.on('connect', (incoming: IncomingMessage, socket: Duplex, rest: Buffer) => {
+    if (admitted(incoming, secret)) void tunnel(options, connectHead(incoming), socket, rest)
+    else refuse(socket, UNKNOWN)
+  })
+  http.on('upgrade', (incoming: IncomingMessage, socket: Duplex, rest: Buffer) => {
+    const path = pathOf(incoming, secret)
+    if (path === undefined) refuse(socket, FORBIDDEN)
+    else void tunnel(options, upgradeHead(incoming, path, proxy), socket, rest)
+  })
   const servers: Server[] = [http]
   await listening(http, { port: 0, host: '127.0.0.1' })
   if (postgres) {
@@ -79,24 +80,43 @@ const UNKNOWN = [
   'Connection: close',
   '\r\n',
 ].join('\r\n')
+const FORBIDDEN = 'HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n'
 export const POSTGRES_PORT = 5432
 
 function listening(server: Server, where: { port: number; host: string } | { path: string }): Promise<void> {
   return new Promise((resolve, reject) => server.once('error', reject).listen(where, resolve))
 }
 
-/** CONNECT goes on as it is: the proxy answers, and looks into what follows with a certificate that the command was told to trust. */
-async function tunnel(
-  { proxy, identity, secret, say }: CompanionOptions,
-  incoming: IncomingMessage,
-  socket: Duplex,
-  rest: Buffer,
-): Promise<void> {
+function refuse(socket: Duplex, answer: string): void {
+  socket.on('error', () => socket.destroy()).end(answer)
+}
+
+/** The proxy answers this, and looks into what follows with a certificate that the command was told to trust. */
+function connectHead({ url }: IncomingMessage): string {
+  return `CONNECT ${url} HTTP/1.1\r\nHost: ${url}\r\n\r\n`
+}
+
+/** What else a request asks to be upgraded to is not heeded, here as at the proxy. */
+function opensWebSocket({ headers }: IncomingMessage): boolean {
+  return headers.upgrade?.toLowerCase() === 'websocket'
+}
+
+/** What is between the command and this server, or asked of it, goes no further. */
+const OURS = new Set(['host', 'proxy-authorization', 'proxy-connection'])
+
+function upgradeHead({ method, rawHeaders }: IncomingMessage, path: string, { host, port }: ProxyPlace): string {
+  const fields = rawHeaders.flatMap((name, at) =>
+    at % 2 === 0 && !OURS.has(name.toLowerCase()) ? [`${name}: ${rawHeaders[at + 1]}`] : [],
+  )
+  return [`${method} ${path} HTTP/1.1`, `Host: ${host}:${port}`, ...fields, '\r\n'].join('\r\n')
+}
+
+/** A connection to the proxy for the command alone. @param head what is said there first */
+async function tunnel({ proxy, identity, say }: CompanionOptions, head: string, socket: Duplex, rest: Buffer): Promise<void> {
   socket.on('error', () => socket.destroy())
-  if (!admitted(incoming, secret)) return void socket.end(UNKNOWN)
   try {
     const upstream = await dial(proxy, identity)
-    upstream.write(`CONNECT ${incoming.url} HTTP/1.1\r\nHost: ${incoming.url}\r\n\r\n`)
+    upstream.write(head, 'latin1')
     if (rest.length > 0) upstream.write(rest)
     relay(socket, upstream)
   } catch (error) {
@@ -124,6 +144,7 @@ function forward(
     pipeline(answer, outgoing, () => {}) // what breaks off breaks off for the command, too
   })
   upstream.on('error', error => {
+    if (outgoing.destroyed) return // the command has left, and ended it
     say(`the proxy could not be reached: ${codeOf(error)}`)
     if (outgoing.headersSent) outgoing.destroy()
     else outgoing.writeHead(502, { Connection: 'close' }).end()
@@ -162,12 +183,14 @@ async function joined({ say }: CompanionOptions, socket: Duplex, dialling: Promi
 }
 
 function relay(one: Duplex, other: Duplex): void {
+  if (one.destroyed) return void other.destroy() // it left while the other was dialled
   for (const [from, to] of [
     [one, other],
     [other, one],
   ] as const) {
     from.on('error', () => to.destroy())
-    from.once('close', () => to.destroy())
+    // what has come to its end is still on its way to who reads slowly
+    from.once('close', () => from.readableEnded || to.destroy())
     from.pipe(to)
   }
 }

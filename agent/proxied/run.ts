@@ -66,17 +66,12 @@ function heldBy({ thumbprint, certificate }: Identity): HeldKey | undefined {
   return thumbprint === undefined ? undefined : { thumbprint, certificate }
 }
 
-async function placeOf({ proxy = '', proxyCa, proxyName, deadline }: ExecOptions): Promise<ProxyPlace> {
+async function placeOf({ proxy = '', proxyCa, deadline }: ExecOptions): Promise<ProxyPlace> {
   const url = URL.canParse(proxy) ? new URL(proxy) : undefined
   if (url?.protocol !== 'https:') throw new AgentError('usage', 'wanted --proxy https://HOST:PORT')
   const ca = proxyCa === undefined ? undefined : await textOf(proxyCa)
-  return {
-    host: url.hostname,
-    name: proxyName ?? url.hostname,
-    port: Number(url.port || 443),
-    ca,
-    deadlineMs: Math.round(deadline * 1000),
-  }
+  const host = url.hostname.replace(/^\[|\]$/g, '') // an address of IPv6 is in brackets there
+  return { host, name: host, port: Number(url.port || 443), ca, deadlineMs: Math.round(deadline * 1000) }
 }
 
 async function textOf(file: string): Promise<string> {

@@ -1,4 +1,4 @@
-import { connect as connectPlain } from 'node:net'
+import { connect as connectPlain, isIP } from 'node:net'
 import { connect, type TLSSocket } from 'node:tls'
 import type { Identity } from './identity.ts'
 
@@ -12,19 +12,21 @@ export type ProxyPlace = {
   readonly deadlineMs: number
 }
 
+/** How TLS is spoken to the proxy: what we show, and what it has to show. No server is named by an address (RFC 6066 3). */
+export function tlsOf({ name, ca }: Pick<ProxyPlace, 'name' | 'ca'>, { cert, key }: Identity) {
+  const named = isIP(name) === 0 ? { servername: name } : {}
+  return { cert, key, minVersion: 'TLSv1.3', ...named, ...(ca === undefined ? {} : { ca }) } as const
+}
+
 /** A connection to the proxy that shows our certificate. */
-export function dial({ host, name, port, ca, deadlineMs }: ProxyPlace, { cert, key }: Identity): Promise<TLSSocket> {
-  return settled(
-    connect({ host, port, servername: name, cert, key, minVersion: 'TLSv1.3', ...(ca === undefined ? {} : { ca }) }),
-    deadlineMs,
-  )
+export function dial(place: ProxyPlace, identity: Identity): Promise<TLSSocket> {
+  const { host, port, deadlineMs } = place
+  return settled(connect({ host, port, ...tlsOf(place, identity) }), deadlineMs)
 }
 
 /** The same where PostgreSQL is spoken: its own question for TLS comes first. @see PostgreSQL documentation, 55.2.11 SSL Session Encryption */
-export async function dialPostgres(
-  { host, name, port, ca, deadlineMs }: ProxyPlace,
-  { cert, key }: Identity,
-): Promise<TLSSocket> {
+export async function dialPostgres(place: ProxyPlace, identity: Identity): Promise<TLSSocket> {
+  const { host, port, deadlineMs } = place
   const socket = connectPlain({ host, port })
   const answer = await new Promise<string>((resolve, reject) => {
     const timer = setTimeout(() => reject(new Error('the proxy did not answer in time')), deadlineMs)
@@ -40,10 +42,7 @@ export async function dialPostgres(
     socket.destroy()
     throw new Error('the proxy speaks no TLS there')
   }
-  return settled(
-    connect({ socket, servername: name, cert, key, minVersion: 'TLSv1.3', ...(ca === undefined ? {} : { ca }) }),
-    deadlineMs,
-  )
+  return settled(connect({ socket, host, ...tlsOf(place, identity) }), deadlineMs)
 }
 
 const SSL_REQUEST = Buffer.from([0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f])

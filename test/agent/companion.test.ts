@@ -2,12 +2,16 @@ import { randomBytes, X509Certificate } from 'node:crypto'
 import { once } from 'node:events'
 import { type IncomingMessage, request, type ServerResponse } from 'node:http'
 import { createServer, type Server } from 'node:https'
-import { type AddressInfo, connect, type Socket } from 'node:net'
-import { text } from 'node:stream/consumers'
+import { type AddressInfo, connect, createServer as createPlainServer, type Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
+import { buffer, text } from 'node:stream/consumers'
+import { createSecureContext, TLSSocket } from 'node:tls'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import { type Companion, openCompanion } from '../../agent/proxied/companion.ts'
+import { type Companion, type CompanionOptions, openCompanion } from '../../agent/proxied/companion.ts'
 import { ownIdentity } from '../../agent/proxied/identity.ts'
+import { until } from '../harness/process.ts'
 import { type Authority, newAuthority } from '../mounts/hosts/certificates.ts'
+import { folder } from './tools.ts'
 
 // The companion before a server that stands in for the proxy.
 
@@ -38,19 +42,19 @@ afterAll(() => {
 })
 beforeEach(async () => {
   said = []
-  companion = await openCompanion({
-    proxy: {
-      host: '127.0.0.1',
-      name: 'proxy.test',
-      port: (proxy.address() as AddressInfo).port,
-      ca: authority.ca,
-      deadlineMs: 5000,
-    },
+  companion = await open()
+})
+
+async function open(more: Pick<CompanionOptions, 'postgres'> = {}): Promise<Companion> {
+  const place = { host: '127.0.0.1', name: 'proxy.test', port: (proxy.address() as AddressInfo).port }
+  return await openCompanion({
+    proxy: { ...place, ca: authority.ca, deadlineMs: 5000 },
     identity: await ownIdentity({ now: Date.now, random: randomBytes }),
     secret: SECRET,
     say: line => void said.push(line),
+    ...more,
   })
-})
+}
 afterEach(() => companion[Symbol.asyncDispose]())
 
 const port = () => Number(new URL(companion.proxyUrl).port)
@@ -73,6 +77,88 @@ describe('who guesses the secret in letters that take two bytes each', () => {
   ])('is refused: %j', async (head, status) => {
     expect((await raw(`${head}Connection: close\r\n\r\n`)).split(' ')[1]).toBe(status)
   })
+})
+
+describe('a command that leaves', () => {
+  test('in the middle of a request hears of no trouble with the proxy, and its request there ends', async () => {
+    const asked = Promise.withResolvers<ServerResponse>()
+    answer = asked.resolve
+    const asking = request(`${companion.baseUrl}/api.test/`).on('error', () => {})
+    asking.end()
+    const outgoing = await asked.promise
+    asking.destroy()
+    await once(outgoing, 'close')
+    answer = other => other.end()
+    await once(request(`${companion.baseUrl}/api.test/`).end(), 'response')
+    expect(said).toEqual([])
+  })
+
+  test('while the proxy is dialled leaves no connection there', async () => {
+    const head = `CONNECT api.test:443 HTTP/1.1\r\nHost: x\r\nProxy-Authorization: Basic ${btoa(`assay:${SECRET}`)}\r\n\r\n`
+    const dialled = once(proxy, 'connection') as Promise<[Socket]>
+    const socket = connect(port(), '127.0.0.1')
+    socket.write(head)
+    const [there] = await dialled
+    proxy.once('connect', (_, held: Socket) => held.on('error', () => {}))
+    socket.resetAndDestroy()
+    await once(there, 'close')
+  })
+})
+
+describe('a WebSocket by the base URL', () => {
+  const head = (path: string) =>
+    `GET ${path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nX-Twice: 1\r\nX-Twice: 2\r\nProxy-Authorization: a\r\n\r\n`
+
+  test('is opened at the proxy, and passes both ways', async () => {
+    let asked: IncomingMessage | undefined
+    proxy.once('upgrade', (incoming: IncomingMessage, socket: Duplex) => {
+      asked = incoming
+      socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n')
+      socket.pipe(socket)
+    })
+    const socket = connect(port(), '127.0.0.1')
+    socket.write(`${head(`/${SECRET}/_/api.test/live?a=b`)}ping`)
+    let seen = ''
+    for await (const chunk of socket as AsyncIterable<Buffer>) {
+      seen += chunk.toString()
+      if (seen.endsWith('ping')) break
+    }
+    expect(seen).toMatch(/^HTTP\/1.1 101 .*\r\n\r\nping$/s)
+    expect(asked?.url).toBe('/_/api.test/live?a=b')
+    expect(asked?.headersDistinct).toMatchObject({ upgrade: ['websocket'], 'x-twice': ['1', '2'] })
+    expect(asked?.headers).not.toHaveProperty('proxy-authorization')
+    expect(asked?.headers.host).toBe(`127.0.0.1:${(proxy.address() as AddressInfo).port}`)
+  })
+
+  test('is refused to who does not know the secret', async () => {
+    expect((await raw(head('/another/_/api.test/live'))).split(' ')[1]).toBe('403')
+  })
+})
+
+test('who reads slowly gets all of an answer behind which the proxy closes', async () => {
+  await using place = await folder()
+  const context = createSecureContext(await authority.issue('proxy.test'))
+  // as PostgreSQL has it: one byte says that TLS may begin; then a line says how much to send
+  let closed = 0
+  await using server = createPlainServer(socket => {
+    socket.once('close', () => closed++)
+    socket.once('data', () => {
+      socket.write('S')
+      const secure = new TLSSocket(socket, { isServer: true, secureContext: context }).on('error', () => {})
+      secure.once('data', line => secure.end(Buffer.alloc(Number(line))))
+    })
+  })
+  await once(server.listen(0, '127.0.0.1'), 'listening')
+  await using _ = await open({ postgres: { port: (server.address() as AddressInfo).port, folder: place.at('') } })
+  // some of these fit into what the system holds for a socket, some do not, and of some it holds all but the end
+  const sizes = Array.from({ length: 40 }, (_, at) => 100_000 + at * 15_000)
+  const readers = sizes.map(size =>
+    connect(place.at('.s.PGSQL.5432')).on('connect', function (this: Socket) {
+      this.write(`${size}\n`)
+    }),
+  )
+  await until('the small ones to have left the proxy', async () => closed >= 4)
+  expect(await Promise.all(readers.map(async reader => (await buffer(reader)).length))).toEqual(sizes)
 })
 
 test('a command that runs for weeks is still known at the proxy', async () => {

@@ -1,8 +1,10 @@
 import { createHash, randomBytes } from 'node:crypto'
+import { once } from 'node:events'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { WebSocket, WebSocketServer } from 'ws'
 import { type Companion, openCompanion } from '../../agent/proxied/companion.ts'
 import { surroundings } from '../../agent/proxied/environment.ts'
 import { ownIdentity } from '../../agent/proxied/identity.ts'
@@ -28,6 +30,7 @@ beforeAll(async () => {
     tls: true,
     host: 'api.test',
     intercept: true,
+    service: { websocket: true },
     more: [
       {
         kind: 'postgres',
@@ -99,6 +102,20 @@ describe('curl', () => {
     const { code, stderr } = await curl([...authorization(), 'https://elsewhere.test/'])
     expect({ code, stderr }).toMatchObject({ code: 56, stderr: expect.stringContaining('403') as string })
   })
+})
+
+test('a WebSocket goes out by a base URL, with a sealed token', async () => {
+  const peers = new WebSocketServer({ server: world.upstream.server as never })
+  peers.on('connection', (peer, incoming) =>
+    peer.on('message', () => peer.send(String(incoming.headers.authorization === `Bearer ${REAL}`))),
+  )
+  const headers = { Authorization: `Bearer ${token}` }
+  const socket = new WebSocket(`${companion.baseUrl.replace('http', 'ws')}/api.test:${world.upstream.port}/live`, { headers })
+  await once(socket, 'open')
+  socket.send('is it I?')
+  expect(String((await once(socket, 'message'))[0])).toBe('true')
+  socket.terminate()
+  peers.close()
 })
 
 describe('who does not know the secret of the companion', () => {
