@@ -18,6 +18,8 @@ const schema = z.strictObject({
     /** AppRole of the service: `assay setup --print` tells how it is made */
     approle: z.strictObject({ mount: name.default(PLACES.approle), role_id: z.string().min(1), secret_id_file: file }),
     deadline_ms: z.int().min(50).max(60_000).default(2_000),
+    /** how long Vault may take to begin its answer to what is passed on: longer than its own `max_request_duration`, so that it speaks for itself */
+    answer_within_ms: z.int().min(50).max(86_400_000).default(95_000),
     /** what Vault's listener believes of this service, such as its `x_forwarded_for_client_cert_header`: clients cannot send these */
     believed_headers: z.array(z.string().regex(/^[\w-]+$/, 'wanted the name of a header')).default([]),
   }),

@@ -62,6 +62,7 @@ export async function serve(config: Config, log: Log, secretId: SecretId): Promi
   const upstream = openUpstream({
     url: config.vault.address,
     connectWithinMs: config.vault.deadline_ms,
+    answerWithinMs: config.vault.answer_within_ms,
     strip: config.vault.believed_headers,
     ...(ca === undefined ? {} : { ca }),
   })

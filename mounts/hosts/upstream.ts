@@ -9,8 +9,8 @@ export type UpstreamOptions = {
   readonly ca?: string | Buffer | undefined
   /** until a connection stands, waiting for a free one included */
   readonly connectWithinMs?: number
-  /** from the last byte of the request to the first of the reply: Vault's own `max_request_duration` when absent */
-  readonly answerWithinMs?: number
+  /** from the last byte of the request to the first of the reply */
+  readonly answerWithinMs: number
   /** connections to Vault at the same time, endless streams not counted */
   readonly connections?: number
   /** names of headers that Vault's listener believes and clients may therefore not send, such as its `x_forwarded_for_client_cert_header` */
@@ -63,7 +63,7 @@ export type Asked = {
   readonly progress: () => void
 }
 
-const DEFAULTS = { connectWithinMs: 2000, answerWithinMs: 90_000, connections: 256 } as const
+const DEFAULTS = { connectWithinMs: 2000, connections: 256 } as const
 
 /** Vault closes what was idle for five minutes; we let go first, so that it does not close what we are about to use. */
 const IDLE_MS = 60_000

@@ -16,6 +16,7 @@ test('the least that a configuration holds, and what is filled in', () => {
       ...least.vault,
       approle: { mount: 'approle', ...least.vault.approle },
       deadline_ms: 2000,
+      answer_within_ms: 95_000,
       believed_headers: [],
     },
     listen: { host: '127.0.0.1', port: 8210, trusted_proxies: [], connections: 4096, connections_per_peer: 1024 },
@@ -34,6 +35,7 @@ test('everything that it may hold', () => {
       address: 'https://vault.example:8200//',
       ca_file: '/ca.pem',
       deadline_ms: 500,
+      answer_within_ms: 600_000,
       believed_headers: ['X-Peer'],
     },
     listen: {
@@ -50,7 +52,7 @@ test('everything that it may hold', () => {
     shutdown_seconds: 0,
   }
   expect(readConfig(all)).toMatchObject({
-    vault: { address: 'https://vault.example:8200', deadline_ms: 500, believed_headers: ['X-Peer'] },
+    vault: { address: 'https://vault.example:8200', deadline_ms: 500, answer_within_ms: 600_000, believed_headers: ['X-Peer'] },
     listen: {
       url: 'https://assay.example',
       connections_per_peer: 4096,

@@ -6,6 +6,7 @@ import { type FrontDoor, openFrontDoor } from '../../mounts/hosts/http.ts'
 import { openUpstream, type Upstream } from '../../mounts/hosts/upstream.ts'
 import { start, until } from '../harness/process.ts'
 import { startVault, type Vault, vaultBinary } from '../harness/vault.ts'
+import { serveHere } from './in_process.ts'
 
 let vault: Vault
 let upstream: Upstream
@@ -13,7 +14,7 @@ let door: FrontDoor
 
 beforeAll(async () => {
   vault = await startVault()
-  upstream = openUpstream({ url: vault.address })
+  upstream = openUpstream({ url: vault.address, answerWithinMs: 90_000 })
   door = await openFrontDoor({
     upstream,
     listen: { host: '127.0.0.1', port: 0 },
@@ -241,27 +242,17 @@ describe('Vault that is not well', () => {
 
   test('stopped in its tracks: 503 in time; going on: served again', async () => {
     const own = await startVault()
-    const to = openUpstream({ url: own.address, answerWithinMs: 500 })
-    const before = await openFrontDoor({
-      upstream: to,
-      listen: { host: '127.0.0.1', port: 0 },
-      owns: () => false,
-      own: () => new Response(),
-    })
-    onTestFinished(async () => {
-      await before.close(0)
-      to.close()
-      await own.stop()
-    })
-    expect((await ask(before.url, '/v1/sys/health')).status).toBe(200)
+    onTestFinished(() => own.stop())
+    await using before = await serveHere(own, { vault: { answer_within_ms: 500 } })
+    expect((await ask(before.address, '/v1/sys/health')).status).toBe(200)
     await stop(own.pid)
     const began = performance.now()
-    const reply = await ask(before.url, '/v1/sys/health')
+    const reply = await ask(before.address, '/v1/sys/health')
     expect(performance.now() - began).toBeLessThan(3000)
     process.kill(own.pid, 'SIGCONT')
     expect([reply.status, reply.body]).toEqual([503, '{"errors":["Vault did not answer within 0.5 s"]}\n'])
-    expect((await ask(before.url, '/v1/sys/health')).status).toBe(200)
+    expect((await ask(before.address, '/v1/sys/health')).status).toBe(200)
     await own.stop()
-    expect(JSON.parse((await ask(before.url, '/v1/sys/health')).body)).toEqual({ errors: [expect.stringMatching(/^Vault /)] })
+    expect(JSON.parse((await ask(before.address, '/v1/sys/health')).body)).toEqual({ errors: [expect.stringMatching(/^Vault /)] })
   })
 })

@@ -9,7 +9,7 @@ export type DoorOptions = Partial<Omit<FrontDoorOptions, 'upstream'>> & { readon
 
 /** A front door for the length of one test. What is below `/v1/own` is its own and answers with what it saw. */
 export async function openDoor({ upstream: to, ...options }: DoorOptions = {}): Promise<FrontDoor> {
-  const upstream = openUpstream({ url: 'http://127.0.0.1:9', ...to })
+  const upstream = openUpstream({ url: 'http://127.0.0.1:9', answerWithinMs: 90_000, ...to })
   const door = await openFrontDoor({
     listen: { host: '127.0.0.1', port: 0 },
     owns: (_, path) => path.api && path.segments[0] === 'own',

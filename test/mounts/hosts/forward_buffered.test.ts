@@ -17,7 +17,7 @@ async function forward(
   request: Partial<BufferedRequest> = {},
   options: Partial<UpstreamOptions> = {},
 ) {
-  const upstream = openUpstream({ url: await listenRaw(serve), ...options })
+  const upstream = openUpstream({ url: await listenRaw(serve), answerWithinMs: 90_000, ...options })
   onTestFinished(upstream.close)
   const reply = await forwardBuffered(upstream, { ...REQUEST, ...request })
   return { ...reply, body: reply.body.toString('latin1') }
