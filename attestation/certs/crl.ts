@@ -1,4 +1,4 @@
-import type { Integer } from 'asn1js'
+import { Integer } from 'asn1js'
 import { CertificateRevocationList, type Extension, IssuingDistributionPoint } from 'pkijs'
 import { accept, reject, type Verdict } from '../verdict.ts'
 import { readAs } from './certificate.ts'
@@ -17,6 +17,8 @@ export type RevocationList = {
   readonly thisUpdate: Date
   /** a list without one is never current */
   readonly nextUpdate?: Date
+  /** cRLNumber: what is issued later has a greater one (RFC 5280 5.2.3) */
+  readonly number?: bigint
   /** serial numbers in hexadecimal without leading zeros */
   readonly serials: ReadonlySet<string>
   readonly scope: Scope
@@ -31,6 +33,7 @@ export type Scope = {
 
 const DELTA_INDICATOR = '2.5.29.27'
 const ISSUING_DISTRIBUTION_POINT = '2.5.29.28'
+const CRL_NUMBER = '2.5.29.20'
 
 /**
  * Reads a complete revocation list. Delta lists, indirect ones and those for some reasons alone are refused: each says less than
@@ -63,7 +66,14 @@ function decode(der: Buffer, issuer: Buffer): Verdict<RevocationList> {
   if (scope === undefined || fault !== undefined) return reject('UNKNOWN_CRITICAL_EXT', fault ?? '')
   if (entries.critical) return reject('UNKNOWN_CRITICAL_EXT', 'an entry of a list has a critical extension')
   const [thisUpdate, nextUpdate] = [asn1.thisUpdate.value, asn1.nextUpdate?.value]
-  return accept({ asn1, issuer, thisUpdate, ...(nextUpdate && { nextUpdate }), serials: entries.serials, scope })
+  const dates = { thisUpdate, ...(nextUpdate && { nextUpdate }) }
+  return accept({ asn1, issuer, ...dates, ...numberIn(extensions), serials: entries.serials, scope })
+}
+
+function numberIn(extensions: readonly Extension[]): Pick<RevocationList, 'number'> {
+  const found = extensions.find(({ extnID }) => extnID === CRL_NUMBER)
+  const number = found && readAs(found, Integer)
+  return number ? { number: number.toBigInt() } : {}
 }
 
 function notUnderstood(extensions: readonly Extension[]): string | undefined {

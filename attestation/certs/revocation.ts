@@ -107,7 +107,11 @@ function placesIn({ extensions }: Certificate): string[] {
 const verified = new WeakMap<RevocationList, Map<string, Promise<boolean>>>()
 
 /** By a CA that may sign lists, over a digest that is not weak. Each pair is verified once. */
-function isSignedBy(list: RevocationList, issuer: Certificate, { allowSha1 = false }: RevocationRules): Promise<boolean> {
+export function isSignedBy(
+  list: RevocationList,
+  issuer: Certificate,
+  { allowSha1 = false }: Pick<RevocationRules, 'allowSha1'>,
+): Promise<boolean> {
   const hash = signatureHashOf(list.asn1.signatureAlgorithm)
   if (hash === undefined || hash === 'md5' || (hash === 'sha1' && !allowSha1)) return Promise.resolve(false)
   const known = verified.get(list) ?? new Map<string, Promise<boolean>>()

@@ -18,6 +18,9 @@ export type AkRecord = {
 /** What the last accepted quote of a key said of its boot; written when it changes, so that a replica that starts anew knows it. */
 export type BootRecord = { readonly resetCount: number; readonly restartCount: number; readonly firmwareVersion: string }
 
+/** The path that a TPM enrolled with, DER in base64, from its certificate to the anchor; `ended`: it was revoked, and the TPM has lost what it had. */
+export type EndorsementRecord = { readonly path: readonly string[]; readonly ended?: boolean }
+
 /** An enrolled key, ready to verify with. */
 export type EnrolledAk = { readonly record: AkRecord; readonly key: AttestationKey; readonly maker: string }
 
@@ -25,6 +28,7 @@ export const akPath = (mountId: string, akName: Uint8Array) => recordOfKey(mount
 export const recordOfKey = (mountId: string, akName: string) => `${mountId}/ak/${akName}`
 export const bootPath = (mountId: string, akName: Uint8Array) => bootFolder(mountId) + hex(akName)
 export const bootFolder = (mountId: string) => `${mountId}/boot/`
+export const endorsementFolder = (mountId: string) => `${mountId}/endorsement/`
 export const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex')
 
 /** What keeps a machine, or one of its keys, out whatever it shows. */

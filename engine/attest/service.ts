@@ -21,6 +21,7 @@ import { openEndorse } from './endorsements.ts'
 import { openEnrolment } from './enrol.ts'
 import { type Enrolling, openEnrolling } from './enrolling.ts'
 import { referenceFromTpm } from './from_tpm.ts'
+import { openRefresh } from './list_refresh.ts'
 import { openTokenDoor } from './login.ts'
 import { type Logins, openLogins } from './logins.ts'
 import { openLogThread } from './logs/log_thread.ts'
@@ -92,7 +93,8 @@ export function openAttest(ports: AttestPorts): Attest {
   const measurements = openMeasurements(thread, results)
   const clocks = openClocks(store, world)
   const appraiser = openAppraiser({ settings, records, challenges, clocks, measurements, lifecycle, world })
-  const trust = openTrust(settings, world, mount => watch.begin(mount))
+  const refresh = openRefresh({ settings, store, world, changed: mount => watch.begin(mount) })
+  const trust = openTrust(settings, refresh, world)
   const revoked = openRevoked({ settings, store, trust, lifecycle, world })
   const denied = openDeniedFirmware({ settings, store, lifecycle, world })
   const watch = openWatch({ looks: [revoked.look, denied], mounts: () => ports.mounts.ofType('tpm-quote'), world })

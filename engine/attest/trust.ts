@@ -1,8 +1,9 @@
-import { BrokerError, isConflict } from '../errors.ts'
+import { BrokerError } from '../errors.ts'
 import type { Mount } from '../mount_table.ts'
 import type { World } from '../world.ts'
 import { anchorsOf, describeLists, listAsPem, listsOf } from './bundles.ts'
 import { allowed, fetchLists } from './list_fetch.ts'
+import type { Refresh } from './list_refresh.ts'
 import type { AttestConfig, AttestSettings, ListRecord } from './settings.ts'
 
 /** Whom a mount trusts to certify TPMs, and what those have revoked. The same arrays as long as nothing of it changed. */
@@ -15,40 +16,12 @@ export type Trust = {
   readonly listsFrom: (config: AttestConfig, given: { crl?: string; url?: string }) => Promise<Partial<ListRecord>>
 }
 
-/** Lists that were fetched are fetched again after an hour, or when one of them ends; of a host that gives none no more than once a minute. */
+/** Lists that were fetched are fetched again after an hour, or when one of them ends. */
 const REFRESH_MS = 3_600_000
-const BETWEEN_MS = 60_000
 
-/** @param changed called with a mount whose lists were fetched anew */
-export function openTrust(settings: AttestSettings, world: World, changed: (mount: Mount) => void = () => undefined): Trust {
+export function openTrust(settings: AttestSettings, refresh: Refresh, world: Pick<World, 'now'>): Trust {
   const anchors = openJoin()
   const lists = openJoin()
-  const fetching = new Map<string, Promise<void>>()
-  const tried = new Map<string, number>()
-
-  const refresh = (mount: Mount, name: string, { url }: ListRecord, config: AttestConfig): Promise<void> => {
-    const key = `${mount.id} ${name}`
-    const again = (tried.get(key) ?? Number.NEGATIVE_INFINITY) + BETWEEN_MS
-    if (!fetching.has(key) && world.monotonic() < again) return Promise.resolve()
-    tried.set(key, world.monotonic())
-    const flight = fetching.get(key) ?? fetched(mount, name, url, config).finally(() => fetching.delete(key))
-    fetching.set(key, flight)
-    return flight
-  }
-  /** A list that cannot be fetched is one that gets old: the policy of the mount says what follows. */
-  const fetched = async (mount: Mount, name: string, url: string, config: AttestConfig): Promise<void> => {
-    try {
-      const crl = await fetchLists(url, config.crl_hosts)
-      await settings.crl.write(mount.id, name, kept => {
-        if (kept?.url !== url) throw new BrokerError('conflict', 'an operator has written or deleted the lists meanwhile')
-        if (!follows(crl, kept.crl)) throw new BrokerError('bad_request', 'url: a list that was there before is missing')
-        return { crl, fetched_at: isoOf(world.now()) }
-      })
-      changed(mount)
-    } catch (error) {
-      if (!isConflict(error)) world.log.warn({ error, mount: mount.path, name }, 'revocation lists could not be fetched')
-    }
-  }
   const listsIn = async (mount: Mount, config: AttestConfig): Promise<readonly (readonly Buffer[])[]> => {
     if (config.crl === 'off') return []
     const names = await settings.crl.list(mount.id)
@@ -56,7 +29,7 @@ export function openTrust(settings: AttestSettings, world: World, changed: (moun
       names.map(async name => {
         const record = await settings.crl.get(mount.id, name)
         if (!record || !isDue(record, world.now())) return listsOf(record?.crl ?? '')
-        const refreshed = refresh(mount, name, record, config)
+        const refreshed = refresh(mount, name, record.url, config)
         if (!hasEnded(record, world.now())) return listsOf(record.crl)
         await refreshed
         return listsOf((await settings.crl.get(mount.id, name))?.crl ?? record.crl)
@@ -77,21 +50,16 @@ export function openTrust(settings: AttestSettings, world: World, changed: (moun
     listsFrom: async (config, { crl, url }) => {
       if (url !== undefined && url !== '') {
         const { href } = allowed(url, config.crl_hosts)
-        return { url: href, crl: await fetchLists(href, config.crl_hosts), fetched_at: isoOf(world.now()) }
+        return { url: href, crl: await fetchLists(href, config.crl_hosts), fetched_at: new Date(world.now()).toISOString() }
       }
       return { ...(url === '' && { url }), ...(crl !== undefined && { crl: asPem(crl), url: '', fetched_at: '' }) }
     },
   }
 }
 
+/** Also where the clock that they were fetched by was ahead. */
 function isDue({ url, fetched_at, crl }: ListRecord, now: number): boolean {
-  return url !== '' && (now >= Date.parse(fetched_at) + REFRESH_MS || hasEnded({ crl }, now))
-}
-
-/** Of whom there was a list there has to be one: else whoever answers in the place of the host takes back what was revoked. */
-function follows(crl: string, before: string): boolean {
-  const issuers = new Set(describeLists(crl).map(({ issuer }) => issuer))
-  return describeLists(before).every(({ issuer }) => issuers.has(issuer))
+  return url !== '' && (Math.abs(now - Date.parse(fetched_at)) >= REFRESH_MS || hasEnded({ crl }, now))
 }
 
 function hasEnded({ crl }: Pick<ListRecord, 'crl'>, now: number): boolean {
@@ -104,8 +72,6 @@ function asPem(text: string): string {
   if (!/^[A-Za-z0-9+/=\s]+$/.test(text)) throw new BrokerError('bad_request', 'crl: wanted PEM, or the base64 of DER')
   return listAsPem(Buffer.from(text, 'base64'))
 }
-
-const isoOf = (ms: number) => new Date(ms).toISOString()
 
 /** One array for several, the same one as long as they are: what is read of the certificates in it is kept by it. */
 function openJoin(): (key: string, arrays: readonly (readonly Buffer[])[]) => readonly Buffer[] {

@@ -2,14 +2,10 @@ import type { Mount } from '../mount_table.ts'
 import type { World } from '../world.ts'
 
 /** Looks at machines that enrolled long ago, when something that speaks against them may have changed: one mount after the other, in the background. */
-export type Watch = {
-  /** @param ordered by an operator, who changed something of the mount */
-  readonly begin: (mount: Mount, ordered?: boolean) => void
-  readonly stop: () => Promise<void>
-}
+export type Watch = { readonly begin: (mount: Mount) => void; readonly stop: () => Promise<void> }
 
 type WatchPorts = {
-  readonly looks: readonly ((mount: Mount, ordered: boolean) => Promise<void>)[]
+  readonly looks: readonly ((mount: Mount) => Promise<void>)[]
   readonly mounts: () => readonly Mount[]
   readonly world: Pick<World, 'log'>
 }
@@ -19,17 +15,15 @@ const EVERY_MS = 600_000
 
 export function openWatch({ looks, mounts, world }: WatchPorts): Watch {
   let last = Promise.resolve()
-  const begin = (mount: Mount, ordered = false) => {
+  const begin = (mount: Mount) => {
     for (const look of looks)
       last = last
-        .then(() => look(mount, ordered))
+        .then(() => look(mount))
         .catch((error: unknown) => {
           world.log.warn({ error, mount: mount.path }, 'the enrolled machines of a mount could not be looked at: trying again')
         })
   }
-  const timer = setInterval(() => {
-    for (const mount of mounts()) begin(mount)
-  }, EVERY_MS).unref()
+  const timer = setInterval(() => mounts().forEach(begin), EVERY_MS).unref()
   return {
     begin,
     stop: async () => {

@@ -17,7 +17,7 @@ export const config = ({ attest }: Broker): Path =>
       write: async ({ mount, name, given, caller }) => {
         await attest.settings.config.write(mount.id, name, given)
         await attest.open(mount, caller)
-        attest.watch.begin(mount, true)
+        attest.watch.begin(mount)
         return undefined
       },
     },

@@ -45,7 +45,7 @@ export const crl = ({ attest }: Broker): readonly Path[] =>
         await attest.settings.crl.write(mount.id, name, await attest.trust.listsFrom(await attest.configOf(mount), given))
         return undefined
       },
-      changed: mount => attest.watch.begin(mount, true),
+      changed: mount => attest.watch.begin(mount),
       bodyBytes: LARGE_BODY,
     },
   )

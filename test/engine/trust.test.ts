@@ -1,6 +1,4 @@
-import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { pairOf } from '../attestation/attester.ts'
 import {
   certifyEk,
@@ -8,36 +6,24 @@ import {
   distributionPoint,
   EK_EXTENSIONS,
   extension,
-  type ListFields,
   makeCa,
   makeList,
   named,
   oid,
   pem,
 } from '../attestation/certificates.ts'
-import { configure, dataOf, enrol, logIn, openTestBroker, outcomeOf, type TestBroker } from '../fakes/broker.ts'
+import { dataOf, enrol, logIn, outcomeOf } from '../fakes/broker.ts'
 import { anchorPem, fakeMachine, maker } from '../fakes/machine.ts'
+import { type Answer, list, listHost, revoked, trustWorld } from './trust_world.ts'
 
 const machine = fakeMachine({ label: 'trusted' })
 const MANY = 1000
 const many = Array.from({ length: MANY }, (_, n) => makeCa(named(`Issuing CA ${n}`, 'Infineon Technologies AG'), {}, maker))
 const bundle = many.map(ca => `# ${ca.subject.length}\n${pem(ca.certificate)}`).join('\n')
 
-let broker: TestBroker
-beforeEach(async () => {
-  broker = await openTestBroker()
-  await configure(broker)
-})
-afterEach(() => broker[Symbol.asyncDispose]())
-
-const write = (path: string, data: object) => broker.ask('update', `auth/tpm-quote/${path}`, data)
-const read = async (path: string) => dataOf(await broker.ask('read', `auth/tpm-quote/${path}`)) as Record<string, unknown>
+const { broker, write, read, remove, refusal } = trustWorld()
 const sentence = (asked: Promise<unknown>) => asked.then(String, (error: Error) => error.message)
-const refusal = async (asked: Promise<unknown>) => {
-  expect(await outcomeOf(asked)).toBe('permission_denied')
-  return (await broker.records()).filter(one => one['type'] === 'refusal').at(-1)?.['code']
-}
-const parts = () => [...broker.vault.state.kv.keys()].filter(path => path.includes('/parts/')).length
+const parts = () => [...broker().vault.state.kv.keys()].filter(path => path.includes('/parts/')).length
 const under = (ca: (typeof many)[number], label: string) => fakeMachine({ label, ca })
 
 describe('a bundle of many makers', { timeout: 120_000 }, () => {
@@ -45,8 +31,8 @@ describe('a bundle of many makers', { timeout: 120_000 }, () => {
     expect(await write('ca/makers', { certificate: bundle })).toMatchObject({ reply: undefined })
     expect(await read('ca/makers')).toMatchObject({ certificate: bundle, anchors: expect.objectContaining({ length: MANY }) })
     for (const [at, ca] of [many[0], many[MANY - 1]].entries())
-      expect(await outcomeOf(enrol(broker, under(ca ?? maker, `in a bundle ${at}`)))).toBe('OK')
-    expect(await refusal(enrol(broker, machine))).toBe('BAD_CHAIN')
+      expect(await outcomeOf(enrol(broker(), under(ca ?? maker, `in a bundle ${at}`)))).toBe('OK')
+    expect(await refusal(enrol(broker(), machine))).toBe('BAD_CHAIN')
   })
 
   test('leaves nothing behind when it is replaced or deleted', async () => {
@@ -55,11 +41,11 @@ describe('a bundle of many makers', { timeout: 120_000 }, () => {
     await write('ca/makers', { certificate: bundle.slice(0, bundle.length / 2).replace(/-----BEGIN(?![\s\S]*END)[\s\S]*$/, '') })
     expect(parts()).toBeLessThan(2)
     await write('ca/makers', { certificate: anchorPem() })
-    expect(await outcomeOf(enrol(broker, machine))).toBe('OK')
+    expect(await outcomeOf(enrol(broker(), machine))).toBe('OK')
     await write('ca/makers', { certificate: bundle })
-    await broker.ask('delete', 'auth/tpm-quote/ca/makers')
+    await remove('ca/makers')
     expect(parts()).toBe(0)
-    expect(dataOf(await broker.ask('list', 'auth/tpm-quote/ca'))['keys']).toEqual([])
+    expect(dataOf(await broker().ask('list', 'auth/tpm-quote/ca'))['keys']).toEqual([])
   })
 
   test('of which something cannot be read is not written at all, and the places are told', async () => {
@@ -82,54 +68,51 @@ describe('a bundle of many makers', { timeout: 120_000 }, () => {
     expect(await write('ca/makers', { certificate: twice })).toMatchObject({
       reply: { data: { certificates: 2 }, warnings: ['number 3 of the bundle is the same as number 1'] },
     })
-    expect(await outcomeOf(enrol(broker, machine))).toBe('OK')
+    expect(await outcomeOf(enrol(broker(), machine))).toBe('OK')
   })
 })
 
 describe('revocation lists', () => {
-  const list = (changes: Partial<ListFields> = {}) => pem(makeList(maker, changes), 'X509 CRL')
-  const revoked = { revoked: [{ serial: Buffer.of(1) }] }
-
   test('count where they are, and are wanted where the mount says so', async () => {
-    expect(await outcomeOf(enrol(broker, machine))).toBe('OK')
+    expect(await outcomeOf(enrol(broker(), machine))).toBe('OK')
     expect(await read(`tpm/${machine.tpmId}`)).toMatchObject({ revocation: 'unknown' })
     await write('config', { crl: 'hard' })
-    expect(await refusal(enrol(broker, machine))).toBe('NO_CRL')
+    expect(await refusal(enrol(broker(), machine))).toBe('NO_CRL')
     await write('crl/maker', { crl: list() })
-    expect(await outcomeOf(enrol(broker, machine))).toBe('OK')
+    expect(await outcomeOf(enrol(broker(), machine))).toBe('OK')
     expect(await read(`tpm/${machine.tpmId}`)).toMatchObject({ revocation: 'checked' })
     await write('crl/maker', { crl: list(revoked) })
-    expect(await refusal(enrol(broker, machine))).toBe('REVOKED')
+    expect(await refusal(enrol(broker(), machine))).toBe('REVOKED')
     await write('config', { crl: 'soft' })
-    expect(await refusal(enrol(broker, machine))).toBe('REVOKED')
+    expect(await refusal(enrol(broker(), machine))).toBe('REVOKED')
     await write('config', { crl: 'off' })
-    expect(await outcomeOf(enrol(broker, machine))).toBe('OK')
+    expect(await outcomeOf(enrol(broker(), machine))).toBe('OK')
   })
 
   test('count against TPMs that enrolled before: what such a machine has is revoked, and it gets nothing', async () => {
     const other = fakeMachine({ label: 'neighbour', ca: makeCa(named('Second', 'Infineon Technologies AG')) })
     await write('ca/second', { certificate: anchorPem(other.ca) })
-    await Promise.all([enrol(broker, machine), enrol(broker, other)])
-    const [token, neighbour] = [await logIn(broker, machine), await logIn(broker, other)]
-    const lives = (one: string) => broker.vault.state.tokens.has(one)
+    await Promise.all([enrol(broker(), machine), enrol(broker(), other)])
+    const [token, neighbour] = [await logIn(broker(), machine), await logIn(broker(), other)]
+    const lives = (one: string) => broker().vault.state.tokens.has(one)
     await write('config', { crl: 'off' })
     await write('crl/maker', { crl: list(revoked) })
-    await logIn(broker, machine)
+    await logIn(broker(), machine)
     await write('config', { crl: 'soft' })
     await expect.poll(() => lives(token), { timeout: 10_000 }).toBe(false)
     expect(await read(`tpm/${machine.tpmId}`)).toMatchObject({ revocation: 'revoked', disabled: false })
-    expect(await refusal(logIn(broker, machine))).toBe('REVOKED')
-    expect([lives(neighbour), await outcomeOf(logIn(broker, other))]).toEqual([true, 'OK'])
-    await broker.ask('delete', 'auth/tpm-quote/crl/maker')
-    await expect.poll(() => outcomeOf(logIn(broker, machine)), { timeout: 10_000 }).toBe('OK')
+    expect(await refusal(logIn(broker(), machine))).toBe('REVOKED')
+    expect([lives(neighbour), await outcomeOf(logIn(broker(), other))]).toEqual([true, 'OK'])
+    await remove('crl/maker')
+    await expect.poll(() => outcomeOf(logIn(broker(), machine)), { timeout: 10_000 }).toBe('OK')
   })
 
   test('end: what was found good before is looked up again', async () => {
     await write('config', { crl: 'hard' })
     await write('crl/maker', { crl: list() })
-    expect(await outcomeOf(enrol(broker, machine))).toBe('OK')
-    broker.world.pass(31 * 86_400_000)
-    expect(await refusal(enrol(broker, machine))).toBe('NO_CRL')
+    expect(await outcomeOf(enrol(broker(), machine))).toBe('OK')
+    broker().world.pass(31 * 86_400_000)
+    expect(await refusal(enrol(broker(), machine))).toBe('NO_CRL')
   })
 
   test('are shown by what is in them', async () => {
@@ -160,37 +143,27 @@ describe('revocation lists', () => {
   ])('%s', async (words, given) => {
     await write('config', { crl_hosts: 'crl.example' })
     expect(await sentence(write('crl/maker', given))).toBe(words)
-    expect(dataOf(await broker.ask('list', 'auth/tpm-quote/crl'))['keys']).toEqual([])
+    expect(dataOf(await broker().ask('list', 'auth/tpm-quote/crl'))['keys']).toEqual([])
   })
 })
 
 describe('lists that are fetched', () => {
-  type Answer = { status?: number; body?: Buffer | string; headers?: Record<string, string> }
   async function host(answer: () => Answer) {
-    const asked: string[] = []
-    const server = createServer(({ url = '' }, response) => {
-      const { status = 200, body = '', headers = {} } = answer()
-      asked.push(url)
-      response.writeHead(status, headers).end(body)
-    })
-    await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
-    const { port } = server.address() as AddressInfo
-    const place = `127.0.0.1:${port}`
-    await write('config', { crl: 'hard', crl_hosts: place })
-    const close = () => new Promise(resolve => server.close(resolve))
-    return { url: `http://${place}/maker.crl`, asked, [Symbol.asyncDispose]: async () => void (await close()) }
+    const from = await listHost(answer)
+    await write('config', { crl: 'hard', crl_hosts: from.place })
+    return from
   }
 
   test('come from a host that the operator listed, in DER or PEM', async () => {
     let body: Buffer | string = makeList(maker)
     await using from = await host(() => ({ body }))
     await write('crl/maker', { url: from.url })
-    expect(await outcomeOf(enrol(broker, machine))).toBe('OK')
+    expect(await outcomeOf(enrol(broker(), machine))).toBe('OK')
     body = pem(makeList(maker, { revoked: [{ serial: Buffer.of(1) }] }), 'X509 CRL')
-    broker.world.pass(3_600_000)
-    await outcomeOf(enrol(broker, machine))
+    broker().world.pass(3_600_000)
+    await outcomeOf(enrol(broker(), machine))
     await expect.poll(() => from.asked.length).toBe(2)
-    await expect.poll(() => outcomeOf(enrol(broker, machine))).toBe('permission_denied')
+    await expect.poll(() => outcomeOf(enrol(broker(), machine))).toBe('permission_denied')
     expect(await read('crl/maker')).toMatchObject({ url: from.url, lists: [{ revoked: 1 }] })
   })
 
@@ -205,7 +178,7 @@ describe('lists that are fetched', () => {
     const key = pairOf('rsa-2048', 'ek trusted').publicKey
     const pointing = certifyEk(stranger, key, { extensions: [...EK_EXTENSIONS, access, distributionPoint(from.url)] })
     const asked = { ...machine, offer: { ...machine.offer, ek_certificate: pointing.toString('base64') } }
-    expect(await refusal(enrol(broker, asked))).toBe('BAD_CHAIN')
+    expect(await refusal(enrol(broker(), asked))).toBe('BAD_CHAIN')
     expect(from.asked).toEqual([])
   })
 
@@ -214,8 +187,20 @@ describe('lists that are fetched', () => {
     await using from = await host(() => ({ body: makeList(maker, { nextUpdate }) }))
     await write('crl/maker', { url: from.url })
     nextUpdate = new Date('2026-07-01T00:00:00Z')
-    broker.world.pass(2 * 86_400_000)
-    expect(await outcomeOf(enrol(broker, machine))).toBe('OK')
+    broker().world.pass(2 * 86_400_000)
+    expect(await outcomeOf(enrol(broker(), machine))).toBe('OK')
+  })
+
+  test('are fetched again after an hour also where the clock was ahead', async () => {
+    await using from = await host(() => ({ body: makeList(maker, { nextUpdate: new Date('2028-01-01T00:00:00Z') }) }))
+    broker().world.step(365 * 86_400_000)
+    await write('crl/maker', { url: from.url })
+    broker().world.step(-365 * 86_400_000)
+    expect(await outcomeOf(enrol(broker(), machine))).toBe('OK')
+    await expect.poll(() => from.asked.length).toBe(2)
+    await expect.poll(async () => (await read('crl/maker'))['fetched_at']).toBe('2026-06-01T00:00:00.000Z')
+    expect(await outcomeOf(enrol(broker(), machine))).toBe('OK')
+    expect(from.asked.length).toBe(2)
   })
 
   test('a host that gives none, or points elsewhere, changes nothing', async () => {
@@ -234,8 +219,8 @@ describe('lists that are fetched', () => {
       expect(await outcomeOf(write('crl/other', { url: from.url }))).toMatch(/^(unavailable|bad_request)$/)
       expect(from.asked.length).toBe(before + 1)
     }
-    broker.world.pass(3_600_000)
-    expect(await outcomeOf(enrol(broker, machine))).toBe('OK')
+    broker().world.pass(3_600_000)
+    expect(await outcomeOf(enrol(broker(), machine))).toBe('OK')
   })
 
   test('a host that gives none is asked once a minute, however many enrol', async () => {
@@ -243,11 +228,11 @@ describe('lists that are fetched', () => {
     await using from = await host(() => answer)
     await write('crl/maker', { url: from.url })
     answer = { status: 503 }
-    broker.world.pass(2 * 86_400_000)
-    for (const label of ['one', 'two', 'three']) expect(await refusal(enrol(broker, fakeMachine({ label })))).toBe('NO_CRL')
+    broker().world.pass(2 * 86_400_000)
+    for (const label of ['one', 'two', 'three']) expect(await refusal(enrol(broker(), fakeMachine({ label })))).toBe('NO_CRL')
     expect(from.asked.length).toBe(2)
-    broker.world.pass(60_000)
-    expect(await refusal(enrol(broker, fakeMachine({ label: 'one' })))).toBe('NO_CRL')
+    broker().world.pass(60_000)
+    expect(await refusal(enrol(broker(), fakeMachine({ label: 'one' })))).toBe('NO_CRL')
     expect(from.asked.length).toBe(3)
   })
 })
@@ -263,17 +248,17 @@ describe('what else a mount can say of certificates', () => {
 
   test('that their time may be over', async () => {
     const old = offerOf({ notAfter: new Date('2021-01-01T00:00:00Z') }, 'old')
-    expect(await refusal(enrol(broker, old))).toBe('CERT_EXPIRED')
+    expect(await refusal(enrol(broker(), old))).toBe('CERT_EXPIRED')
     await write('config', { allow_expired_ek: true })
-    expect(await outcomeOf(enrol(broker, old))).toBe('OK')
+    expect(await outcomeOf(enrol(broker(), old))).toBe('OK')
   })
 
   test('that a maker may sign over SHA-1', async () => {
     const weak = offerOf({ hash: 'sha1' }, 'weak')
-    expect(await refusal(enrol(broker, weak))).toBe('WEAK_HASH')
+    expect(await refusal(enrol(broker(), weak))).toBe('WEAK_HASH')
     await write('config', { sha1_makers: 'id:53544D20' })
-    expect(await refusal(enrol(broker, weak))).toBe('WEAK_HASH')
+    expect(await refusal(enrol(broker(), weak))).toBe('WEAK_HASH')
     await write('config', { sha1_makers: 'id:49465800' })
-    expect(await outcomeOf(enrol(broker, weak))).toBe('OK')
+    expect(await outcomeOf(enrol(broker(), weak))).toBe('OK')
   })
 })
