@@ -97,7 +97,10 @@ async function handleSys(
   path: CanonicalPath,
   { txn, wrapTtl }: Wanted,
 ): Promise<HttpReply> {
-  if (row.changes) await parts.broker.mounts.refresh()
+  if (row.changes)
+    await parts.broker.mounts.refresh().catch((error: unknown) => {
+      if (row.changes === 'ends') throw error
+    })
   const body = bodyOf(c.env.incoming)
   const pass = () => parts.forward(c.env.incoming, path.target, body)
   const look = async () => (wrapTtl ? unwrapped(parts.broker, await pass(), addressOf(c.env.incoming)) : pass())

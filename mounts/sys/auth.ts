@@ -9,8 +9,8 @@ import { merged, undoing } from './table_of_mounts.ts'
 /** `sys/auth`: behind an auth mount of ours there is a `jwt` mount of Vault's, which it shows as ours. What ends tokens ends their leases too. */
 export const authRows: readonly SysRow[] = [
   { methods: ['GET'], prefix: 'sys/auth', handle: read },
-  { methods: ['POST', 'PUT'], prefix: 'sys/auth', handle: write, changes: true },
-  { methods: ['DELETE'], prefix: 'sys/auth', handle: disable, changes: true },
+  { methods: ['POST', 'PUT'], prefix: 'sys/auth', handle: write, changes: 'makes' },
+  { methods: ['DELETE'], prefix: 'sys/auth', handle: disable, changes: 'ends' },
   ...['revoke', 'revoke-self', 'revoke-accessor', 'revoke-orphan'].map(name => ({
     methods: ['POST', 'PUT'],
     prefix: `auth/token/${name}`,

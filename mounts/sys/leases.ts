@@ -19,7 +19,7 @@ export const leaseRows: readonly SysRow[] = [
 ]
 
 function revoking(prefix: string, handle: SysRow['handle']): SysRow {
-  return { methods: ['POST', 'PUT'], prefix, handle, changes: true }
+  return { methods: ['POST', 'PUT'], prefix, handle, changes: 'ends' }
 }
 
 const isOurs = ({ broker }: SysRequest, leaseId: string) =>

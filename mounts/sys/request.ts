@@ -20,8 +20,9 @@ export type SysRequest = {
 export type SysRow = {
   readonly methods: readonly string[]
   readonly prefix: string
-  /** Vault says "done" of what it does not know: so whether it is ours is looked up first, as another replica may have mounted it just now */
-  readonly changes?: true
+  /** Whether it is ours is looked up first, as another replica may have mounted it just now. While it cannot be, nothing is ended: Vault says "done" of
+   *  what it does not know. */
+  readonly changes?: 'makes' | 'ends'
   readonly handle: (request: SysRequest) => Promise<HttpReply>
 }
 

@@ -11,9 +11,9 @@ import { asTold, givenOf, tune, tuningOf } from './tuning.ts'
 /** `sys/mounts` and `sys/remount`: mounts of type `broker` are ours, in Vault there is nothing of them. */
 export const secretsRows: readonly SysRow[] = [
   { methods: ['GET'], prefix: 'sys/mounts', handle: read },
-  { methods: ['POST', 'PUT'], prefix: 'sys/mounts', handle: write, changes: true },
-  { methods: ['DELETE'], prefix: 'sys/mounts', handle: disable, changes: true },
-  { methods: ['POST', 'PUT'], prefix: 'sys/remount', handle: move, changes: true },
+  { methods: ['POST', 'PUT'], prefix: 'sys/mounts', handle: write, changes: 'makes' },
+  { methods: ['DELETE'], prefix: 'sys/mounts', handle: disable, changes: 'ends' },
+  { methods: ['POST', 'PUT'], prefix: 'sys/remount', handle: move, changes: 'makes' },
   { methods: ['GET'], prefix: 'sys/remount/status', handle: moved },
 ]
 

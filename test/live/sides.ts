@@ -68,6 +68,15 @@ export function steady(text: string): string {
     .replaceAll(/ $/gm, '')
 }
 
+/** What the CLI printed, without figures that grow with time, names that are made up, and how often was waited. */
+export const lines = (text: string) =>
+  steady(text)
+    .replaceAll(/\b\d{7,}\b|(?<=Encryption Count )\d+/g, 'NUMBER')
+    .replaceAll(/(?<=^ttl )\d+m$/gm, 'DURATION')
+    .replaceAll(/[A-Za-z0-9+/]{24,}={0,2}/g, 'BASE64')
+    .split('\n')
+    .filter(line => !line.startsWith('Waiting for terminal status'))
+
 /** The shape of JSON: names and types. Booleans and null are kept as they are: what is said by them matters. */
 export function shapeOf(value: unknown): unknown {
   if (Array.isArray(value)) return [...new Set(value.map(one => JSON.stringify(shapeOf(one))))].toSorted()

@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { openApp } from '../../../mounts/hosts/app.ts'
 import type { HttpReply } from '../../../mounts/hosts/envelope.ts'
 import { remember } from '../../../mounts/hosts/request_facts.ts'
@@ -11,6 +11,10 @@ beforeAll(async () => {
   at = await openTestBroker()
 })
 afterAll(() => at[Symbol.asyncDispose]())
+
+afterEach(() => {
+  at.vault.fault = () => undefined
+})
 
 /** A request to the app, to which Vault answers so. */
 async function asked(method: string, target: string, vaults: HttpReply): Promise<Response> {
@@ -32,4 +36,31 @@ test.each(['Content-Type', 'content-type'])('what Vault says in headers is said 
     expect([reply.headers.get('content-type'), reply.headers.get('cache-control')]).toEqual(['application/json', 'no-store'])
     expect(await reply.json()).toEqual({ data: {} })
   }
+})
+
+describe('while it cannot be looked up which mounts are ours', () => {
+  const VAULTS = { status: 204 }
+
+  test.each([
+    ['POST', 'sys/auth/approle'],
+    ['POST', 'sys/mounts/transit'],
+    ['POST', 'sys/mounts/transit/tune'],
+    ['POST', 'sys/remount'],
+    ['PUT', 'auth/token/revoke-self'],
+  ])('%s %s is Vault’s to answer', async (method, path) => {
+    at.vault.fault = () => ({ status: 500 })
+    expect((await asked(method, `/v1/${path}`, VAULTS)).status).toBe(204)
+  })
+
+  test.each([
+    ['DELETE', 'sys/auth/approle'],
+    ['DELETE', 'sys/mounts/transit'],
+    ['PUT', 'sys/leases/revoke'],
+    ['PUT', 'sys/leases/revoke-prefix/database'],
+    ['PUT', 'sys/leases/revoke-force/database'],
+  ])('%s %s is not said to be done', async (method, path) => {
+    expect((await asked(method, `/v1/${path}`, VAULTS)).status).toBe(204)
+    at.vault.fault = () => ({ status: 500 })
+    expect((await asked(method, `/v1/${path}`, VAULTS)).status).toBe(503)
+  })
 })

@@ -1,0 +1,200 @@
+import { own, type Row } from './differences.ts'
+import type { Side } from './sides.ts'
+
+/** A type of secrets engine that Vault ships, and ours. */
+const typeOn = ({ name }: Side) => (name === 'through' ? 'broker' : 'kv')
+
+/** How mounts of ours answer, and are operated. */
+export const mounts: readonly Row[] = [
+  {
+    what: 'replies on our mounts and to the tables of mounts',
+    vault: '–',
+    here: 'have `X-Correlation-Id`',
+    why: 'the audit log has it too: a refusal is found by it',
+    ask: async side => (await own(side, 'sys/mounts', {})).headers.has('x-correlation-id'),
+    seen: { straight: false, through: true },
+  },
+  {
+    what: 'a wrapped reply of our mounts, and of the tables of mounts',
+    vault: '`creation_path` is the path that was asked',
+    here: '`creation_path` is `sys/wrapping/wrap`',
+    why: 'Vault wraps it when ours are in it, in the name of the front door',
+    ask: async side => {
+      const reply = await own(side, side.name === 'through' ? 'broker/config' : 'kv/a', {
+        headers: { 'X-Vault-Wrap-TTL': '60s' },
+      })
+      return ((await reply.json()) as { wrap_info: { creation_path: string } }).wrap_info.creation_path
+    },
+    seen: { straight: 'kv/a', through: 'sys/wrapping/wrap' },
+  },
+  {
+    what: '`X-Vault-Wrap-Format: jwt` on our mounts, and on the tables of mounts',
+    vault: 'the wrapping token is a JWT',
+    here: 'the wrapping token is an ordinary one',
+    why: 'either is unwrapped in the same way',
+    ask: async side => {
+      const headers = { 'X-Vault-Wrap-TTL': '60s', 'X-Vault-Wrap-Format': 'jwt' }
+      const reply = await own(side, side.name === 'through' ? 'broker/config' : 'kv/a', { headers })
+      return ((await reply.json()) as { wrap_info: { token: string } }).wrap_info.token.startsWith('eyJ')
+    },
+    seen: { straight: true, through: false },
+  },
+  {
+    what: '`sys/internal/specs/openapi` that is to be wrapped',
+    vault: 'has the paths of all mounts',
+    here: 'has those of Vault’s mounts',
+    why: 'it is no reply with data, which could be wrapped with more in it; who makes clients of it reads it plain',
+    ask: async side => {
+      const wrapped = await own(side, 'sys/internal/specs/openapi', { headers: { 'X-Vault-Wrap-TTL': '60s' } })
+      const { token } = ((await wrapped.json()) as { wrap_info: { token: string } }).wrap_info
+      const reply = await own(side, 'sys/wrapping/unwrap', { method: 'POST', headers: { 'X-Vault-Token': token } })
+      const paths = Object.keys(((await reply.json()) as { paths: object }).paths)
+      return [side.name === 'through' ? '/broker/' : '/kv/', '/sys/'].map(mount => paths.some(path => path.startsWith(mount)))
+    },
+    seen: { straight: [true, true], through: [false, true] },
+  },
+  {
+    what: '`sys/internal/ui/mounts` with a token of few uses',
+    vault: 'costs none',
+    here: 'costs one, for the list and for a mount of ours',
+    why: 'what the token may see of our mounts is asked of Vault in its name',
+    ask: async side => {
+      const { body } = await side.vault.api('POST', 'auth/token/create', { policies: ['default'], num_uses: 5 })
+      const token = body.auth.client_token as string
+      await own(side, 'sys/internal/ui/mounts', { headers: { 'X-Vault-Token': token } })
+      const left = await side.vault.api('POST', 'auth/token/lookup', { token })
+      return 5 - (left.body.data.num_uses as number)
+    },
+    seen: { straight: 0, through: 1 },
+  },
+  {
+    what: 'a body of more than 1 MiB on our mounts, logs of measurements (`login`, `creds`) and trust anchors aside',
+    vault: 'up to 32 MiB',
+    here: '413',
+    why: 'none of our fields is that large; what goes on to Vault has Vault’s limit',
+    ask: async side =>
+      (
+        await own(side, side.name === 'through' ? 'broker/config' : 'kv/b', {
+          method: 'POST',
+          body: `{"a":"${'x'.repeat(2 ** 20 - 8)}","b":"${'y'.repeat(99)}"}`,
+        })
+      ).status,
+    seen: { straight: 204, through: 413 },
+  },
+  {
+    what: '`X-Vault-Namespace` at a Vault that has none',
+    vault: 'is ignored',
+    here: 'our mounts are in the root namespace, and nowhere else',
+    why: 'the same request must not change its meaning when namespaces come',
+    ask: async side =>
+      (await own(side, side.name === 'through' ? 'broker/config' : 'kv/a', { headers: { 'X-Vault-Namespace': 'team' } })).status,
+    seen: { straight: 200, through: 404 },
+  },
+  {
+    what: 'how long what a mount issues lives (`default_lease_ttl`, `max_lease_ttl`)',
+    vault: '768 h where nothing is said, else what is said',
+    here: '15 min where nothing is said, and 1 h at most; `tune` shows what counts',
+    why: 'a short life needs no revocation',
+    ask: async side => {
+      const lives = async (config: object) => {
+        const enabled = { type: typeOn(side), config }
+        await own(side, 'sys/mounts/lives', { method: 'POST', body: JSON.stringify(enabled) })
+        const { data } = (await (await own(side, 'sys/mounts/lives/tune', {})).json()) as {
+          data: Record<'default_lease_ttl' | 'max_lease_ttl', number>
+        }
+        await own(side, 'sys/mounts/lives', { method: 'DELETE' })
+        return [data.default_lease_ttl, data.max_lease_ttl]
+      }
+      return [await lives({}), await lives({ default_lease_ttl: '2h', max_lease_ttl: '3h' })]
+    },
+    seen: {
+      straight: [
+        [768 * 3600, 768 * 3600],
+        [2 * 3600, 3 * 3600],
+      ],
+      through: [
+        [900, 3600],
+        [3600, 3600],
+      ],
+    },
+  },
+  {
+    what: 'what a mount of ours has no use for (`audit_non_hmac_request_keys`, `passthrough_request_headers`, `local`, ...)',
+    vault: 'is kept',
+    here: 'is ignored, and named in a warning',
+    why: 'what has no effect is not shown as if it had',
+    ask: async side => {
+      const tuning = { method: 'POST', body: '{"audit_non_hmac_request_keys":["a"]}' }
+      const text = await (
+        await own(side, side.name === 'through' ? 'sys/mounts/broker/tune' : 'sys/mounts/kv/tune', tuning)
+      ).text()
+      return text === '' ? 'kept' : (JSON.parse(text) as { warnings: string[] }).warnings[0]
+    },
+    seen: {
+      straight: 'kept',
+      through: 'Endpoint ignored these unrecognized parameters: [audit_non_hmac_request_keys]',
+    },
+  },
+  {
+    what: 'a parameter that cannot be read, on our mounts and their leases',
+    vault: '`Field validation failed`, with what was sent',
+    here: 'a sentence that names it and what it wants',
+    why: 'what was sent may be a secret in the wrong place',
+    ask: async side => {
+      const body = JSON.stringify({ lease_id: `${side.name === 'through' ? 'broker' : 'kv'}/a/b`, sync: 'a-secret' })
+      const reply = await own(side, 'sys/leases/revoke', { method: 'PUT', body })
+      return [reply.status, (await reply.text()).includes('a-secret')]
+    },
+    seen: { straight: [400, true], through: [400, false] },
+  },
+  {
+    what: 'a negative life (`default_lease_ttl=-1s`) for a mount',
+    vault: 'counts as none',
+    here: '400',
+    why: 'who writes it wants something else',
+    ask: async side => {
+      const tuning = { method: 'POST', body: '{"default_lease_ttl":"-1s"}' }
+      return (await own(side, side.name === 'through' ? 'sys/mounts/broker/tune' : 'sys/mounts/kv/tune', tuning)).status
+    },
+    seen: { straight: 204, through: 400 },
+  },
+  {
+    what: 'JSON that has a name twice, on our mounts',
+    vault: '500',
+    here: 'the last one counts',
+    why: 'nobody reads it after us',
+    ask: async side => {
+      const body = '{"issuer":"","issuer":""}'
+      return (await own(side, side.name === 'through' ? 'broker/config' : 'kv/twice', { method: 'POST', body })).status
+    },
+    seen: { straight: 500, through: 204 },
+  },
+  {
+    what: 'CORS (`sys/config/cors`) and the headers that Vault’s listener adds (`custom_response_headers`, `Strict-Transport-Security`) on our mounts',
+    vault: 'as configured',
+    here: 'none: pages of other origins cannot read our mounts',
+    why: 'both are in Vault’s configuration, which the front door has no right to read; what passes through has them',
+    ask: async side => {
+      await side.vault.api('POST', 'sys/config/cors', { allowed_origins: 'https://a.example' })
+      const headers = { Origin: 'https://a.example' }
+      const reply = await own(side, side.name === 'through' ? 'broker/config' : 'kv/a', { headers })
+      await side.vault.api('DELETE', 'sys/config/cors')
+      return ['access-control-allow-origin', 'strict-transport-security'].map(name => reply.headers.has(name))
+    },
+    seen: { straight: [true, true], through: [false, false] },
+  },
+  {
+    what: 'to disable a mount or to revoke a lease, while the front door cannot log in to Vault',
+    vault: 'is done',
+    here: '503; what makes and changes mounts of Vault’s goes on to it',
+    why: 'it cannot be known whether it is one of ours, and Vault says “done” of what it does not know',
+    ask: async side => {
+      await side.vault.api('DELETE', 'auth/approle/role/assay')
+      await side.vault.api('PUT', 'sys/leases/revoke-prefix/auth/approle/login')
+      const statusOf = async (path: string, body: object) =>
+        (await own(side, path, { method: 'POST', body: JSON.stringify(body) })).status
+      return [await statusOf('sys/leases/revoke', { lease_id: 'kv/a/b' }), await statusOf('sys/mounts/late', { type: 'kv' })]
+    },
+    seen: { straight: [204, 204], through: [503, 204] },
+  },
+]
