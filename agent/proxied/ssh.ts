@@ -129,7 +129,8 @@ async function helloOf(pieces: AsyncIterator<Buffer>): Promise<{ readonly hello:
 }
 
 const FAILURE = Buffer.from([5])
-const SUCCESS = 6
+const SUCCESS = Buffer.from([6])
+const EXTENSION = 27
 
 /** A client says first which session it is (`session-bind@openssh.com`): the tunnel that carries it is the one that agrees. */
 async function serveAgent(tunnels: ReadonlySet<Tunnel>, socket: Socket): Promise<void> {
@@ -137,15 +138,21 @@ async function serveAgent(tunnels: ReadonlySet<Tunnel>, socket: Socket): Promise
   for await (const message of messagesOf(socket)) {
     const body = message.subarray(4)
     let answer = own ? await own.ask(body) : FAILURE
-    for (const tunnel of own ? [] : tunnels) {
-      const said = await tunnel.ask(body)
-      if (said[0] !== SUCCESS) continue
-      own = tunnel
-      answer = said
-      break
+    if (!own && body[0] === EXTENSION) {
+      own = await carrierOf(tunnels, body)
+      if (own) answer = SUCCESS
     }
     const length = Buffer.alloc(4)
     length.writeUInt32BE(answer.length)
     await written(socket, Buffer.concat([length, answer]))
   }
+}
+
+/** All are asked at a time: one that is slow, as its session begins, holds no other up. */
+function carrierOf(tunnels: ReadonlySet<Tunnel>, body: Buffer): Promise<Tunnel | undefined> {
+  const asked = [...tunnels].map(async tunnel => {
+    if (!(await tunnel.ask(body)).equals(SUCCESS)) throw new Error('it carries another session')
+    return tunnel
+  })
+  return Promise.any(asked).catch(() => undefined)
 }
