@@ -1,5 +1,5 @@
 import { reject, type VerifiedEk } from '#attestation'
-import { type Collection, openCollection } from '../collection.ts'
+import { openCollection } from '../collection.ts'
 import { BrokerError, isConflict } from '../errors.ts'
 import { text, type Values } from '../fields.ts'
 import type { Mount } from '../mount_table.ts'
@@ -22,7 +22,7 @@ export const pendingFields = {
   decided_at: text('When it was denied.', { fallback: '' }),
   reason: text('Why, in the words of the operator.', { fallback: '' }),
 }
-export type Pendings = Collection<typeof pendingFields>
+type Pending = Values<typeof pendingFields>
 
 /** What is known of a TPM from its certificate. */
 export type TpmFacts = {
@@ -44,57 +44,63 @@ export const factsOf = (ek: VerifiedEk): TpmFacts => ({
 })
 
 export type Approval = {
-  readonly pending: Pendings
+  /** ids of those that wait, and of those that were denied */
+  readonly list: (mount: Mount) => Promise<readonly string[]>
   /** Whether this TPM, which nobody registered, may go on to be enrolled or to wait. */
   readonly unwelcome: (mount: Mount, tpmId: string) => Promise<Verdict<never> | undefined>
   /** Lets it wait; coming again changes nothing. @throws BrokerError rate_limited when too many wait */
   readonly wait: (mount: Mount, tpmId: string, facts: TpmFacts & { readonly ak_name: string }) => Promise<void>
   /** @throws BrokerError not_found */
-  readonly read: (mount: Mount, tpmId: string) => Promise<Values<typeof pendingFields>>
+  readonly read: (mount: Mount, tpmId: string) => Promise<Pending>
   /** Registers the TPM, which then enrols like any other that is registered, or remembers that it may not.
    *  @throws BrokerError not_found; bad_request without a decision */
   readonly decide: (mount: Mount, tpmId: string, decision: string | undefined, reason: string) => Promise<void>
+  /** It may come and wait again. */
+  readonly forget: (mount: Mount, tpmId: string) => Promise<void>
 }
 
 /** Each is a TPM of a trusted maker, so there are no more of them than somebody bought. */
 const MAX_WAITING = 1000
 
 export function openApproval(settings: Pick<AttestSettings, 'tpm'>, store: Store, world: World): Approval {
-  const pending = openCollection(store, 'pending', pendingFields)
+  const waiting = openCollection(store, 'pending', pendingFields)
+  const denied = openCollection(store, 'denied', pendingFields)
   const now = () => new Date(world.now()).toISOString()
+  const read = async ({ id }: Mount, tpmId: string): Promise<Pending> => {
+    const kept = (await denied.fresh(id, tpmId)) ?? (await waiting.fresh(id, tpmId))
+    if (!kept) throw new BrokerError('not_found', '')
+    return kept
+  }
+  const forget = async ({ id }: Mount, tpmId: string) => {
+    await denied.delete(id, tpmId)
+    await waiting.delete(id, tpmId)
+  }
   return {
-    pending,
-    unwelcome: async (mount, tpmId) => {
-      const kept = await pending.get(mount.id, tpmId)
-      return kept?.state === 'denied' ? reject('ENROLMENT_DENIED', tpmId) : undefined
-    },
+    read,
+    forget,
+    list: async ({ id }) => [...new Set([...(await waiting.list(id)), ...(await denied.list(id))])].toSorted(),
+    unwelcome: async (mount, tpmId) => ((await denied.get(mount.id, tpmId)) ? reject('ENROLMENT_DENIED', tpmId) : undefined),
     wait: async (mount, tpmId, facts) => {
-      if (await pending.get(mount.id, tpmId)) return
-      if ((await pending.list(mount.id)).length >= MAX_WAITING)
+      if (await waiting.get(mount.id, tpmId)) return
+      if ((await waiting.list(mount.id)).length >= MAX_WAITING)
         throw new BrokerError('rate_limited', 'too many TPMs wait for approval: have the operator decide on some')
-      await pending
+      await waiting
         .write(mount.id, tpmId, kept => (kept ? {} : { ...facts, requested_at: now() }))
         .catch((error: unknown) => {
           if (!isConflict(error)) throw error
         })
     },
-    read: async (mount, tpmId) => {
-      const kept = await pending.get(mount.id, tpmId)
-      if (!kept) throw new BrokerError('not_found', '')
-      return kept
-    },
     decide: async (mount, tpmId, decision, reason) => {
       if (decision === undefined) throw new BrokerError('bad_request', 'decision: wanted approve or deny')
-      const kept = await pending.fresh(mount.id, tpmId)
-      if (!kept) throw new BrokerError('not_found', '')
+      const kept = await read(mount, tpmId)
       if (decision === 'deny') {
-        await pending.write(mount.id, tpmId, { state: 'denied', reason, decided_at: now() })
-        return
+        await denied.write(mount.id, tpmId, { ...kept, state: 'denied', reason, decided_at: now() })
+        return waiting.delete(mount.id, tpmId)
       }
       const { maker, model, version, ek_type, ek_certificate_sha256, revocation } = kept
       const facts = { maker, model, version, ek_type, ek_certificate_sha256, revocation }
       await settings.tpm.write(mount.id, tpmId, { ...facts, approved_at: now(), approval_reason: reason })
-      await pending.delete(mount.id, tpmId)
+      return forget(mount, tpmId)
     },
   }
 }

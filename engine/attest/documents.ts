@@ -16,7 +16,7 @@ import type { Mount } from '../mount_table.ts'
 import type { Verdict } from '../refusals.ts'
 import type { World } from '../world.ts'
 import type { Attested } from './appraise.ts'
-import type { Approval } from './approval.ts'
+import type { Approval, TpmFacts } from './approval.ts'
 import type { Challenges } from './challenges.ts'
 import { outOf } from './records.ts'
 import type { Results } from './results.ts'
@@ -94,8 +94,7 @@ export function openDocuments(parts: DocumentParts): Documents {
     const out = known && outOf(known, id, '')
     if (out) return out
     const facts = { ...NOTHING, maker: format.name, model: claims.machine, ek_type: format.name }
-    if (!known && config.enrollment === 'approved') await approval.wait(mount, id, { ...facts, ak_name: '' })
-    if (!known && config.enrollment !== 'any') return reject('NOT_LISTED', id)
+    if (!known && config.enrollment !== 'any') return turnAway(approval, mount, id, facts, config)
     const { latch } = await lifecycle.standing(mount, id)
     if (latch) return reject('LATCHED', `failed with ${latch.code} at ${latch.at}`)
     if (!known) await noted(settings, mount, id, { ...facts, enrolled_at: new Date(world.now()).toISOString() })
@@ -124,6 +123,16 @@ export function openDocuments(parts: DocumentParts): Documents {
       eat,
     })
   }
+}
+
+/** A machine that nobody registered; it may wait for an operator. */
+async function turnAway(approval: Approval, mount: Mount, id: string, facts: TpmFacts, { enrollment }: AttestConfig) {
+  if (enrollment === 'approved') {
+    const denied = await approval.unwelcome(mount, id)
+    if (denied) return denied
+    await approval.wait(mount, id, { ...facts, ak_name: '' })
+  }
+  return reject('NOT_LISTED', id)
 }
 
 type Judged = {

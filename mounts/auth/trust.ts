@@ -62,7 +62,7 @@ export const pending = ({ attest }: Broker): readonly Path[] => [
     operations: {
       list: {
         summary: 'List the ids of the TPMs that wait, or were denied.',
-        run: async ({ mount }) => ({ data: { keys: await attest.approval.pending.list(mount.id) } }),
+        run: async ({ mount }) => ({ data: { keys: await attest.approval.list(mount) } }),
       },
     },
   }),
@@ -93,7 +93,7 @@ export const pending = ({ attest }: Broker): readonly Path[] => [
       delete: {
         summary: 'Forget the TPM: it may come and wait again.',
         run: async ({ mount, values }) => {
-          await attest.approval.pending.delete(mount.id, values.id)
+          await attest.approval.forget(mount, values.id)
           return undefined
         },
       },

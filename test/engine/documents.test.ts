@@ -146,6 +146,8 @@ describe('a role whose format is that of documents', () => {
     await write('config', { enrollment: 'approved' })
     expect(await refusal(logIn())).toBe('NOT_LISTED')
     expect(dataOf(await broker.ask('list', 'auth/tpm-quote/pending'))['keys']).toEqual([ID])
+    await write(`pending/${ID}`, { decision: 'deny' })
+    expect(await refusal(logIn())).toBe('ENROLMENT_DENIED')
     await write(`pending/${ID}`, { decision: 'approve' })
     await logIn()
   })

@@ -85,6 +85,19 @@ describe('where an operator approves', () => {
     expect(await refusal(broker.ask('update', 'auth/tpm-quote/enroll/activate', answer, { token: '' }))).toBe('ENROLMENT_DENIED')
   })
 
+  test('a thousand wait at most, and those that were denied are not among them', async () => {
+    await enrol(broker, machine)
+    const [path = '', kept = expect.unreachable()] =
+      [...broker.vault.state.kv].find(([name]) => name.endsWith(machine.tpmId)) ?? []
+    const waiter = (n: number) => path.replace(machine.tpmId, `sha256-${n}`)
+    for (let n = 1; n < 1000; n += 1) broker.vault.state.kv.set(waiter(n), kept)
+    const next = fakeMachine({ label: 'one more' })
+    expect(await outcomeOf(enrol(broker, next))).toBe('rate_limited')
+    await decide('deny')
+    expect(await enrol(broker, next)).toMatchObject({ status: 'pending' })
+    expect(await waiting()).toHaveLength(1001)
+  })
+
   test('forgotten, it may come and wait again', async () => {
     await enrol(broker, machine)
     await decide('deny')
