@@ -122,6 +122,7 @@ async function logicalOf(broker: Broker, c: Ctx, path: CanonicalPath, txn: strin
   const { method = '' } = c.env.incoming
   const helps = method === 'HELP' || Boolean(query.get('help'))
   if (!helps && !VAULTS_METHODS.has(method)) throw new BrokerError('unsupported_operation', '')
+  if (!helps && method === 'PATCH') refuseOtherPatches(c.req.header('content-type'))
   if (!helps && !METHODS.has(method)) return unsupported(broker, tokenOf(c), path)
   const operation = helps ? 'help' : operationOf(method, query)
   if (operation === 'update' && path.trailingSlash) throw new BrokerError('bad_request', "cannot write to a path ending in '/'")
@@ -136,6 +137,16 @@ async function logicalOf(broker: Broker, c: Ctx, path: CanonicalPath, txn: strin
 const METHODS: ReadonlySet<string> = new Set(['GET', 'LIST', 'POST', 'PUT', 'DELETE'])
 /** Others mean nothing to Vault, on no path and to nobody. */
 const VAULTS_METHODS: ReadonlySet<string> = new Set([...METHODS, 'PATCH', 'HEAD', 'OPTIONS'])
+
+const PATCH_TYPE = 'application/merge-patch+json'
+
+/** Vault looks at this before it looks at the token. */
+function refuseOtherPatches(type = ''): void {
+  const [media = ''] = type.split(';', 1)
+  if (media === '') throw new BrokerError('bad_request', 'mime: no media type')
+  if (media.trim().toLowerCase() === PATCH_TYPE) return
+  throw new BrokerError('unsupported_media_type', `PATCH requires Content-Type of ${PATCH_TYPE}, provided ${media}`)
+}
 
 /** Said only to who might write there: a path where nothing is has no verbs either. */
 async function unsupported(broker: Broker, token: Presented | undefined, path: CanonicalPath): Promise<never> {
@@ -203,11 +214,8 @@ function tokenOf(c: Ctx): Presented | undefined {
 }
 
 function send({ status, body, raw, headers }: HttpReply): Response {
-  // whatever is before Vault may write their names otherwise than we do
-  const all = new Headers(headers)
-  if (!all.has('Cache-Control')) all.set('Cache-Control', 'no-store')
+  const all = { 'Cache-Control': 'no-store', ...headers }
   if (raw) return new Response(raw.length > 0 ? Buffer.from(raw) : null, { status, headers: all })
   if (body === undefined) return new Response(null, { status, headers: all })
-  all.set('Content-Type', 'application/json')
-  return new Response(`${JSON.stringify(body)}\n`, { status, headers: all })
+  return new Response(`${JSON.stringify(body)}\n`, { status, headers: { ...all, 'Content-Type': 'application/json' } })
 }

@@ -15,7 +15,7 @@ export type BufferedRequest = {
   readonly withinMs?: number | undefined
 }
 
-/** `headers` have their names as Vault wrote them; the one that counts the body is not among them. */
+/** `headers` have their names as Vault writes them; the one that counts the body is not among them. */
 export type BufferedReply = { readonly status: number; readonly headers: Readonly<Record<string, string>>; readonly body: Buffer }
 
 /** The body has arrived, and whoever reads the reply reads it plain. */
@@ -32,11 +32,17 @@ export async function forwardBuffered(
   try {
     const request = { ...rest, headers: without(headers, OF_THE_CLIENT), length: body.length }
     const reply = await collect(upstream, { ...request, body: body.length > 0 ? body : undefined }, withinMs)
-    const kept = without(fromVault(reply.headers, upstream.origin), OF_THE_BODY)
-    return { status: reply.status, headers: Object.fromEntries(pairs(kept)), body: Buffer.concat(reply.chunks) }
+    const kept = pairs(without(fromVault(reply.headers, upstream.origin), OF_THE_BODY))
+    const named = Object.fromEntries(kept.map(([name, value]) => [asVaultWrites(name), value]))
+    return { status: reply.status, headers: named, body: Buffer.concat(reply.chunks) }
   } catch (error) {
     return unavailable(explain(error as Error))
   }
+}
+
+/** Whatever is between us and Vault may write names in lower case: here each of them is one name. */
+function asVaultWrites(name: string): string {
+  return name.toLowerCase().replaceAll(/(?<=^|-)[a-z]/g, letter => letter.toUpperCase())
 }
 
 type Collected = Pick<ReplyHead, 'status' | 'headers'> & { readonly chunks: readonly Buffer[] }

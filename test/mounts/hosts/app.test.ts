@@ -28,16 +28,6 @@ async function asked(method: string, target: string, vaults: HttpReply): Promise
   return app.fetch(request, { incoming, outgoing: {} as ServerResponse })
 }
 
-test.each(['Content-Type', 'content-type'])('what Vault says in headers is said once, however it writes them: %s', async name => {
-  const headers = { [name]: 'application/json', [name === 'Content-Type' ? 'Cache-Control' : 'cache-control']: 'no-store' }
-  const raw = Buffer.from('{"data":{}}')
-  for (const target of ['/v1/sys/auth', '/v1/sys/auth/none']) {
-    const reply = await asked('GET', target, { status: 200, headers, raw })
-    expect([reply.headers.get('content-type'), reply.headers.get('cache-control')]).toEqual(['application/json', 'no-store'])
-    expect(await reply.json()).toEqual({ data: {} })
-  }
-})
-
 describe('while it cannot be looked up which mounts are ours', () => {
   const VAULTS = { status: 204 }
 

@@ -41,7 +41,7 @@ test('sends and returns by the rules of what is passed on unread', async () => {
     },
     { headers },
   )
-  expect(reply).toEqual({ status: 200, headers: { 'content-type': 'application/json' }, body: '{}' })
+  expect(reply).toEqual({ status: 200, headers: { 'Content-Type': 'application/json' }, body: '{}' })
   expect(seen.split('\r\n')).toEqual([
     'POST /v1/sys/mounts/a?b=c HTTP/1.1',
     expect.stringMatching(/^host: 127\.0\.0\.1:/),
