@@ -3,7 +3,7 @@ import { BrokerError } from '../errors.ts'
 import type { Credential, Grant } from '../issuers/issuer.ts'
 import type { Verdict } from '../refusals.ts'
 import { Secret } from '../secret.ts'
-import { parseRule } from './destination.ts'
+import { LONGEST_RULE, MOST_RULES, parseRule, ruleText } from './destination.ts'
 import type { Revocations } from './revocations.ts'
 import type { Sealer } from './seal.ts'
 
@@ -38,11 +38,13 @@ export function openDeliver(sealer: Sealer, revocations: Revocations): Deliver {
   }
 }
 
-/** A list of rules as an operator writes them. @throws BrokerError bad_request that names the place of the first that is none */
+/** A list of rules as an operator writes them. @throws BrokerError bad_request that names the place of the first that is none, or says that they are too many */
 export function rulesOf(destinations: readonly string[]) {
+  if (destinations.length > MOST_RULES)
+    throw new BrokerError('bad_request', `destinations: ${destinations.length} are there, and ${MOST_RULES} are the most`)
   return destinations.map((text, at) => {
     const rule = parseRule(text)
-    if (!rule)
+    if (!rule || ruleText(rule).length > LONGEST_RULE)
       throw new BrokerError(
         'bad_request',
         `destinations: the one at place ${at + 1} is none, wanted methods and a URL: GET,POST https://api.example.com/items/{id}/**`,

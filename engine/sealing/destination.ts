@@ -20,6 +20,10 @@ export type DestinationRule = {
   readonly path: string
 }
 
+/** Rules of one token, and characters of one rule. */
+export const MOST_RULES = 64
+export const LONGEST_RULE = 2048
+
 const PORTS: Readonly<Record<string, number>> = { https: 443, http: 80, postgres: 5432, ssh: 22 }
 const RULE = /^(?:([A-Z]+(?:,[A-Z]+)*) )?([a-z]+):\/\/([^/?#@\s]+)(\/[^?#\s]*)?$/
 

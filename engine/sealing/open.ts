@@ -8,10 +8,10 @@ import { absent } from '../vault/client.ts'
 import type { OwnVault } from '../vault/own.ts'
 import { authenticatedData, type Binding, type Frame } from './binding.ts'
 import { decrypt, openWrappedKeys } from './data_keys.ts'
-import { parseRule } from './destination.ts'
+import { LONGEST_RULE, MOST_RULES, parseRule } from './destination.ts'
 import { contextOf, SEALING_KEY, type SealingMode, SIGNING_KEY, versionOf } from './keys.ts'
 import type { SealRefusal } from './refusals.ts'
-import { JWE_HEADER, SEALED_TYP } from './seal.ts'
+import { JWE_HEADER, LONGEST, SEALED_TYP } from './seal.ts'
 
 /** Who holds the connection: facts of the certificate whose key the client proved to have. */
 export type Holder = {
@@ -41,7 +41,6 @@ export type Opener = (token: string, holder: Holder) => Promise<SealVerdict<Open
 
 export type OpenerPorts = { readonly vault: OwnVault; readonly transit: string; readonly monotonic: () => number }
 
-const LONGEST = 16 * 1024
 const COMPACT = /^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]{86}$/
 
 export function openOpener(ports: OpenerPorts): Opener {
@@ -83,7 +82,7 @@ const claimsSchema = z.object({
     tenant: word,
     agent: word,
     plugin: z.string().max(512),
-    destinations: z.array(z.string().max(2048)).min(1).max(64),
+    destinations: z.array(z.string().max(LONGEST_RULE)).min(1).max(MOST_RULES),
     epoch: z.tuple([generation, generation]),
     seal: z.union([z.strictObject({ key: z.string(), jwe: z.string() }), z.strictObject({ transit: z.string() })]),
   }),

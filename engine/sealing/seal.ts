@@ -1,4 +1,5 @@
 import { FlattenedEncrypt } from 'jose'
+import { BrokerError } from '../errors.ts'
 import { signJwt } from '../jwt.ts'
 import { Secret } from '../secret.ts'
 import type { OwnVault } from '../vault/own.ts'
@@ -26,7 +27,7 @@ export type ToSeal = {
 export type Sealed = { readonly token: Secret; readonly kid: string }
 
 /** Makes a token that reads like the real one and is worth something only at the proxy: a JWT signed in transit, with the real one encrypted in it.
- *  @throws BrokerError unavailable when transit cannot encrypt or sign */
+ *  @throws BrokerError unavailable when transit cannot encrypt or sign, bad_request when the token would be longer than what is opened */
 export type Sealer = (what: ToSeal) => Promise<Sealed>
 
 export type SealerPorts = {
@@ -37,6 +38,8 @@ export type SealerPorts = {
   readonly monotonic: () => number
 }
 
+/** Characters of a token: nobody opens a longer one. */
+export const LONGEST = 16 * 1024
 export const SEALED_TYP = 'sealed+jwt'
 export const JWE_HEADER = { alg: 'dir', enc: 'A256GCM' } as const
 
@@ -57,6 +60,8 @@ export function openSealer(ports: SealerPorts): Sealer {
     const seal = await encrypt(payloadOf(what), binding, { jti, exp })
     const key = await ports.signer.key(SIGNING_KEY)
     const token = await signJwt(ports.signer, key, key.latest, SEALED_TYP, claimsOf(what, seal))
+    if (token.length > LONGEST)
+      throw new BrokerError('bad_request', `sealed, the credential has ${token.length} characters, and ${LONGEST} are the most`)
     return { token: new Secret(token), kid: key.latest.kid }
   }
 }

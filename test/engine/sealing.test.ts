@@ -2,6 +2,7 @@ import { createHmac, generateKeyPairSync, type KeyObject, sign } from 'node:cryp
 import fc from 'fast-check'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { BrokerError } from '../../engine/errors.ts'
+import { rulesOf } from '../../engine/sealing/deliver.ts'
 import type { Opened } from '../../engine/sealing/open.ts'
 import { openSealing, REAL, type Sealing, toSeal, type Wanted } from '../fakes/sealing.ts'
 import { type TestWorld, testWorld } from '../fakes/world.ts'
@@ -293,6 +294,24 @@ test('a key of another type is not used to seal', async () => {
     },
   })
   await expect(here.seal()).rejects.toThrow('stays in Vault')
+})
+
+test('what nobody would open is not sealed: a credential that is too long, and destinations that are too many', async () => {
+  const here = await sealing()
+  const longest = async () => {
+    for (let size = 8000; ; size += 500) {
+      const token = await here.seal({ fields: { token: 'x'.repeat(size) } }).catch((error: unknown) => error)
+      if (typeof token !== 'string') return token
+      expect(await codeOf(here, token)).toBe('OK')
+    }
+  }
+  expect(await longest()).toMatchObject({ code: 'bad_request', message: expect.stringMatching(/\d+ characters, and 16384 are/) })
+  const rules = (count: number) => Array.from({ length: count }, (_, at) => `GET https://a.test/${at}`)
+  expect(await codeOf(here, await here.seal({ destinations: rules(64) }))).toBe('OK')
+  expect(await codeOf(here, await here.seal({ destinations: rules(65) }))).toBe('TOKEN_CLAIMS')
+  expect(rulesOf(rules(64))).toHaveLength(64)
+  expect(() => rulesOf(rules(65))).toThrow('destinations: 65 are there, and 64 are the most')
+  expect(() => rulesOf([`https://a.test/${'a'.repeat(2048)}`])).toThrow('destinations: the one at place 1 is none')
 })
 
 test('a stranger who signs is nobody', async () => {
