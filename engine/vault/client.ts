@@ -57,8 +57,15 @@ export function answered({ status, body }: Incoming): VaultReply | undefined {
   if (status === 412) throw new BrokerError('unavailable', 'the vault server has not seen the latest state yet')
   if (status === 429) throw new BrokerError('unavailable', 'the vault server limits the rate of requests')
   if (status >= 500 || status < 400) throw new VaultFault(status)
-  const { errors } = (body ?? {}) as { errors?: unknown }
-  throw new VaultRefusal(status, Array.isArray(errors) ? errors.filter(one => typeof one === 'string') : [])
+  const { errors, data } = (body ?? {}) as { errors?: unknown; data?: unknown }
+  if (Array.isArray(errors))
+    throw new VaultRefusal(
+      status,
+      errors.filter(one => typeof one === 'string'),
+    )
+  // of a record of KV v2 that was deleted Vault shows what is left of it
+  if (status === 404 && data !== undefined) throw new VaultRefusal(status, [])
+  throw new VaultFault(status)
 }
 
 /** Vault answered, and could not do it. */
@@ -87,9 +94,12 @@ export async function absent<T>(call: Promise<T>): Promise<T | undefined> {
   }
 }
 
+/** Of nothing there are none. @throws BrokerError unavailable for a list without keys: what is not seen would be taken for gone */
 export function keysOf(reply: VaultReply | undefined): readonly string[] {
-  const keys = reply?.data?.['keys']
-  return Array.isArray(keys) ? keys.filter(key => typeof key === 'string') : []
+  if (reply === undefined) return []
+  const keys: unknown = reply.data?.['keys']
+  if (Array.isArray(keys) && keys.every(key => typeof key === 'string')) return keys
+  throw new BrokerError('unavailable', 'the vault server cannot be understood: a list has no keys')
 }
 
 /** A canonical path, percent-encoded segment by segment, so that Vault sees the resource that was matched. */

@@ -10,7 +10,7 @@ export type CallOptions = {
   readonly namespace?: string | undefined
 }
 export type Outgoing = { readonly method: string; readonly path: string; readonly json?: object | undefined } & CallOptions
-/** `body` is undefined when the reply was empty. */
+/** `body` is undefined when the reply was empty and may be. */
 export type Incoming = { readonly status: number; readonly body: object | undefined }
 
 /** The way to one server: keep-alive, a deadline for each call, no redirects, errors without token or body. */
@@ -48,7 +48,9 @@ export function openTransport({ address, ca, deadlineMs, observe }: TransportOpt
       try {
         const reply = await exchange(agent, optionsOf(origin, base, outgoing), deadlineMs)
         status = reply.status
-        return { status, body: reply.text === '' ? undefined : envelope(reply.text, status) }
+        // a question is answered, if only with 404; what is done may have nothing to tell
+        const mayBeEmpty = status === 204 ? outgoing.method !== 'GET' : status >= 300
+        return { status, body: reply.text === '' && mayBeEmpty ? undefined : envelope(reply.text, status) }
       } finally {
         observe?.(outgoing.method, status, (performance.now() - started) / 1000)
       }

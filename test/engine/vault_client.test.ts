@@ -71,6 +71,9 @@ describe.each([
     ['answers 200 with errors', { status: 200, body: { errors: [CANARY] } }],
     ['answers 200 with data and errors', { status: 200, body: leaky }],
     ['answers 201', { status: 201, body: leaky }],
+    ['answers 200 with nothing', { status: 200, text: '' }],
+    ['refuses with nothing', { status: 404, text: '' }],
+    ['refuses without errors', { status: 403, body: { message: CANARY } }],
     ['is sealed', { status: 503, body: { errors: [CANARY] } }],
     ['is not active', { status: 429, headers: { 'Retry-After': '60' }, body: { errors: [CANARY] } }],
     ['lags behind', { status: 412, body: { errors: [CANARY] } }],
@@ -196,12 +199,20 @@ describe.each([
       await expect(absent(vault.read('assay/data/x', { as }))).rejects.toThrow(VaultRefusal)
     })
 
-    test.each([{ keys: 'a' }, { keys: [1, 'a'] }, {}, null])(
-      'to a list that holds %j is no more than its strings',
-      async data => {
-        fake.fault = () => ({ status: 200, body: { data } })
-        expect(await vault.list('assay/metadata/x', { as })).toEqual(data && Array.isArray(data.keys) ? ['a'] : [])
-      },
-    )
+    test('of a record of KV v2 that was deleted is 404 with what is left of it: nothing there', async () => {
+      fake.fault = () => ({ status: 404, body: { data: { data: null, metadata: { deletion_time: 'then' } } } })
+      expect(await absent(vault.read('assay/data/x', { as }))).toBeUndefined()
+    })
+
+    test('to a question is not 204', async () => {
+      fake.fault = () => ({ status: 204, text: '' })
+      for (const question of [vault.read('assay/data/x', { as }), vault.list('assay/metadata/x', { as })])
+        expect((await failure(question)).code).toBe('unavailable')
+    })
+
+    test.each([{ keys: 'a' }, { keys: [1, 'a'] }, {}, null])('to a list that holds %j is no list', async data => {
+      fake.fault = () => ({ status: 200, body: { data } })
+      expect((await failure(vault.list('assay/metadata/x', { as }))).code).toBe('unavailable')
+    })
   })
 })
