@@ -14,7 +14,7 @@ export type Revoked = {
   readonly keep: (mount: Mount, tpmId: string, path: readonly string[]) => Promise<void>
   /** Looks all TPMs of a mount up again, unless neither its lists nor their policy changed since. */
   readonly look: (mount: Mount) => Promise<void>
-  /** Looks one TPM up that has just enrolled: its certificate may have been revoked since it was shown. */
+  /** Looks one TPM up that has just enrolled, as its certificate may have been revoked since it was shown, or whose record an operator wrote. */
   readonly isRevoked: (mount: Mount, tpmId: string) => Promise<boolean>
 }
 
@@ -48,9 +48,10 @@ export function openRevoked({ settings, store, trust, lifecycle, world }: Revoke
     const path = kept.value.path.map(der => Buffer.from(der, 'base64'))
     const found = await lookUpAgain(path, rules)
     const revoked = !found.ok && found.code === 'REVOKED'
-    if (revoked !== (tpm.revocation === 'revoked')) await settings.tpm.write(mount.id, tpmId, { revocation: saidBy(found) })
+    const changes = revoked !== (tpm.revocation === 'revoked')
+    if (changes) await settings.tpm.write(mount.id, tpmId, { revocation: saidBy(found) })
     const { value, version } = kept
-    if (revoked === (value.ended ?? false)) return revoked
+    if (!changes && revoked === (value.ended ?? false)) return revoked
     if (revoked) await lifecycle.end(mount, tpmId, 'revoked')
     // on record once it is done, so that it is done again when this does not come to its end
     await store.put(at(mount, tpmId), { ...value, ended: revoked } satisfies EndorsementRecord, version)

@@ -30,7 +30,7 @@ import { openModuli } from './moduli.ts'
 import { type NativeRoles, openNativeRoles } from './native_roles.ts'
 import { openAkRecords } from './records.ts'
 import { openResults, type Results } from './results.ts'
-import { openRevoked } from './revoked.ts'
+import { openRevoked, type Revoked } from './revoked.ts'
 import { type AttestConfig, type AttestSettings, configOf, openAttestSettings } from './settings.ts'
 import { openTrust, type Trust } from './trust.ts'
 import { openWatch, type Watch } from './watch.ts'
@@ -48,6 +48,7 @@ export type Attest = Enrolling &
     readonly approval: Approval
     /** looks again at machines that enrolled before */
     readonly watch: Watch
+    readonly isRevoked: Revoked['isRevoked']
     /** what TPMs showed last */
     readonly results: Results
     readonly referenceFromTpm: (
@@ -123,6 +124,7 @@ export function openAttest(ports: AttestPorts): Attest {
     trust,
     approval,
     watch,
+    isRevoked: revoked.isRevoked,
     results,
     referenceFromCorim: (...given) => referenceFromCorim(settings, ...given),
     referenceFromTpm: (...given) => referenceFromTpm(settings, results, ...given),

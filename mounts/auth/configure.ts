@@ -49,6 +49,8 @@ export const tpm = (broker: Broker): readonly Path[] => {
       },
       changed: async (mount, name) => {
         await tpmChanged(broker, mount, name)
+        // whatever was written: what its maker revoked is so
+        await broker.attest.isRevoked(mount, name)
         if (!(await settings.tpm.get(mount.id, name))) await results.forget(mount.id, name)
       },
     },

@@ -70,6 +70,18 @@ describe('a machine whose certificate is revoked', () => {
     expect((await shown())['epoch']).toBe(epoch)
   })
 
+  test.each([
+    ['is written over', {}],
+    ['is deleted and registered anew', { deleted: true }],
+  ])('stays out where its record %s', async (_, { deleted = false }) => {
+    await enrol(broker(), machine)
+    await revoke()
+    if (deleted) await remove(`tpm/${machine.tpmId}`)
+    await write(`tpm/${machine.tpmId}`, { labels: 'rack 7', revocation: 'checked' })
+    expect(await shown()).toMatchObject({ labels: ['rack 7'], revocation: 'revoked' })
+    expect(await refusal(evidence(broker(), machine))).toBe('REVOKED')
+  })
+
   test('is found in a list over SHA-1 where that counts for its maker, as an operator wrote it', async () => {
     const key = pairOf('rsa-2048', 'ek trusted').publicKey
     const ca = makeCa(named('STM TPM EK Intermediate', 'STMicroelectronics NV'), {}, maker)
