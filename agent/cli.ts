@@ -99,7 +99,11 @@ function enrollCommand(world: World): Command {
   )
   withTpm(withService(command))
     .option('--ek-certificate <file>', "certificate of the endorsement key, PEM or DER, in place of the TPM's own")
-    .option('--intermediate <file>', 'certificate between it and a trust anchor, PEM or DER; repeatable', collect, [])
+    .addOption(
+      new Option('--intermediate <file>', 'certificate between it and a trust anchor, PEM or DER; repeatable')
+        .argParser(collect)
+        .default([], 'none'),
+    )
     .option('--token-file <file>', "file with an operator's token, where the mount wants one (else env VAULT_TOKEN)")
     .addOption(
       new Option('--wait <seconds>', 'for an operator to approve of this machine, where the mount wants that').argParser(seconds),
@@ -173,7 +177,7 @@ function pcrsCommand(world: World): Command {
     .description('print PCR values of this machine as reference values: what `vault write auth/MOUNT/reference/NAME -` takes')
     .addOption(deadlineOption())
     .addOption(new Option('--bank <bank>', 'PCR bank').choices(['sha256', 'sha384', 'sha512']).default('sha256'))
-    .option('--pcr <number>', 'PCR from 0 to 23; repeatable (default: 0 to 7)', collectPcr, [])
+    .addOption(new Option('--pcr <number>', 'PCR from 0 to 23; repeatable').argParser(collectPcr).default([], '0 to 7'))
   return withTpm(command).action((options: PcrsOptions) => act(world, actions => actions.runPcrs(world, options)))
 }
 

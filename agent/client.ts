@@ -80,7 +80,8 @@ async function fetchOf({ fetch: given = fetch, ca, client }: ClientOptions): Pro
 
 function tokenHeader(token: string | undefined): Record<string, string> {
   if (token === undefined) return {}
-  if (!/^[\x21-\x7e]+$/.test(token)) throw new AgentError('usage', 'the Vault token has characters that no token has')
+  if (!/^[\x21-\x7e]+$/.test(token))
+    throw new AgentError('usage', 'the Vault token is empty, or has characters that no token has')
   return { 'x-vault-token': token }
 }
 
@@ -118,8 +119,10 @@ function replyOf(status: number, text: string, base: string, token: string | und
     throw new AgentError('unavailable', `the service at ${base} redirects (${status}), which the agent does not follow; ${next}`)
   }
   const reply = parsed(text)
-  if (status >= 400) throw new AgentError(exitOf(status), `${verdictOf(status)} (${status}): ${printable(said(reply), token)}`)
-  if (reply === undefined) throw new AgentError('unavailable', `what answers at ${base} does not speak Vault's protocol`)
+  if (status >= 400 && (reply || exitOf(status) === 'unavailable'))
+    throw new AgentError(exitOf(status), `${verdictOf(status)} (${status}): ${printable(said(reply), token)}`)
+  if (reply === undefined)
+    throw new AgentError('unavailable', `what answers at ${base} does not speak Vault's protocol (${status})`)
   return reply
 }
 

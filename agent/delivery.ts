@@ -47,10 +47,13 @@ export async function deliver(mode: Mode, content: string, directories: readonly
 /** of the descriptors that are not stdin, stdout and stderr */
 const FIRST = 3
 
-/** mkdtemp makes it for its owner alone, 0700. */
-async function privateFolder(directories: readonly string[]): Promise<string> {
-  for (const directory of directories) {
-    const made = await mkdtemp(join(directory, 'assay-')).catch(() => undefined)
+/** characters that mkdtemp makes up */
+const MADE_UP = 6
+
+/** mkdtemp makes it for its owner alone, 0700. @param longest how many characters its path may have @throws AgentError of `file` */
+export async function privateFolder(directories: readonly string[], longest = Infinity): Promise<string> {
+  for (const prefix of directories.map(directory => join(directory, 'assay-'))) {
+    const made = prefix.length + MADE_UP > longest ? undefined : await mkdtemp(prefix).catch(() => undefined)
     if (made !== undefined) return made
   }
   throw new AgentError('file', `could not make a private folder in any of ${directories.join(', ')}`)

@@ -20,7 +20,12 @@ export type ExecOptions = {
   readonly say: (message: string) => void
   /** runs beside the command: shows the broker that the work goes on */
   readonly alive?: (signal: AbortSignal) => Promise<void>
+  /** opens what stands beside the command */
+  readonly around?: (() => Promise<Around>) | undefined
 }
+
+/** What stands beside a command until it ends, and the variables by which it is found. */
+export type Around = AsyncDisposable & { readonly env: Readonly<Record<string, string>> }
 
 /** Runs a command with a credential that is replaced before it expires, where the mode can. @returns its exit code */
 export async function exec(options: ExecOptions): Promise<number> {
@@ -28,8 +33,9 @@ export async function exec(options: ExecOptions): Promise<number> {
   const first = await options.issue()
   using relay = relaySignals(options.signals, options.terminal) // from here on there is something to clean up
   await using delivery = await deliver(options.mode, first.content, options.directories)
+  await using around = await options.around?.()
   const ended = new AbortController()
-  const env = { ...options.env, ...delivery.env }
+  const env = { ...options.env, ...around?.env, ...delivery.env }
   const child = runChild(options.command, options.args, { env, descriptors: delivery.descriptors, relay })
   const { replace } = delivery
   const fresh =

@@ -37,8 +37,12 @@ export function withAsking(command: Command): Command {
     .option('--broker <path>', 'the mount of type broker', mountPath, 'broker')
     .option('--plugin <plugin>', 'plugin to act through')
     .option('--action <action>', 'what to do')
-    .option('--scope <scope>', 'no more than the task needs; repeatable', collect, [])
-    .option('--parameter <name=value>', 'what the provider has to know, such as public_key=...; repeatable', collectParameter, {})
+    .addOption(new Option('--scope <scope>', 'no more than the task needs; repeatable').argParser(collect).default([], 'none'))
+    .addOption(
+      new Option('--parameter <name=value>', 'what the provider has to know, such as public_key=...; repeatable')
+        .argParser(collectParameter)
+        .default({}, 'none'),
+    )
     .option('--audience <audience>', 'who will rely on the credential')
     .option('--ttl <duration>', 'wanted life, such as 10m', duration)
     .option('--task-token-file <file>', 'what an orchestrator signed of the task; read anew for each credential')
@@ -48,26 +52,29 @@ export function withAsking(command: Command): Command {
 }
 
 export function withProxy(command: Command): Command {
-  return command
-    .option('--proxy <url>', 'lead the command through the proxy there, such as https://127.0.0.1:8220: what it gets is sealed')
-    .option('--proxy-ca <file>', "PEM of the CAs that the proxy's certificate comes from")
-    .option(
+  const proxied = [
+    new Option('--proxy-ca <file>', "PEM of the CAs that the proxy's certificate comes from"),
+    new Option(
       '--intercept-ca <file>',
       'PEM of the CA whose certificates the proxy shows in tunnels: the command is told to trust it',
-    )
-    .addOption(
-      new Option('--postgres <port>', "the proxy's port for PostgreSQL: psql and the like find it by PGHOST").argParser(port),
-    )
-    .addOption(
-      new Option('--ssh <port>', "the proxy's port for an SSH server: ssh -F $ASSAY_SSH_CONFIG, git and rsync go there")
-        .argParser(port)
-        .conflicts(['env', 'json', 'postgres']),
-    )
-    .addOption(
-      new Option('--base-url <name=host/path>', 'a variable with a base URL through the proxy; repeatable')
-        .argParser(collectBase)
-        .default({}, 'none'),
-    )
+    ),
+    new Option('--postgres <port>', "the proxy's port for PostgreSQL: psql and the like find it by PGHOST").argParser(port),
+    new Option('--ssh <port>', "the proxy's port for an SSH server: ssh -F $ASSAY_SSH_CONFIG, git and rsync go there")
+      .argParser(port)
+      .conflicts(['env', 'json', 'postgres']),
+    new Option('--base-url <name=host/path>', 'a variable with a base URL through the proxy; repeatable')
+      .argParser(collectBase)
+      .default({}, 'none'),
+  ]
+  command.option(
+    '--proxy <url>',
+    'lead the command through the proxy there, such as https://127.0.0.1:8220: what it gets is sealed',
+  )
+  for (const option of proxied) command.addOption(option)
+  return command.hook('preAction', () => {
+    const alone = proxied.find(one => command.getOptionValueSource(one.attributeName()) === 'cli')
+    if (alone && command.getOptionValue('proxy') === undefined) command.error(`error: option '${alone.flags}' wants --proxy, too`)
+  })
 }
 
 export function withLogs(command: Command): Command {

@@ -105,7 +105,7 @@ export async function runExec(world: World, role: string, words: readonly string
   const [command, ...args] = words
   if (command === undefined) throw new AgentError('usage', 'wanted a command to run, behind --')
   const { VAULT_TOKEN: _, ...env } = world.env
-  await using proxied = options.proxy === undefined ? undefined : await (await import('./proxied/run.ts')).open(world, options)
+  const proxied = options.proxy === undefined ? undefined : await (await import('./proxied/run.ts')).prepare(world, options)
   const tell = sayOnce(sayTo(world))
   let last: IssuedAs | undefined
   const issued = async (signal?: AbortSignal) => {
@@ -127,9 +127,8 @@ export async function runExec(world: World, role: string, words: readonly string
       signal,
     })
   const { directories, terminal, signals } = world
-  const all = { ...env, ...proxied?.env }
-  // awaited here: the companion has to stand while the command runs
-  return await exec({ command, args, mode, issue: issued, env: all, directories, terminal, signals, say: sayTo(world), alive })
+  const around = proxied?.open
+  return exec({ command, args, mode, issue: issued, env, directories, terminal, signals, say: sayTo(world), alive, around })
 }
 
 export async function runDpop(world: World, method: string, url: string, options: DpopOptions): Promise<number> {

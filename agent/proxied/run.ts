@@ -1,9 +1,10 @@
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
-import { join } from 'node:path'
-import { reasonOf } from '../client.ts'
-import { type Mode, modeOf } from '../delivery.ts'
+import { rm } from 'node:fs/promises'
+import { resolve } from 'node:path'
+import { type Mode, modeOf, privateFolder } from '../delivery.ts'
+import type { Around } from '../exec.ts'
 import { AgentError } from '../exits.ts'
 import type { HeldKey } from '../flow.ts'
+import { readBytes } from '../open.ts'
 import type { ExecOptions } from '../options.ts'
 import { sayTo } from '../say.ts'
 import type { World } from '../world.ts'
@@ -14,22 +15,33 @@ import { programs } from './programs.ts'
 import { openSsh } from './ssh.ts'
 import type { ProxyPlace } from './tunnel.ts'
 
-/** What leads a command through the proxy. Disposing of it ends the companion. */
-export type Proxied = AsyncDisposable & {
+/** How a command is led through the proxy. */
+export type Proxied = {
   /** what the login binds; undefined with a key of the TPM, which it binds anyway */
   readonly held: HeldKey | undefined
-  readonly env: Readonly<Record<string, string>>
   readonly mode: Mode
+  /** Opens the companion, and what else the command finds beside it. */
+  readonly open: () => Promise<Around>
 }
 
-/** @throws AgentError of `usage` or `file` */
-export async function open(world: World, options: ExecOptions): Promise<Proxied> {
-  const { key, keyCertificate, postgres, ssh, baseUrl, interceptCa } = options
-  await using opening = new AsyncDisposableStack()
+/** Looks at all that was given, and opens nothing yet. @throws AgentError of `usage` or `file` */
+export async function prepare(world: World, options: ExecOptions): Promise<Proxied> {
+  const { key, keyCertificate, interceptCa, env, postgres } = options
   const identity = key === undefined ? await ownIdentity(world) : await tpmIdentity(key, keyCertificate)
+  const proxy = await placeOf(options)
+  if (interceptCa !== undefined) await readBytes(interceptCa)
+  const mode = modeOf({ ...options, env: env ?? (postgres === undefined ? undefined : 'PGPASSWORD') })
+  return { held: heldBy(identity), mode, open: () => open(world, options, { identity, proxy, mode }) }
+}
+
+type Prepared = { readonly identity: Identity; readonly proxy: ProxyPlace; readonly mode: Mode }
+
+async function open(world: World, options: ExecOptions, { identity, proxy, mode }: Prepared): Promise<Around> {
+  const { postgres, ssh, baseUrl, interceptCa } = options
+  await using opening = new AsyncDisposableStack()
   const folder = postgres === undefined && ssh === undefined ? undefined : await socketFolder(world)
   if (folder !== undefined) opening.defer(() => rm(folder, { recursive: true, force: true }))
-  const [proxy, say] = [await placeOf(options), sayTo(world)]
+  const say = sayTo(world)
   const companion = opening.use(
     await openCompanion({
       proxy,
@@ -44,20 +56,18 @@ export async function open(world: World, options: ExecOptions): Promise<Proxied>
       ? undefined
       : opening.use(await openSsh({ proxy: { ...proxy, port: ssh }, identity, folder, program: world.program, say }))
   const parts = opening.move()
-  const mode = modeOf({ ...options, env: options.env ?? (postgres === undefined ? undefined : 'PGPASSWORD') })
   return {
-    held: heldBy(identity),
     env: {
       ...surroundings({
         companion,
-        caFile: interceptCa,
+        // the command may work in another folder
+        caFile: interceptCa === undefined ? undefined : resolve(interceptCa),
         baseUrls: baseUrl,
         postgresFolder: postgres === undefined ? undefined : folder,
       }),
       ...programs({ env: world.env, mode, json: options.json === true }),
       ...door?.env,
     },
-    mode,
     [Symbol.asyncDispose]: () => parts.disposeAsync(),
   }
 }
@@ -69,24 +79,12 @@ function heldBy({ thumbprint, certificate }: Identity): HeldKey | undefined {
 async function placeOf({ proxy = '', proxyCa, deadline }: ExecOptions): Promise<ProxyPlace> {
   const url = URL.canParse(proxy) ? new URL(proxy) : undefined
   if (url?.protocol !== 'https:') throw new AgentError('usage', 'wanted --proxy https://HOST:PORT')
-  const ca = proxyCa === undefined ? undefined : await textOf(proxyCa)
+  const ca = proxyCa === undefined ? undefined : (await readBytes(proxyCa)).toString()
   const host = url.hostname.replace(/^\[|\]$/g, '') // an address of IPv6 is in brackets there
   return { host, name: host, port: Number(url.port || 443), ca, deadlineMs: Math.round(deadline * 1000) }
 }
 
-async function textOf(file: string): Promise<string> {
-  try {
-    return await readFile(file, 'utf8')
-  } catch (error) {
-    throw new AgentError('file', `could not read ${file} (${reasonOf(error)})`, { cause: error })
-  }
-}
+/** The name of a socket may hold a hundred bytes. */
+const LONGEST_FOLDER = 80
 
-/** mkdtemp makes it for its owner alone; the name of a socket may hold a hundred bytes. */
-async function socketFolder({ directories }: World): Promise<string> {
-  for (const directory of directories) {
-    const made = await mkdtemp(join(directory, 'assay-')).catch(() => undefined)
-    if (made !== undefined && made.length < 80) return made
-  }
-  throw new AgentError('file', `could not make a private folder in any of ${directories.join(', ')}`)
-}
+const socketFolder = ({ directories }: World): Promise<string> => privateFolder(directories, LONGEST_FOLDER)

@@ -1,7 +1,12 @@
-import { randomBytes } from 'node:crypto'
+import { randomBytes, X509Certificate } from 'node:crypto'
 import { EventEmitter } from 'node:events'
+import { writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
+import { expect } from 'vitest'
 import { agentCommand } from '../../agent/cli.ts'
+import { type FrontDoor, startFrontDoor } from '../fakes/front_door.ts'
+import { type Swtpm, startSwtpm } from '../harness/swtpm.ts'
+import { folder } from './tools.ts'
 
 export type Outcome = { readonly code: number; readonly out: string; readonly err: string }
 
@@ -28,4 +33,27 @@ export async function agent(env: Record<string, string>, ...args: string[]): Pro
   })
   await command.parseAsync(args, { from: 'user' })
   return { code, out, err }
+}
+
+/** A TPM that is enrolled at a front door, and files: `issuer.pem` leads from its certificate to what the door trusts. */
+export type Machine = AsyncDisposable & {
+  readonly swtpm: Swtpm
+  readonly door: FrontDoor
+  /** where both are */
+  readonly env: Record<string, string>
+  readonly files: Awaited<ReturnType<typeof folder>>
+}
+
+export async function openMachine(): Promise<Machine> {
+  await using opening = new AsyncDisposableStack()
+  const swtpm = opening.use(await startSwtpm())
+  const files = opening.use(await folder())
+  await writeFile(files.at('issuer.pem'), swtpm.issuerPem)
+  const anchors = [new X509Certificate(swtpm.rootCaPem).raw]
+  const door = opening.use(await startFrontDoor({ anchors, quoteRoles: ['strict'] }))
+  const env = { ASSAY_ADDR: door.url, ASSAY_TPM: swtpm.spec }
+  const enrolled = await agent(env, 'enroll', '--intermediate', files.at('issuer.pem'))
+  expect(enrolled).toMatchObject({ code: 0, err: '' })
+  const parts = opening.move()
+  return { swtpm, door, env, files, [Symbol.asyncDispose]: () => parts.disposeAsync() }
 }

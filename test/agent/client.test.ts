@@ -98,11 +98,13 @@ describe('what is no answer', () => {
   })
 
   test.each([
-    ['HTML', '<html>'],
-    ['a list', '[]'],
-    ['nothing', ''],
-  ])('%s', async (_, body) => {
-    door.faults.push({ status: 200, body })
+    ['HTML', 200, '<html>'],
+    ['a list', 200, '[]'],
+    ['nothing', 200, ''],
+    ['a page that is not there', 404, '<html>'],
+    ['a gateway that lets nobody through', 403, '<html>'],
+  ])('%s', async (_, status, body) => {
+    door.faults.push({ status, body })
     await expect(post()).rejects.toMatchObject({ exit: 'unavailable', message: expect.stringContaining('does not speak') })
   })
 
