@@ -108,18 +108,23 @@ export function openConsent(parts: ConsentParts): Consent {
       const mount = mountOf(parts, found)
       const record = recordOf(parts, mount.path, found.request.wish, txn)
       const redeeming = await requests.move(found, 'redeeming')
+      const ends = async (end: 'granted' | 'failed', more: AuditFields) => {
+        // what came of it came of it, though the agent that waits cannot be told
+        await requests
+          .move(redeeming, end)
+          .catch((error: unknown) => world.log.warn({ error, txn }, 'a consent could not be told of'))
+        record.outcome(end, more)
+        return end
+      }
+      let subject: string
       try {
         await record.intent()
-        const subject = await redeem(parts, mount, redeeming, url, redirectUri())
-        await requests.move(redeeming, 'granted')
-        record.outcome('granted', { subject: hashed(subject) })
-        return 'granted'
+        subject = await redeem(parts, mount, redeeming, url, redirectUri())
       } catch (error) {
-        await requests.move(redeeming, 'failed')
-        record.outcome('failed', error instanceof ExchangeRefusal ? { code: plain(error.code) } : {})
         world.log.warn({ error, txn }, 'a consent could not be completed')
-        return 'failed'
+        return ends('failed', error instanceof ExchangeRefusal ? { code: plain(error.code) } : {})
       }
+      return ends('granted', { subject: hashed(subject) })
     },
     progress: async (mount, handle, tpmId) => {
       const found = await requests.byHandle(mount, handle)

@@ -26,8 +26,10 @@ export function consentRoutes(parts: ConsentParts): Hono<Bindings> {
   return app
 }
 
-async function show({ broker, world }: ConsentParts, c: Ctx): Promise<Response> {
-  const view = await broker.issue.consent.view(c.req.param('id') ?? '')
+async function show(parts: ConsentParts, c: Ctx): Promise<Response> {
+  const { broker, world } = parts
+  const view = await failing(parts, () => broker.issue.consent.view(c.req.param('id') ?? ''))
+  if (typeof view === 'string') return ended(c, view)
   if (view?.state !== 'asked') return ended(c, view?.state === 'granted' || view?.state === 'denied' ? view.state : 'gone')
   const cookie = getCookie(c, COOKIE) ?? world.random(24).toString('base64url')
   setCookie(c, COOKIE, cookie, { httpOnly: true, sameSite: 'Lax', secure: view.overTls, path: PAGE_PATH, maxAge: 900 })
