@@ -23,7 +23,7 @@ type Given<T> = {
   readonly choices?: readonly string[]
   readonly max?: number
   /** what the text has to match, and that in words */
-  readonly form?: readonly [RegExp, string]
+  readonly form?: readonly [Pick<RegExp, 'test'>, string]
 }
 
 function field<T>(kind: Field<T>['kind'], description: string, read: (raw: unknown) => T, given: Given<T> = {}): Field<T> {

@@ -5,6 +5,7 @@ import { duration, list, map, required, text, type Values } from '../fields.ts'
 import { endpoint, optionalEndpoint, outbound } from '../issuers/common.ts'
 import type { FetchInit, Outbound } from '../issuers/outbound.ts'
 import { ExchangeRefusal, refused, unusable } from '../issuers/refusal.ts'
+import { clientAuth } from '../issuers/token_endpoint.ts'
 import type { Secret } from '../secret.ts'
 
 /** What an operator says of an identity provider that people consent at. */
@@ -124,13 +125,6 @@ export function openProvider(name: string, settings: ProviderSettings, http: Out
 
 function askedFor({ also_scope }: ProviderSettings, scope: readonly string[]): readonly string[] {
   return [...new Set([...also_scope, ...scope])]
-}
-
-/** How the broker proves itself at the token endpoint. @throws BrokerError unavailable when the secret is missing */
-export function clientAuth(name: string, { client_auth }: ProviderSettings, secret: Secret | undefined): oauth.ClientAuth {
-  if (client_auth === 'none') return oauth.None()
-  if (!secret) throw new BrokerError('unavailable', `the integration ${name} holds no client_secret`)
-  return client_auth === 'client_secret_post' ? oauth.ClientSecretPost(secret.reveal()) : oauth.ClientSecretBasic(secret.reveal())
 }
 
 type Options = {

@@ -2,24 +2,23 @@ import { type Field, list, required, text } from '../fields.ts'
 import type { Received } from '../http.ts'
 
 /** Without TLS on the loopback only. */
-const URL_FORM = [
-  /^(?:https:\/\/[^\s/?#@]+|http:\/\/(?:127\.0\.0\.1|localhost|\[::1\])(?::\d+)?)(?:\/[^\s?#]*)?$/,
-  'an https URL without user, query and fragment',
-] as const
+const GUARDED = /^(?:https:\/\/[^\s/?#@]+|http:\/\/(?:127\.0\.0\.1|localhost|\[::1\])(?::\d+)?)(?:\/[^\s?#]*)?$/
+const isAddress = (url: string) => GUARDED.test(url) && URL.canParse(url)
+const MEANS = 'an https URL without user, query and fragment'
 
 /** An address of a provider that an operator has to give. */
 export function endpoint(description: string): Field<string> {
-  return required(text(description, { form: URL_FORM }))
+  return required(text(description, { form: [{ test: isAddress }, MEANS] }))
 }
 
 /** An address of a provider that is known, and may be elsewhere. */
 export function endpointAt(fallback: string, description: string): Field<string> {
-  return text(description, { form: URL_FORM, fallback })
+  return text(description, { form: [{ test: isAddress }, MEANS], fallback })
 }
 
 /** An address of a provider that may be left out. */
 export function optionalEndpoint(description: string): Field<string> {
-  return text(description, { form: [new RegExp(`^$|${URL_FORM[0].source}`), URL_FORM[1]], fallback: '' })
+  return text(description, { form: [{ test: url => url === '' || isAddress(url) }, MEANS], fallback: '' })
 }
 
 /** What every integration that is asked over HTTP may say. */

@@ -1,5 +1,5 @@
+import { randomUUID } from 'node:crypto'
 import { calculateJwkThumbprint, decodeJwt, decodeProtectedHeader } from 'jose'
-import * as oauth from 'oauth4webapi'
 import { BrokerError } from '../errors.ts'
 import { required, text, type Values } from '../fields.ts'
 import { keep } from '../integrations/keep.ts'
@@ -9,7 +9,7 @@ import { type Asked, actorClaims, assertion } from './assertion.ts'
 import { ceiling, endpoint, optionalEndpoint, outbound, plainWithin, subject, TRANSIT_KEY } from './common.ts'
 import { type Credential, type Grant, type IssuerPorts, issuer, type Plan } from './issuer.ts'
 import { ExchangeRefusal, unusable, unwanted, wider } from './refusal.ts'
-import { askToken, type Left, type TokenAnswer } from './token_endpoint.ts'
+import { askToken, type ClientAuth, clientAuth, type Left, type TokenAnswer } from './token_endpoint.ts'
 
 const GRANTS = {
   client_credentials: 'client_credentials',
@@ -78,11 +78,7 @@ export const oauth2 = issuer({
     }
   },
   revocable: ({ revocation_url }) => revocation_url !== '',
-  revoke: async (handle, ports) => {
-    if (ports.settings.revocation_url === '') return
-    const { token = '', txn = '', jti = '' } = handle
-    await revoke({ txn, jti: `${jti}.revoke`, issuedAt: Math.floor(ports.now() / 1000) }, ports, await ports.unseal(token))
-  },
+  revoke: async ({ token = '', txn = '' }, ports) => revoke(txn, ports, await ports.unseal(token)),
 })
 
 const grantType = ({ grant }: Settings) => GRANTS[grant as keyof typeof GRANTS]
@@ -143,7 +139,7 @@ async function ask(
   replaced: (refreshToken: Left['refreshToken']) => Promise<void> = async () => {},
 ): Promise<TokenAnswer> {
   const { token_url: url, client_id: clientId } = ports.settings
-  const auth = await clientAuth(grant, ports, root)
+  const auth = await authOf(grant, ports, root)
   return askToken(ports.http, ports.integration, {
     url,
     clientId: clientId || 'none',
@@ -158,9 +154,8 @@ async function ask(
   })
 }
 
-async function clientAuth(about: Asked, ports: Ports, root: RootCredential | undefined): Promise<oauth.ClientAuth> {
-  const { client_auth, client_id, integration } = { ...ports.settings, integration: ports.integration }
-  if (client_auth === 'none') return client_id === '' ? () => {} : oauth.None()
+async function authOf(about: Asked, ports: Ports, root: RootCredential | undefined): Promise<ClientAuth> {
+  const { client_auth, client_id } = ports.settings
   if (client_auth === 'private_key_jwt') {
     const client_assertion = await signed(about, {
       ...ports,
@@ -172,9 +167,7 @@ async function clientAuth(about: Asked, ports: Ports, root: RootCredential | und
       body.set('client_assertion', client_assertion)
     }
   }
-  const secret = root?.fields['client_secret']
-  if (!secret) throw new BrokerError('unavailable', `the integration ${integration} holds no client_secret`)
-  return client_auth === 'client_secret_post' ? oauth.ClientSecretPost(secret.reveal()) : oauth.ClientSecretBasic(secret.reveal())
+  return clientAuth(ports.integration, ports.settings, root?.fields['client_secret'])
 }
 
 function signed(about: Asked, ports: Ports, more: object = {}): Promise<string> {
@@ -221,17 +214,17 @@ async function credentialOf(grant: Grant, ports: Ports, answer: TokenAnswer): Pr
   }
 }
 
-async function handleOf({ txn, jti }: Asked, ports: Ports, token: Secret): Promise<Readonly<Record<string, string>>> {
-  return { token: await ports.seal(token), txn, jti }
+async function handleOf({ txn }: Grant, ports: Ports, token: Secret): Promise<Readonly<Record<string, string>>> {
+  return { token: await ports.seal(token), txn }
 }
 
 /** Of what nobody gets. */
-async function ended(about: Asked, ports: Ports, token: Secret, why: unknown): Promise<never> {
+async function ended(grant: Grant, ports: Ports, token: Secret, why: unknown): Promise<never> {
   if (ports.settings.revocation_url === '') throw why
   return unwanted(
     why,
-    () => revoke(about, ports, token),
-    () => handleOf(about, ports, token),
+    () => revoke(grant.txn, ports, token),
+    () => handleOf(grant, ports, token),
   )
 }
 
@@ -247,12 +240,15 @@ function isBound({ type, token }: TokenAnswer, grant: Grant): boolean {
 }
 
 /** RFC 7009: what the server does not know any more is revoked, and it answers 200 to that too. */
-async function revoke(about: Asked, ports: Ports, token: Secret): Promise<void> {
+async function revoke(txn: string, ports: Ports, token: Secret): Promise<void> {
   const { revocation_url: url, client_id } = ports.settings
+  if (url === '') throw new BrokerError('unavailable', `the integration ${ports.integration} has no revocation_url any more`)
+  // no server takes an assertion twice: neither that of the request which gave the token, nor that of a try before
+  const about = { txn, jti: randomUUID(), issuedAt: Math.floor(ports.now() / 1000) }
   const root = needsSecret(ports.settings) ? await ports.root.read() : undefined
   const body = new URLSearchParams({ token: token.reveal(), token_type_hint: 'access_token' })
   const headers = new Headers({ 'content-type': 'application/x-www-form-urlencoded', accept: 'application/json' })
-  const auth = await clientAuth(about, ports, root)
+  const auth = await authOf(about, ports, root)
   await auth({ issuer: new URL(url).origin }, { client_id }, body, headers)
   const { status } = await ports.http.send({ method: 'POST', url, headers: Object.fromEntries(headers), body: body.toString() })
   if (status !== 200)

@@ -1,10 +1,10 @@
-import { clientAuth, openProvider, type ProviderSettings, providerFields } from '../consent/provider.ts'
+import { openProvider, type ProviderSettings, providerFields } from '../consent/provider.ts'
 import { keep } from '../integrations/keep.ts'
 import type { RootCredential } from '../integrations/port.ts'
 import { Secret } from '../secret.ts'
 import { type Credential, type Grant, type IssuerPorts, issuer } from './issuer.ts'
 import { unusable, wider } from './refusal.ts'
-import { askToken, type TokenAnswer } from './token_endpoint.ts'
+import { askToken, clientAuth, type TokenAnswer } from './token_endpoint.ts'
 
 type Ports = IssuerPorts<Record<never, never>, typeof providerFields>
 

@@ -33,6 +33,20 @@ export type TokenAnswer = {
   readonly issuedTokenType: string | undefined
 }
 
+export type ClientAuth = oauth.ClientAuth
+
+/** How the broker proves that it is this client, with a secret at most. @throws BrokerError unavailable when that is missing */
+export function clientAuth(
+  integration: string,
+  { client_auth, client_id }: { readonly client_auth: string; readonly client_id: string },
+  secret: Secret | undefined,
+): ClientAuth {
+  // what identifies by its assertion alone has no name
+  if (client_auth === 'none') return client_id === '' ? () => {} : oauth.None()
+  if (!secret) throw new BrokerError('unavailable', `the integration ${integration} holds no client_secret`)
+  return client_auth === 'client_secret_post' ? oauth.ClientSecretPost(secret.reveal()) : oauth.ClientSecretBasic(secret.reveal())
+}
+
 /** Asks a token endpoint. What it answers counts only if it is a whole and unambiguous success.
  *  @throws ExchangeRefusal EXCHANGE_REFUSED with the error code of the server, EXCHANGE_UNUSABLE for everything odd
  *  @throws BrokerError unavailable when it does not answer */

@@ -1,7 +1,6 @@
-import * as oauth from 'oauth4webapi'
 import { BrokerError } from '../errors.ts'
 import { ExchangeRefusal } from '../issuers/refusal.ts'
-import { askToken, type Left } from '../issuers/token_endpoint.ts'
+import { askToken, clientAuth, type Left } from '../issuers/token_endpoint.ts'
 import type { Secret } from '../secret.ts'
 import { type RotatorPorts, rotator, type Secrets } from './rotator.ts'
 
@@ -21,12 +20,12 @@ export const oauthRefreshToken = rotator({
 
 /** The next one, also from an answer of which nothing else can be used: the one before may be worth nothing now. */
 async function refreshed(root: Secrets, token: Secret, ports: RotatorPorts): Promise<Secret | undefined> {
-  const { token_url, client_id } = ports.settings
+  const settings = { client_auth: String(ports.settings['client_auth']), client_id: String(ports.settings['client_id']) }
   let left: Secret | undefined
   const request = {
-    url: String(token_url),
-    clientId: String(client_id),
-    auth: clientAuth(root, ports),
+    url: String(ports.settings['token_url']),
+    clientId: settings.client_id || 'none',
+    auth: clientAuth(ports.integration, settings, root['client_secret']),
     grantType: 'refresh_token',
     parameters: { refresh_token: token.reveal() },
     proof: undefined,
@@ -42,11 +41,4 @@ async function refreshed(root: Secrets, token: Secret, ports: RotatorPorts): Pro
       throw new BrokerError('unavailable', `${error.detail}: the refresh token was not replaced`)
     throw error
   }
-}
-
-function clientAuth(root: Secrets, { settings: { client_auth }, integration }: RotatorPorts): oauth.ClientAuth {
-  if (client_auth === 'none') return oauth.None()
-  const secret = root['client_secret']
-  if (!secret) throw new BrokerError('unavailable', `${integration}: there is no client_secret`)
-  return client_auth === 'client_secret_post' ? oauth.ClientSecretPost(secret.reveal()) : oauth.ClientSecretBasic(secret.reveal())
 }

@@ -4,6 +4,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { Credential } from '../../../engine/issuers/index.ts'
 import type { Secret } from '../../../engine/secret.ts'
 import { ISSUER_URL, jwkOf, newEcKey, openTestExchange, type TestExchange } from '../../fakes/exchange.ts'
+import { startProvider } from '../../fakes/provider.ts'
 import { type OauthServer, type OauthServerOptions, startOauthServer } from '../../harness/peers/oauth_server.ts'
 
 // A real authorization server: oidc-provider.
@@ -23,7 +24,10 @@ type Options = {
   readonly secrets?: Record<string, string>
   readonly role?: object
 }
-async function opened(settings: object, options: Options = {}): Promise<{ server: OauthServer; test: TestExchange }> {
+async function opened(
+  settings: object | ((url: string) => object),
+  options: Options = {},
+): Promise<{ server: OauthServer; test: TestExchange }> {
   const ec = newEcKey()
   const jwk = jwkOf(ec.publicKey)
   const secret = { client_id: 'by-secret', client_secret: SECRET, redirect_uris: ['https://assay.example/back'] }
@@ -49,8 +53,9 @@ async function opened(settings: object, options: Options = {}): Promise<{ server
   const scopes = ['orders:read', 'orders:write']
   const server = stack.use(await startOauthServer({ clients, scopes, trusts, resource: API, ...options.server }))
   const where = { token_url: `${server.url}/token`, client_id: 'by-secret', audience: 'https://as.example' }
+  const own = typeof settings === 'function' ? settings(server.url) : settings
   const { secrets = { client_secret: SECRET }, role = {} } = options
-  return { server, test: stack.use(openTestExchange({ type: 'oauth2', settings: { ...where, ...settings }, secrets, role, ec })) }
+  return { server, test: stack.use(openTestExchange({ type: 'oauth2', settings: { ...where, ...own }, secrets, role, ec })) }
 }
 const read = { grant: { scope: ['orders:read'] } }
 const tokenOf = ({ fields }: Credential) => (fields['token'] as Secret).reveal()
@@ -101,6 +106,32 @@ describe('client credentials', () => {
     await test.revoke(credential)
     expect(await server.introspect(tokenOf(credential))).toEqual({ active: false })
     expect((await first.credential(read)).handle).toBeUndefined()
+    // what nobody asks to revoke is not told as revoked
+    await expect(first.revoke(credential)).rejects.toThrow('the integration acme has no revocation_url any more')
+  })
+
+  test('what can be revoked is so by a key, too: the server takes none of its assertions twice', async () => {
+    const byKey = { grant: 'client_credentials', client_auth: 'private_key_jwt', client_id: 'by-key', audience: '' }
+    const { server, test } = await opened(url => ({ ...byKey, revocation_url: `${url}/token/revocation` }))
+    const credential = await test.credential(read)
+    await test.revoke(credential)
+    await test.revoke(credential)
+    expect(await server.introspect(tokenOf(credential))).toEqual({ active: false })
+  })
+
+  test('what is wider than was asked for is revoked by another assertion than it was got by', async () => {
+    const provider = stack.use(await startProvider())
+    provider.answer = () => ({ status: 200, body: { access_token: 'a', token_type: 'Bearer', expires_in: 60, scope: 'all' } })
+    const { test } = await opened({
+      grant: 'client_credentials',
+      client_auth: 'private_key_jwt',
+      token_url: `${provider.url}/token`,
+      revocation_url: `${provider.url}/revoke`,
+    })
+    expect(await test.outcome(read)).toBe('EXCHANGE_WIDER')
+    const assertions = provider.asked.map(({ body }) => new URLSearchParams(body).get('client_assertion') ?? '')
+    expect(provider.asked.map(({ url }) => url)).toEqual(['/token', '/revoke'])
+    expect(new Set(assertions.map(one => jose.decodeJwt(one).jti)).size).toBe(2)
   })
 })
 
