@@ -102,7 +102,12 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
   })
   opening.defer(() => attest.stop())
   const tasks = openTasks(store, world)
-  const work = openWork({ state: store, world, end: async accessor => void (await leases.revokeWhere({ accessor })) })
+  const work = openWork({
+    state: store,
+    world,
+    end: async accessor => void (await leases.revokeWhere({ accessor })),
+    heartbeatOf: async ({ id }, role) => (await issue.settings.role.get(id, role))?.heartbeat,
+  })
   const integrations = openIntegrations({
     world,
     state: store,

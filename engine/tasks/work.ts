@@ -29,6 +29,7 @@ export type Work = {
 }
 
 type Kept = {
+  readonly role: string
   readonly since: number
   readonly beat: number
   /** seconds since the epoch: when the silence is too long; 0 for never */
@@ -44,6 +45,8 @@ export type WorkParts = {
   readonly world: Pick<World, 'now'>
   /** ends the leases of a token */
   readonly end: (accessor: string) => Promise<void>
+  /** how often a role wants a sign of life now, in seconds, 0 for never; undefined when there is no such role */
+  readonly heartbeatOf: (mount: Mount, role: string) => Promise<number | undefined>
 }
 
 const ACCESSORS = 16
@@ -51,12 +54,12 @@ const FORGET_SECONDS = 30 * 86_400
 /** No maximum and no signs of life. */
 export const UNBOUNDED: Working = { leftSeconds: Number.POSITIVE_INFINITY, beatWithinSeconds: Number.POSITIVE_INFINITY }
 
-export function openWork({ state, world, end }: WorkParts): Work {
+export function openWork({ state, world, end, heartbeatOf }: WorkParts): Work {
   const folder = (mount: Mount) => `${mount.id}/work/`
   const now = () => Math.floor(world.now() / 1000)
 
   const begin = async (path: string, worker: Worker, rules: WorkRules): Promise<Kept> => {
-    const kept = keptOf(now(), now(), [worker.accessor], rules)
+    const kept = keptOf(worker.role, now(), now(), [worker.accessor], rules)
     try {
       await state.put(path, kept, 0)
       return kept
@@ -67,7 +70,7 @@ export function openWork({ state, world, end }: WorkParts): Work {
     }
   }
   /** Written when it changes something: a quarter of the time between two signs of life is close enough. */
-  const live = async (path: string, kept: Kept, { accessor }: Worker, rules: WorkRules): Promise<void> => {
+  const live = async (path: string, kept: Kept, { accessor, role }: Worker, rules: WorkRules): Promise<void> => {
     const isWritten = ({ since, accessors, beat, until }: Kept) =>
       accessors.includes(accessor) &&
       until === untilOf(since, rules) &&
@@ -80,11 +83,16 @@ export function openWork({ state, world, end }: WorkParts): Work {
       const { since, accessors } = there.value
       const all = accessors.includes(accessor) ? accessors : [...accessors, accessor].slice(-ACCESSORS)
       try {
-        return await state.put(path, keptOf(since, now(), all, rules), there.version)
+        return await state.put(path, keptOf(role, since, now(), all, rules), there.version)
       } catch (error) {
         if (!isConflict(error)) throw error
       }
     }
+  }
+  /** Also by what its role wants now, which its agent may have heard of since. */
+  const isSilentStill = async (mount: Mount, { role, beat }: Kept): Promise<boolean> => {
+    const wanted = await heartbeatOf(mount, role)
+    return wanted === undefined || (wanted > 0 && beat + wanted < now())
   }
   return {
     beat: async (mount, worker, rules) => {
@@ -105,7 +113,7 @@ export function openWork({ state, world, end }: WorkParts): Work {
         if (!there) continue
         const { silentAt, beat, until = 0, ended, accessors } = there.value
         if (Math.max(beat, until) + FORGET_SECONDS < now()) await state.delete(path)
-        else if (!ended && silentAt > 0 && silentAt < now()) {
+        else if (!ended && silentAt > 0 && silentAt < now() && (await isSilentStill(mount, there.value))) {
           // leases first: a work that is marked as ended is not looked at again
           for (const accessor of accessors) await end(accessor)
           await state.put(path, { ...there.value, ended: true }, there.version).catch((error: unknown) => {
@@ -123,9 +131,10 @@ async function isSilent(state: Store, path: string, now: number): Promise<boolea
   return there !== undefined && (there.value.ended === true || (there.value.silentAt > 0 && there.value.silentAt < now))
 }
 
-function keptOf(since: number, beat: number, accessors: readonly string[], rules: WorkRules): Kept {
+function keptOf(role: string, since: number, beat: number, accessors: readonly string[], rules: WorkRules): Kept {
   const { heartbeatSeconds } = rules
-  return { since, beat, accessors, until: untilOf(since, rules), silentAt: heartbeatSeconds > 0 ? beat + heartbeatSeconds : 0 }
+  const silentAt = heartbeatSeconds > 0 ? beat + heartbeatSeconds : 0
+  return { role, since, beat, accessors, until: untilOf(since, rules), silentAt }
 }
 
 const untilOf = (since: number, { maxSeconds }: WorkRules) => (maxSeconds > 0 ? since + maxSeconds : 0)

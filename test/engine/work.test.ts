@@ -40,6 +40,7 @@ const outcome = (asked: Promise<unknown>): Promise<string> =>
   )
 const warningsOf = (answer: Awaited<ReturnType<typeof ask>>) =>
   'reply' in answer && answer.reply && 'warnings' in answer.reply ? (answer.reply.warnings ?? []) : []
+const heartbeatOf = async () => 120
 const fromNow = (ms: number) => new Date(broker.world.now() + ms).toISOString()
 
 test('work that may take two months is not begun anew after one', async () => {
@@ -121,14 +122,16 @@ describe('an agent that has to show that it lives', () => {
     expect(await outcome(ask('two'))).toBe('done')
   })
 
-  test('loses its leases when it is silent, once, and what is not silent keeps its own', async () => {
+  test('loses its leases when it is silent by what its role wants now, once, and what is not silent keeps its own', async () => {
     const ended: string[] = []
+    let wanted: number | undefined = 120
     const mount = broker.broker.mounts.find('broker/x')
     if (!mount) throw new Error('there is no mount')
     const kept = new Map<string, { value: unknown; version: number }>()
     const work = openWork({
       world: broker.world,
       end: async accessor => void ended.push(accessor),
+      heartbeatOf: async () => wanted,
       state: {
         get: async path => kept.get(path) as never,
         fresh: async path => kept.get(path) as never,
@@ -150,9 +153,17 @@ describe('an agent that has to show that it lives', () => {
     broker.world.pass(100_000)
     await work.beat(mount, worker('c', 'busy'), rules)
     broker.world.pass(21_000)
+    // its role wants no signs of life any more, or less often, which the agent may have heard of
+    for (wanted of [0, 600]) await work.sweep(mount)
+    expect(ended).toEqual([])
+    wanted = 120
     await work.sweep(mount)
     await work.sweep(mount)
     expect(ended).toEqual(['a', 'b'])
+    wanted = undefined
+    broker.world.pass(121_000)
+    await work.sweep(mount)
+    expect(ended).toEqual(['a', 'b', 'c'])
     broker.world.pass(31 * 86_400_000)
     await work.sweep(mount)
     expect([...kept.keys()]).toEqual([])
@@ -182,7 +193,7 @@ test('work that is done with several tokens at once, at several replicas, ends w
       delete: async () => undefined,
       deleteAll: async () => undefined,
     }
-    return openWork({ state, world: broker.world, end: async accessor => void ended.push(accessor) })
+    return openWork({ state, world: broker.world, end: async accessor => void ended.push(accessor), heartbeatOf })
   }
   const [one, other] = [replica(), replica()]
   const rules: WorkRules = { maxSeconds: 0, heartbeatSeconds: 120 }
@@ -255,7 +266,7 @@ test('whatever the order of asking and waiting, nothing is given after the end',
         delete: async () => undefined,
         deleteAll: async () => undefined,
       }
-      const work = openWork({ state, world, end: async () => undefined })
+      const work = openWork({ state, world, end: async () => undefined, heartbeatOf })
       const worker = { tpmId: String(seed), accessor: 'a', role: 'deploy', task: NO_CONTEXT }
       let [since, last, dead] = [world.now(), world.now(), false]
       for (const pause of pauses) {
