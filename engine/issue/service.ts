@@ -1,3 +1,4 @@
+import { reject } from '#attestation'
 import type { Appraiser } from '../attest/appraise.ts'
 import { UNKNOWN_STATE } from '../attest/machine_state.ts'
 import type { AttestSettings } from '../attest/settings.ts'
@@ -14,7 +15,7 @@ import type { Mount, MountTable } from '../mount_table.ts'
 import { refusals } from '../refusals.ts'
 import type { Settle } from '../refuse.ts'
 import type { Deliver } from '../sealing/deliver.ts'
-import { NO_CONTEXT } from '../tasks/bindings.ts'
+import { beyond, NO_CONTEXT } from '../tasks/bindings.ts'
 import type { TaskContext } from '../tasks/context.ts'
 import type { Tasks } from '../tasks/service.ts'
 import type { Work, Working } from '../tasks/work.ts'
@@ -159,6 +160,8 @@ export function openIssue(parts: IssueParts): Issue {
     },
     simulate: async (mount, role, described, ask) => {
       const bound = await tasks.bindings.of(mount, described.entityId)
+      const why = described.task.org === '' ? undefined : beyond(bound, described.task)
+      if (why !== undefined) return explain(reject('TASK_TOKEN', why))
       return explain(await creds.simulate(mount, role, await complete(attestSettings, mounts, described, bound), ask))
     },
     open: mount => keys.create(mount),

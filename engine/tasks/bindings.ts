@@ -18,6 +18,12 @@ export type Bindings = {
 
 export const NO_CONTEXT: TaskContext = { org: '', task: '', session: '', user: '', txn: '', actors: [], integrations: undefined }
 
+/** Why a task is not within what an operator bound the agent to; undefined when it is, or nobody is bound. */
+export function beyond(bound: TaskContext | undefined, { org, task }: Pick<TaskContext, 'org' | 'task'>): string | undefined {
+  if (bound && bound.org !== org) return 'the agent is bound to another organisation'
+  return bound && bound.task !== '' && bound.task !== task ? 'the agent is bound to another task' : undefined
+}
+
 export function openBindings(state: Store): Bindings {
   const records = openCollection(state, 'binding', bindingFields)
   return {

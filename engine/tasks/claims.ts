@@ -43,7 +43,10 @@ export function readClaims(claims: Readonly<Record<string, unknown>>): Verdict<T
   if (strange) return reject('TASK_TOKEN', `${strange[0]} is no text of at most ${MAX_TEXT} characters`)
   if (texts.org === '') return reject('TASK_TOKEN', 'tctx.org is wanted')
   const thumbprint = objectOf(claims['cnf'])?.['jkt']
-  const bound = { agent: actors[0] ?? '', keyThumbprint: isText(thumbprint) ? thumbprint : '' }
+  // it was to be bound to some key
+  if (thumbprint !== undefined && (!isText(thumbprint) || thumbprint === ''))
+    return reject('TASK_TOKEN', 'cnf.jkt is no thumbprint of a key')
+  const bound = { agent: actors[0] ?? '', keyThumbprint: thumbprint ?? '' }
   if (bound.agent === '' && bound.keyThumbprint === '')
     return reject('TASK_TOKEN', 'act.sub or cnf.jkt is wanted: the agent that it is for')
   const context = { ...(texts as Record<keyof typeof texts, string>), actors, integrations }

@@ -20,7 +20,7 @@ import type { Verdict } from '../refusals.ts'
 import type { Secret } from '../secret.ts'
 import { FRESH_MS, type Store } from '../vault/store.ts'
 import type { World } from '../world.ts'
-import { type Bindings, NO_CONTEXT, openBindings } from './bindings.ts'
+import { type Bindings, beyond, NO_CONTEXT, openBindings } from './bindings.ts'
 import { readClaims, type TaskClaims } from './claims.ts'
 import type { TaskContext } from './context.ts'
 import { type Orchestrator, openOrchestrators, type orchestratorFields } from './orchestrators.ts'
@@ -159,10 +159,8 @@ function misuse(
     return reject('TASK_TOKEN_AGENT', 'it is bound to another key') as Wrong
   if (expiresAt - issuedAt > by.max_life) return reject('TASK_TOKEN', `it lives longer than ${by.max_life} seconds`) as Wrong
   if (!by.orgs.includes(context.org)) return reject('TASK_TOKEN', 'its orchestrator may not speak for the organisation') as Wrong
-  if (bound && bound.org !== context.org) return reject('TASK_TOKEN', 'the agent is bound to another organisation') as Wrong
-  if (bound && bound.task !== '' && bound.task !== context.task)
-    return reject('TASK_TOKEN', 'the agent is bound to another task') as Wrong
-  return undefined
+  const why = beyond(bound, context)
+  return why === undefined ? undefined : (reject('TASK_TOKEN', why) as Wrong)
 }
 
 /** Of two lists of integrations what is on both counts. */

@@ -96,6 +96,8 @@ describe('what is no such token', () => {
     'for nobody': () => withTask({ act: undefined }),
     'for a list of integrations that is none': () => withTask({ tctx: { org: TASK.org, integrations: 'all' } }),
     'with a user that is no text': () => withTask({ sub: ['ada'] }),
+    'for a machine and a key that is empty': () => withTask({ cnf: { jkt: '' } }),
+    'for a machine and a key that is no text': () => withTask({ cnf: { jkt: [THUMBPRINT] } }),
     'of an unknown key': () => withTask({}, { kid: 'key-2' }),
     'that is no JWT': () => creds({ task_token: 'a.b.c' }),
     'that is empty': () => creds({ task_token: '' }),
@@ -189,6 +191,12 @@ describe('what an operator bound the entity of the agent to', () => {
     const simulated = async (more: object) => dataOf(await broker.ask('update', 'broker/simulate', { ...asked, ...more }))
     expect(await simulated({})).toMatchObject({ allowed: false, code: 'TASK_REQUIRED' })
     expect(await simulated({ entity_id: 'entity' })).toMatchObject({ allowed: true })
+    expect(await simulated({ entity_id: 'entity', org: TASK.org, task: 'nightly' })).toMatchObject({ allowed: true })
+    for (const task of [
+      { org: TASK.org, task: 'another' },
+      { org: 'umbrella', task: 'nightly' },
+    ])
+      expect(await simulated({ entity_id: 'entity', ...task })).toMatchObject({ allowed: false, code: 'TASK_TOKEN' })
   })
 
   test.each([
