@@ -86,7 +86,8 @@ export function openRecords({ world, state, settings, roots, sight, expiry }: Re
           if (!before) await records.delete(mount.id, name)
           throw error
         })
-        await records.write(mount.id, name, { rotated_at: now })
+        // the end that was written before was that of the one before
+        await records.write(mount.id, name, { rotated_at: now, expires_at: given.expires_at ?? '' })
       }
       if (before?.store === 'vault' && record.store !== 'vault') await roots.remove(mount, name, record)
       return secrets ? [] : warningsOf(await expiry(mount, name).catch(unreadable))
@@ -104,7 +105,10 @@ export function openRecords({ world, state, settings, roots, sight, expiry }: Re
       const own = names.map(name =>
         seen(mount, name, who).then(
           () => [name],
-          () => [],
+          (error: unknown) => {
+            if (error instanceof BrokerError && error.code === 'not_found') return []
+            throw error
+          },
         ),
       )
       return (await Promise.all(own)).flat()

@@ -103,8 +103,10 @@ export function openRoots({ world, state, cipher, settings, metrics, deadlineMs 
         noted?.(read)
         return read
       }
-      const replace: Root['replace'] = async (next, version) => {
+      const replace: Root['replace'] = async ({ fields, expiresAt }, version) => {
         const { reader, ref, kind } = await placeOf(mount, name, record)
+        // the end that an operator wrote is theirs to change: no store takes it for its own
+        const next = expiresAt === undefined || expiresAt === endOf(record) ? { fields } : { fields, expiresAt }
         await reader.replace(ref, next, version).catch(faulty(what, kind))
       }
       return {

@@ -90,7 +90,7 @@ export function openIntegrationSettings(state: Store): IntegrationSettings {
         if (record.store !== VAULT) checkRef(record, await store.get(mountId, record.store))
       },
     }),
-    grant: integration => openCollection(state, `grant/${integration}`, grantFields),
+    grant: integration => openCollection(state, `grant/${integration}`, grantFields, { check: checkEnd }),
   }
 }
 
@@ -145,10 +145,15 @@ function checkIntegration(record: IntegrationRecord): void {
     throw new BrokerError('bad_request', `rotate_every: wanted at least ${SHORTEST_SECONDS} seconds`)
   if (record.max_stale > 0 && record.read_actions.length === 0)
     throw new BrokerError('bad_request', 'max_stale: wanted read_actions too, as only they may be served so')
-  if (record.expires_at !== '' && Number.isNaN(Date.parse(record.expires_at)))
-    throw new BrokerError('bad_request', 'expires_at: wanted a time such as 2027-01-31T00:00:00Z')
+  checkEnd(record)
   if (record.store === VAULT && record.ref !== '')
     throw new BrokerError('bad_request', 'ref: wanted none, as the broker names it itself in the store vault')
+}
+
+/** A day or an hour that there is none of. */
+function checkEnd({ expires_at }: { readonly expires_at: string }): void {
+  if (expires_at !== '' && Number.isNaN(Date.parse(expires_at)))
+    throw new BrokerError('bad_request', 'expires_at: wanted a time such as 2027-01-31T00:00:00Z')
 }
 
 function checkRef(record: IntegrationRecord, store: StoreRecord | undefined): void {

@@ -5,7 +5,7 @@ import { objectFields } from './payload.ts'
 import { type Held, type Next, type SecretStore, StoreFault, type StoreWorld } from './store.ts'
 
 /** `of`: whose it is, where that was known when it was written. */
-type Record_ = { readonly sealed: string; readonly expires_at?: number; readonly of?: string }
+type Record_ = { readonly sealed: string; readonly of?: string }
 
 /** Under the broker's own path in KV, as ciphertext of a key in transit; the ciphertext is bound to the path, so that records cannot be exchanged.
  *  References are made by the broker: `<id of the mount>/root/<name>#<whose>`; what is there of somebody else is not there. */
@@ -30,9 +30,7 @@ async function read({ state, cipher }: StoreWorld, ref: string): Promise<Held> {
   const kept = await state.fresh<Record_>(path)
   if (!kept || isOthers(kept.value, whose)) throw new StoreFault('absent', 'nothing was written there')
   const text = await cipher.open(rootKey(ref), kept.value.sealed, path)
-  const { expires_at } = kept.value
-  const fields = objectFields(parsed(text))
-  return { fields, version: String(kept.version), ...(expires_at === undefined ? {} : { expiresAt: expires_at }) }
+  return { fields: objectFields(parsed(text)), version: String(kept.version) }
 }
 
 async function replace({ state, cipher }: StoreWorld, ref: string, next: Next, version: string): Promise<void> {
@@ -41,7 +39,7 @@ async function replace({ state, cipher }: StoreWorld, ref: string, next: Next, v
   if (version === '') await cipher.create(key)
   const { path, whose } = placeOf(ref)
   const sealed = await cipher.seal(key, new Secret(text), path)
-  const record: Record_ = { sealed, of: whose, ...(next.expiresAt === undefined ? {} : { expires_at: next.expiresAt }) }
+  const record: Record_ = { sealed, of: whose }
   await state.put(path, record, version === '' ? await leftBehind(state, path, whose) : Number(version))
 }
 

@@ -71,6 +71,28 @@ describe('its end', () => {
     expect(warningsOf(await creds())).toEqual([])
   })
 
+  test('is that of the secret that it was written for: the next one begins without, or with its own', async () => {
+    await write({ expires_at: at(10) })
+    broker.world.pass(10_000)
+    expect(warningsOf(await write())).toEqual([])
+    expect(await issued()).toBe('upstream')
+    await write({ expires_at: at(10) })
+    await write({ secrets: undefined, tasks: [] })
+    expect(await world.read()).toMatchObject({ root_expires_at: at(10) })
+  })
+
+  test('stays the operator’s to change, also after the provider replaced a refresh token', async () => {
+    const settings = { token_url: `${provider.url}/token`, grant: 'refresh_token', client_id: 'broker' }
+    await write({ settings, secrets: { client_secret: CANARY, refresh_token: 'canary-0' }, expires_at: at(60) })
+    const body = { access_token: 'upstream', token_type: 'Bearer', expires_in: 300, refresh_token: 'canary-1' }
+    provider.trouble = () => ({ status: 200, body })
+    expect(await issued()).toBe('upstream')
+    await write({ settings, secrets: undefined, expires_at: at(3600) })
+    broker.world.pass(60_000)
+    expect(await issued()).toBe('upstream')
+    expect(new URLSearchParams(provider.arrived.at(-1)?.body).get('refresh_token')).toBe('canary-1')
+  })
+
   test('is the end: nothing is issued from it', async () => {
     await write({ expires_at: at(10) })
     broker.world.pass(10_000)

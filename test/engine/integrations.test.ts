@@ -195,6 +195,13 @@ describe('who may use it: a foreign one answers exactly like one that is not the
   })
 })
 
+test('a list that cannot be told whole is not told', async () => {
+  await write({}, token)
+  broker.vault.fault = ({ path }) => (path.endsWith('/integration/ci') ? { status: 500, body: {} } : undefined)
+  broker.world.pass(10_000)
+  expect(await outcome(broker.ask('list', 'broker/integration', {}, { token }))).toMatch(/^the vault server answered/)
+})
+
 describe('who may change it', () => {
   test('its creator and root, nobody else: who could change the address would have the secret sent to it', async () => {
     await write({}, operator('alice'))

@@ -9,6 +9,7 @@ beforeAll(async () => {
   broker = await openTestBroker()
   await configure(broker)
   await broker.sys('POST', 'sys/mounts/bare', { type: 'broker' })
+  await broker.ask('update', 'broker/integration/there', { type: 'static' })
 })
 afterAll(() => broker[Symbol.asyncDispose]())
 
@@ -25,6 +26,8 @@ const GOOGLE = {
   service_account: 'agents@acme.iam.gserviceaccount.com',
   permissions: { deploy: ['inRole:roles/storage.objectViewer'] },
 }
+
+const OAUTH = { type: 'oauth2', settings: { grant: 'client_credentials' } }
 
 const refused: readonly (readonly [string, object, string])[] = [
   ['auth/tpm-quote/config', { enrollment: 'all' }, 'enrollment: wanted one of any, listed, token'],
@@ -117,6 +120,20 @@ const refused: readonly (readonly [string, object, string])[] = [
         { ...GOOGLE, boundary },
         'boundary: wanted rules of availableResource and expression, and nothing else',
       ] as const,
+  ),
+  ...['https://idp.example:84433/token', 'https://[idp/token', 'https://idp.example:x/token', 'http://idp.example/token', ''].map(
+    token_url =>
+      [
+        'broker/integration/x',
+        { ...OAUTH, settings: { ...OAUTH.settings, token_url } },
+        'token_url: wanted an https URL without user, query and fragment',
+      ] as const,
+  ),
+  ...['2027-13-01T00:00:00Z', '2027-01-01T25:00:00Z', 'tomorrow'].flatMap(expires_at =>
+    [
+      ['broker/integration/x', { type: 'static', expires_at }],
+      ['broker/integration/there/grant/e', { expires_at }],
+    ].map(([path, data]) => [path as string, data as object, 'expires_at: wanted a time such as'] as const),
   ),
   ['broker/role/x', { ...ROLE, attestation: 'never' }, 'attestation: wanted one of login, request'],
 ]
