@@ -55,21 +55,21 @@ async function read(session: Session, ref: string, signal: AbortSignal): Promise
   const body = members(await authorized(session, 'GET', ref, undefined, signal), 'body')
   const attributes = members(body['attributes'], 'attributes')
   const id = textIn(body['id'], 'id')
-  const [kind, name, version = ''] = new URL(id, session.settings.vault_url).pathname.split('/').slice(1)
-  if (
-    !sameOrigin(id, session.settings.vault_url) ||
-    kind !== 'secrets' ||
-    name?.toLowerCase() !== ref.toLowerCase() ||
-    version === ''
-  )
+  const path = sameOrigin(id, session.settings.vault_url) ? new URL(id).pathname : ''
+  const [kind, name, version = ''] = path.split('/').slice(1)
+  if (kind !== 'secrets' || name?.toLowerCase() !== ref.toLowerCase() || version === '')
     throw new StoreFault('malformed', 'the answer is about another secret')
   if (attributes['enabled'] !== true) throw new StoreFault('denied', 'the secret is disabled')
   const exp = attributes['exp']
-  if (exp !== undefined && !Number.isSafeInteger(exp)) throw new StoreFault('malformed', 'the answer holds no readable expiry')
+  if (exp !== undefined && !(Number.isSafeInteger(exp) && (exp as number) <= LAST_SECOND))
+    throw new StoreFault('malformed', 'the answer holds no readable expiry')
   const expiresAt = exp as number | undefined
   if (expiresAt !== undefined && expiresAt * 1000 <= session.now()) throw new StoreFault('denied', 'the secret has expired')
   return { fields: fieldsOf(textIn(body['value'], 'value')), version, ...(expiresAt === undefined ? {} : { expiresAt }) }
 }
+
+/** Of the year 9999, after which a time has no form (RFC 3339). */
+const LAST_SECOND = 253_402_300_799
 
 async function replace(session: Session, ref: string, next: Next, version: string, signal: AbortSignal): Promise<void> {
   const there = await read(session, ref, signal).catch((error: unknown) => {

@@ -143,6 +143,7 @@ describe('Azure Key Vault', () => {
     ['disabled', { enabled: false }, 'denied'],
     ['expired', { exp: 1 }, 'denied'],
     ['of an unreadable expiry', { exp: 'soon' }, 'malformed'],
+    ['of an expiry after all days', { exp: Number.MAX_SAFE_INTEGER }, 'malformed'],
   ])('a secret that is %s is none', async (_, attributes, kind) => {
     keep(CANARY, attributes)
     expect((await fault(reads.fresh('root'))).kind).toBe(kind)
@@ -160,12 +161,13 @@ describe('Azure Key Vault', () => {
     expect(vault.secrets.get('root')?.value).toBe('{"api_key":"next"}')
   })
 
-  test('the answer about another secret is not taken', async () => {
+  test.each([
+    ['another secret', () => `${vault.url}/secrets/other/v1`],
+    ['a secret elsewhere', () => 'https://other.example/secrets/root/v1'],
+    ['nothing that can be read', () => 'http://['],
+  ])('the answer about %s is not taken', async (_, id) => {
     await reads.fresh('root')
-    vault.trouble = () => ({
-      status: 200,
-      body: { value: CANARY, id: `${vault.url}/secrets/other/v1`, attributes: { enabled: true } },
-    })
+    vault.trouble = () => ({ status: 200, body: { value: CANARY, id: id(), attributes: { enabled: true } } })
     expect((await fault(reads.fresh('root'))).reason).toBe('the answer is about another secret')
   })
 
