@@ -122,7 +122,7 @@ export function openRotation(parts: RotationParts): Rotation {
   }
 
   const rotateNow = async (subject: Subject, root: RootCredential, order: Order): Promise<RotationState> => {
-    const { rotator, ports, record } = subject
+    const { rotator, ports } = subject
     const failing = <T>(result: string, handle: Handle, work: () => Promise<T>): Promise<T> =>
       work().catch((error: unknown) => {
         told(subject, order, result, handle)
@@ -144,29 +144,33 @@ export function openRotation(parts: RotationParts): Rotation {
     if (isTold) await write(subject, { state: 'made', at: now(), handle: made.handle, ...(old ? { old } : {}) })
     await proved(subject, root, made, order)
     await failing('not stored', made.handle, async () => {
-      if (isTold) await stillThere(subject, made.handle)
+      if (isTold) await stillThere(subject, root, made.handle)
       await store(subject, root, made)
     })
-    const next = made.settings ? { settings: { ...record.settings, ...made.settings } } : {}
-    return failing('not finished', made.handle, () => finish(subject, made.handle, old, next, order))
+    return failing('not finished', made.handle, () => finish(subject, made.handle, old, made.settings ?? {}, order))
   }
-  /** Who took too long is taken for dead, and whoever looked next ended what was made. */
-  const stillThere = async ({ mount, name }: Subject, handle: Handle): Promise<void> => {
+  /** Who took too long is taken for dead, and whoever looked next ended what was made; who deleted the integration meanwhile did not. */
+  const stillThere = async ({ mount, name, rotator, ports }: Subject, root: RootCredential, handle: Handle): Promise<void> => {
     const journal = await journalOf(mount, name)
-    if (journal?.state !== 'made' || !same(journal.handle, handle))
-      throw new BrokerError('conflict', 'the rotation took too long and was cleared up meanwhile: order it again')
+    if (journal?.state === 'made' && same(journal.handle, handle)) return
+    await rotator.retire?.(handle, root.fields, ports).catch(() => undefined)
+    throw new BrokerError('conflict', 'the rotation took too long and was cleared up meanwhile: order it again')
   }
   /** What is in use now is known as the one that was made; the one before has some time left. */
   const finish = async (
     subject: Subject,
     handle: Handle,
     old: Handle | undefined,
-    next: Partial<IntegrationRecord>,
+    next: IntegrationRecord['settings'],
     order: Order,
   ): Promise<RotationState> => {
     const { mount, name, record } = subject
-    // the end that an operator wrote was that of the one before
-    await settings.integration.write(mount.id, name, { ...next, expires_at: '', rotated_at: now() })
+    // the end that an operator wrote was that of the one before; what else they wrote meanwhile stays
+    await settings.integration.write(mount.id, name, kept => ({
+      settings: { ...kept?.settings, ...next },
+      expires_at: '',
+      rotated_at: now(),
+    }))
     const retireAt = now() + GRACE_SECONDS + record.max_stale
     const stored: Journal = { state: old ? 'stored' : 'done', at: now(), retireAt, ...(old ? { old } : {}) }
     await write(subject, stored)
@@ -191,6 +195,10 @@ export function openRotation(parts: RotationParts): Rotation {
     state: async (mount, name) => shown(await journalOf(mount, name)),
     rotate: async (mount, name, order) => {
       const subject = await subjectOf(mount, name, order)
+      const { secrets, settings: given } = order.supplied
+      // whoever brings the next one expects that it is taken
+      if (!subject.rotator.supplied && Object.keys({ ...secrets, ...given }).length > 0)
+        throw new BrokerError('bad_request', 'secrets, settings: wanted none, as the next root credential is made here')
       return rootOf(subject).alone(root => rotateNow(subject, root, order))
     },
     tend: async (mount, name, order) => {

@@ -1,4 +1,5 @@
 import { BrokerError } from '../errors.ts'
+import { TRANSIT_KEY } from '../issuers/common.ts'
 import { rotator } from './rotator.ts'
 
 const API = { accept: 'application/vnd.github+json', 'x-github-api-version': '2022-11-28', 'user-agent': 'assay' }
@@ -13,8 +14,10 @@ export const githubAppKey = rotator({
   settings: {},
   serves: () => true,
   supplied: true,
-  make: async (_root, _ports, { settings: { key } }) => {
-    if (typeof key !== 'string') throw new BrokerError('bad_request', 'settings: wanted key, the name of the next key in transit')
+  make: async (_root, _ports, { secrets, settings: { key, ...more } }) => {
+    const isName = typeof key === 'string' && key !== '' && TRANSIT_KEY[0].test(key)
+    if (!isName || Object.keys({ ...secrets, ...more }).length > 0)
+      throw new BrokerError('bad_request', `settings: wanted key, ${TRANSIT_KEY[1]}, and nothing else`)
     return { secrets: {}, settings: { key }, handle: { key } }
   },
   prove: async ({ handle: { key = '' } }, _root, ports) => {
