@@ -41,13 +41,14 @@ export function openKeys(signer: Signer, rsaSigner: RsaSigner, settings: IssueSe
     },
     discovery: async mount => {
       const issuer = await issuerUrl(mount)
+      const { rsa_keys } = await configOf(mount)
       return {
         issuer,
         jwks_uri: `${issuer}/.well-known/jwks.json`,
         // as the documents of other workload issuers: nobody is sent here by a browser, so there is no authorization endpoint
         response_types_supported: ['id_token'],
         subject_types_supported: ['public'],
-        id_token_signing_alg_values_supported: ['ES256'],
+        id_token_signing_alg_values_supported: ['ES256', ...(rsa_keys.length > 0 ? ['RS256'] : [])],
         dpop_signing_alg_values_supported: ['ES256'],
       }
     },
