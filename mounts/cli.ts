@@ -73,8 +73,7 @@ function home(): string {
 async function runServer(options: ServerOptions): Promise<void> {
   process.on('SIGHUP', () => {}) // what it would have read anew is read below
   const [{ serve }, { BrokerError, openLog }] = await Promise.all([import('./serve.ts'), import('#engine')])
-  if (process.env['NODE_TLS_REJECT_UNAUTHORIZED'] === '0')
-    throw new BrokerError('bad_request', 'NODE_TLS_REJECT_UNAUTHORIZED=0 is set: not starting without verification')
+  await refuseUnverified()
   // no SDK looks for credentials at a metadata address, whatever it would do by itself
   Object.assign(process.env, { AWS_EC2_METADATA_DISABLED: 'true', METADATA_SERVER_DETECTION: 'none' })
   if (!options.dev && !options.config) throw new BrokerError('bad_request', 'wanted --dev or --config FILE')
@@ -89,6 +88,13 @@ async function runServer(options: ServerOptions): Promise<void> {
   const server = await serving
   stopOnSignals(server)
   process.stdout.write(`assay serves ${server.url} beside ${config.vault.address}, audit log ${config.audit.file}\n`)
+}
+
+/** What is sent to Vault is a secret: it goes to nobody else. */
+async function refuseUnverified(): Promise<void> {
+  const { BrokerError } = await import('#engine')
+  if (process.env['NODE_TLS_REJECT_UNAUTHORIZED'] === '0')
+    throw new BrokerError('bad_request', 'NODE_TLS_REJECT_UNAUTHORIZED=0 is set: not starting without verification')
 }
 
 async function production(file: string): Promise<{ config: Config; secretId: SecretId }> {
@@ -198,6 +204,7 @@ async function runSetup(options: SetupOptions): Promise<void> {
 async function apply({ vaultAddr, secretIdFile, proxy, permit }: SetupOptions): Promise<void> {
   const { BrokerError, PLACES, PROXY_PLACES, provision, provisionProxy, Secret } = await import('#engine')
   if (!secretIdFile) throw new BrokerError('bad_request', 'wanted --secret-id-file FILE')
+  await refuseUnverified()
   const vault = { address: await vaultAt(vaultAddr), deadlineMs: 10_000 }
   const token = new Secret(await operatorToken())
   const { roleId, secretId } = await (proxy

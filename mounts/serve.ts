@@ -138,7 +138,7 @@ async function tlsOf({ listen: { tls } }: Config): Promise<{ tls?: TlsOptions }>
     )
   }
   return {
-    tls: { cert, key, minVersion: tls.min_version, ...(clientCa === undefined ? {} : { clientCa, requireClientCert: true }) },
+    tls: { cert, key, minVersion: tls.min_version, ...(clientCa === undefined ? {} : { clientCa }) },
   }
 }
 

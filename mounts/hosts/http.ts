@@ -47,18 +47,16 @@ export type TlsOptions = {
   /** PEM, leaf first */
   readonly cert: string | Buffer
   readonly key: string | Buffer
-  /** PEM; client certificates are asked for when there is one */
+  /** PEM; connections without a certificate that it issued are refused */
   readonly clientCa?: string | Buffer
-  /** connections without a certificate that `clientCa` issued are refused */
-  readonly requireClientCert?: boolean
   /** TLS 1.3 unless said otherwise */
   readonly minVersion?: Extract<SecureVersion, 'TLSv1.2' | 'TLSv1.3'>
 }
 
 export type FrontDoorOptions = {
   readonly upstream: Upstream
-  /** without TLS only on the loopback, unless `plaintext` says that something in front of us does it */
-  readonly listen: { readonly host: string; readonly port: number; readonly plaintext?: boolean }
+  /** without TLS only on the loopback */
+  readonly listen: { readonly host: string; readonly port: number }
   readonly tls?: TlsOptions
   /** addresses and networks of proxies whose `X-Forwarded-For` is believed; none when absent */
   readonly trustedProxies?: readonly string[]
@@ -69,8 +67,6 @@ export type FrontDoorOptions = {
   /** answers them: Hono's `fetch`. The body has arrived and is bounded; the URL is the canonical one */
   readonly own: (request: Request, env: Bindings) => Response | Promise<Response>
   readonly limits?: Partial<Limits>
-  /** NODE_TLS_REJECT_UNAUTHORIZED as the entry point found it: with `0` nothing is opened */
-  readonly nodeTlsRejectUnauthorized?: string | undefined
   readonly log?: { readonly error: (fields: object, message: string) => void }
   readonly onPassThrough?: (passed: Passed) => void
 }
@@ -110,13 +106,9 @@ export async function openFrontDoor(options: FrontDoorOptions): Promise<FrontDoo
   }
 }
 
-function guard({ listen, tls, nodeTlsRejectUnauthorized }: FrontDoorOptions): void {
-  if (nodeTlsRejectUnauthorized === '0')
-    throw new Error('NODE_TLS_REJECT_UNAUTHORIZED=0 switches off what connections stand on: unset it')
-  if (!tls && !listen.plaintext && !/^(?:127\.[\d.]+|::1|localhost)$/.test(listen.host))
+function guard({ listen, tls }: FrontDoorOptions): void {
+  if (!tls && !/^(?:127\.[\d.]+|::1|localhost)$/.test(listen.host))
     throw new Error(`without TLS the front door listens on the loopback only, not on ${listen.host}`)
-  if (tls?.requireClientCert && tls.clientCa === undefined)
-    throw new Error('to require client certificates, say who issues them (clientCa)')
 }
 
 function createServer(tls: TlsOptions | undefined, limits: Limits): Server {
@@ -137,16 +129,10 @@ function createServer(tls: TlsOptions | undefined, limits: Limits): Server {
 }
 
 /** No tickets where clients have certificates: a resumed session would outlive its certificate. */
-function secured({ cert, key, clientCa, requireClientCert = false, minVersion = 'TLSv1.3' }: TlsOptions): NodeTlsOptions {
+function secured({ cert, key, clientCa, minVersion = 'TLSv1.3' }: TlsOptions): NodeTlsOptions {
   const base = { cert, key, minVersion }
   if (clientCa === undefined) return base
-  return {
-    ...base,
-    ca: clientCa,
-    requestCert: true,
-    rejectUnauthorized: requireClientCert,
-    secureOptions: constants.SSL_OP_NO_TICKET,
-  }
+  return { ...base, ca: clientCa, requestCert: true, rejectUnauthorized: true, secureOptions: constants.SSL_OP_NO_TICKET }
 }
 
 function answerRequests(server: Server, connections: Connections, options: FrontDoorOptions, limits: Limits): void {

@@ -43,7 +43,7 @@ export async function unwrapped({ vault }: Broker, reply: HttpReply, from: strin
 }
 
 /** Our own reply in a token of Vault's that gives it once. Vault wraps its own replies without asking for a right or a use of the caller's token, and
- *  so is this: in the name of the broker. What cannot be wrapped reaches nobody, so a lease that is in it ends. */
+ *  so is this: in the name of the broker. What cannot be wrapped reaches nobody, so a lease of ours that is in it ends. */
 export async function wrapped(broker: Broker, reply: HttpReply, ttl: string | undefined): Promise<HttpReply> {
   const envelope = reply.body as Envelope | undefined
   if (ttl === undefined || reply.status !== 200 || !envelope?.data || envelope.wrap_info) return reply

@@ -62,6 +62,8 @@ const PROTECTED = /^(audit|auth|sys|cubbyhole|identity)\//
 
 async function enable(request: SysRequest, sent: Readonly<Record<string, unknown>>): Promise<HttpReply> {
   const { broker, path } = request
+  // Vault reads paths that it is asked about without them: nobody would have a right there
+  if (path !== path.trim()) throw new BrokerError('bad_request', 'the path of a mount cannot begin or end with a space')
   await admit(request, { operation: 'update', path: `sys/mounts/${path}`, anyOf: ['create', 'update'] })
   if (PROTECTED.test(`${path}/`)) throw new BrokerError('bad_request', `cannot mount "${path}/"`)
   const { given, ignored } = givenOf(sent)

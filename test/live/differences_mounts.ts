@@ -184,6 +184,18 @@ export const mounts: readonly Row[] = [
     seen: { straight: [true, true], through: [false, false] },
   },
   {
+    what: 'a mount whose path begins or ends with a space',
+    vault: 'is mounted',
+    here: '400',
+    why: 'Vault answers no question about rights at such a path, so nobody could use it',
+    ask: async side => {
+      const enable = (path: string) =>
+        own(side, `sys/mounts/${path}`, { method: 'POST', body: JSON.stringify({ type: typeOn(side) }) })
+      return [(await enable('%20a')).status, (await enable('b%20')).status]
+    },
+    seen: { straight: [204, 204], through: [400, 400] },
+  },
+  {
     what: 'to disable a mount or to revoke a lease, while the front door cannot log in to Vault',
     vault: 'is done',
     here: '503; what makes and changes mounts of Vault’s goes on to it',
