@@ -9,7 +9,7 @@ import type { World } from '../world.ts'
 import type { AttestSettings } from './settings.ts'
 
 /** A TPM that has shown its certificate and opened its credential, and that an operator has not decided on, or has denied. */
-export const pendingFields = {
+const pendingFields = {
   state: text('`waiting` or `denied`.', { fallback: 'waiting', choices: ['waiting', 'denied'] }),
   maker: text('Manufacturer as in the certificate.', { fallback: '' }),
   model: text('Model as in the certificate.', { fallback: '' }),

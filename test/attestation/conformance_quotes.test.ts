@@ -1,10 +1,5 @@
 import { createHash, createPublicKey, randomBytes } from 'node:crypto'
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { afterAll, describe, expect, test } from 'vitest'
 import { alg, attestType, curves, type Hash } from '#attestation'
-import { casesIn } from '../../scripts/vectors/folder.ts'
 import {
   type Area,
   type Attest,
@@ -19,75 +14,13 @@ import {
   pcrValue,
   signAs,
 } from './attester.ts'
-import {
-  basicConstraints,
-  certifyEk,
-  directoryName,
-  EK_EXTENSIONS,
-  extension,
-  extKeyUsage,
-  type Fields,
-  keyUsage,
-  makeCa,
-  nameConstraints,
-  named,
-  san,
-  tpmName,
-} from './certificates.ts'
-import {
-  boot,
-  command,
-  encodeEvent,
-  encodeHead,
-  encodeLog,
-  image,
-  locality,
-  type Made,
-  separator,
-  u32,
-} from './eventlog_maker.ts'
-
-// Cases in the form of the published sets for the rows of their list of attacks that have no file there. Where the list only
-// says that something is refused, so does the case.
-
-const scratch = mkdtempSync(join(tmpdir(), 'rows-'))
-afterAll(() => rmSync(scratch, { recursive: true }))
-const at = new Date('2026-06-01T00:00:00Z')
-
-type Row = {
-  readonly id: string
-  readonly expected: string
-  readonly record: object
-  readonly files?: Readonly<Record<string, Buffer>>
-}
-
-/** Writes the rows as a set and runs it. */
-function runRows(title: string, rows: readonly Row[]): void {
-  const folder = join(scratch, title.replaceAll(' ', '-'))
-  mkdirSync(folder)
-  for (const { files = {} } of rows) for (const [file, bytes] of Object.entries(files)) writeFileSync(join(folder, file), bytes)
-  const cases = rows.map(({ id, expected, record }) => ({
-    id,
-    ...(/^[A-Z]/.test(expected) ? { expected_code: expected } : { expected }),
-    ...record,
-  }))
-  writeFileSync(join(folder, 'cases.json'), JSON.stringify({ cases }))
-  describe(title, () => {
-    const found = casesIn(folder, at)
-    test('every row is a case', () => expect([found.cases.length, found.unknown]).toEqual([rows.length, []]))
-    test.each(found.cases)('$id: $expected.says', async ({ expected, judge }) => {
-      const got = await judge()
-      expect([got, expected.holds(got)]).toEqual([got, true])
-    })
-  })
-}
+import { type Row, runRows, type Table } from './conformance_rows.ts'
 
 const ecc = makeAk('P-256', 'ECDSA')
 const p384 = makeAk('P-384', 'ECDSA', 'sha384')
 const rsa = makeAk('rsa-2048', 'RSASSA')
 const pss = makeAk('rsa-2048', 'RSAPSS')
 
-type Table = Readonly<Record<string, Readonly<Record<string, string>>>>
 const tableOf = (pcrs: readonly number[], bank: Hash = 'sha256'): Table => ({
   [bank]: Object.fromEntries(pcrs.map(pcr => [pcr, pcrValue(pcr, bank).toString('hex')])),
 })
@@ -279,152 +212,4 @@ runRows('clocks', [
   after('T05-rebooted', 'REBOOTED', { resetCount: 8, restartCount: 0, clock: 1n }),
   after('T07-unsafe', 'CLOCK_NOT_SAFE', { safe: 0 }),
   after('T09-obfuscated-lower', 'REBOOTED', { resetCount: 6 }, { obfuscated: true }),
-])
-
-const replayed = (events: readonly Made[]): Table => {
-  const values = new Map<number, Buffer>()
-  for (const event of events) {
-    const own = values.get(event.pcr) ?? Buffer.alloc(32, event.pcr >= 17 && event.pcr <= 22 ? 0xff : 0)
-    if (event.type === 0x3) own.writeUInt8(event.data.at(-1) ?? 0, 31)
-    else
-      values.set(
-        event.pcr,
-        createHash('sha256')
-          .update(own)
-          .update(
-            createHash('sha256')
-              .update(event.measured ?? event.data)
-              .digest(),
-          )
-          .digest(),
-      )
-    if (event.type === 0x3) values.set(event.pcr, own)
-  }
-  return { sha256: Object.fromEntries([...values].map(([pcr, bytes]) => [pcr, bytes.toString('hex')])) }
-}
-const good = replayed(boot)
-const secureBoot = boot.findIndex(({ data }) => data.includes(Buffer.from('SecureBoot', 'utf16le')))
-const event = (place: number): Made => boot[place] ?? separator(0)
-const log = (id: string, expected: string, bytes: Buffer, pcrs: object = good): Row => ({
-  id,
-  expected,
-  record: { file: `${id}.bin`, pcrs },
-  files: { [`${id}.bin`]: bytes },
-})
-const whole = encodeLog(boot)
-
-runRows(
-  'event logs',
-  [
-    log('E00-ok', 'OK', whole),
-    log('E01-empty', 'LOG_MISSING', Buffer.alloc(0)),
-    log('E03-dropped', 'LOG_MISMATCH', encodeLog(boot.toSpliced(secureBoot, 1))),
-    log(
-      'E05-data-changed',
-      'EVENT_DATA_DIGEST',
-      encodeLog(
-        boot.with(secureBoot, {
-          ...event(secureBoot),
-          data: Buffer.concat([event(secureBoot).data.subarray(0, -1), Buffer.of(0)]),
-          measured: event(secureBoot).data,
-        }),
-      ),
-    ),
-    log('E07-added', 'LOG_MISMATCH', encodeLog([...boot, command('grub_cmd:', 'boot')])),
-    log('E09-count-ffffffff', 'LIMIT', Buffer.concat([encodeHead({}), u32(0), u32(1), u32(0xffffffff)])),
-    log('E11-cut', 'TRUNCATED', whole.subarray(0, -7)),
-    log('E14-two-localities', 'LOG_AMBIGUOUS', encodeLog([locality(0), ...boot])),
-    log(
-      'E16-bank-twice',
-      'refuse',
-      encodeLog(
-        boot.with(1, {
-          ...event(1),
-          digests: [
-            [0x000b, Buffer.alloc(32)],
-            [0x000b, Buffer.alloc(32)],
-          ],
-        }),
-      ),
-    ),
-    log('E18-sha1-alone', 'WEAK_BANK', encodeLog(boot, {}, ['sha1'])),
-    log('E18-sha1-alone-by-header', 'WEAK_BANK', Buffer.concat([encodeHead({}, ['sha1']), ...boot.map(one => encodeEvent(one))])),
-    log('E20-pcr-24', 'LIMIT', encodeLog([...boot, separator(24)])),
-    log(
-      'E22-tpm-1.2',
-      'WEAK_BANK',
-      Buffer.concat([u32(0), u32(8), Buffer.alloc(20, 1), u32(4), Buffer.from('v1.2'), Buffer.alloc(40)]),
-    ),
-    log('E24-unexplained', 'LOG_MISMATCH', whole, { sha256: { ...good['sha256'], 10: '11'.repeat(32) } }),
-    log('E25-padding-allowed', 'OK', Buffer.concat([whole, Buffer.alloc(4096, 0xff)]), good),
-    {
-      id: 'E34-older-boots-beside',
-      expected: 'OK',
-      record: { files: ['older.bin', 'right.bin'], pcrs: good },
-      files: { 'older.bin': encodeLog([...boot, image(4, 'old')]), 'right.bin': whole },
-    },
-  ].map(row => (row.id === 'E25-padding-allowed' ? { ...row, record: { ...row.record, padding: true } } : row)),
-)
-
-const key = (id: string, expected: string, modulus: bigint, e = 65537, more: object = {}): Row => {
-  const hex = modulus.toString(16)
-  return { id, expected, record: { modulus_hex: hex.padStart(hex.length + (hex.length % 2), '0'), e, ...more } }
-}
-const modulusOf = (label: string) => numberIn(pairOf('rsa-2048', label).privateKey.export({ format: 'jwk' }).n)
-const primeOf = (label: string) => numberIn(pairOf('rsa-2048', label).privateKey.export({ format: 'jwk' }).p)
-const numberIn = (text = '') => BigInt(`0x${Buffer.from(text, 'base64url').toString('hex')}`)
-const small = numberIn(pairOf('rsa-1024').privateKey.export({ format: 'jwk' }).n)
-
-runRows('weak keys', [
-  key('W06-rsa1024', 'WEAK_KEY', small),
-  key('W08-e-1', 'WEAK_KEY', modulusOf('one'), 1),
-  key('W10-small-factor', 'WEAK_KEY', (modulusOf('one') / 7n) * 7n),
-  key('W04-shared-prime', 'refuse-when-both-enrolled', primeOf('two') * primeOf('three')),
-  key('W05-shared-prime', 'refuse-when-both-enrolled', primeOf('two') * primeOf('four')),
-  key('W12-ok', 'OK', modulusOf('five')),
-])
-
-const root = makeCa(named('Root', 'Vectors'))
-const ek = pairOf('P-256', 'ek').publicKey
-const below = (changes: Partial<Fields> = {}) => makeCa(named('Inter', 'Vectors'), changes, root)
-
-function chain(id: string, expected: string, leaf: Partial<Fields>, inter: Partial<Fields> = {}): Row {
-  const between = below(inter)
-  return chainOf(id, expected, [certifyEk(between, ek, leaf), between.certificate])
-}
-function chainOf(id: string, expected: string, certificates: readonly Buffer[]): Row {
-  const names = certificates.map((_, place) => `${id}.${place}.der`)
-  const record = { chain: names, trustAnchor: 'root.der', verifyAt: '2026-06-01T00:00:00Z' }
-  return {
-    id,
-    expected,
-    record,
-    files: {
-      'root.der': root.certificate,
-      ...Object.fromEntries(names.map((name, place) => [name, certificates[place] ?? Buffer.alloc(0)])),
-    },
-  }
-}
-const [noCa = Buffer.alloc(0), usage = Buffer.alloc(0)] = EK_EXTENSIONS
-const unknown = extension('1.2.3.4', true, Buffer.of(5, 0))
-const caWith = (...extensions: Buffer[]) => ({ extensions })
-const infineon = directoryName(tpmName(['id:49465800', 'SLB9672', 'id:0F0A']))
-
-runRows('chains', [
-  chain('X-ok', 'OK', {}),
-  chain('X-ok-99991231', 'OK', { notAfter: new Date('9999-12-31T23:59:59Z') }),
-  chain('X-leaf-notyet', 'CERT_EXPIRED', { notBefore: new Date('2030-01-01T00:00:00Z') }),
-  chain('X-inter-ca-false', 'NOT_A_CA', {}, caWith(basicConstraints(false), keyUsage(0x06))),
-  chain('X-inter-no-keycertsign', 'NOT_A_CA', {}, caWith(basicConstraints(true), keyUsage(0x80))),
-  chain('X-unknown-critical-in-leaf', 'UNKNOWN_CRITICAL_EXT', { extensions: [...EK_EXTENSIONS, unknown] }),
-  chain('X-eku-not-tpm', 'EKU', { extensions: [noCa, usage, extKeyUsage('1.3.6.1.5.5.7.3.1'), san()] }),
-  chain(
-    'X-nameconstraints',
-    'NAME_CONSTRAINTS',
-    {},
-    caWith(basicConstraints(true), keyUsage(0x06), nameConstraints([], [infineon])),
-  ),
-  chainOf('X-wrong-issuer-name', 'BAD_CHAIN', [certifyEk(below(), ek, { issuer: named('Another') }), below().certificate]),
-  chainOf('X-no-intermediate', 'BAD_CHAIN', [certifyEk(below(), ek)]),
-  chain('X-sha1', 'WEAK_HASH', { hash: 'sha1' }),
 ])
