@@ -26,19 +26,18 @@ export class Plain {
 
 /** A value of which the log holds the keyed hash: tokens, accessors, whatever an agent submitted. It cannot be read back. */
 export class Hashed {
-  readonly #value: Hashable | readonly string[]
-  constructor(value: Hashable | readonly string[]) {
+  readonly #value: Hashable
+  constructor(value: Hashable) {
     this.#value = value
   }
 
   text(hash: Hash): string {
-    const value = this.#value
-    return isList(value) ? JSON.stringify(value.map(hash)) : `"${hash(value)}"`
+    return `"${hash(this.#value)}"`
   }
 }
 
 export const plain = (value: string | readonly string[]) => new Plain(value)
-export const hashed = (value: Hashable | readonly string[]) => new Hashed(value)
+export const hashed = (value: Hashable) => new Hashed(value)
 
 export type Hash = (value: Hashable) => string
 
@@ -52,14 +51,32 @@ export function hasherOf(key: Secret<Uint8Array>): Hash {
   }
 }
 
-/** The members of a record as JSON text without the braces. Throws `TypeError` for unmarked text or a bad name, `RangeError` for a record above the limit of a line. */
+/** The members of a record as JSON text without the braces. What would make a record longer than a line is there with its beginning and its hash.
+ *  Throws `TypeError` for unmarked text or a bad name. */
 export function membersOf(record: AuditRecord, time: number, hash: Hash): string {
-  const { type, txn, operation, mount, path, fields } = record
+  const members = written(record, time, hash, JSON.stringify)
+  return isShort(members) ? members : bounded(written(record, time, hash, value => shortened(value, hash)))
+}
+
+function written({ type, txn, operation, mount, path, fields }: AuditRecord, time: number, hash: Hash, json: Json): string {
   const common =
     `"time":"${new Date(time).toISOString()}","type":"${type}","txn":${JSON.stringify(txn)}` +
     `,"operation":${JSON.stringify(operation)},"mount":${JSON.stringify(mount)}` +
-    `,"path":${path instanceof Hashed ? path.text(hash) : JSON.stringify(path)}`
-  return bounded(common + fieldsOf(fields ?? {}, hash))
+    `,"path":${path instanceof Hashed ? path.text(hash) : json(path)}`
+  return common + fieldsOf(fields ?? {}, hash, json)
+}
+
+/** Plain text as JSON. */
+type Json = (value: Plain['value']) => string
+
+/** Of so many fields as there are, each may be so long. */
+const LONG = 512
+const BEGINNING = 128
+
+function shortened(value: Plain['value'], hash: Hash): string {
+  const text = JSON.stringify(value)
+  if (text.length <= LONG) return text
+  return JSON.stringify(`${text.slice(0, BEGINNING)}... ${text.length} characters of JSON, ${hash(text)}`)
 }
 
 /** The members of a record that the log makes about itself. */
@@ -68,11 +85,11 @@ export function systemMembers(event: string, time: number, fields: Readonly<Reco
   return bounded(`"time":"${new Date(time).toISOString()}","type":"system","event":"${event}"${rest.join('')}`)
 }
 
-function fieldsOf(fields: Fields, hash: Hash): string {
+function fieldsOf(fields: Fields, hash: Hash, json: Json): string {
   let text = ''
   for (const name in fields) {
     const field = fields[name]
-    if (field !== undefined) text += `${opened.get(name) ?? open(name)}${textOf(field, hash)}`
+    if (field !== undefined) text += `${opened.get(name) ?? open(name)}${textOf(field, hash, json)}`
   }
   return text
 }
@@ -88,24 +105,23 @@ function open(name: string): string {
   return text
 }
 
-function textOf(field: Field, hash: Hash): string {
-  if (field instanceof Plain) return JSON.stringify(field.value)
+function textOf(field: Field, hash: Hash, json: Json): string {
+  if (field instanceof Plain) return json(field.value)
   if (field instanceof Secret) return `"${hash(field)}"`
   if (field instanceof Hashed) return field.text(hash)
   if (field === null || typeof field === 'boolean' || Number.isFinite(field)) return String(field)
   throw new TypeError('text in an audit record is marked as plain or as hashed')
 }
 
-function isList(value: Hashable | readonly string[]): value is readonly string[] {
-  return Array.isArray(value)
-}
-
 /** What the chain adds around the members is below 256 bytes. */
 const MEMBERS_LIMIT = LINE_LIMIT - 256
 
-function bounded(members: string): string {
+function isShort(members: string): boolean {
   // a UTF-16 unit is at most 3 bytes: most records need no counting
-  if (members.length * 3 > MEMBERS_LIMIT && Buffer.byteLength(members) > MEMBERS_LIMIT)
-    throw new RangeError('an audit record is above the limit of a line')
+  return members.length * 3 <= MEMBERS_LIMIT || Buffer.byteLength(members) <= MEMBERS_LIMIT
+}
+
+function bounded(members: string): string {
+  if (!isShort(members)) throw new RangeError('an audit record is above the limit of a line')
   return members
 }
