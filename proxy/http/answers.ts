@@ -10,10 +10,16 @@ const DROPPED =
 const decided = new Map<string, boolean>()
 const REMEMBERED = 1000
 
+/** What says how a body is encoded, and of what it says that it is not: chunks are taken off on the way. */
+const UNENCODED: ReadonlyMap<string, string> = new Map([
+  ['content-encoding', 'identity'],
+  ['transfer-encoding', 'chunked'],
+])
+
 export type AnswerHead = {
   /** name, value, name, value, ... */
   readonly headers: string[]
-  /** `Content-Encoding`, when it is one */
+  /** `Content-Encoding` or `Transfer-Encoding`, when it is one */
   readonly encoding: string | undefined
 }
 
@@ -46,8 +52,9 @@ export function filterHead(raw: readonly string[], filter: Filter): AnswerHead {
           .toLowerCase()
           .split(/\s*,\s*/),
       ])
+    const plain = UNENCODED.get(lower)
+    if (plain !== undefined && text(raw, at).toLowerCase() !== plain) encoding = text(raw, at)
     if (isDropped(lower)) continue
-    if (lower === 'content-encoding' && text(raw, at).toLowerCase() !== 'identity') encoding = text(raw, at)
     const value = lower === 'location' || lower === 'content-location' ? relocated(text(raw, at), filter) : text(raw, at)
     if (value !== undefined) headers.push(name, value)
   }

@@ -88,7 +88,7 @@ class Answer implements Dispatcher.DispatchHandler, UnderWay {
       scrubber,
     })
     if (encoding !== undefined && service.encodedAnswers === 'refuse') {
-      this.#fail('UPSTREAM_ENCODED', 'content-encoding')
+      this.#fail('UPSTREAM_ENCODED', 'content or transfer encoding')
       return
     }
     this.#scrub = scrubber?.stream()

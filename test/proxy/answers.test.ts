@@ -211,6 +211,16 @@ describe('an answer that echoes the credential', () => {
     expect(await world.ask({ headers })).toMatchObject({ status: 502, code: 'UPSTREAM_ENCODED' })
   })
 
+  test('encoded for the transfer: it is not handed on either', async () => {
+    await using world = await openProxyWorld()
+    world.upstream.answer = ({ socket }) => {
+      const body = gzipSync(REAL)
+      socket.write(`HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n${body.length.toString(16)}\r\n`)
+      socket.end(Buffer.concat([body, Buffer.from('\r\n0\r\n\r\n')]))
+    }
+    expect(await world.ask({ headers: bearer(await world.seal()) })).toMatchObject({ status: 502, code: 'UPSTREAM_ENCODED' })
+  })
+
   test('encoded, where an operator lets it pass, as it is', async () => {
     await using world = await openProxyWorld({ service: { encoded_answers: 'pass' } })
     world.upstream.answer = (_, outgoing) => void outgoing.setHeader('Content-Encoding', 'gzip').end(gzipSync('fine'))
