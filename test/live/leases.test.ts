@@ -1,59 +1,10 @@
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
-import type { AddressInfo } from 'node:net'
-import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest'
-import type { Attester } from '../../agent/attester.ts'
-import { provider } from '../fakes/leased_issuer.ts' // first: it registers an issuer
+import { describe, expect, test } from 'vitest'
+import { provider } from '../fakes/leased_issuer.ts'
 import { until } from '../harness/process.ts'
-import { type EnrolledWorld, openEnrolledWorld } from './enrolled_world.ts'
-import { type Here, moveClocks, serveHere } from './in_process.ts'
-import { type AskOptions, ask, auditOf, done, logIn, ROLE, serviceOf } from './world.ts'
+import { LEASE, leaseWorld } from './lease_world.ts'
+import { ask, auditOf, done, ROLE } from './world.ts'
 
-// Two replicas in this process, as the issuer of the test is, and one as a process that does not know the issuer.
-
-let world: EnrolledWorld
-let here: Here
-let other: Here
-let attester: Attester
-let token: string
-let passes: (ms: number) => void
-beforeAll(async () => {
-  world = await openEnrolledWorld()
-  ;({ attester } = world)
-  here = await serveHere(world.vault)
-  other = await serveHere(world.vault)
-  passes = moveClocks()
-  token = await logIn(serviceOf(here.address), attester)
-  await done(root('POST', 'broker/role/leased', { ...ROLE, issuer: 'leased', ttl: '10m', max_ttl: '30m' }))
-  await done(root('POST', 'broker/role/short', { ...ROLE, issuer: 'leased', ttl: '5s', max_ttl: '5s' }))
-})
-afterAll(async () => {
-  vi.restoreAllMocks()
-  await other?.[Symbol.asyncDispose]()
-  await here?.[Symbol.asyncDispose]()
-  await world?.[Symbol.asyncDispose]()
-})
-afterEach(async () => {
-  provider.up = true
-  await ask(here.address, 'PUT', 'sys/leases/revoke-prefix/broker', { token: world.vault.rootToken, body: { sync: true } })
-  provider.reset()
-})
-
-const root = (method: string, path: string, body?: object) =>
-  ask(here.address, method, path, { token: world.vault.rootToken, ...(body ? { body } : {}) })
-const cli = (args: readonly string[], env = {}) => world.vault.cli(args, { env: { VAULT_ADDR: here.address, ...env } })
-
-let asks = 0
-/** A credential of the role, unlike all others by what it asks for. */
-const creds = (options: AskOptions & { at?: Here; role?: string; ttl?: number } = {}) => {
-  const { at = here, role = 'leased', ttl = 600 - ++asks, ...rest } = options
-  const body = { plugin: 'kubernetes', action: 'deploy', scope: 'apps:read', ttl }
-  return ask(at.address, 'POST', `broker/creds/${role}`, { token, body, ...rest })
-}
-/** After the clock of this process was moved, or the token revoked. */
-const loggedInAnew = async () => {
-  token = await logIn(serviceOf(here.address), attester)
-}
-const LEASE = /^broker\/creds\/leased\/[0-9A-Za-z]{24}$/
+const { live, root, cli, creds, logInAnew } = leaseWorld()
 
 describe('the lease of a credential that can be revoked', () => {
   test('is in the reply, in Vault’s form', async () => {
@@ -61,7 +12,7 @@ describe('the lease of a credential that can be revoked', () => {
     expect(body).toMatchObject({ lease_id: expect.stringMatching(LEASE) as string, lease_duration: 500, renewable: true })
     expect(body.data).toMatchObject({ expires_in: 500, token: expect.any(String) as string })
     const outcome = await until('the outcome in the audit log', async () =>
-      (await auditOf(here.auditFile)).find(one => one['lease_id'] === body.lease_id),
+      (await auditOf(live.here.auditFile)).find(one => one['lease_id'] === body.lease_id),
     )
     expect(outcome).toMatchObject({ type: 'outcome', result: 'issued' })
   })
@@ -96,10 +47,10 @@ describe('the lease of a credential that can be revoked', () => {
 
   test('ends at the provider when its time is over, and not before', async () => {
     await creds({ role: 'short', ttl: 5 })
-    passes(3000)
-    await here.server.broker.leases.sweep()
+    live.passes(3000)
+    await live.here.server.broker.leases.sweep()
     expect(provider.living()).toBe(1)
-    passes(3000)
+    live.passes(3000)
     await until('the provider to be asked', async () => provider.living() === 0)
   })
 })
@@ -124,12 +75,12 @@ describe('sys/leases', () => {
   test('lists ours beside Vault’s in a reply that is wrapped, too', async () => {
     await creds()
     const headers = { 'X-Vault-Wrap-TTL': '60s' }
-    const token = world.vault.rootToken
+    const token = live.world.vault.rootToken
     for (const path of ['', 'broker/creds/leased']) {
       const { body: plain } = await root('LIST', `sys/leases/lookup/${path}`)
-      const { body } = await ask(here.address, 'LIST', `sys/leases/lookup/${path}`, { token, headers })
+      const { body } = await ask(live.here.address, 'LIST', `sys/leases/lookup/${path}`, { token, headers })
       expect(body).toMatchObject({ data: null, wrap_info: { ttl: 60 } })
-      const { body: unwrapped } = await ask(here.address, 'POST', 'sys/wrapping/unwrap', { token: body.wrap_info.token })
+      const { body: unwrapped } = await ask(live.here.address, 'POST', 'sys/wrapping/unwrap', { token: body.wrap_info.token })
       expect(unwrapped.data).toEqual(plain.data)
     }
   })
@@ -154,14 +105,14 @@ describe('sys/leases', () => {
       ] as const
       const replies = []
       for (const [method, path, sent] of requests)
-        replies.push((await ask(here.address, method, path, { token: as, ...(sent ? { body: sent } : {}) })).status)
+        replies.push((await ask(live.here.address, method, path, { token: as, ...(sent ? { body: sent } : {}) })).status)
       return replies
     }
     const none = (await root('POST', 'auth/token/create', { policies: ['default'] })).body.auth.client_token as string
     expect(await statuses(none)).toEqual([200, 200, 403, 403, 403, 403, 403])
     expect(provider.living()).toBe(1)
     expect(await statuses(plain)).toEqual([200, 200, 200, 403, 403, 403, 204])
-    const denied = (await auditOf(here.auditFile)).filter(one => one['type'] === 'refusal' && one['mount'] === 'sys/')
+    const denied = (await auditOf(live.here.auditFile)).filter(one => one['type'] === 'refusal' && one['mount'] === 'sys/')
     expect(denied.length).toBeGreaterThanOrEqual(8)
   })
 
@@ -176,7 +127,7 @@ describe('sys/leases', () => {
       ['GET', 'sys/leases/lookup/auth', undefined],
       ['PUT', 'sys/leases/tidy', {}],
     ] as const) {
-      const [ours, vaults] = await Promise.all([root(method, path, body), world.vault.api(method, path, body)])
+      const [ours, vaults] = await Promise.all([root(method, path, body), live.world.vault.api(method, path, body)])
       const shape = ({ status, body: reply }: typeof ours) => ({ status, errors: reply?.errors, data: reply?.data })
       expect({ path, ...shape(ours) }).toEqual({ path, ...shape(vaults) })
     }
@@ -186,47 +137,47 @@ describe('sys/leases', () => {
     const { body } = await creds()
     provider.up = false
     await root('PUT', 'sys/leases/revoke', { lease_id: body.lease_id })
-    for (let tries = 0; here.server.broker.leases.stuck().length === 0; tries++) {
+    for (let tries = 0; live.here.server.broker.leases.stuck().length === 0; tries++) {
       expect(tries).toBeLessThan(60)
-      passes(31_000)
-      await here.server.broker.leases.sweep()
+      live.passes(31_000)
+      await live.here.server.broker.leases.sweep()
     }
     const { body: counted } = await root('GET', 'sys/leases/count?type=irrevocable')
     expect(counted.data).toMatchObject({ lease_count: 1 })
     expect((await root('GET', 'sys/leases?type=irrevocable')).body.data.leases).toEqual([
       { lease_id: body.lease_id, error: expect.any(String) as string },
     ])
-    const metrics = await (await fetch(`${here.address}/metrics`)).text()
+    const metrics = await (await fetch(`${live.here.address}/metrics`)).text()
     expect(metrics).toMatch(/^assay_leases_overdue 1$/m)
     provider.up = true
-    passes(31_000)
-    await here.server.broker.leases.sweep()
-    await other.server.broker.leases.sweep()
+    live.passes(31_000)
+    await live.here.server.broker.leases.sweep()
+    await live.other.server.broker.leases.sweep()
     expect(provider.living()).toBe(0)
-    await loggedInAnew()
+    await logInAnew()
   })
 
   test('tidies: a record that lost its name has one again, and the audit log says so', async () => {
     const { body } = await creds()
     const id = String(body.lease_id).slice(-24)
     const names = async () => {
-      const folders = (await world.vault.api('LIST', 'assay/metadata/leases/due')).body?.data?.keys as string[] | undefined
+      const folders = (await live.world.vault.api('LIST', 'assay/metadata/leases/due')).body?.data?.keys as string[] | undefined
       const found: string[] = []
       for (const folder of folders ?? []) {
-        const { body: listed } = await world.vault.api('LIST', `assay/metadata/leases/due/${folder}`)
+        const { body: listed } = await live.world.vault.api('LIST', `assay/metadata/leases/due/${folder}`)
         for (const name of (listed?.data?.keys ?? []) as string[]) if (name.startsWith(id)) found.push(`${folder}${name}`)
       }
       return found
     }
     const [name] = await names()
     expect(name).toBeDefined()
-    await done(world.vault.api('DELETE', `assay/metadata/leases/due/${name}`))
+    await done(live.world.vault.api('DELETE', `assay/metadata/leases/due/${name}`))
     expect(await names()).toEqual([])
     const { status } = await root('PUT', 'sys/leases/tidy', {})
     expect(status).toBe(202)
     await until('the name to be there again', async () => (await names()).length > 0)
     await until('the outcome in the audit log', async () =>
-      (await auditOf(here.auditFile)).some(one => one['path'] === 'leases/tidy' && Number(one['named']) > 0),
+      (await auditOf(live.here.auditFile)).some(one => one['path'] === 'leases/tidy' && Number(one['named']) > 0),
     )
   })
 
@@ -244,133 +195,6 @@ describe('sys/leases', () => {
   })
 })
 
-describe('a token that is revoked', () => {
-  test('through the front door takes its leases with it at once', async () => {
-    await creds()
-    expect((await ask(here.address, 'POST', 'auth/token/revoke-self', { token })).status).toBe(204)
-    await until('its lease to be revoked', async () => provider.living() === 0, 2500)
-    await loggedInAnew()
-  })
-
-  test('at Vault itself takes its leases with it within five seconds', async () => {
-    await creds()
-    await world.vault.api('POST', 'auth/token/revoke', { token })
-    await until('its lease to be revoked', async () => provider.living() === 0, 5000)
-    await loggedInAnew()
-  })
-})
-
-test('a token on its last use gets no credential that would have to be revoked with it, in Vault’s words', async () => {
-  const native = { references: 'good', token_policies: 'builder', token_num_uses: 1 }
-  await done(root('POST', 'auth/tpm-quote/role/once', native))
-  await done(root('POST', 'broker/policy/once', { policy: 'permit (principal, action, resource);' }))
-  const once = await logIn(serviceOf(here.address), attester, { role: 'once' })
-  const { status, body } = await creds({ token: once })
-  expect({ status, errors: body.errors as unknown }).toEqual({
-    status: 400,
-    errors: ['Secret cannot be returned; token had one use left, so leased credentials were immediately revoked.'],
-  })
-  expect(provider.calls).toBe(0)
-  await done(root('DELETE', 'broker/policy/once'))
-})
-
-describe('the same request again', () => {
-  test('gets the same credential, which lives once', async () => {
-    const [first, second] = await Promise.all([creds({ ttl: 77 }), creds({ ttl: 77 })])
-    const third = await creds({ ttl: 77 })
-    expect(new Set([first, second, third].map(({ body }) => body.lease_id)).size).toBe(1)
-    expect(third.body.data.token).toBe(first.body.data.token)
-    expect([provider.living(), provider.calls]).toEqual([1, 1])
-    expect((await creds({ ttl: 78 })).body.lease_id).not.toBe(first.body.lease_id)
-  })
-
-  test('by another replica gets another credential, and the first is gone', async () => {
-    const first = await creds({ ttl: 79 })
-    const second = await creds({ ttl: 79, at: other })
-    expect(second.status).toBe(200)
-    expect(provider.alive.get(first.body.data.token)).toBe(false)
-    expect(provider.alive.get(second.body.data.token)).toBe(true)
-  })
-
-  test('after it was revoked is made anew', async () => {
-    const first = await creds({ ttl: 80 })
-    await root('PUT', 'sys/leases/revoke', { lease_id: first.body.lease_id, sync: true })
-    const second = await creds({ ttl: 80 })
-    expect(provider.alive.get(second.body.data.token)).toBe(true)
-    expect(provider.living()).toBe(1)
-  })
-})
-
-describe('a client that asks three times, as Go’s do when they are answered badly', () => {
-  /** A way to the front door on which the replies to the first requests are lost, or spoilt. */
-  async function lossy(how: 'lost' | 'spoilt', times: number): Promise<{ address: string; asked: () => number }> {
-    let asked = 0
-    const server = createServer((incoming, outgoing) => void pass(incoming, outgoing))
-    async function pass(incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
-      const chunks: Buffer[] = []
-      for await (const chunk of incoming) chunks.push(chunk as Buffer)
-      const headers = { 'X-Vault-Token': String(incoming.headers['x-vault-token']), 'Content-Type': 'application/json' }
-      const body = Buffer.concat(chunks)
-      const reply = await fetch(`${here.address}${incoming.url}`, { method: incoming.method ?? '', headers, body })
-      const text = await reply.text()
-      asked += 1
-      if (asked > times) outgoing.writeHead(reply.status, { 'Content-Type': 'application/json' }).end(text)
-      else if (how === 'spoilt') outgoing.writeHead(500, { 'Content-Type': 'application/json' }).end('{"errors":["spoilt"]}')
-      else incoming.socket.destroy()
-    }
-    await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
-    onTestFinished(() => {
-      server.closeAllConnections()
-      server.close()
-    })
-    return { address: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, asked: () => asked }
-  }
-  // two, as every client of Vault's Go library has it but for the CLI, where a person would ask again
-  const write = (address: string, ttl: number) =>
-    cli(['write', '-format=json', 'broker/creds/leased', 'plugin=kubernetes', 'action=deploy', 'scope=apps:read', `ttl=${ttl}`], {
-      VAULT_ADDR: address,
-      VAULT_TOKEN: token,
-      VAULT_MAX_RETRIES: '2',
-    })
-
-  test.each(['lost', 'spoilt'] as const)('two replies are %s, the third has the one credential that lives', async how => {
-    const way = await lossy(how, 2)
-    const { code, stdout, stderr } = await write(way.address, how === 'lost' ? 201 : 202)
-    expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
-    expect(way.asked()).toBe(3)
-    const { lease_id, data } = JSON.parse(stdout) as { lease_id: string; data: { token: string } }
-    expect(lease_id).toMatch(LEASE)
-    expect(provider.alive.get(data.token)).toBe(true)
-    expect(provider.living()).toBe(1)
-  })
-
-  test('all are lost: at most one lives, until its lease ends it', async () => {
-    const way = await lossy('lost', 9)
-    expect((await write(way.address, 203)).code).not.toBe(0)
-    expect(way.asked()).toBe(3)
-    expect(provider.living()).toBe(1)
-  })
-})
-
-describe('a token that ends by', () => {
-  const ends = {
-    'its accessor': async () => {
-      const { accessor } = (await root('POST', 'auth/token/lookup', { token })).body.data as { accessor: string }
-      return root('POST', 'auth/token/revoke-accessor', { accessor })
-    },
-    'an order that spares its children': () => root('POST', 'auth/token/revoke-orphan', { token }),
-    'a prefix of what logins made': () => root('PUT', 'sys/leases/revoke-prefix/auth/tpm-quote/login', { sync: true }),
-    force: () => root('PUT', 'sys/leases/revoke-force/auth/tpm-quote/login', {}),
-  }
-  test.each(Object.entries(ends))('%s takes its leases with it at once', async (_, end) => {
-    await creds()
-    expect(provider.living()).toBe(1)
-    expect((await end()).status).toBe(204)
-    await until('its lease to be revoked', async () => provider.living() === 0, 1500)
-    await loggedInAnew()
-  })
-})
-
 describe('a mount', () => {
   const enabled = async (path: string) => {
     await done(root('POST', `sys/mounts/${path}`, { type: 'broker', config: { default_lease_ttl: '7m', max_lease_ttl: '8m' } }))
@@ -381,7 +205,7 @@ describe('a mount', () => {
   }
   const from = (path: string, more = {}) => {
     const body = { plugin: 'kubernetes', action: 'deploy', scope: 'apps:read', ...more }
-    return ask(here.address, 'POST', `${path}/creds/leased`, { token, body })
+    return ask(live.here.address, 'POST', `${path}/creds/leased`, { token: live.token, body })
   }
 
   test('gives its default life, and none beyond its longest', async () => {
@@ -413,8 +237,8 @@ describe('a mount', () => {
     provider.up = true
     await done(root('DELETE', 'sys/mounts/leaving'))
     expect(provider.living()).toBe(0)
-    const ids = (await world.vault.api('LIST', 'assay/metadata/leases/record')).body?.data?.keys as string[] | undefined
-    const records = (ids ?? []).map(id => world.vault.api('GET', `assay/data/leases/record/${id}`))
+    const ids = (await live.world.vault.api('LIST', 'assay/metadata/leases/record')).body?.data?.keys as string[] | undefined
+    const records = (ids ?? []).map(id => live.world.vault.api('GET', `assay/data/leases/record/${id}`))
     const kept = (await Promise.all(records)).map(({ body: record }) => JSON.stringify(record?.data?.data))
     expect(kept.filter(record => record?.includes('leaving/'))).toEqual([])
     expect(Object.keys((await root('GET', 'sys/mounts')).body.data as object)).not.toContain('leaving/')
@@ -428,7 +252,7 @@ describe('a mount', () => {
     const { body } = await from('behind')
     expect(body.lease_id).toMatch(/^behind\/creds\/leased\//)
     expect((await from('before')).status).toBe(404)
-    const elsewhere = () => ask(other.address, 'GET', 'sys/mounts/behind', { token: world.vault.rootToken })
+    const elsewhere = () => ask(live.other.address, 'GET', 'sys/mounts/behind', { token: live.world.vault.rootToken })
     await until('the other replica to know', async () => (await elsewhere()).body?.type === 'broker')
     await done(root('DELETE', 'sys/mounts/behind'))
     expect(provider.living()).toBe(0)
@@ -449,13 +273,13 @@ test('whatever has data is wrapped when that is asked for, for a token that may 
     ['GET', 'sys/mounts/broker'],
   ] as const) {
     const headers = { 'X-Vault-Wrap-TTL': '1m' }
-    const { status, body } = await ask(here.address, method, path, { token: reader, headers })
+    const { status, body } = await ask(live.here.address, method, path, { token: reader, headers })
     expect({ path, status, data: body.data as unknown }).toEqual({ path, status: 200, data: null })
-    const { body: unwrapped } = await ask(here.address, 'POST', 'sys/wrapping/unwrap', { token: body.wrap_info.token })
-    const { body: plain } = await ask(here.address, method, path, { token: reader })
+    const { body: unwrapped } = await ask(live.here.address, 'POST', 'sys/wrapping/unwrap', { token: body.wrap_info.token })
+    const { body: plain } = await ask(live.here.address, method, path, { token: reader })
     expect({ path, data: unwrapped.data as unknown }).toEqual({ path, data: plain.data as unknown })
   }
-  const wrong = await ask(here.address, 'GET', 'broker/config', { token: reader, headers: { 'X-Vault-Wrap-TTL': '-5' } })
+  const wrong = await ask(live.here.address, 'GET', 'broker/config', { token: reader, headers: { 'X-Vault-Wrap-TTL': '-5' } })
   expect(wrong).toMatchObject({
     status: 400,
     body: { errors: [expect.stringContaining('error parsing X-Vault-Wrap-TTL header') as string] },
@@ -473,16 +297,4 @@ test('a reply that is wrapped is unwrapped once, with its lease', async () => {
     lease_duration: expect.any(Number) as number,
   })
   expect((await unwrap()).code).not.toBe(0)
-})
-
-test('a lease of one replica is known to the other, and ended by it when the first is gone', async () => {
-  const third = await serveHere(world.vault)
-  const { body } = await creds({ at: third })
-  await third[Symbol.asyncDispose]()
-  expect(
-    (await ask(other.address, 'PUT', 'sys/leases/lookup', { token: world.vault.rootToken, body: { lease_id: body.lease_id } }))
-      .status,
-  ).toBe(200)
-  passes(700_000)
-  await until('it to be ended', async () => provider.living() === 0)
 })
