@@ -16,7 +16,8 @@ import { match, type Operation, type Path, type Reply, type Request } from './ta
 
 /** A request as a host hands it over: the path is canonical, nothing is parsed, nobody is authorised yet. */
 export type Logical = {
-  readonly operation: Operation | 'help'
+  /** `unsupported`: one of Vault's that no path of ours has */
+  readonly operation: Operation | 'help' | 'unsupported'
   readonly path: string
   readonly data: Readonly<Record<string, unknown>>
   readonly caller: Request<never>['caller']
@@ -43,10 +44,12 @@ export function openDispatch(broker: Broker, tables: Tables): Dispatch {
     const { operation } = logical
     const found = match(tables[mount.type], logical.path.slice(mount.path.length).split('/'))
     if (operation === 'help') return help(broker, mount, tables[mount.type], found, logical)
-    const asked = { ...logical, operation }
-    if (found) return perform(broker, mount, found, asked)
-    const require = () => broker.authority.require(logical.caller, aclPath(logical), [CAPABILITY[operation]])
+    if (found && operation !== 'unsupported') return perform(broker, mount, found, { ...logical, operation })
+    // said only to who might do it: a path where nothing is has no verbs either
+    const anyOf: readonly Capability[] = operation === 'unsupported' ? ['create', 'update'] : [CAPABILITY[operation]]
+    const require = () => broker.authority.require(logical.caller, aclPath(logical), anyOf)
     await recorded(broker.audit, refusalPlace(mount, undefined, logical), require)
+    if (operation === 'unsupported') throw new BrokerError('unsupported_operation', 'unsupported operation')
     throw new BrokerError('unsupported_path', 'unsupported path')
   }
 }

@@ -84,7 +84,7 @@ async function handle(
   if (sys) return handleSys(parts, c, sys, path, { txn, wrapTtl })
   const mount = parts.broker.mounts.find(path.path)
   if (!mount) throw new BrokerError('unsupported_path', 'unsupported path')
-  const logical = { ...(await logicalOf(parts.broker, c, path, txn)), wrapTtl }
+  const logical = { ...(await logicalOf(c, path, txn)), wrapTtl }
   labels.mount_type = mount.type
   labels.operation = logical.operation
   return replyOf(await parts.dispatch(mount, logical), txn, mount.type)
@@ -117,13 +117,12 @@ function readable(c: Ctx, body: Buffer): Record<string, unknown> | undefined {
   }
 }
 
-async function logicalOf(broker: Broker, c: Ctx, path: CanonicalPath, txn: string): Promise<Omit<Logical, 'wrapTtl'>> {
+async function logicalOf(c: Ctx, path: CanonicalPath, txn: string): Promise<Omit<Logical, 'wrapTtl'>> {
   const query = new URLSearchParams(path.query)
   const { method = '' } = c.env.incoming
   const helps = method === 'HELP' || Boolean(query.get('help'))
   if (!helps && !VAULTS_METHODS.has(method)) throw new BrokerError('unsupported_operation', '')
   if (!helps && method === 'PATCH') refuseOtherPatches(c.req.header('content-type'))
-  if (!helps && !METHODS.has(method)) return unsupported(broker, tokenOf(c), path)
   const operation = helps ? 'help' : operationOf(method, query)
   if (operation === 'update' && path.trailingSlash) throw new BrokerError('bad_request', "cannot write to a path ending in '/'")
   const body = bodyOf(c.env.incoming)
@@ -134,9 +133,8 @@ async function logicalOf(broker: Broker, c: Ctx, path: CanonicalPath, txn: strin
   return { operation, path: path.path, data, caller: { token: tokenOf(c) }, from: addressOf(c.env.incoming), txn }
 }
 
-const METHODS: ReadonlySet<string> = new Set(['GET', 'LIST', 'POST', 'PUT', 'DELETE'])
 /** Others mean nothing to Vault, on no path and to nobody. */
-const VAULTS_METHODS: ReadonlySet<string> = new Set([...METHODS, 'PATCH', 'HEAD', 'OPTIONS'])
+const VAULTS_METHODS: ReadonlySet<string> = new Set(['GET', 'LIST', 'POST', 'PUT', 'DELETE', 'PATCH', 'HEAD', 'OPTIONS'])
 
 const PATCH_TYPE = 'application/merge-patch+json'
 
@@ -148,17 +146,12 @@ function refuseOtherPatches(type = ''): void {
   throw new BrokerError('unsupported_media_type', `PATCH requires Content-Type of ${PATCH_TYPE}, provided ${media}`)
 }
 
-/** Said only to who might write there: a path where nothing is has no verbs either. */
-async function unsupported(broker: Broker, token: Presented | undefined, path: CanonicalPath): Promise<never> {
-  await broker.authority.require({ token }, path.path, ['create', 'update'])
-  throw new BrokerError('unsupported_operation', 'unsupported operation')
-}
-
 /** `GET ?list=` as Go's ParseBool has it; with nothing in it it is not there. */
-function operationOf(method: string, query: URLSearchParams): Operation {
+function operationOf(method: string, query: URLSearchParams): Operation | 'unsupported' {
   if (method === 'LIST') return 'list'
   if (method === 'POST' || method === 'PUT') return 'update'
   if (method === 'DELETE') return 'delete'
+  if (method !== 'GET') return 'unsupported'
   const list = query.get('list')
   if (!list) return 'read'
   const asked = parseBool(list)

@@ -1,6 +1,6 @@
 import { BrokerError, MARK, type Mount, map, parseFields, VaultRefusal, type VaultReply } from '#engine'
 import type { HttpReply } from '../hosts/envelope.ts'
-import { announce } from './admit.ts'
+import { admit, announce } from './admit.ts'
 import { changed, contentOf } from './json.ts'
 import { passedAndLooked } from './leases.ts'
 import { done, type SysRequest, type SysRow, typeOf } from './request.ts'
@@ -105,10 +105,10 @@ export async function tuneAuth(request: SysRequest, path: string, asked: string)
 }
 
 /** Without its mark it would be a `jwt` mount of Vault's at once, and everything of ours there out of reach. */
-async function refuseUnmarking({ broker, caller, sent = {} }: SysRequest, asked: string): Promise<void> {
-  const fault = faultIn(sent)
+async function refuseUnmarking(request: SysRequest, asked: string): Promise<void> {
+  const fault = faultIn(request.sent ?? {})
   if (!fault) return
-  await broker.authority.require(caller, asked, ['create', 'update'])
+  await admit(request, { operation: 'update', path: asked, anyOf: ['create', 'update'] })
   throw fault
 }
 

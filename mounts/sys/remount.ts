@@ -57,7 +57,7 @@ export async function refuseTaken(
   const wanted = `${path}/`
   const taken = request.broker.mounts.ofType('broker').find(({ path: own }) => own.startsWith(wanted) || wanted.startsWith(own))
   if (!taken) return
-  await request.broker.authority.require(request.caller, asked, ['create', 'update'])
+  await admit(request, { operation: 'update', path: asked, anyOf: ['create', 'update'] })
   throw new BrokerError('bad_request', words(taken.path))
 }
 

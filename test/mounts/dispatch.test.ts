@@ -74,6 +74,7 @@ describe('who may not ask', () => {
       'broker/config',
     ]
     for (const [index, path] of paths.entries()) await outcomeOf(broker.ask('update', path, {}, { token, txn: `txn-${index}` }))
+    await outcomeOf(broker.ask('unsupported', 'broker/role/hvs.CANARY', {}, { token, txn: 'txn-5' }))
     const records = await refusals()
     expect(records.map(one => [one['txn'], one['code'], one['pattern'] ?? one['path']])).toEqual([
       ['txn-0', 'permission_denied', 'creds/:role'],
@@ -81,6 +82,7 @@ describe('who may not ask', () => {
       ['txn-2', 'permission_denied', ''],
       ['txn-3', 'permission_denied', 'tpm/:name'],
       ['txn-4', 'permission_denied', 'config'],
+      ['txn-5', 'permission_denied', ''],
     ])
     expect(readFileSync(broker.auditFile, 'utf8')).not.toContain('CANARY')
     expect(records[0]?.['path']).toBe(broker.broker.audit.hash('creds/hvs.CANARY'))
@@ -105,6 +107,8 @@ describe('who may', () => {
     ['list', 'broker/config', 'unsupported_operation'],
     ['delete', 'broker/creds/deploy', 'unsupported_operation'],
     ['read', 'broker/role', 'unsupported_operation'],
+    ['unsupported', 'broker/role/deploy', 'unsupported_operation'],
+    ['unsupported', 'broker/nothing', 'unsupported_operation'],
     ['read', 'broker/role/none', 'not_found'],
     ['update', 'broker/simulate', 'bad_request'],
   ] as const)('%s %s: %s', async (operation, path, code) => expect(await outcomeOf(broker.ask(operation, path))).toBe(code))

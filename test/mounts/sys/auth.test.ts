@@ -59,3 +59,18 @@ test.each(['sys/auth/machines', 'sys/mounts/auth/machines'])('%s: the mark stays
       'the option assay is kept by the mount itself',
     )
 })
+
+test('who may not mount or tune what would be refused is denied, and that is on record', async () => {
+  await at.sys(...ENABLE)
+  await at.sys('POST', 'sys/mounts/team', { type: 'broker' })
+  const token = at.vault.token({ allow: () => ['deny'] })
+  for (const [path, sent] of [
+    ['sys/auth/machines/tune', { options: { assay: 'gone' } }],
+    ['sys/mounts/team', { type: 'kv' }],
+    ['sys/remount', { from: 'secret', to: 'team' }],
+  ] as const) {
+    await expect(at.sys('POST', path, sent, token)).rejects.toMatchObject({ code: 'permission_denied' })
+    expect((await at.records()).at(-2)).toMatchObject({ type: 'refusal', path: HASHED, code: 'permission_denied' })
+    await expect(at.sys('POST', path, sent)).rejects.toMatchObject({ code: 'bad_request' })
+  }
+})
