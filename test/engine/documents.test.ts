@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { qualifyingData } from '#attestation'
 import { pem } from '../attestation/certificates.ts'
 import { type Document, nitroDocument, pcr, root } from '../attestation/nitro_maker.ts'
-import { configure, dataOf, enrol, evidence, openTestBroker, outcomeOf, type TestBroker } from '../fakes/broker.ts'
+import { configure, dataOf, enrol, evidence, openTestBroker, outcomeOf, refusalOf, type TestBroker } from '../fakes/broker.ts'
 import { fakeMachine } from '../fakes/machine.ts'
 
 const nobody = { token: '' }
@@ -23,10 +23,7 @@ beforeEach(async () => {
 afterEach(() => broker[Symbol.asyncDispose]())
 
 const write = (path: string, data: object) => broker.ask('update', `auth/tpm-quote/${path}`, data)
-const refusal = async (asked: Promise<unknown>) => {
-  expect(await outcomeOf(asked)).toBe('permission_denied')
-  return (await broker.records()).filter(one => one['type'] === 'refusal').at(-1)?.['code']
-}
+const refusal = (asked: Promise<unknown>) => refusalOf(broker, asked)
 
 /** A document that answers a fresh challenge of the mount, or says something else. */
 async function answer(document: Document = {}, asked: Record<string, string> = {}) {

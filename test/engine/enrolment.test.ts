@@ -1,7 +1,17 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { makeAk } from '../attestation/attester.ts'
 import { makeCa, named } from '../attestation/certificates.ts'
-import { configure, dataOf, enrol, evidence, logIn, openTestBroker, outcomeOf, type TestBroker } from '../fakes/broker.ts'
+import {
+  configure,
+  dataOf,
+  enrol,
+  evidence,
+  logIn,
+  openTestBroker,
+  outcomeOf,
+  refusalOf,
+  type TestBroker,
+} from '../fakes/broker.ts'
 import { anchorPem, fakeMachine, maker } from '../fakes/machine.ts'
 
 const machine = fakeMachine({ label: 'enrolled' })
@@ -25,11 +35,7 @@ const open = (offered: Record<string, string>, from = machine) => ({
 })
 const activate = (answer: object) => broker.ask('update', 'auth/tpm-quote/enroll/activate', answer, nobody)
 const tpm = async () => dataOf(await broker.ask('read', `auth/tpm-quote/tpm/${machine.tpmId}`)) as Record<string, unknown>
-/** the code of the last refusal in the audit log */
-const refusal = async (asked: Promise<unknown>) => {
-  expect(await outcomeOf(asked)).toBe('permission_denied')
-  return (await broker.records()).filter(one => one['type'] === 'refusal').at(-1)?.['code']
-}
+const refusal = (asked: Promise<unknown>) => refusalOf(broker, asked)
 
 describe('an offer', () => {
   test('can be opened by the TPM of the endorsement key alone, and holds for the offered key alone', async () => {

@@ -1,6 +1,16 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { makeAk } from '../attestation/attester.ts'
-import { configure, dataOf, enrol, evidence, logIn, openTestBroker, outcomeOf, type TestBroker } from '../fakes/broker.ts'
+import {
+  configure,
+  dataOf,
+  enrol,
+  evidence,
+  logIn,
+  openTestBroker,
+  outcomeOf,
+  refusalOf,
+  type TestBroker,
+} from '../fakes/broker.ts'
 import { fakeMachine, type Machine } from '../fakes/machine.ts'
 
 const machine = fakeMachine({ label: 'asks' })
@@ -18,10 +28,7 @@ const waiting = async () => dataOf(await broker.ask('list', 'auth/tpm-quote/pend
 const decide = (decision: string, reason = '', { tpmId }: Machine = machine) =>
   broker.ask('update', `auth/tpm-quote/pending/${tpmId}`, { decision, reason })
 const read = async (path: string) => dataOf(await broker.ask('read', `auth/tpm-quote/${path}`))
-const refusal = async (asked: Promise<unknown>) => {
-  expect(await outcomeOf(asked)).toBe('permission_denied')
-  return (await broker.records()).filter(one => one['type'] === 'refusal').at(-1)?.['code']
-}
+const refusal = (asked: Promise<unknown>) => refusalOf(broker, asked)
 
 describe('where an operator approves', () => {
   test('a TPM that nobody knows waits, and has no key that counts', async () => {

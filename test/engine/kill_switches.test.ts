@@ -1,6 +1,16 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { qualifiedNameOf } from '#attestation'
-import { configure, dataOf, enrol, evidence, logIn, openTestBroker, outcomeOf, type TestBroker } from '../fakes/broker.ts'
+import {
+  configure,
+  dataOf,
+  enrol,
+  evidence,
+  logIn,
+  openTestBroker,
+  outcomeOf,
+  refusalOf,
+  type TestBroker,
+} from '../fakes/broker.ts'
 import { fakeMachine } from '../fakes/machine.ts'
 import { until } from '../harness/process.ts'
 import { unrevoked } from './lifecycle_provocations.ts'
@@ -26,10 +36,7 @@ const config = (data: object) => broker.ask('update', 'auth/tpm-quote/config', d
 const login = (sent: object) => broker.ask('update', 'auth/tpm-quote/login', sent, nobody)
 const creds = (token: string) =>
   broker.ask('update', 'broker/creds/deploy', { plugin: 'kubernetes', scope: 'apps:read' }, { token })
-const refusal = async (asked: Promise<unknown>) => {
-  expect(await outcomeOf(asked)).toBe('permission_denied')
-  return (await broker.records()).filter(one => one['type'] === 'refusal').at(-1)?.['code']
-}
+const refusal = (asked: Promise<unknown>) => refusalOf(broker, asked)
 const gone = (...tokens: string[]) =>
   until('the tokens to be revoked', async () => !tokens.some(token => broker.vault.state.tokens.has(token)))
 const shown = async () => dataOf(await broker.ask('read', tpm)) as Record<string, unknown>

@@ -1,5 +1,15 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { configure, dataOf, enrol, evidence, logIn, openTestBroker, outcomeOf, type TestBroker } from '../fakes/broker.ts'
+import {
+  configure,
+  dataOf,
+  enrol,
+  evidence,
+  logIn,
+  openTestBroker,
+  outcomeOf,
+  refusalOf,
+  type TestBroker,
+} from '../fakes/broker.ts'
 import { fakeMachine, REFERENCE } from '../fakes/machine.ts'
 import { until } from '../harness/process.ts'
 import { OTHER } from './lifecycle_provocations.ts'
@@ -23,10 +33,7 @@ const quoted = async (changes: Parameters<typeof machine.quote>[1], who = machin
   login(await evidence(broker, who, { changes }))
 const creds = (token: string) =>
   broker.ask('update', 'broker/creds/deploy', { plugin: 'kubernetes', scope: 'apps:read' }, { token })
-const refusal = async (asked: Promise<unknown>) => {
-  expect(await outcomeOf(asked)).toBe('permission_denied')
-  return (await broker.records()).filter(one => one['type'] === 'refusal').at(-1)?.['code']
-}
+const refusal = (asked: Promise<unknown>) => refusalOf(broker, asked)
 const fail = async () => {
   await write('reference/good', { pcrs: OTHER })
   expect(await refusal(quoted({}))).toBe('PCR_POLICY')

@@ -9,6 +9,7 @@ import {
   logIn,
   openTestBroker,
   outcomeOf,
+  refusalOf,
   type TestBroker,
   THUMBPRINT,
 } from '../fakes/broker.ts'
@@ -28,10 +29,7 @@ afterEach(() => broker[Symbol.asyncDispose]())
 
 const login = (sent: object) => broker.ask('update', 'auth/tpm-quote/login', sent, nobody)
 const quoted = async (changes: Parameters<typeof machine.quote>[1]) => login(await evidence(broker, machine, { changes }))
-const refusal = async (asked: Promise<unknown>) => {
-  expect(await outcomeOf(asked)).toBe('permission_denied')
-  return (await broker.records()).filter(one => one['type'] === 'refusal').at(-1)?.['code']
-}
+const refusal = (asked: Promise<unknown>) => refusalOf(broker, asked)
 const signatures = () => broker.vault.asked.filter(one => one.path.startsWith('transit/sign/')).length
 
 describe('an attestation result', () => {

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { pairOf } from '../attestation/attester.ts'
-import { configure, dataOf, enrol, openTestBroker, outcomeOf, type TestBroker } from '../fakes/broker.ts'
+import { configure, dataOf, enrol, openTestBroker, outcomeOf, refusalOf, type TestBroker } from '../fakes/broker.ts'
 import { fakeMachine } from '../fakes/machine.ts'
 
 const machine = fakeMachine({ label: 'trusted' })
@@ -12,10 +12,7 @@ beforeEach(async () => {
 })
 afterEach(() => broker[Symbol.asyncDispose]())
 
-const refusal = async (asked: Promise<unknown>) => {
-  expect(await outcomeOf(asked)).toBe('permission_denied')
-  return (await broker.records()).filter(one => one['type'] === 'refusal').at(-1)?.['code']
-}
+const refusal = (asked: Promise<unknown>) => refusalOf(broker, asked)
 const prime = (label: string, name: 'p' | 'q') =>
   BigInt(
     `0x${Buffer.from(pairOf('rsa-2048', label).privateKey.export({ format: 'jwk' })[name] ?? '', 'base64url').toString('hex')}`,

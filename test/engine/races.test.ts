@@ -2,7 +2,7 @@ import { randomInt } from 'node:crypto'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { BoundRequest } from '#attestation'
 import { openChallenges } from '../../engine/attest/challenges.ts'
-import { configure, enrol, evidence, logIn, openTestBroker, outcomeOf, POLICY, type TestBroker } from '../fakes/broker.ts'
+import { configure, enrol, evidence, logIn, openTestBroker, POLICY, refusalOf, type TestBroker } from '../fakes/broker.ts'
 import { issue, living, openProcess, outside } from '../fakes/leases.ts'
 import { fakeMachine, REFERENCE } from '../fakes/machine.ts'
 import { testWorld } from '../fakes/world.ts'
@@ -74,10 +74,7 @@ describe('between the decision and what is issued', () => {
   const login = async (sent: object) => broker.ask('update', 'auth/tpm-quote/login', sent, { token: '' })
   const creds = (token: string) =>
     broker.ask('update', 'broker/creds/deploy', { plugin: 'kubernetes', scope: 'apps:read' }, { token })
-  const refusal = async (asked: Promise<unknown>) => {
-    expect(await outcomeOf(asked)).toBe('permission_denied')
-    return (await broker.records()).filter(one => one['type'] === 'refusal').at(-1)?.['code']
-  }
+  const refusal = (asked: Promise<unknown>) => refusalOf(broker, asked)
   /** Another replica wrote that the machine failed. */
   const markBad = () => {
     const path = `${broker.broker.mounts.find('auth/tpm-quote')?.id}/machine/${machine.tpmId}`

@@ -1,5 +1,15 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { configure, dataOf, enrol, evidence, logIn, openTestBroker, outcomeOf, type TestBroker } from '../fakes/broker.ts'
+import {
+  configure,
+  dataOf,
+  enrol,
+  evidence,
+  logIn,
+  openTestBroker,
+  outcomeOf,
+  refusalOf,
+  type TestBroker,
+} from '../fakes/broker.ts'
 import { fakeMachine, REFERENCE } from '../fakes/machine.ts'
 
 // Whoever sets reference values owns the verdict: where `reference_approval=second-person`, nobody does alone.
@@ -25,10 +35,7 @@ const write = (token: string, data: object = { pcrs: REFERENCE }, path = SET) =>
 const approve = (token: string, version: number) => write(token, { version }, `${SET}/approve`)
 const read = async () => dataOf(await broker.ask('read', SET)) as Record<string, unknown>
 const versionNow = async () => Number((await read())['version'])
-const refusal = async (asked: Promise<unknown>) => {
-  expect(await outcomeOf(asked)).toBe('permission_denied')
-  return (await broker.records()).filter(one => one['type'] === 'refusal').at(-1)?.['code']
-}
+const refusal = (asked: Promise<unknown>) => refusalOf(broker, asked)
 
 describe('a set that needs a second person', () => {
   test('lets nobody in before somebody else than its writer approved of it', async () => {

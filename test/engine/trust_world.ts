@@ -1,8 +1,8 @@
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { afterEach, beforeEach, expect } from 'vitest'
+import { afterEach, beforeEach } from 'vitest'
 import { type ListFields, makeList, pem } from '../attestation/certificates.ts'
-import { configure, dataOf, openTestBroker, outcomeOf, type TestBroker } from '../fakes/broker.ts'
+import { configure, dataOf, openTestBroker, refusalOf, type TestBroker } from '../fakes/broker.ts'
 import { maker } from '../fakes/machine.ts'
 
 /** A configured broker of its own for each test of a file, and what is asked of its mount again and again. */
@@ -18,11 +18,7 @@ export function trustWorld() {
     write: (path: string, data: object) => broker.ask('update', `auth/tpm-quote/${path}`, data),
     read: async (path: string) => dataOf(await broker.ask('read', `auth/tpm-quote/${path}`)) as Record<string, unknown>,
     remove: (path: string) => broker.ask('delete', `auth/tpm-quote/${path}`),
-    /** The code of a refusal, which the audit log alone has. */
-    refusal: async (asked: Promise<unknown>) => {
-      expect(await outcomeOf(asked)).toBe('permission_denied')
-      return (await broker.records()).filter(one => one['type'] === 'refusal').at(-1)?.['code']
-    },
+    refusal: (asked: Promise<unknown>) => refusalOf(broker, asked),
     /** Whoever enrolled before was looked up in the lists of now: the last look ends with the watch. */
     looked: () => broker.broker.attest.watch.stop(),
   }

@@ -200,3 +200,10 @@ export async function outcomeOf(asked: Promise<unknown>): Promise<string> {
     (error: unknown) => (error as { code?: string }).code ?? String(error),
   )
 }
+
+/** The code of a refusal, which the audit log alone has; what came of it when it was none. */
+export async function refusalOf({ records }: Pick<TestBroker, 'records'>, asked: Promise<unknown>): Promise<unknown> {
+  const outcome = await outcomeOf(asked)
+  if (outcome !== 'permission_denied') return outcome
+  return (await records()).filter(one => one['type'] === 'refusal').at(-1)?.['code']
+}
