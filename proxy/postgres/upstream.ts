@@ -29,7 +29,8 @@ export type UpstreamOptions = {
  *  @throws Error of the server or the network; its message may hold names of the database, never the password */
 export async function logIn(options: UpstreamOptions): Promise<Upstream> {
   const { default: pg } = await import('pg')
-  const { host, port, database, user, password, applicationName, options: settings, encoding, tls } = options
+  const { port, database, user, password, applicationName, options: settings, encoding, tls } = options
+  const host = options.host.replace(/^\[|\]$/g, '')
   const client = new pg.Client({
     host,
     port,
@@ -38,7 +39,8 @@ export async function logIn(options: UpstreamOptions): Promise<Upstream> {
     password: password.reveal(),
     application_name: applicationName,
     ...(settings === '' ? {} : { options: settings }),
-    ssl: tls ? { rejectUnauthorized: true, servername: host, ...(tls.ca === undefined ? {} : { ca: tls.ca }) } : false,
+    // whose certificate it has to be; the library names it in the handshake where that is no address
+    ssl: tls ? { rejectUnauthorized: true, host, ...(tls.ca === undefined ? {} : { ca: tls.ca }) } : false,
     connectionTimeoutMillis: options.timeoutMs,
     stream: () => connected(options.socket),
   }) as Client & { readonly connection: Connection & { readonly stream: Socket } }

@@ -1,5 +1,6 @@
 import 'reflect-metadata'
 import { createHash, webcrypto } from 'node:crypto'
+import { isIP } from 'node:net'
 import * as x509 from '@peculiar/x509'
 
 x509.cryptoProvider.set(webcrypto as never)
@@ -43,7 +44,7 @@ async function issue(root: x509.X509Certificate, { privateKey }: webcrypto.Crypt
     signingAlgorithm: SIGNATURE,
     extensions: [
       new x509.SubjectAlternativeNameExtension([
-        { type: 'dns', value: name },
+        { type: isIP(name) ? 'ip' : 'dns', value: name },
         { type: 'ip', value: '127.0.0.1' },
       ]),
       new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.serverAuth, x509.ExtendedKeyUsage.clientAuth]),
