@@ -19,6 +19,17 @@ vault_version=1.21.2
 say() { printf '%s\n' "$@" >&2; }
 fail() { say "$@"; exit 1; }
 
+# answer_options USAGE "$@": a command without options says how it is used when it gets one, and ends: well when that was asked for.
+answer_options() {
+  case ${2:-} in
+    -h | --help)
+      printf '%s\n' "$1"
+      exit
+      ;;
+    -*) fail "$1" ;;
+  esac
+}
+
 # Go keeps its caches there, and does nothing without it
 if [ -z "${HOME:-}" ]; then
   HOME=$({ getent passwd "$(id -u)" || true; } | cut -d: -f6)

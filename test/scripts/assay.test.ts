@@ -99,7 +99,7 @@ test('a user without a home is served, too', async () => {
   expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
 })
 
-test.each(['bundle', 'demo', 'test', 'test-clients', 'fuzz', 'conformance'])(
+test.each(['bundle', 'demo', 'test', 'test-clients', 'fuzz', 'conformance', 'mutate', 'vault-bin'])(
   'scripts/%s --help says how it is used, and does nothing',
   async name => {
     const { code, stdout } = await run(join(wrapper, '..', name), ['--help'], { cwd: folder, withinMs: 5000 })
