@@ -1,4 +1,5 @@
 import { createHmac, timingSafeEqual } from 'node:crypto'
+import { isDeepStrictEqual } from 'node:util'
 import { accept, admitAk, admitEk, type Hierarchy, makeCredential, reject, type VerifiedEk } from '#attestation'
 import { isConflict } from '../errors.ts'
 import type { Mount } from '../mount_table.ts'
@@ -159,7 +160,7 @@ function pendingOf(mount: Mount, offer: Offer, ek: VerifiedEk, akName: Buffer, w
   }
 }
 
-/** Create-only: a key that is there for this TPM already starts its clock anew, for another TPM it is refused. */
+/** Create-only: a key that is there for this TPM already starts its clock anew, where it lives now; for another TPM it is refused. */
 async function record(parts: EnrolmentParts, mount: Mount, pending: Pending): Promise<Verdict<Enrolled>> {
   const { settings, store, moduli, revoked } = parts
   const akName = Buffer.from(pending.akName, 'hex')
@@ -173,6 +174,8 @@ async function record(parts: EnrolmentParts, mount: Mount, pending: Pending): Pr
     if (!isConflict(error)) throw error
     const kept = await store.fresh<AkRecord>(path)
     if (kept?.value.tpm_id !== pending.record.tpm_id) return reject('EK_IN_USE', 'the key is enrolled for another TPM')
+    const moved = { ...pending.record, enrolled_at: kept.value.enrolled_at }
+    if (!isDeepStrictEqual(moved, kept.value)) await store.put(path, moved, kept.version)
     // the TPM has just shown that the key is in it: new firmware, or counters that were cleared, may come with it
     await store.delete(bootPath(mount.id, akName))
   }

@@ -6,7 +6,7 @@ import type { RefusalCode, Verdict } from '../refusals.ts'
 import type { Store } from '../vault/store.ts'
 import type { tpmFields } from './settings.ts'
 
-/** An enrolled attestation key, one record each, written once. Byte fields are base64, as JSON keeps them. */
+/** An enrolled attestation key, one record each, which belongs to one TPM for ever. Byte fields are base64, as JSON keeps them. */
 export type AkRecord = {
   readonly tpm_id: string
   readonly ak_public: string

@@ -48,7 +48,8 @@ export function openTrust(settings: AttestSettings, refresh: Refresh, world: Pic
       return { anchors: anchors(`${mount.id} ${format}`, bundles), lists: lists(mount.id, revoked) }
     },
     listsFrom: async (config, { crl, url }) => {
-      if (url !== undefined && url !== '') {
+      if (url && crl) throw new BrokerError('bad_request', 'url: wanted either the lists or where they are fetched from')
+      if (url) {
         const { href } = allowed(url, config.crl_hosts)
         return { url: href, crl: await fetchLists(href, config.crl_hosts), fetched_at: new Date(world.now()).toISOString() }
       }

@@ -37,6 +37,13 @@ const activate = (answer: object) => broker.ask('update', 'auth/tpm-quote/enroll
 const tpm = async () => dataOf(await broker.ask('read', `auth/tpm-quote/tpm/${machine.tpmId}`)) as Record<string, unknown>
 const refusal = (asked: Promise<unknown>) => refusalOf(broker, asked)
 
+test('a key that was enrolled for another hierarchy than it is in is put right by being enrolled again', async () => {
+  await enrol(broker, machine, { hierarchy: 'ek' })
+  expect(await refusal(logIn(broker, machine))).toBe('QUALIFIED_SIGNER')
+  await enrol(broker, machine)
+  await logIn(broker, machine)
+})
+
 describe('an offer', () => {
   test('can be opened by the TPM of the endorsement key alone, and holds for the offered key alone', async () => {
     const offered = await offer()

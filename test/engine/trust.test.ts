@@ -140,6 +140,7 @@ describe('revocation lists', () => {
     ['url: wanted an http or https address without a user', { url: 'http://a:b@crl.example/' }],
     ['url: its host is not in crl_hosts of the config', { url: 'http://169.254.169.254/latest' }],
     ['url: its host is not in crl_hosts of the config', { url: 'http://crl.example:8080/' }],
+    ['url: wanted either the lists or where they are fetched from', { url: 'http://crl.example/', crl: list() }],
   ])('%s', async (words, given) => {
     await write('config', { crl_hosts: 'crl.example' })
     expect(await sentence(write('crl/maker', given))).toBe(words)
