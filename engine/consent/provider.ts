@@ -49,7 +49,8 @@ export type Provider = {
     redirectUri: string,
     secret: Secret | undefined,
   ) => Promise<Redeemed>
-  /** @throws BrokerError unavailable when the metadata cannot be had */
+  /** Where people sign in, and where the broker redeems. @throws BrokerError unavailable when the metadata cannot be had */
+  readonly authorizationEndpoint: () => Promise<string>
   readonly tokenEndpoint: () => Promise<string>
   /** Ends a token (RFC 7009), where the provider has an endpoint for that. @throws ExchangeRefusal, BrokerError when it did not */
   readonly revoke: (token: Secret, secret: Secret | undefined) => Promise<void>
@@ -80,7 +81,9 @@ export function openProvider(name: string, settings: ProviderSettings, http: Out
     }
   }
   const server = () => guarded(() => metadataOf(name, settings, options))
+  const authorizationEndpoint = async () => (await server()).authorization_endpoint ?? ''
   return {
+    authorizationEndpoint,
     tokenEndpoint: async () => (await server()).token_endpoint ?? '',
     revoke: (token, secret) =>
       guarded(async () => {
@@ -90,8 +93,7 @@ export function openProvider(name: string, settings: ProviderSettings, http: Out
         await oauth.processRevocationResponse(await oauth.revocationRequest(as, client, auth, token.reveal(), options))
       }),
     authorizationUrl: async ({ state, nonce, verifier }, scope, redirectUri) => {
-      const { authorization_endpoint } = await server()
-      const url = new URL(authorization_endpoint ?? '')
+      const url = new URL(await authorizationEndpoint())
       const asked = askedFor(settings, scope)
       const parameters: Record<string, string> = {
         ...Object.fromEntries(Object.entries(settings.authorization_parameters).map(([key, value]) => [key, String(value)])),

@@ -177,8 +177,8 @@ async function sourceOf({ integrations, upstreams }: ConsentParts, mount: Mount,
 
 async function viewOf(parts: ConsentParts, found: Found): Promise<ConsentView> {
   const { request } = found
-  const { settings } = await sourceOf(parts, mountOf(parts, found), request.wish.integration)
-  const url = new URL(settings.authorization_url || settings.issuer)
+  const { provider, settings } = await sourceOf(parts, mountOf(parts, found), request.wish.integration)
+  const url = new URL(await provider.authorizationEndpoint())
   return {
     wish: request.wish,
     userCode: request.userCode,
