@@ -1,4 +1,4 @@
-/** Does it for all of them, so many at a time, and answers in their order. The first failure ends it. */
+/** Does it for all of them, so many at a time, and answers in their order. After the first failure none is begun any more. */
 export async function inParallel<Item, Result>(
   items: readonly Item[],
   atOnce: number,
@@ -9,6 +9,11 @@ export async function inParallel<Item, Result>(
   const work = async () => {
     for (const [index, item] of rest) results[index] = await make(item)
   }
-  await Promise.all(Array.from({ length: Math.min(atOnce, items.length) }, work))
+  try {
+    await Promise.all(Array.from({ length: Math.min(atOnce, items.length) }, work))
+  } finally {
+    // what others would take is taken
+    for (const _ of rest);
+  }
   return results
 }

@@ -37,18 +37,32 @@ export function openTokenWatch(
     if (known !== undefined) accessors.set(tag, known)
     return known
   }
+  /** of which Vault said nothing at the last look: the next one begins there, as a Vault that answers so many questions at a time would hear of no others */
+  let unsaid: string | undefined
   const look = async ([tag, id]: readonly [string, string]) => {
-    const accessor = await accessorOf(tag, id)
-    if (accessor === undefined || (await tokens(accessor)).alive) return
-    await died(tag)
+    try {
+      const accessor = await accessorOf(tag, id)
+      if (accessor !== undefined && !(await tokens(accessor)).alive) await died(tag)
+    } catch (error) {
+      unsaid ??= tag
+      throw error
+    }
   }
   const lookAtAll = async () => {
-    const tags = [...ledger.calendar.accessors()]
+    const all = [...ledger.calendar.accessors()]
+    const from = Math.max(
+      0,
+      all.findIndex(([tag]) => tag === unsaid),
+    )
+    const tags = [...all.slice(from), ...all.slice(0, from)]
+    unsaid = undefined
     const living = new Set(tags.map(([tag]) => tag))
     for (const tag of accessors.keys()) if (!living.has(tag)) accessors.delete(tag)
     await inParallel(tags, AT_ONCE, look).catch((error: unknown) => {
       world.log.warn({ error }, 'vault did not say whether the tokens of leases live: they are asked about again')
     })
+    // it may be this one alone
+    if (unsaid === tags[0]?.[0]) unsaid = tags[1]?.[0]
   }
   // who asks while a look is under way waits for the one after it, and for no other: somebody may always be asking
   const ask = gather<undefined, undefined>(async askers => {

@@ -1,17 +1,53 @@
+import { setImmediate } from 'node:timers/promises'
 import { expect, test } from 'vitest'
+import { BrokerError } from '../../engine/errors.ts'
 import type { Ledger } from '../../engine/leases/ledger.ts'
+import { inParallel } from '../../engine/leases/parallel.ts'
 import { openTokenWatch } from '../../engine/leases/tokens.ts'
 import { testWorld } from '../fakes/world.ts'
 
+/** Leases of so many tokens. */
+const ledgerOf = (count: number) =>
+  ({
+    calendar: { accessors: () => new Map(Array.from({ length: count }, (_, at) => [`tag ${at}`, `id ${at}`])) },
+    read: async (id: string) => ({ value: { accessor: id }, version: 1 }),
+  }) as unknown as Ledger
+
+test('a Vault that answers so many questions at a time hears of all tokens in time, also when it says nothing of one of them', async () => {
+  let left = 0
+  const asked = new Set<string>()
+  const tokens = async (accessor: string) => {
+    if (left-- <= 0 || accessor === 'id 7') throw new BrokerError('unavailable', 'the vault server limits the rate of requests')
+    asked.add(accessor)
+    return { alive: false } as const
+  }
+  const watch = openTokenWatch(ledgerOf(105), tokens, testWorld(), async () => undefined)
+  for (let round = 0; round < 14; round++) {
+    left = 20
+    await watch()
+    await setImmediate()
+  }
+  expect(asked.size).toBe(104)
+})
+
+test('after one of them fails none is begun any more', async () => {
+  const begun: number[] = []
+  const work = inParallel([1, 2, 3, 4, 5, 6], 2, async one => {
+    begun.push(one)
+    await setImmediate()
+    if (one === 2) throw new Error('two')
+  })
+  await expect(work).rejects.toThrow('two')
+  await setImmediate()
+  await setImmediate()
+  expect(begun).toEqual([1, 2, 3])
+})
+
 test('who asks waits for one look that began after the question, however many ask after that', async () => {
   const looks: (() => void)[] = []
-  const ledger = {
-    calendar: { accessors: () => new Map([['tag', 'id']]) },
-    read: async () => ({ value: { accessor: 'a' }, version: 1 }),
-  } as unknown as Ledger
   const alive = { alive: true, ttlSeconds: 1 } as const
   const tokens = () => new Promise<typeof alive>(resolve => looks.push(() => resolve(alive)))
-  const watch = openTokenWatch(ledger, tokens, testWorld(), async () => undefined)
+  const watch = openTokenWatch(ledgerOf(1), tokens, testWorld(), async () => undefined)
   const answered: string[] = []
   const ask = (name: string) => void watch().then(() => answered.push(name))
   const begun = (count: number) => expect.poll(() => looks.length).toBe(count)
