@@ -17,14 +17,6 @@ const homes: Readonly<Record<string, () => Promise<Command[]>>> = {
   stores: registries,
 }
 
-// who reads no messages ends nobody; a command whose answer is lost has not succeeded (those of the agent say so themselves)
-process.stderr.on('error', () => {})
-process.stdout.on('error', ({ code }: NodeJS.ErrnoException) => {
-  if (process.argv[2] === 'agent') return
-  process.exitCode = 1
-  if (code !== 'EPIPE') process.stderr.write(`assay: what was asked for could not be written (${code})\n`)
-})
-
 const program = new Command('assay').description(manifest.description).version(manifest.version)
 for (const load of homesOf(process.argv[2])) for (const command of await load()) program.addCommand(command)
 if (!Object.hasOwn(homes, process.argv[2] ?? '')) program.addCommand((await import('./completion.ts')).completionCommand(program))

@@ -3,8 +3,8 @@ import { homedir } from 'node:os'
 import { join } from 'node:path'
 
 /**
- * Imported first by every program that is started by hand, so that an old Node ends with a sentence instead of an error
- * from deep inside. It is JavaScript, so that every Node can read it.
+ * Imported first by every program that is started by hand, so that an old Node, or a reader that has left, ends it with a sentence
+ * instead of an error from deep inside. It is JavaScript, so that every Node can read it.
  */
 const wanted = 24
 
@@ -16,6 +16,14 @@ if (Number(process.versions.node.split('.')[0]) < wanted) {
 // compiled and stripped of types once, not at every start; a user without a home has no place for that
 const cache = process.env['XDG_CACHE_HOME'] || cacheAtHome()
 if (cache) module.enableCompileCache(join(cache, 'assay', 'node'))
+
+// who reads no messages ends nobody; a command whose answer is lost has not succeeded (those of the agent say so themselves)
+process.stderr.on('error', () => {})
+process.stdout.on('error', error => {
+  if (process.argv[2] === 'agent') return
+  process.exitCode = 1
+  if (error.code !== 'EPIPE') process.stderr.write(`assay: what was asked for could not be written (${error.code})\n`)
+})
 
 function cacheAtHome() {
   try {

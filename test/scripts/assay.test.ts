@@ -86,6 +86,13 @@ test.each([['issuers'], ['setup', '--print'], ['completion', 'bash']])(
   },
 )
 
+test('so it is for all that is started by hand: no trace of the stack', async () => {
+  const program = `await import('${join(import.meta.dirname, '../../scripts/lib/node.js')}'); console.log('a story')`
+  const words = [process.execPath, '--input-type=module', '--eval', program]
+  const { code, stderr } = await run('sh', ['-c', 'exec "$@" >/dev/full', 'sh', ...words])
+  expect({ code, stderr }).toEqual({ code: 1, stderr: 'assay: what was asked for could not be written (ENOSPC)\n' })
+})
+
 test('a user without a home is served, too', async () => {
   const program = `
     import os from 'node:os'
