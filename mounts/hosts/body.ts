@@ -1,4 +1,5 @@
 import type { IncomingMessage } from 'node:http'
+import { openCollected } from '#engine'
 import { hasBody } from './replies.ts'
 
 export type BodyLimits = { readonly bytes: number; readonly withinMs: number }
@@ -45,21 +46,19 @@ export function readBody(
   if (Number(incoming.headers['content-length'] ?? 0) > bytes) return Promise.resolve(TOO_LARGE)
   if (incoming.headers.expect !== undefined) welcome()
   const { promise, resolve } = Promise.withResolvers<Body>()
-  const chunks: Buffer[] = []
-  let size = 0
+  const collected = openCollected()
   const settle = (body: Body) => {
     clearTimeout(timer)
     incoming.off('data', count)
     resolve(body)
   }
   const count = (chunk: Buffer) => {
-    size += chunk.length
-    if (size > bytes) settle(TOO_LARGE)
-    else chunks.push(chunk)
+    if (collected.size() + chunk.length > bytes) settle(TOO_LARGE)
+    else collected.add(chunk)
   }
   const timer = setTimeout(settle, withinMs, TOO_SLOW)
   incoming.on('data', count)
-  incoming.once('end', () => settle({ ok: true, bytes: Buffer.concat(chunks) }))
+  incoming.once('end', () => settle({ ok: true, bytes: collected.bytes() }))
   incoming.once('close', () => settle(CUT_OFF))
   return promise
 }
