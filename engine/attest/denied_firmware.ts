@@ -22,7 +22,7 @@ export function deniedFirmware(
 type Ports = {
   readonly settings: AttestSettings
   readonly store: Store
-  readonly lifecycle: Pick<Lifecycle, 'failed' | 'end'>
+  readonly lifecycle: Pick<Lifecycle, 'standing' | 'failed' | 'end'>
   readonly world: World
 }
 
@@ -47,6 +47,10 @@ export function openDeniedFirmware({ settings, store, lifecycle, world }: Ports)
     await lifecycle.end(mount, tpmId, 'disabled')
     if (world.monotonic() >= since + KNOWN_MS) ended.add(tpmId)
   }
+  const fail = async (mount: Mount, tpmId: string, { code, detail }: Rejection<'TPM_FIRMWARE'>): Promise<void> => {
+    if ((await lifecycle.standing(mount, tpmId)).latch) return
+    await lifecycle.failed(mount, tpmId, { code, detail, role: '', attest: Buffer.alloc(0), at: world.now() })
+  }
   return async mount => {
     const { denied_firmware, latch } = await configOf(settings, mount)
     const denied = denied_firmware.map(version => version.toLowerCase())
@@ -58,9 +62,7 @@ export function openDeniedFirmware({ settings, store, lifecycle, world }: Ports)
       if (!ak || ak.value.hierarchy === 'owner') continue
       const fault = deniedFirmware(denied, boot.value, false)
       if (!fault) continue
-      const { code, detail } = fault
-      const failure = { code, detail, role: '', attest: Buffer.alloc(0), at: world.now() }
-      await (latch ? lifecycle.failed(mount, ak.value.tpm_id, failure) : end(mount, ak.value.tpm_id, now))
+      await (latch ? fail(mount, ak.value.tpm_id, fault) : end(mount, ak.value.tpm_id, now))
     }
   }
 }

@@ -102,6 +102,16 @@ describe('firmware that is denied', () => {
     await creds(await logIn(broker, machine))
   })
 
+  test('fails a machine once, however often it is looked at', async () => {
+    const { watch } = broker.broker.attest
+    const mount = broker.broker.mounts.find('auth/tpm-quote/login') ?? expect.unreachable()
+    const bad = (await logIn(broker, machine)) && (await firmware())
+    await config({ denied_firmware: bad })
+    for (let round = 0; round < 3; round += 1) watch.begin(mount)
+    await watch.stop()
+    expect(broker.world.lines.filter(line => line.includes('a machine failed its attestation'))).toHaveLength(1)
+  })
+
   test('of others concerns nobody', async () => {
     const token = await logIn(broker, machine)
     await config({ denied_firmware: 'ffffffffffffffff' })
