@@ -1,29 +1,40 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { LRUCache } from 'lru-cache'
 import { BrokerError, isConflict } from '../errors.ts'
 import type { Store } from '../vault/store.ts'
 import type { World } from '../world.ts'
 
-/** One at a time, among all replicas: a record in KV that is taken with check-and-set and ends by itself. */
+/** One at a time, among all replicas: a record in KV that is taken with check-and-set. Whoever waits takes it from an owner that they saw for too long, by their
+ *  own monotonic clock: wall clocks of replicas differ, and jump. */
 export type Locks = {
   /** Runs the work when nobody else runs one under this name. @throws BrokerError unavailable when the lock is not free in time, or the work takes longer than it may */
   readonly alone: <T>(name: string, work: () => Promise<T>) => Promise<T>
 }
 
-/** Longer than any work may take, so that nobody takes a lock away from work that goes on. */
-const LEASE_MS = 30_000
 export const WORK_MS = 20_000
+/** Longer than any work may take, so that nobody takes a lock away from work that goes on. */
+const DEAD_MS = 24_000
+/** Longer than that, so that whoever waits for one that died gets in. */
 const WAIT_MS = 25_000
 const PAUSE_MS = 50
+const SEEN = 10_000
 
-type Held = { readonly owner: string; readonly until: number }
+type Held = { readonly owner: string }
 
-export function openLocks(state: Store, { now, random }: World): Locks {
+export function openLocks(state: Store, { monotonic, random }: World): Locks {
   const queue = new Map<string, Promise<unknown>>()
+  const seen = new LRUCache<string, { readonly owner: string; readonly since: number }>({ max: SEEN })
+  const isDead = (name: string, owner: string): boolean => {
+    const last = seen.get(name)
+    if (last?.owner === owner) return monotonic() - last.since > DEAD_MS
+    seen.set(name, { owner, since: monotonic() })
+    return false
+  }
   const take = async (name: string, owner: string): Promise<boolean> => {
     const held = await state.fresh<Held>(name)
-    if (held && held.value.until > now()) return false
+    if (held && held.value.owner !== '' && !isDead(name, held.value.owner)) return false
     try {
-      await state.put(name, { owner, until: now() + LEASE_MS }, held?.version ?? 0)
+      await state.put(name, { owner }, held?.version ?? 0)
       return true
     } catch (error) {
       if (isConflict(error)) return false
@@ -32,7 +43,7 @@ export function openLocks(state: Store, { now, random }: World): Locks {
   }
   const release = async (name: string, owner: string): Promise<void> => {
     const held = await state.fresh<Held>(name)
-    if (held?.value.owner === owner) await state.put(name, { owner: '', until: 0 }, held.version)
+    if (held?.value.owner === owner) await state.put(name, { owner: '' }, held.version)
   }
   const held = async <T>(name: string, work: () => Promise<T>): Promise<T> => {
     const owner = random(16).toString('base64url')

@@ -1,8 +1,9 @@
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import { type Locks, openLocks } from '../../engine/integrations/locks.ts'
-import { openStore } from '../../engine/vault/store.ts'
+import { openStore, type Store } from '../../engine/vault/store.ts'
 import { fakeTransit } from '../fakes/transit.ts'
 import { testWorld } from '../fakes/world.ts'
+import { until } from '../harness/process.ts'
 
 // Replicas share nothing but what is in KV: each has its own store and its own lock.
 const world = testWorld()
@@ -12,6 +13,11 @@ afterEach(() => {
   vi.useRealTimers()
   vi.restoreAllMocks()
 })
+
+/** So long that who waits has looked, too. */
+async function looks(store: Store, name: string): Promise<void> {
+  for (let look = 0; look < 3; look++) await store.fresh(name)
+}
 
 /** Work that notes how many go on at once, and lets the others run meanwhile. */
 function counting() {
@@ -50,15 +56,44 @@ describe('of those who want to work on one integration', () => {
 
   test('a replica that died keeps nobody out for longer than work may take', async () => {
     const store = openStore(vault, 'assay', world.monotonic)
-    await store.put('dead', { owner: 'gone', until: world.now() + 30_000 }, 0)
+    await store.put('dead', { owner: 'gone' }, 0)
     const waiting = replica().alone('dead', async () => 'in')
-    world.pass(30_001)
+    await looks(store, 'dead')
+    world.pass(24_001)
     expect(await waiting).toBe('in')
+  })
+
+  test('nobody is let in because the wall clock of a replica is ahead, or jumps', async () => {
+    const started = Promise.withResolvers<void>()
+    const go = Promise.withResolvers<void>()
+    const works = replica().alone('ahead', async () => {
+      started.resolve()
+      await go.promise
+    })
+    await started.promise
+    const ahead = testWorld({ start: world.now() + 60_000 })
+    const store = openStore(vault, 'assay', ahead.monotonic)
+    let [isIn, looked] = [false, 0]
+    const fresh: Store['fresh'] = path => {
+      looked += 1
+      return store.fresh(path)
+    }
+    const waiting = openLocks({ ...store, fresh }, ahead).alone('ahead', async () => {
+      isIn = true
+    })
+    await until('it looked', async () => looked > 1)
+    ahead.step(3_600_000)
+    const before = looked
+    await until('it looked again', async () => looked > before + 1)
+    expect(isIn).toBe(false)
+    go.resolve()
+    await Promise.all([works, waiting])
+    expect(isIn).toBe(true)
   })
 
   test('who does not get in within its time is told so', async () => {
     const store = openStore(vault, 'assay', world.monotonic)
-    await store.put('busy', { owner: 'somebody', until: world.now() + 3_600_000 }, 0)
+    await store.put('busy', { owner: 'somebody' }, 0)
     // each look at the clock is half a minute after the one before
     let late = 0
     vi.spyOn(performance, 'now').mockImplementation(() => {
@@ -91,9 +126,9 @@ describe('of those who want to work on one integration', () => {
       isIn = true
       return 'in'
     })
-    for (let look = 0; look < 3; look++) await store.fresh('slow')
+    await looks(store, 'slow')
     expect(isIn).toBe(false)
-    world.pass(30_001)
+    world.pass(24_001)
     expect(await next).toBe('in')
   })
 })

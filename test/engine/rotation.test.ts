@@ -94,20 +94,6 @@ describe('the key of a GitHub App', () => {
   })
   const inUse = async () => dataOf(await world.read('broker/integration/it'))['settings']
 
-  test('is the next one that was named, after GitHub took it', async () => {
-    expect(await world.rotate({ settings: { key: 'assay-gh-next' } })).toMatchObject({ state: 'done' })
-    expect(shown).toEqual(['assay-gh-next-v1'])
-    expect(await inUse()).toEqual(settings('assay-gh-next'))
-  })
-
-  test('stays when GitHub does not take the next one', async () => {
-    world.answer = () => ({ status: 401, body: {} })
-    expect(await outcome(world.rotate({ settings: { key: 'assay-gh-next' } }))).toBe(
-      'it: GitHub does not take the key: status 401',
-    )
-    expect(await inUse()).toEqual(settings('assay-gh'))
-  })
-
   test('takes nothing of what an operator wrote while it was shown to GitHub', async () => {
     const before = world.answer
     world.answer = async arrived => {

@@ -2,6 +2,7 @@ import { generateKeyPairSync } from 'node:crypto'
 import { beforeEach, describe, expect, test } from 'vitest'
 import { dataOf, openTestBroker } from '../fakes/broker.ts'
 import type { Said } from '../fakes/json_server.ts'
+import { until } from '../harness/process.ts'
 import { outcome } from './integration_world.ts'
 import { rotationWorld } from './rotation_world.ts'
 
@@ -94,7 +95,12 @@ describe('the key of a Google service account', () => {
     await reached.promise
     world.broker.world.pass(61_000)
     await using other = await openTestBroker({ beside: world.broker })
-    await other.broker.integrations.upkeep.round()
+    const looks = () => world.broker.vault.asked.filter(({ path }) => path.endsWith('/lock/it')).length
+    const before = looks()
+    const round = other.broker.integrations.upkeep.round()
+    await until('it waits for the lock', async () => looks() > before + 1)
+    world.broker.world.pass(24_001)
+    await round
     expect([...keys.keys()]).toEqual(['key000000'])
     go.resolve()
     expect(await late).toBe('the rotation took too long and was cleared up meanwhile: order it again')

@@ -232,7 +232,7 @@ describe('the key of a GitHub App', () => {
   const before = 'assay-github-acme'
 
   test.each([
-    ['that is not named', {}, 400, 'settings: wanted key, the name of the next key in transit'],
+    ['that is not named', {}, 400, 'settings: wanted key, the name of a transit key, which begins with assay-, and nothing else'],
     ['that is not in transit', { key: 'assay-github-nowhere' }, 503, 'the transit key assay-github-nowhere does not exist'],
     ['that is none of the app', { key: 'assay-github-stranger' }, 503, 'gh-acme: GitHub does not take the key: status 401'],
   ])('%s takes the place of none', async (_, settings, status, said) => {
