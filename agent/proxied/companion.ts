@@ -72,10 +72,11 @@ export async function openCompanion(options: CompanionOptions): Promise<Companio
 }
 
 const USER = 'assay'
+const ASKS = 'Basic realm="assay"'
 /** git, and others on top of curl, say who they are only when they were asked; curl comes back when it was told that the connection ends. */
 const UNKNOWN = [
   'HTTP/1.1 407 Proxy Authentication Required',
-  'Proxy-Authenticate: Basic realm="assay"',
+  `Proxy-Authenticate: ${ASKS}`,
   'Content-Length: 0',
   'Connection: close',
   '\r\n',
@@ -134,7 +135,8 @@ function forward(
 ): void {
   const path = pathOf(incoming, secret)
   if (path === undefined) {
-    outgoing.writeHead(403, { Connection: 'close' }).end()
+    const [status, asks] = isAbsolute(incoming) ? [407, { 'Proxy-Authenticate': ASKS }] : [403, {}]
+    outgoing.writeHead(status, { ...asks, Connection: 'close' }).end()
     return
   }
   const { host: _, 'proxy-authorization': __, 'proxy-connection': ___, ...headers } = incoming.headers
@@ -155,12 +157,17 @@ function forward(
 
 /** What the proxy is asked for; undefined for who does not know the secret. Some clients send a base URL on the loopback to their proxy, too. */
 function pathOf(incoming: IncomingMessage, secret: string): string | undefined {
-  const url = (incoming.url ?? '').replace(`http://127.0.0.1:${incoming.socket.localPort}/`, '/')
+  const own = `http://127.0.0.1:${incoming.socket.localPort}`
+  const { url: asked = '' } = incoming
+  const url = asked.startsWith(`${own}/`) ? asked.slice(own.length) : asked
   const [, given = '', rest] = /^\/([^/]+)(\/_\/.*)$/.exec(url) ?? []
   if (rest !== undefined) return same(given, secret) ? rest : undefined
   const [, authority, path = '/'] = /^http:\/\/([^/?#]+)(\/.*)?$/.exec(url) ?? []
   return authority !== undefined && admitted(incoming, secret) ? `/_/http:${authority}${path}` : undefined
 }
+
+/** As clients ask a proxy. */
+const isAbsolute = ({ url = '' }: IncomingMessage): boolean => url.startsWith('http://')
 
 function admitted({ headers }: IncomingMessage, secret: string): boolean {
   const given = /^Basic ([A-Za-z0-9+/=]+)$/.exec(headers['proxy-authorization'] ?? '')?.[1] ?? ''

@@ -9,7 +9,7 @@ import { createSecureContext, TLSSocket } from 'node:tls'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { type Companion, type CompanionOptions, openCompanion } from '../../agent/proxied/companion.ts'
 import { ownIdentity } from '../../agent/proxied/identity.ts'
-import { until } from '../harness/process.ts'
+import { run, until } from '../harness/process.ts'
 import { type Authority, newAuthority } from '../mounts/hosts/certificates.ts'
 import { folder } from './tools.ts'
 
@@ -19,7 +19,7 @@ const SECRET = 'of-this-test'
 let authority: Authority
 let proxy: Server
 let sockets: Set<Socket>
-let answer: (outgoing: ServerResponse) => void
+let answer: (outgoing: ServerResponse, incoming: IncomingMessage) => void
 let companion: Companion
 let said: string[]
 
@@ -28,7 +28,7 @@ beforeAll(async () => {
   sockets = new Set()
   proxy = createServer(
     { ...(await authority.issue('proxy.test')), requestCert: true, rejectUnauthorized: false },
-    (_, outgoing) => answer(outgoing),
+    (incoming, outgoing) => answer(outgoing, incoming),
   )
   proxy.on('connection', (socket: Socket) => {
     sockets.add(socket)
@@ -72,11 +72,34 @@ describe('who guesses the secret in letters that take two bytes each', () => {
   const guess = `ass${letters.slice(0, 2)}:${letters}`
 
   test.each([
-    [`GET http://api.test/ HTTP/1.1\r\nHost: x\r\n${basic(guess)}\r\n`, '403'],
+    [`GET http://api.test/ HTTP/1.1\r\nHost: x\r\n${basic(guess)}\r\n`, '407'],
     [`CONNECT api.test:443 HTTP/1.1\r\nHost: x\r\n${basic(guess)}\r\n`, '407'],
   ])('is refused: %j', async (head, status) => {
     expect((await raw(`${head}Connection: close\r\n\r\n`)).split(' ')[1]).toBe(status)
   })
+})
+
+test('git, which says who it is only when it is asked, is asked over plain HTTP, too', async () => {
+  const asked: (string | undefined)[] = []
+  answer = (outgoing, incoming) => {
+    asked.push(incoming.url)
+    outgoing.writeHead(404).end()
+  }
+  const env = { PATH: process.env['PATH'], http_proxy: companion.proxyUrl, GIT_TERMINAL_PROMPT: '0' }
+  const { stderr } = await run('git', ['ls-remote', 'http://api.test/app.git'], { env })
+  expect(stderr).toContain('not found')
+  expect(asked).toEqual(['/_/http:api.test/app.git/info/refs?service=git-upload-pack'])
+})
+
+test('an address of the companion in a query stays as it is', async () => {
+  const asked = Promise.withResolvers<string | undefined>()
+  answer = (outgoing, incoming) => {
+    asked.resolve(incoming.url)
+    outgoing.end()
+  }
+  const query = `?back=${companion.baseUrl}/other.test/`
+  await once(request(`${companion.baseUrl}/api.test/${query}`).end(), 'response')
+  expect(await asked.promise).toBe(`/_/api.test/${query}`)
 })
 
 describe('a command that leaves', () => {
