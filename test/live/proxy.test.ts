@@ -158,11 +158,21 @@ describe('sealed tokens end', () => {
     })
   })
 
-  test('all of them at once, by an operator who has to say which', async () => {
+  test('all of a machine, or all at once, by an operator who has to say which', async () => {
     const { token: held } = await sealed()
     await expect(world.operator(['write', '-f', 'broker/sealing/revoke'])).rejects.toThrow('wanted one of jti, tpm_id and all')
-    await world.operator(['write', 'broker/sealing/revoke', 'all=true'])
+    const misspelt = {
+      [`jti=${claims(held).jti.slice(1)}`]: '22 characters',
+      [`tpm_id=${world.tpmId.slice(0, -1)}`]: '64 hex digits',
+    }
+    for (const [word, wanted] of Object.entries(misspelt))
+      await expect(world.operator(['write', 'broker/sealing/revoke', word])).rejects.toThrow(wanted)
+    await world.operator(['write', 'broker/sealing/revoke', `tpm_id=${world.tpmId}`])
     await ends(held)
+    const { token: another } = await sealed()
+    expect(await curl(`${base()}/apps/a`, bearer(another))).toBe('fine 200')
+    await world.operator(['write', 'broker/sealing/revoke', 'all=true'])
+    await ends(another)
   })
 })
 
