@@ -13,6 +13,7 @@ import { openVault } from '../engine/vault/client.ts'
 import { openOwn } from '../engine/vault/own.ts'
 import { openStore, type Store } from '../engine/vault/store.ts'
 import type { World } from '../engine/world.ts'
+import { lasting } from '../test/fakes/session.ts'
 import { startVault } from '../test/harness/vault.ts'
 import { limitRow, type Row } from './rows.ts'
 
@@ -30,7 +31,7 @@ export async function benchLeases(): Promise<readonly Row[]> {
   const log = openLog({ level: 'silent' })
   const world: World = { now: Date.now, monotonic: () => performance.now(), random: randomBytes, log }
   const token = new Secret(vault.rootToken)
-  const session = { token: () => token, lost: async () => {}, ready: () => true, stop: async () => {} }
+  const session = lasting(token)
   const store = openStore(openOwn(client, session, log), 'assay', world.monotonic, 1)
   await fill(store)
   const before = heapUsed()

@@ -4,9 +4,10 @@ import { type Vault, VaultRefusal, type VaultReply } from './client.ts'
 import type { Session } from './session.ts'
 import type { CallOptions } from './transport.ts'
 
-/** Vault in the broker's own name, for its state and its keys. What Vault refuses here is no fault of a caller, so it is not told to one.
+/** Vault in the broker's own name, for its state and its keys. What Vault refuses here is no fault of a caller, so it is not told to one. A token of ours
+ *  that is worth nothing any more is replaced, and what was refused to it, without effect, is asked again.
  *  @throws VaultRefusal for what is an answer: nothing is there, a version does not match, the token that was asked about is bad
- *  @throws BrokerError unavailable for every other refusal; when it was our token that was refused, the broker has logged in again or tried to */
+ *  @throws BrokerError unavailable for every other refusal */
 export type OwnVault = {
   readonly read: (path: string) => Promise<VaultReply | undefined>
   readonly list: (path: string) => Promise<readonly string[]>
@@ -15,16 +16,16 @@ export type OwnVault = {
 }
 
 export function openOwn(vault: Vault, session: Session, log: Log): OwnVault {
-  const own = async <T>(call: (how: CallOptions) => Promise<T>): Promise<T> => {
+  const own = async <T>(call: (how: CallOptions) => Promise<T>, isSecond = false): Promise<T> => {
     const token = session.token()
     try {
       return await call({ as: token })
     } catch (error) {
       if (!(error instanceof VaultRefusal) || isAnswer(error)) throw error
       log.warn({ status: error.status, errors: error.errors }, 'vault refused the broker')
-      if (error.status !== 403) throw new BrokerError('unavailable', `vault refused the broker with status ${error.status}`)
-      await session.lost(token)
-      throw new BrokerError('unavailable', 'the broker lost its vault token and logs in again: try again')
+      if (error.status === 403 && isSecond) session.lacks()
+      else if (error.status === 403 && (await session.replaced(token))) return own(call, true)
+      throw new BrokerError('unavailable', `vault refused the broker with status ${error.status}`)
     }
   }
   return {

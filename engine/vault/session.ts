@@ -7,8 +7,11 @@ import { type Vault, VaultRefusal } from './client.ts'
 export type Session = {
   /** @throws BrokerError unavailable while there is no token */
   readonly token: () => Secret
-  /** Vault refused this token of ours: log in again now, once for all who noticed. Never throws. */
-  readonly lost: (refused: Secret) => Promise<void>
+  /** Vault refused something to this token of ours: logs in again now, once for all who noticed. Never throws.
+   *  @returns whether there is another token by now, so that it is worth asking again */
+  readonly replaced: (refused: Secret) => Promise<boolean>
+  /** It was refused to the new token as well. What is missing is a right, then, and logging in again brings none: not for a while. */
+  readonly lacks: () => void
   readonly ready: () => boolean
   readonly stop: () => Promise<void>
 }
@@ -17,8 +20,8 @@ export type AppRole = { readonly mount: string; readonly roleId: string; readonl
 
 const RETRY_MIN_MS = 500
 const RETRY_MAX_MS = 15_000
-/** A token this young that is refused is not lost: what is missing is a right, and logging in again brings none. */
-const YOUNG_MS = 2_000
+/** So long nobody logs in again because something was refused, when a new token was of no help. */
+const LACKING_MS = 2_000
 /** Timers of Node hold 24.8 days; a token without an end is looked at once a day. */
 const LONGEST_WAIT_MS = 86_400_000
 
@@ -26,7 +29,7 @@ const LONGEST_WAIT_MS = 86_400_000
  *  @throws BrokerError unavailable, VaultRefusal when the first login fails */
 export async function openSession(vault: Vault, approle: AppRole, world: World): Promise<Session> {
   let token: Secret | undefined
-  let born = 0
+  let lackingSince = Number.NEGATIVE_INFINITY
   let life = 0
   let timer: NodeJS.Timeout | undefined
   let flight: Promise<void> | undefined
@@ -48,7 +51,6 @@ export async function openSession(vault: Vault, approle: AppRole, world: World):
     const reply = await vault.write(`auth/${approle.mount}/login`, { role_id: approle.roleId, secret_id: secretId.reveal() })
     const auth = authOf(reply?.auth)
     hold(auth)
-    born = world.monotonic()
     life = auth.lease_duration
   }
   const renew = async (renewable: boolean) => {
@@ -84,10 +86,14 @@ export async function openSession(vault: Vault, approle: AppRole, world: World):
   await login()
   return {
     token: current,
-    lost: async refused => {
-      const known = refused.reveal() !== token?.reveal()
-      if (!known && world.monotonic() - born >= YOUNG_MS) await again(RETRY_MIN_MS)
+    replaced: async refused => {
+      const isCurrent = () => refused.reveal() === token?.reveal()
+      if (isCurrent() && world.monotonic() - lackingSince >= LACKING_MS) await again(RETRY_MIN_MS)
       else await flight?.catch(() => undefined)
+      return token !== undefined && !isCurrent()
+    },
+    lacks: () => {
+      lackingSince = world.monotonic()
     },
     ready: () => token !== undefined,
     stop: async () => {

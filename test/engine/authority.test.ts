@@ -3,7 +3,7 @@ import { Secret } from '../../engine/secret.ts'
 import { type Authority, type Capability, openAuthority } from '../../engine/vault/authority.ts'
 import { openVault, type Vault } from '../../engine/vault/client.ts'
 import { openOwn } from '../../engine/vault/own.ts'
-import type { Session } from '../../engine/vault/session.ts'
+import { lasting } from '../fakes/session.ts'
 import { type FakeVault, startFakeVault } from '../fakes/vault.ts'
 import { type TestWorld, testWorld } from '../fakes/world.ts'
 
@@ -19,7 +19,7 @@ beforeEach(async () => {
   vault = openVault({ address: fake.address, deadlineMs: 2000 })
   world = testWorld()
   const token = new Secret(fake.rootToken)
-  const session: Session = { token: () => token, lost: async () => {}, ready: () => true, stop: async () => {} }
+  const session = lasting(token)
   authority = openAuthority(vault, openOwn(vault, session, world.log), world.monotonic)
 })
 afterEach(async () => {

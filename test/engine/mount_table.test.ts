@@ -3,8 +3,8 @@ import { type MountTable, openMountTable } from '../../engine/mount_table.ts'
 import { Secret } from '../../engine/secret.ts'
 import { openVault, type Vault } from '../../engine/vault/client.ts'
 import { openOwn } from '../../engine/vault/own.ts'
-import type { Session } from '../../engine/vault/session.ts'
 import { openStore } from '../../engine/vault/store.ts'
+import { lasting } from '../fakes/session.ts'
 import { type FakeVault, startFakeVault } from '../fakes/vault.ts'
 import { testWorld } from '../fakes/world.ts'
 
@@ -31,7 +31,7 @@ afterEach(async () => {
 async function newTable(onError: (error: unknown) => void = () => {}): Promise<MountTable> {
   const world = testWorld()
   const token = new Secret(fake.rootToken)
-  const session: Session = { token: () => token, lost: async () => {}, ready: () => true, stop: async () => {} }
+  const session = lasting(token)
   const own = openOwn(vault, session, world.log)
   const table = await openMountTable(own, openStore(own, 'assay', world.monotonic), onError)
   tables.push(table)

@@ -144,7 +144,7 @@ describe('the own token', () => {
     await failures(1)
     await holds(session, true)
     fake.revoke(session.token().reveal())
-    await session.lost(session.token())
+    expect(await session.replaced(session.token())).toBe(false)
     expect(session.ready()).toBe(false)
   })
 
@@ -153,7 +153,7 @@ describe('the own token', () => {
     const first = session.token().reveal()
     await elapse(10)
     fake.revoke(first)
-    const lost = session.lost(new Secret(first))
+    const lost = session.replaced(new Secret(first))
     await session.stop()
     await lost
     expect([...fake.state.tokens.values()].filter(token => token.path === 'auth/approle/login')).toEqual([])
@@ -171,18 +171,29 @@ describe('a call in our own name that Vault refuses', () => {
     return { session, own: openOwn(vault, session, world.log) }
   }
 
-  test('because the token is gone: is unavailable, not forbidden, and the next one works', async () => {
+  test('because the token is gone: is made again with another one, each time that one is lost', async () => {
+    const { session, own } = await open()
+    for (const version of [1, 2, 3]) {
+      fake.revoke(session.token().reveal())
+      await expect(own.write('assay/data/x', { data: { value: 1 } })).resolves.toMatchObject({ data: { version } })
+    }
+    expect(asked('approle/login')).toBe(4)
+  })
+
+  test('because the token is gone, and there is no other: is unavailable, not forbidden', async () => {
     const { session, own } = await open()
     fake.revoke(session.token().reveal())
+    fake.state.approle = false
     await expect(own.read('assay/data/x')).rejects.toEqual(unavailable)
-    await expect(own.write('assay/data/x', { data: { value: 1 } })).resolves.toMatchObject({ data: { version: 1 } })
+    await expect(own.read('assay/data/x')).rejects.toEqual(unavailable)
+    expect(session.ready()).toBe(false)
   })
 
   test('all who notice at the same time cost one login', async () => {
     const { session, own } = await open()
     fake.revoke(session.token().reveal())
-    const calls = await Promise.allSettled(Array.from({ length: 50 }, () => own.read('assay/data/x')))
-    expect(calls.map(one => one.status)).toEqual(Array(50).fill('rejected'))
+    const calls = await Promise.allSettled(Array.from({ length: 50 }, () => own.list('assay/metadata/')))
+    expect(calls.map(one => one.status)).toEqual(Array(50).fill('fulfilled'))
     expect(asked('approle/login')).toBe(2)
   })
 

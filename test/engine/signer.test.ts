@@ -3,8 +3,8 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { Secret } from '../../engine/secret.ts'
 import { openVault, type Vault } from '../../engine/vault/client.ts'
 import { openOwn } from '../../engine/vault/own.ts'
-import type { Session } from '../../engine/vault/session.ts'
 import { type KeyVersion, openSigner, type Signer } from '../../engine/vault/transit.ts'
+import { lasting } from '../fakes/session.ts'
 import { type FakeVault, startFakeVault } from '../fakes/vault.ts'
 import { type TestWorld, testWorld } from '../fakes/world.ts'
 
@@ -29,7 +29,7 @@ afterEach(async () => {
 
 function newSigner(): Signer {
   const token = new Secret(fake.rootToken)
-  const session: Session = { token: () => token, lost: async () => {}, ready: () => true, stop: async () => {} }
+  const session = lasting(token)
   return openSigner(openOwn(vault, session, world.log), 'transit', world.monotonic)
 }
 const asked = (path: string) => fake.asked.filter(one => one.path.startsWith(`transit/${path}`) && one.method !== 'DELETE')

@@ -3,8 +3,8 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { Secret } from '../../engine/secret.ts'
 import { openVault, type Vault } from '../../engine/vault/client.ts'
 import { type OwnVault, openOwn } from '../../engine/vault/own.ts'
-import type { Session } from '../../engine/vault/session.ts'
 import { FRESH_MS, openStore, type Store } from '../../engine/vault/store.ts'
+import { lasting } from '../fakes/session.ts'
 import { type FakeVault, type Fault, startFakeVault } from '../fakes/vault.ts'
 import { type TestWorld, testWorld } from '../fakes/world.ts'
 
@@ -29,7 +29,7 @@ afterEach(async () => {
 /** Another replica's, as it has a cache of its own. */
 function newStore(): Store {
   const token = new Secret(fake.rootToken)
-  const session: Session = { token: () => token, lost: async () => {}, ready: () => true, stop: async () => {} }
+  const session = lasting(token)
   return openStore(openOwn(vault, session, world.log), 'assay', world.monotonic)
 }
 const reads = () => fake.asked.filter(one => one.method === 'GET').length

@@ -8,6 +8,7 @@ import { openOwn } from '../../engine/vault/own.ts'
 import { openStore } from '../../engine/vault/store.ts'
 import type { World } from '../../engine/world.ts'
 import { asked } from '../fakes/leases.ts'
+import { lasting } from '../fakes/session.ts'
 
 /** Leases kept in a real Vault, of credentials of a provider over HTTP that keeps its own books. */
 export async function leasesOf({ vault, token, provider }: { vault: string; token: string; provider: string }) {
@@ -15,7 +16,7 @@ export async function leasesOf({ vault, token, provider }: { vault: string; toke
   const world: World = { now: Date.now, monotonic: () => performance.now(), random: randomBytes, log }
   const client = openVault({ address: vault, deadlineMs: 10_000 })
   const own = new Secret(token)
-  const session = { token: () => own, lost: async () => {}, ready: () => true, stop: async () => {} }
+  const session = lasting(own)
   const call = async (what: string, body: object) => {
     const reply = await fetch(`${provider}/${what}`, { method: 'POST', body: JSON.stringify(body) })
     if (!reply.ok) throw new Error(`the provider answered ${reply.status}`)

@@ -110,7 +110,7 @@ describe('paused', () => {
   })
 })
 
-test('its own token is taken away: it logs in again', async () => {
+test('its own token is taken away: it logs in again, and nobody notices', async () => {
   const { body } = await world.vault.api('LIST', 'auth/token/accessors')
   for (const accessor of body.data.keys as string[]) {
     const { data } = (await world.vault.api('POST', 'auth/token/lookup-accessor', { accessor })).body as {
@@ -118,10 +118,7 @@ test('its own token is taken away: it logs in again', async () => {
     }
     if (data.path === 'auth/approle/login') await done(world.vault.api('POST', 'auth/token/revoke-accessor', { accessor }))
   }
-  const { status, body: said } = await creds()
-  expect({ status, said: JSON.stringify(said) }).toEqual(
-    status === 200 ? expect.anything() : { status: 503, said: expect.stringMatching(/log(s|ged) in/) as string },
-  )
+  await done(creds())
   await recovered()
 })
 

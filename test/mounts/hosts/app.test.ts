@@ -28,29 +28,40 @@ async function asked(method: string, target: string, vaults: HttpReply): Promise
   return app.fetch(request, { incoming, outgoing: {} as ServerResponse })
 }
 
-describe('while it cannot be looked up which mounts are ours', () => {
-  const VAULTS = { status: 204 }
+const CHANGES = [
+  ['POST', 'sys/auth/approle'],
+  ['POST', 'sys/mounts/transit'],
+  ['POST', 'sys/mounts/transit/tune'],
+  ['POST', 'sys/remount'],
+] as const
+const ENDS = [
+  ['DELETE', 'sys/auth/approle'],
+  ['DELETE', 'sys/mounts/transit'],
+  ['PUT', 'sys/leases/revoke'],
+  ['PUT', 'sys/leases/revoke-prefix/database'],
+  ['PUT', 'sys/leases/revoke-force/database'],
+] as const
+const VAULTS = { status: 204 }
 
-  test.each([
-    ['POST', 'sys/auth/approle'],
-    ['POST', 'sys/mounts/transit'],
-    ['POST', 'sys/mounts/transit/tune'],
-    ['POST', 'sys/remount'],
-    ['PUT', 'auth/token/revoke-self'],
-  ])('%s %s is Vault’s to answer', async (method, path) => {
+describe('while Vault does not answer the broker', () => {
+  test.each([...CHANGES, ...ENDS])('%s %s is not asked of it once more', async (method, path) => {
+    expect((await asked(method, `/v1/${path}`, VAULTS)).status).toBe(204)
     at.vault.fault = () => ({ status: 500 })
+    expect((await asked(method, `/v1/${path}`, VAULTS)).status).toBe(503)
+  })
+})
+
+describe('while Vault does not let the broker in', () => {
+  beforeAll(() => {
+    at.vault.state.approle = false
+    at.vault.revoke(at.broker.session.token().reveal())
+  })
+
+  test.each([...CHANGES, ['PUT', 'auth/token/revoke-self'] as const])('%s %s is Vault’s to answer', async (method, path) => {
     expect((await asked(method, `/v1/${path}`, VAULTS)).status).toBe(204)
   })
 
-  test.each([
-    ['DELETE', 'sys/auth/approle'],
-    ['DELETE', 'sys/mounts/transit'],
-    ['PUT', 'sys/leases/revoke'],
-    ['PUT', 'sys/leases/revoke-prefix/database'],
-    ['PUT', 'sys/leases/revoke-force/database'],
-  ])('%s %s is not said to be done', async (method, path) => {
-    expect((await asked(method, `/v1/${path}`, VAULTS)).status).toBe(204)
-    at.vault.fault = () => ({ status: 500 })
+  test.each(ENDS)('%s %s is not said to be done', async (method, path) => {
     expect((await asked(method, `/v1/${path}`, VAULTS)).status).toBe(503)
   })
 })
