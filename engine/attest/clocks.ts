@@ -33,7 +33,7 @@ export function openClocks(store: Store, { monotonic }: Pick<World, 'monotonic'>
     last: async (mount, akName, drawnAt) => {
       const path = bootPath(mount.id, akName)
       const kept = (await store.get<BootRecord>(path))?.value
-      if (!kept) return undefined
+      if (!kept || kept.anew) return undefined
       const accepted = clocks.get(path)
       const before = accepted && sameBoot(accepted.boot, kept) ? accepted.steps.findLast(({ at }) => at <= drawnAt) : undefined
       return { ...kept, clock: before?.clock ?? -1n }
@@ -75,6 +75,8 @@ async function moveOn(store: Store, path: string, boot: BootRecord, version: num
 
 function sameBoot(one: BootRecord, other: BootRecord): boolean {
   return (
+    !one.anew &&
+    !other.anew &&
     one.resetCount === other.resetCount &&
     one.restartCount === other.restartCount &&
     one.firmwareVersion === other.firmwareVersion

@@ -10,7 +10,7 @@ import { type Approval, factsOf, type TpmFacts } from './approval.ts'
 import { openUsed } from './challenges.ts'
 import type { Endorse, Endorsement } from './endorsements.ts'
 import type { Moduli } from './moduli.ts'
-import { type AkRecord, akPath, bootPath, hex } from './records.ts'
+import { type AkRecord, akPath, type BootRecord, bootPath, hex } from './records.ts'
 import type { Revoked } from './revoked.ts'
 import { type AttestSettings, configOf } from './settings.ts'
 
@@ -177,13 +177,18 @@ async function record(parts: EnrolmentParts, mount: Mount, pending: Pending): Pr
     const moved = { ...pending.record, enrolled_at: kept.value.enrolled_at }
     if (!isDeepStrictEqual(moved, kept.value)) await store.put(path, moved, kept.version)
     // the TPM has just shown that the key is in it: new firmware, or counters that were cleared, may come with it
-    await store.delete(bootPath(mount.id, akName))
+    await beginAnew(store, bootPath(mount.id, akName))
   }
   const tpmId = pending.record.tpm_id
   await revoked.keep(mount, tpmId, pending.path)
   await noted(settings, mount, pending)
   if (await revoked.isRevoked(mount, tpmId)) return reject('REVOKED', 'its maker revoked the endorsement certificate')
   return accept({ status: 'enrolled', tpmId, akName })
+}
+
+async function beginAnew(store: Store, path: string): Promise<void> {
+  const boot = (await store.fresh<BootRecord>(path))?.value
+  if (boot) await store.put(path, { ...boot, anew: true } satisfies BootRecord)
 }
 
 /** Other keys of the same TPM may be enrolled at this moment: all of them end up in its record. */

@@ -16,7 +16,13 @@ export type AkRecord = {
 }
 
 /** What the last accepted quote of a key said of its boot; written when it changes, so that a replica that starts anew knows it. */
-export type BootRecord = { readonly resetCount: number; readonly restartCount: number; readonly firmwareVersion: string }
+export type BootRecord = {
+  readonly resetCount: number
+  readonly restartCount: number
+  readonly firmwareVersion: string
+  /** the key was enrolled again since: the next quote may begin anew */
+  readonly anew?: boolean
+}
 
 /** The path that a TPM enrolled with, DER in base64, from its certificate to the anchor; `ended`: it was revoked, and the TPM has lost what it had. */
 export type EndorsementRecord = { readonly path: readonly string[]; readonly ended?: boolean }

@@ -102,6 +102,14 @@ describe('firmware that is denied', () => {
     await creds(await logIn(broker, machine))
   })
 
+  test('fails a machine that showed it before its key was enrolled again', async () => {
+    const token = await logIn(broker, machine)
+    const bad = await firmware()
+    await enrol(broker, machine)
+    await config({ denied_firmware: bad })
+    await gone(token)
+  })
+
   test('fails a machine once, however often it is looked at', async () => {
     const { watch } = broker.broker.attest
     const mount = broker.broker.mounts.find('auth/tpm-quote/login') ?? expect.unreachable()
