@@ -172,15 +172,17 @@ async function issue(world: World, role: string, options: AskOptions, { held, si
     ...(held && { held }),
   })
   const beat = async () => heartbeat(await openService(world, options), role, token, await taskTokenOf(options))
-  if (options.attest) return { ...(await creds(service, request, token, await attesting())), beat }
-  try {
-    return { ...(await creds(service, request, token)), beat }
-  } catch (error) {
-    if (!(error instanceof AgentError && error.exit === 'refused')) throw error
-    if (CONSENT_HELPS.test(error.message)) return { ...(await consented(service, request, token, sayTo(world), signal)), beat }
-    if (!QUOTE_HELPS.test(error.message)) throw error
-    return { ...(await creds(service, request, token, await attesting())), beat }
+  const asked = async (quoted: boolean): Promise<Issued> => {
+    try {
+      return await creds(service, request, token, quoted ? await attesting() : undefined)
+    } catch (error) {
+      if (!(error instanceof AgentError && error.exit === 'refused')) throw error
+      if (CONSENT_HELPS.test(error.message)) return await consented(service, request, token, sayTo(world), signal)
+      if (quoted || !QUOTE_HELPS.test(error.message)) throw error
+      return await asked(true)
+    }
   }
+  return { ...(await asked(options.attest === true)), beat }
 }
 
 /** The credential in a certificate, behind those of the key that it is bound to. */

@@ -14,8 +14,7 @@ export async function join(
   output: Writable,
 ): Promise<number> {
   const file = env['ASSAY_CREDENTIAL_FILE']
-  if (file === undefined)
-    throw new AgentError('usage', 'wanted ASSAY_CREDENTIAL_FILE: ssh runs this below `assay agent exec --proxy --ssh`')
+  if (!file) throw new AgentError('usage', 'wanted ASSAY_CREDENTIAL_FILE: ssh runs this below `assay agent exec --proxy --ssh`')
   const token = await readSecret(file)
   const socket = connect(path)
   socket.write(`${JSON.stringify({ token, user, host, port })}\n`)

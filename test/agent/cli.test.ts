@@ -1,10 +1,8 @@
 import { createHash, X509Certificate } from 'node:crypto'
 import { chmod, lstat, readFile, stat, symlink, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
 import { decodeProtectedHeader, EmbeddedJWK, jwtVerify } from 'jose'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { exits } from '../../agent/exits.ts'
-import { transports } from '../../agent/tpm/transport.ts'
 import type { FrontDoor } from '../fakes/front_door.ts'
 import { freePort } from '../harness/process.ts'
 import { newAuthority } from '../mounts/hosts/certificates.ts'
@@ -174,6 +172,21 @@ describe('creds', () => {
     })
   })
 
+  test('is had by the consent of a person, with a quote as without one', async () => {
+    const challenge = { challenge: 'x', nonce: 'eA==', pcrs: { sha256: [0] } }
+    const invitation = { url: 'https://door.test/consent', user_code: 'ABCD', handle: 'h', expires_in: 30, interval: 0.001 }
+    const refusal = { status: 403, body: { errors: ['CONSENT_REQUIRED: no person consented to this'] } }
+    const given = (data: object) => ({ status: 200, body: { data } })
+    const consent = [refusal, given(invitation), given({ status: 'pending' }), given({ token: 'sealed', expires_in: 60 })]
+    const at = { ...env, VAULT_TOKEN: 'hvs.x' }
+    const said = 'assay agent: somebody has to consent: open https://door.test/consent and see that it shows the code ABCD\n'
+    for (const [quote, attest] of [[[], []] as const, [[given(challenge)], ['--attest']] as const]) {
+      door.faults.push(...quote, ...consent)
+      const { code, out, err } = await agent(at, 'creds', 'plain', ...ask, ...attest, '--field', 'token')
+      expect({ attest, code, out, err }).toEqual({ attest, code: 0, out: 'sealed\n', err: said })
+    }
+  })
+
   test('that wants a quote needs the role to be attested with', async () => {
     const { out } = await agent(env, 'login', '--role', 'web', '--field', 'token')
     const token = { ...env, VAULT_TOKEN: out.trim() }
@@ -277,13 +290,5 @@ describe('exit codes', () => {
       code: 6,
       err: expect.stringContaining('no certificate'),
     })
-  })
-})
-
-describe('the README', () => {
-  test('has the exit codes and the ways to reach a TPM', async () => {
-    const readme = await readFile(join(import.meta.dirname, '../../agent/README.md'), 'utf8')
-    for (const { code, when } of Object.values(exits)) expect(readme).toContain(`| ${code} | ${when} |`)
-    for (const { form } of transports.values()) expect(readme).toContain(`\`${form}\``)
   })
 })

@@ -4,6 +4,8 @@ import { join } from 'node:path'
 import type { Command } from 'commander'
 import { describe, expect, test } from 'vitest'
 import { agentCommand } from '../../agent/cli.ts'
+import { exits } from '../../agent/exits.ts'
+import { transports } from '../../agent/tpm/transport.ts'
 
 // Every command of the agent that a page shows is one that the agent takes: its options are there, and their values have the form that they want.
 
@@ -49,4 +51,10 @@ describe('the agent takes', () => {
     const wanting = command.options.filter(one => one.mandatory && command.getOptionValue(one.attributeName()) === undefined)
     expect(wanting).toEqual([])
   })
+})
+
+test('the page of the agent has the exit codes and the ways to reach a TPM', async () => {
+  const page = await readFile(join(ROOT, 'agent', 'README.md'), 'utf8')
+  for (const { code, when } of Object.values(exits)) expect(page).toContain(`| ${code} | ${when} |`)
+  for (const { form } of transports.values()) expect(page).toContain(`\`${form}\``)
 })
