@@ -89,8 +89,10 @@ export function openRecords({ world, state, settings, roots, sight, expiry }: Re
         // the end that was written before was that of the one before
         await records.write(mount.id, name, { rotated_at: now, expires_at: given.expires_at ?? '' })
       }
-      if (before?.store === 'vault' && record.store !== 'vault') await roots.remove(mount, name, record)
-      return secrets ? [] : warningsOf(await expiry(mount, name).catch(unreadable))
+      const found = await expiry(mount, name).catch(unreadable)
+      // the one in Vault may be the only one, until the one that is to take its place can be read
+      if (record.store !== 'vault' && found.state !== 'unreadable') await roots.remove(mount, name, record)
+      return warningsOf(found)
     },
     read: async (mount, name, who) => {
       const record = await seen(mount, name, who)

@@ -94,7 +94,7 @@ export type IssueParts = {
 
 export function openIssue(parts: IssueParts): Issue {
   const { world, store, signer, rsaSigner, cipher, audit, mounts, metrics, settle, attest } = parts
-  const settings = openIssueSettings(store)
+  const settings = openIssueSettings(store, rsaSigner)
   const policies = openPolicies(settings, world.monotonic)
   const keys = openKeys(signer, rsaSigner, settings, parts.ownUrl)
   const { appraiser, sessions, settings: attestSettings } = attest

@@ -5,6 +5,7 @@ import { TRANSIT_KEY } from '../issuers/common.ts'
 import { issuerRoleFields, issuers } from '../issuers/index.ts'
 import { checkPolicy } from '../policy/index.ts'
 import { rulesOf } from '../sealing/deliver.ts'
+import type { RsaSigner } from '../vault/rsa_signer.ts'
 import type { Store } from '../vault/store.ts'
 import { checkExchangeRole } from './exchange_role.ts'
 
@@ -93,8 +94,14 @@ export type IssueSettings = {
 
 export const CONFIG = 'config'
 
-export function openIssueSettings(store: Store): IssueSettings {
-  const config = openCollection(store, CONFIG, configFields, { check: record => checkConfig(record) })
+/** @param rsaSigner of a key that cannot be published nothing would be: it is looked for before it is written */
+export function openIssueSettings(store: Store, rsaSigner: Pick<RsaSigner, 'versions'>): IssueSettings {
+  const config = openCollection(store, CONFIG, configFields, {
+    check: async record => {
+      checkConfig(record)
+      for (const key of record.rsa_keys) await rsaSigner.versions(key)
+    },
+  })
   const policy = openCollection(store, 'policy', policyFields, {
     check: async (record, mountId, name) =>
       checkPolicyText(name, record.policy, (await config.get(mountId, CONFIG))?.actions ?? []),

@@ -48,6 +48,34 @@ describe('a store', () => {
     )
   })
 
+  test('takes the place of Vault when the root credential can be read there, and not before', async () => {
+    await write()
+    const moved = { secrets: undefined, store: 'shared', ref: `${'v'.repeat(26)}/${'i'.repeat(26)}` }
+    expect(warningsOf(await write(moved))?.[0]).toMatch(
+      /^the root credential of the integration ci cannot be had from onepassword/,
+    )
+    await write({ secrets: undefined, store: 'vault', ref: '' })
+    expect(await issued()).toBe('upstream')
+    // by a Connect server that has the item
+    const version = 1
+    provider.trouble = ({ path }) =>
+      path.startsWith('/v1/vaults/')
+        ? {
+            status: 200,
+            body: {
+              id: 'i'.repeat(26),
+              vault: { id: 'v'.repeat(26) },
+              version,
+              fields: [{ id: 'a', label: 'client_secret', value: CANARY }],
+            },
+          }
+        : undefined
+    await store({ settings: { url: provider.url }, secrets: { token: CANARY } })
+    expect(warningsOf(await write(moved))).toEqual([])
+    expect([...broker.vault.state.kv.keys()].filter(path => path.endsWith('/root/ci'))).toEqual([])
+    expect(await issued()).toBe('upstream')
+  })
+
   test.each([
     ['secrets that are not known', { secrets: { password: CANARY } }, /^secrets: wanted token, and nothing else$/],
     [

@@ -149,6 +149,13 @@ test.each(refused)('%s %j is refused: %s', async (path, data, sentence) => {
   expect(broker.vault.state.kv.size).toBe(before)
 })
 
+test('keys that cannot be published are not: with one of them there would be no JWKS at all', async () => {
+  await expect(broker.ask('update', 'broker/config', { rsa_keys: 'assay-nowhere' })).rejects.toThrow(
+    'the transit key assay-nowhere does not exist',
+  )
+  await expect(broker.ask('read', 'broker/.well-known/jwks.json')).resolves.toBeDefined()
+})
+
 const taken: readonly (readonly [string, object])[] = [
   ['auth/tpm-quote/config', { challenge_ttl: 1 }],
   ['auth/tpm-quote/config', { challenge_ttl: '1m' }],
