@@ -7,7 +7,7 @@ export type Collection<F extends Fields> = {
   readonly fields: F
   /** may be as old as the store says */
   readonly get: (mountId: string, name: string) => Promise<Values<F> | undefined>
-  /** past the cache: for what is itself remembered */
+  /** past the cache: for what is itself remembered, and where a right depends on it */
   readonly fresh: (mountId: string, name: string) => Promise<Values<F> | undefined>
   /** What is given replaces what is there; the rest stays, or is as the fields say.
    *  @throws BrokerError bad_request when the record would make no sense, conflict when it changed meanwhile */

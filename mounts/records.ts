@@ -55,7 +55,7 @@ export function collection<F extends Fields>(
       help: { synopsis: `Manage one ${words.one}.`, description: words.description },
       fields,
       ...(hooks.bodyBytes && { bodyBytes: hooks.bodyBytes }),
-      exists: async ({ mount, values }) => (await records.get(mount.id, nameIn(values))) !== undefined,
+      exists: async ({ mount, values }) => (await records.fresh(mount.id, nameIn(values))) !== undefined,
       operations: {
         read: { summary: `Read the ${words.one}.`, run: ({ mount, values }) => show(records, hooks, mount, nameIn(values)) },
         update: {

@@ -19,6 +19,15 @@ describe('a record', () => {
     expect(await read('ci')).toMatchObject({ plugins: ['a', 'b'], ttl: 300, scopes: [], max_ttl: 3600, attestation: 'login' })
   })
 
+  test('that another replica wrote just now is there: who may only create does not change it', async () => {
+    await using other = await openTestBroker({ beside: broker })
+    expect(await outcomeOf(other.ask('read', 'broker/role/ci'))).toBe('not_found')
+    await write('ci')
+    const token = broker.vault.token({ allow: () => ['create'] })
+    expect(await outcomeOf(other.ask('update', 'broker/role/ci', { actions: 'delete' }, { token }))).toBe('permission_denied')
+    expect(await read('ci')).toMatchObject({ actions: ['deploy'] })
+  })
+
   test('has to be whole when it is written first', async () => {
     await expect(write('ci', { plugins: 'a', actions: 'deploy' })).rejects.toThrow('audiences: wanted at least one')
     expect(await outcomeOf(read('ci'))).toBe('not_found')
