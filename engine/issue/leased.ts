@@ -104,8 +104,9 @@ async function underLease(
     return credential
   }
   const { leaseId, expiresAt, issuedAt, maxExpiresAt } = await begun.confirm(credential.handle, credential.expiresAt)
-  const lease = { id: leaseId, durationSeconds: expiresAt - issuedAt, renewable: maxExpiresAt > expiresAt }
-  return { ...credential, expiresAt, lease }
+  const durationSeconds = expiresAt - issuedAt
+  const lease = { id: leaseId, durationSeconds, renewable: maxExpiresAt > expiresAt }
+  return { ...credential, expiresAt: Math.min(credential.expiresAt, grant.issuedAt + durationSeconds), lease }
 }
 
 type Sent = {

@@ -24,7 +24,7 @@ export type Begin = {
 
 export type Begun = {
   readonly leaseId: string
-  /** What was made and when its provider ends it. @throws BrokerError unavailable when the lease was revoked meanwhile, or cannot be kept: then so is what was made */
+  /** What was made and when its provider ends it, by the wall clock. @throws BrokerError unavailable when the lease was revoked meanwhile, or cannot be kept: then so is what was made */
   readonly confirm: (handle: Handle, expiresAt: number) => Promise<Lease>
   /** The provider made nothing, for certain or as far as is known: in the second case it is looked after as if it had. */
   readonly abandon: (certain: boolean) => Promise<void>
@@ -103,12 +103,15 @@ async function clear(parts: Parts, id: string): Promise<void> {
 
 async function confirm(parts: Parts, begun: Lease, handle: Handle, expiresAt: number): Promise<Lease> {
   const id = idOf(begun.leaseId) ?? ''
+  const { clock, world } = parts
+  // the clock of leases is ahead of a wall clock that was put back
+  const made = expiresAt + clock() - Math.floor(world.now() / 1000)
   try {
     const lease = await changeLease(parts.ledger, id, lease => {
       if (lease.txn !== begun.txn || lease.state !== 'pending') return undefined
-      const ends = Math.min(lease.expiresAt, expiresAt)
+      const ends = Math.min(lease.expiresAt, made)
       const { maxExpiresAt } = lease
-      return { ...lease, state: 'active', handle, expiresAt: ends, maxExpiresAt: Math.min(maxExpiresAt, expiresAt), due: ends }
+      return { ...lease, state: 'active', handle, expiresAt: ends, maxExpiresAt: Math.min(maxExpiresAt, made), due: ends }
     })
     if (lease) return lease
     await handOver(parts, begun, handle)

@@ -47,6 +47,19 @@ describe('a lease', () => {
     expect(living(out)).toBe(0)
   })
 
+  test('has its whole life, and no more, when the wall clock was put back before', async () => {
+    const out = outside()
+    const process = await openProcess(out)
+    process.world.step(-86_400_000)
+    const { leaseId } = await issue(process)
+    const { issuedAt = 0, expiresAt } = (await process.leases.lookup(leaseId)) ?? {}
+    expect(expiresAt).toBe(issuedAt + 900)
+    await passes(process, 890)
+    expect(living(out)).toBe(1)
+    await passes(process, 20)
+    expect(living(out)).toBe(0)
+  })
+
   test('that seemed to have ended while the wall clock was ahead ends when it does', async () => {
     const out = outside()
     const process = await openProcess(out)
