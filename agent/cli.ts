@@ -53,7 +53,6 @@ export function agentCommand(world: World = processWorld()): Command {
 
 /** The one place that looks at the process. */
 function processWorld(): World {
-  process.stderr.on('error', () => {}) // who does not take messages goes without them
   return {
     env: process.env,
     program: [process.execPath, ...process.execArgv, process.argv[1] ?? ''],
