@@ -13,9 +13,9 @@ export type Locks = {
 
 export const WORK_MS = 20_000
 /** Longer than any work may take, so that nobody takes a lock away from work that goes on. */
-const DEAD_MS = 24_000
+const DEAD_MS = 30_000
 /** Longer than that, so that whoever waits for one that died gets in. */
-const WAIT_MS = 25_000
+const WAIT_MS = 31_000
 const PAUSE_MS = 50
 const SEEN = 10_000
 

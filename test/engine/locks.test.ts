@@ -59,7 +59,7 @@ describe('of those who want to work on one integration', () => {
     await store.put('dead', { owner: 'gone' }, 0)
     const waiting = replica().alone('dead', async () => 'in')
     await looks(store, 'dead')
-    world.pass(24_001)
+    world.pass(30_001)
     expect(await waiting).toBe('in')
   })
 
@@ -128,7 +128,7 @@ describe('of those who want to work on one integration', () => {
     })
     await looks(store, 'slow')
     expect(isIn).toBe(false)
-    world.pass(24_001)
+    world.pass(30_001)
     expect(await next).toBe('in')
   })
 })

@@ -99,7 +99,7 @@ describe('the key of a Google service account', () => {
     const before = looks()
     const round = other.broker.integrations.upkeep.round()
     await until('it waits for the lock', async () => looks() > before + 1)
-    world.broker.world.pass(24_001)
+    world.broker.world.pass(30_001)
     await round
     expect([...keys.keys()]).toEqual(['key000000'])
     go.resolve()
