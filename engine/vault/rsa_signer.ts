@@ -24,9 +24,11 @@ export function openRsaSigner(vault: OwnVault, mount: string, monotonic: () => n
   const known = new LRUCache<string, readonly RsaVersion[]>({ max: KEYS, ttl: FRESH_MS, ...clock })
   return {
     versions: async key => {
-      const kept = known.get(key) ?? versionsOf(key, (await absent(vault.read(`${mount}/keys/${key}`)))?.data)
-      known.set(key, kept)
-      return kept
+      const kept = known.get(key)
+      if (kept) return kept
+      const read = versionsOf(key, (await absent(vault.read(`${mount}/keys/${key}`)))?.data)
+      known.set(key, read)
+      return read
     },
     sign: async (key, version, input) => {
       const how = { hash_algorithm: 'sha2-256', signature_algorithm: 'pkcs1v15', key_version: version }
