@@ -125,7 +125,7 @@ function refreshed(grant: Grant, ports: Ports, proof: string | undefined): Promi
     }
     const parameters = { ...asked(grant, ports), refresh_token: token.reveal() }
     const answer = await ask(grant, ports, proof, parameters, root, replaced)
-    await replaced(answer.refreshToken)
+    await replaced(answer.refreshToken).catch((error: unknown) => ended(grant, ports, new Secret(answer.token), error))
     return answer
   })
 }
@@ -148,8 +148,11 @@ async function ask(
     parameters,
     proof,
     leave: async ({ token, refreshToken }, why) => {
-      await replaced(refreshToken)
-      await ended(grant, ports, token, why)
+      const reason = await replaced(refreshToken).then(
+        () => why,
+        (error: unknown) => error,
+      )
+      await ended(grant, ports, token, reason)
     },
   })
 }

@@ -23,8 +23,7 @@ export const oauth2Consent = issuer({
     try {
       return credentialOf(grant, ports, answer)
     } catch (error) {
-      await end(ports, new Secret(answer.token))
-      throw error
+      return end(ports, new Secret(answer.token), error)
     }
   },
 })
@@ -38,15 +37,18 @@ function refreshed(grant: Grant, ports: Ports): Promise<TokenAnswer> {
         await keep(consent, root, { fields: { refresh_token: next } })
     }
     const answer = await ask(grant, ports, root, replaced)
-    await replaced(answer.refreshToken)
+    await replaced(answer.refreshToken).catch((error: unknown) => end(ports, new Secret(answer.token), error))
     return answer
   })
 }
 
 /** What nobody gets, where its provider ends it; why nobody gets it is what has to be told. */
-async function end(ports: Ports, token: Secret): Promise<void> {
+async function end(ports: Ports, token: Secret, why: unknown): Promise<never> {
   const provider = openProvider(ports.integration, ports.settings, ports.http)
-  await provider.revoke(token, await secretOf(ports)).catch(() => undefined)
+  await secretOf(ports)
+    .then(secret => provider.revoke(token, secret))
+    .catch(() => undefined)
+  throw why
 }
 
 async function ask(
@@ -66,9 +68,12 @@ async function ask(
     grantType: 'refresh_token',
     parameters: { refresh_token: token, ...(grant.scope.length > 0 ? { scope: grant.scope.join(' ') } : {}) },
     proof: undefined,
-    leave: async left => {
-      await replaced(left.refreshToken)
-      await end(ports, left.token)
+    leave: async (left, why) => {
+      const reason = await replaced(left.refreshToken).then(
+        () => why,
+        (error: unknown) => error,
+      )
+      await end(ports, left.token, reason)
     },
   })
 }

@@ -2,7 +2,7 @@ import { generateKeyPairSync, type KeyObject, randomUUID } from 'node:crypto'
 import * as jose from 'jose'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { Credential } from '../../../engine/issuers/index.ts'
-import type { Secret } from '../../../engine/secret.ts'
+import { Secret } from '../../../engine/secret.ts'
 import { ISSUER_URL, jwkOf, newEcKey, openTestExchange, type TestExchange } from '../../fakes/exchange.ts'
 import { startProvider } from '../../fakes/provider.ts'
 import { type OauthServer, type OauthServerOptions, startOauthServer } from '../../harness/peers/oauth_server.ts'
@@ -161,6 +161,28 @@ describe('refresh tokens', () => {
     await one.credential(read)
     expect(await other.issue(read)).toMatchObject({ code: 'EXCHANGE_REFUSED', detail: 'acme: invalid_grant' })
   })
+})
+
+test('a token whose refresh token could not be kept is given to nobody, and revoked', async () => {
+  const provider = stack.use(await startProvider())
+  const [token_url, revocation_url] = [`${provider.url}/token`, `${provider.url}/revoke`]
+  for (const status of [200, 201]) {
+    const { test } = await opened(
+      { grant: 'refresh_token', token_url, revocation_url },
+      { secrets: { client_secret: SECRET, refresh_token: 'first' } },
+    )
+    provider.answer = async ({ url }) => {
+      if (url !== '/token') return { status: 200 }
+      // somebody else replaces it meanwhile
+      const { fields, version } = await test.root.read()
+      await test.root.replace({ fields: { ...fields, refresh_token: new Secret('by hand') } }, version)
+      return { status, body: { access_token: `of-${status}`, token_type: 'Bearer', expires_in: 60, refresh_token: 'second' } }
+    }
+    expect(await test.outcome(read)).toBe('conflict')
+    const { url, body } = provider.asked.at(-1) ?? { url: '', body: '' }
+    expect([url, new URLSearchParams(body).get('token')]).toEqual(['/revoke', `of-${status}`])
+    expect((await test.root.read()).fields['refresh_token']?.reveal()).toBe('by hand')
+  }
 })
 
 describe('assertions that transit signs', () => {
