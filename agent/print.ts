@@ -34,10 +34,15 @@ function durationOf(seconds: unknown): unknown {
 }
 
 /** As in a cell of the table. */
-export function cellOf(value: unknown): string {
+function cellOf(value: unknown): string {
   if (value === null || value === undefined) return 'n/a'
   if (Array.isArray(value)) return `[${value.map(one => JSON.stringify(one)).join(' ')}]`
   return printable(typeof value === 'string' ? value : JSON.stringify(value))
+}
+
+/** One value, for a script: a key in PEM has lines. What a terminal would obey is in no credential. */
+export function aloneOf(value: unknown): string {
+  return typeof value === 'string' ? value.replace(/[^\P{Cc}\n\t]+/gu, ' ') : cellOf(value)
 }
 
 /** A terminal obeys control characters, so it gets none that others wrote. */

@@ -33,7 +33,7 @@ import type {
   PcrsOptions,
   PrintOptions,
 } from './options.ts'
-import { cellOf, loginRows, tableOf } from './print.ts'
+import { aloneOf, loginRows, tableOf } from './print.ts'
 import { sayTo } from './say.ts'
 import { readSecret, writeSecret } from './secret_file.ts'
 import { TpmError } from './tpm/errors.ts'
@@ -259,7 +259,7 @@ function fieldOf(rows: Printed['rows'], name: string): string {
   const row = rows.find(([at]) => at === name)
   if (row === undefined)
     throw new AgentError('usage', `there is no ${name} in the reply, only ${rows.map(([at]) => at).join(', ')}`)
-  return cellOf(row[1])
+  return aloneOf(row[1])
 }
 
 /** With a token file the token is nowhere else. */

@@ -172,6 +172,17 @@ describe('creds', () => {
     })
   })
 
+  test('is printed alone as it is, lines and all, but for what a terminal obeys', async () => {
+    const at = { ...env, VAULT_TOKEN: 'hvs.x' }
+    const data = { private_key: '-----BEGIN-----\nAA\u00ad\n-----END-----\n', odd: 'a\u001b[31m\u009bb', expires_in: 60 }
+    const field = async (name: string) => {
+      door.faults.push({ status: 200, body: { data } })
+      return (await agent(at, 'creds', 'plain', '--field', name)).out
+    }
+    expect(await field('private_key')).toBe(`${data.private_key}\n`)
+    expect(await field('odd')).toBe('a [31m b\n')
+  })
+
   test('is had by the consent of a person, with a quote as without one', async () => {
     const challenge = { challenge: 'x', nonce: 'eA==', pcrs: { sha256: [0] } }
     const invitation = { url: 'https://door.test/consent', user_code: 'ABCD', handle: 'h', expires_in: 30, interval: 0.001 }
