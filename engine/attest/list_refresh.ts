@@ -30,10 +30,12 @@ export function openRefresh(ports: RefreshPorts): Refresh {
     try {
       const crl = await fetchLists(url, config.crl_hosts)
       const before = await settings.crl.fresh(mount.id, name)
-      if (before && before.crl !== crl) await succeed(ports, mount, { before: before.crl, crl }, config)
+      // an operator has written or deleted them meanwhile
+      if (before?.url !== url) return
+      if (before.crl !== crl) await succeed(ports, mount, { before: before.crl, crl }, config)
       await settings.crl.write(mount.id, name, kept => {
-        if (kept?.url !== url || kept.crl !== before?.crl)
-          throw new BrokerError('conflict', 'an operator has written or deleted the lists meanwhile')
+        if (kept?.url !== url || kept.crl !== before.crl)
+          throw new BrokerError('conflict', 'somebody else has written or deleted the lists meanwhile')
         return { crl, fetched_at: new Date(world.now()).toISOString() }
       })
       changed(mount)
