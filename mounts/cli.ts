@@ -1,4 +1,4 @@
-import { mkdir, open, readFile } from 'node:fs/promises'
+import { type FileHandle, mkdir, open, readFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { Command, InvalidArgumentError, Option } from 'commander'
@@ -207,17 +207,21 @@ async function apply({ vaultAddr, secretIdFile, proxy, permit }: SetupOptions): 
   await refuseUnverified()
   const vault = { address: await vaultAt(vaultAddr), deadlineMs: 10_000 }
   const token = new Secret(await operatorToken())
+  // before there is something to keep: what could not be written would be lost, and good for ever
+  await using file = await open(secretIdFile, 'a', 0o600)
   const { roleId, secretId } = await (proxy
     ? provisionProxy(vault, PROXY_PLACES, token, permit)
     : provision(vault, PLACES, token))
-  await writePrivate(secretIdFile, `${secretId.reveal()}\n`)
+  await writePrivate(file, `${secretId.reveal()}\n`)
   process.stdout.write(`role_id: ${roleId}\nsecret_id_file: ${secretIdFile}\n`)
 }
 
 /** Private before the secret is in it, even where the file was there for others to read. */
-async function writePrivate(path: string, content: string): Promise<void> {
-  await using file = await open(path, 'w', 0o600)
-  if ((await file.stat()).isFile()) await file.chmod(0o600)
+async function writePrivate(file: FileHandle, content: string): Promise<void> {
+  if ((await file.stat()).isFile()) {
+    await file.chmod(0o600)
+    await file.truncate()
+  }
   await file.writeFile(content)
 }
 

@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { type AddressInfo, createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -110,6 +110,20 @@ test('the configuration', async () => {
     ),
     refused(await configured('idless.yaml', `${rest}\nlisten: { port: 0 }`), /\/nowhere\/id cannot be read/),
   ])
+})
+
+test('a secret id that could not be kept is not made; one that is kept takes the place of what was there, for nobody else to read', async () => {
+  const env = { VAULT_TOKEN: vault.rootToken, VAULT_ADDR: vault.address }
+  const made = async () => (await vault.api('LIST', 'auth/approle/role/assay/secret-id')).body?.data?.keys as string[] | undefined
+  await writeFile(at('id'), `${'old'.repeat(99)}\n`, { mode: 0o644 })
+  const { code, stdout } = await assay(['setup', '--apply', '--secret-id-file', at('id')], env)
+  expect({ code, stdout }).toEqual({ code: 0, stdout: expect.stringMatching(/^role_id: \S+\nsecret_id_file: /) as string })
+  expect(await readFile(at('id'), 'utf8')).toMatch(/^[0-9a-f-]{36}\n$/)
+  expect((await stat(at('id'))).mode & 0o777).toBe(0o600)
+  const before = await made()
+  expect(before).not.toHaveLength(0)
+  await refused(['setup', '--apply', '--secret-id-file', at('nowhere/id')], /ENOENT: .*nowhere\/id/, env)
+  expect(await made()).toEqual(before)
 })
 
 test('a Vault that is not there or lets nobody in, a port and an audit log that are taken: no token is left behind', async () => {
