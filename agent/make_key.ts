@@ -1,4 +1,5 @@
 import { access } from 'node:fs/promises'
+import { resolve } from 'node:path'
 import { certificateRequest, pemOf, selfSigned } from './certificate.ts'
 import { AgentError, exits } from './exits.ts'
 import { lazyTpm, writePublic } from './open.ts'
@@ -13,11 +14,14 @@ const SKEW_MS = 300_000
 
 /** Makes a key in the TPM and a file that only this TPM can load; of a file that is there, what else is wanted of its key. */
 export async function runKey(world: World, file: string, options: KeyCommandOptions): Promise<number> {
+  const { certificate, request, name, days } = options
+  const files = [file, certificate, request].filter(one => one !== undefined).map(one => resolve(one))
+  if (new Set(files).size < files.length)
+    throw new AgentError('usage', 'wanted a file for each: one would take the place of another')
   const there = await access(file).then(
     () => true,
     () => false,
   )
-  const { certificate, request, name, days } = options
   if (there && certificate === undefined && request === undefined)
     throw new AgentError('usage', `${file} is there already: wanted --certificate or --request for its key, or another file`)
   if (!there) await make(world, file, options)

@@ -141,6 +141,15 @@ describe('assay agent key', () => {
     const { code, out } = await key(file, '--certificate', place.at('cert.pem'))
     expect(code).toBe(0)
     expect(out).toMatch(/certificate/)
+    for (const others of [
+      ['--certificate', file],
+      ['--request', place.at('./x/../key.pem')],
+      ['--certificate', place.at('one.pem'), '--request', place.at('one.pem')],
+    ])
+      expect(await key(file, ...others)).toMatchObject({
+        code: exits.usage.code,
+        err: expect.stringContaining('a file for each') as string,
+      })
     expect(await readFile(file, 'utf8')).toBe(before)
   })
 
