@@ -5,13 +5,13 @@ import { keep } from '../integrations/keep.ts'
 import type { RootCredential } from '../integrations/port.ts'
 import { Secret } from '../secret.ts'
 import { assertion } from './assertion.ts'
-import { endpointAt, isToken, outbound, subject, TRANSIT_KEY } from './common.ts'
+import { baseAt, isToken, outbound, subject, TRANSIT_KEY } from './common.ts'
 import { type Credential, type Grant, type IssuerPorts, issuer } from './issuer.ts'
 import { type Answered, msalTransport } from './msal_transport.ts'
 import { refused, unusable, wider } from './refusal.ts'
 
 const settings = {
-  authority: endpointAt('https://login.microsoftonline.com', 'Where Entra is, without the tenant.'),
+  authority: baseAt('https://login.microsoftonline.com', 'Where Entra is, without the tenant.'),
   tenant_id: required(text('Tenant.', { form: [/^[A-Za-z0-9.-]{1,128}$/, 'the id or a domain of a tenant'] })),
   client_id: required(text('App registration.', { form: [/^[A-Za-z0-9-]{1,64}$/, 'the id of an application'] })),
   auth: text(

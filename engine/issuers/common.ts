@@ -1,5 +1,6 @@
 import { type Field, list, required, text } from '../fields.ts'
 import type { Received } from '../http.ts'
+import { base } from '../stores/url.ts'
 
 /** Without TLS on the loopback only. */
 const GUARDED = /^(?:https:\/\/[^\s/?#@]+|http:\/\/(?:127\.0\.0\.1|localhost|\[::1\])(?::\d+)?)(?:\/[^\s?#]*)?$/
@@ -14,6 +15,12 @@ export function endpoint(description: string): Field<string> {
 /** An address of a provider that is known, and may be elsewhere. */
 export function endpointAt(fallback: string, description: string): Field<string> {
   return text(description, { form: [{ test: isAddress }, MEANS], fallback })
+}
+
+/** The same for one that paths are put behind: a slash at its end counts for nothing. */
+export function baseAt(fallback: string, description: string): Field<string> {
+  const field = endpointAt(fallback, description)
+  return { ...field, read: raw => base(field.read(raw)) }
 }
 
 /** An address of a provider that may be left out. */

@@ -4,7 +4,7 @@ import { list, map, required, text, type Values } from '../fields.ts'
 import type { Received } from '../http.ts'
 import { Secret } from '../secret.ts'
 import { assertion } from './assertion.ts'
-import { endpointAt, isToken, objectIn, outbound, subject, TRANSIT_KEY } from './common.ts'
+import { baseAt, endpointAt, isToken, objectIn, outbound, subject, TRANSIT_KEY } from './common.ts'
 import { type Credential, type Grant, type IssuerPorts, issuer, type Plan } from './issuer.ts'
 import { refused, unusable, wider } from './refusal.ts'
 import { askToken } from './token_endpoint.ts'
@@ -27,7 +27,7 @@ const settings = {
   }),
   sts_url: endpointAt('https://sts.googleapis.com/v1/token', 'Security Token Service.'),
   token_url: endpointAt('https://oauth2.googleapis.com/token', 'Token endpoint for keys of service accounts.'),
-  iam_url: endpointAt('https://iamcredentials.googleapis.com', 'IAM Service Account Credentials.'),
+  iam_url: baseAt('https://iamcredentials.googleapis.com', 'IAM Service Account Credentials.'),
   ...outbound,
 }
 

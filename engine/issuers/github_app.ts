@@ -2,12 +2,12 @@ import { BrokerError } from '../errors.ts'
 import { list, required, text } from '../fields.ts'
 import type { Received, Sent } from '../http.ts'
 import { Secret } from '../secret.ts'
-import { ceiling, endpointAt, isToken, objectIn, outbound, TRANSIT_KEY } from './common.ts'
+import { baseAt, ceiling, isToken, objectIn, outbound, TRANSIT_KEY } from './common.ts'
 import { type Credential, type Grant, type IssuerPorts, issuer, type Plan } from './issuer.ts'
 import { refused, unusable, unwanted, wider } from './refusal.ts'
 
 const settings = {
-  api_url: endpointAt('https://api.github.com', 'Where the REST API is.'),
+  api_url: baseAt('https://api.github.com', 'Where the REST API is.'),
   app_id: required(text('Client id or id of the app.', { form: [/^[A-Za-z0-9.]{1,64}$/, 'the client id or the id of the app'] })),
   installation_id: required(text('Id of the installation.', { form: [/^\d{1,20}$/, 'digits'] })),
   key: required(text('RSA key in transit: the private key of the app, imported.', { form: TRANSIT_KEY })),

@@ -1,12 +1,12 @@
 import { importPKCS8, SignJWT } from 'jose'
 import { BrokerError } from '../errors.ts'
-import { endpointAt, objectIn } from '../issuers/common.ts'
+import { baseAt, objectIn } from '../issuers/common.ts'
 import { ExchangeRefusal } from '../issuers/refusal.ts'
 import { askToken } from '../issuers/token_endpoint.ts'
 import { Secret } from '../secret.ts'
 import { type RotatorPorts, rotator, type Secrets } from './rotator.ts'
 
-const settings = { iam_admin_url: endpointAt('https://iam.googleapis.com', 'Where IAM is.') }
+const settings = { iam_admin_url: baseAt('https://iam.googleapis.com', 'Where IAM is.') }
 type Ports = RotatorPorts<typeof settings>
 
 const CLOUD = 'https://www.googleapis.com/auth/cloud-platform'

@@ -246,6 +246,16 @@ describe('permissions', () => {
   })
 })
 
+test.each([
+  ['github_app', { app_id: '1', installation_id: '2', key: 'assay-rsa' }, 'api_url'],
+  ['azure', { tenant_id: 't', client_id: 'c', auth: 'secret' }, 'authority'],
+  ['gcp', {}, 'iam_url'],
+])('a slash at the end of the address of %s counts for nothing', async (type, settings, name) => {
+  const role = plans.find(([one]) => one === type)?.[2] ?? {}
+  const planned = (url: string) => opened({ type, settings: { ...settings, [name]: url }, role }).plan()
+  expect(await planned('https://provider.example/api/')).toEqual(await planned('https://provider.example/api'))
+})
+
 test.each(plans)('the plan of %s holds what would be sent, and nothing secret', async (type, settings, role, holds) => {
   const plan = JSON.stringify(await opened({ type, settings, role, secrets: { client_secret: 'CanaRy', key: 'CanaRy' } }).plan())
   expect(plan).toContain(holds)
