@@ -97,6 +97,7 @@ export const tpmFields = {
   disabled_aks: list(
     'Names of attestation keys of this TPM that are refused, hex. What the machine has is revoked; its other keys go on.',
   ),
+  ended_aks: list('Those of them that were disabled when what the machine had was revoked. Written by the broker.'),
   labels: list('Labels, for people and for policies.'),
   maker: text('Manufacturer as in the certificate.', { fallback: '' }),
   model: text('Model as in the certificate.', { fallback: '' }),

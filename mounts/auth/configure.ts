@@ -42,9 +42,11 @@ export const tpm = (broker: Broker): readonly Path[] => {
       }),
       // what a machine got by a key that is disabled now cannot be told from the rest: all of it is revoked, and its other keys log in again
       write: async ({ mount, name, given }) => {
-        const before = (await settings.tpm.get(mount.id, name))?.disabled_aks ?? []
-        const { disabled_aks: after } = await settings.tpm.write(mount.id, name, given)
-        if (after.some(key => !before.includes(key))) await lifecycle.end(mount, name, 'disabled')
+        const { disabled_aks, ended_aks } = await settings.tpm.write(mount.id, name, given)
+        if (disabled_aks.join() === ended_aks.join()) return undefined
+        if (disabled_aks.some(key => !ended_aks.includes(key))) await lifecycle.end(mount, name, 'disabled')
+        // on record once it is done, so that it is done again when this does not come to its end
+        await settings.tpm.write(mount.id, name, { ended_aks: disabled_aks })
         return undefined
       },
       changed: async (mount, name) => {

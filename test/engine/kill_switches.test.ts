@@ -65,6 +65,15 @@ describe('an attestation key that is disabled', () => {
     expect(await refusal(creds(token))).toBe('AK_DISABLED')
   })
 
+  test('is revoked when an operator disables it once more, because Vault failed meanwhile', async () => {
+    const token = await logIn(broker, machine)
+    broker.vault.fault = ({ path }) => (path.includes('/open/') ? { status: 503 } : undefined)
+    expect(await outcomeOf(broker.ask('update', tpm, { disabled_aks: key }))).toBe('unavailable')
+    broker.vault.fault = () => undefined
+    await broker.ask('update', tpm, { disabled_aks: key })
+    await gone(token)
+  })
+
   test('ends what there is once: other writes to the record change nothing', async () => {
     await broker.ask('update', tpm, { disabled_aks: key })
     const token = await logIn(broker, second)
