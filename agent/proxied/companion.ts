@@ -5,7 +5,7 @@ import { type AddressInfo, createServer as createSocketServer, type Server } fro
 import { join } from 'node:path'
 import { type Duplex, pipeline } from 'node:stream'
 import type { Identity } from './identity.ts'
-import { dial, dialPostgres, type ProxyPlace, tlsOf } from './tunnel.ts'
+import { dial, dialPostgres, type ProxyPlace } from './tunnel.ts'
 
 /** Stands beside the command: programs that know nothing of client certificates reach the proxy through it. */
 export type Companion = AsyncDisposable & {
@@ -31,7 +31,12 @@ export type CompanionOptions = {
 export async function openCompanion(options: CompanionOptions): Promise<Companion> {
   const { proxy, identity, secret, postgres } = options
   const sockets = new Set<Duplex>()
-  const agent = new Agent({ keepAlive: true, ...tlsOf(proxy, identity) })
+  const agent = new Agent({ keepAlive: true })
+  agent.createConnection = (_, done) => {
+    const dialled = done as (error: Error | null, socket?: Duplex) => void
+    dial(proxy, identity).then(socket => dialled(null, socket), dialled)
+    return undefined
+  }
   // an upload may last: Node would end it after five minutes
   const settings = { requestTimeout: 0, shouldUpgradeCallback: opensWebSocket }
   const http = createServer(settings, (incoming, outgoing) => forward(options, agent, incoming, outgoing))

@@ -13,7 +13,7 @@ export type ProxyPlace = {
 }
 
 /** How TLS is spoken to the proxy: what we show, and what it has to show. No server is named by an address (RFC 6066 3). */
-export function tlsOf({ name, ca }: Pick<ProxyPlace, 'name' | 'ca'>, { cert, key }: Identity) {
+function tlsOf({ name, ca }: Pick<ProxyPlace, 'name' | 'ca'>, { cert, key }: Identity) {
   const named = isIP(name) === 0 ? { servername: name } : {}
   return { cert, key, minVersion: 'TLSv1.3', ...named, ...(ca === undefined ? {} : { ca }) } as const
 }

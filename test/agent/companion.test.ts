@@ -9,6 +9,7 @@ import { createSecureContext, TLSSocket } from 'node:tls'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { type Companion, type CompanionOptions, openCompanion } from '../../agent/proxied/companion.ts'
 import { ownIdentity } from '../../agent/proxied/identity.ts'
+import type { ProxyPlace } from '../../agent/proxied/tunnel.ts'
 import { run, until } from '../harness/process.ts'
 import { type Authority, newAuthority } from '../mounts/hosts/certificates.ts'
 import { folder } from './tools.ts'
@@ -45,14 +46,14 @@ beforeEach(async () => {
   companion = await open()
 })
 
-async function open(more: Pick<CompanionOptions, 'postgres'> = {}): Promise<Companion> {
-  const place = { host: '127.0.0.1', name: 'proxy.test', port: (proxy.address() as AddressInfo).port }
+async function open({ postgres, ...more }: Pick<CompanionOptions, 'postgres'> & Partial<ProxyPlace> = {}): Promise<Companion> {
+  const { port } = proxy.address() as AddressInfo
   return await openCompanion({
-    proxy: { ...place, ca: authority.ca, deadlineMs: 5000 },
+    proxy: { host: '127.0.0.1', name: 'proxy.test', port, ca: authority.ca, deadlineMs: 5000, ...more },
     identity: await ownIdentity({ now: Date.now, random: randomBytes }),
     secret: SECRET,
     say: line => void said.push(line),
-    ...more,
+    postgres,
   })
 }
 afterEach(() => companion[Symbol.asyncDispose]())
@@ -77,6 +78,17 @@ describe('who guesses the secret in letters that take two bytes each', () => {
   ])('is refused: %j', async (head, status) => {
     expect((await raw(`${head}Connection: close\r\n\r\n`)).split(' ')[1]).toBe(status)
   })
+})
+
+test('a proxy that takes connections and answers nothing is not waited for', async () => {
+  const stuck: Socket[] = []
+  await using server = createPlainServer(socket => void stuck.push(socket))
+  await once(server.listen(0, '127.0.0.1'), 'listening')
+  await using before = await open({ port: (server.address() as AddressInfo).port, deadlineMs: 200 })
+  const [incoming] = (await once(request(`${before.baseUrl}/api.test/`).end(), 'response')) as [IncomingMessage]
+  for (const socket of stuck) socket.destroy()
+  expect(incoming.statusCode).toBe(502)
+  expect(said).toEqual(['the proxy could not be reached: the proxy did not answer in time'])
 })
 
 test('git, which says who it is only when it is asked, is asked over plain HTTP, too', async () => {
