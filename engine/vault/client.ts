@@ -84,12 +84,17 @@ export function unanswered(error: unknown): never {
   throw new BrokerError('unavailable', 'the vault server did not answer in time', { cause: new Error(String(code)) })
 }
 
+/** Whether nothing is there. Where no engine is mounted any more Vault says so, with the same status: that is not known to be nothing. */
+export function isAbsent(error: unknown): boolean {
+  return error instanceof VaultRefusal && error.status === 404 && error.errors.length === 0
+}
+
 /** A 404 is "nothing there" for reads and lists. */
 export async function absent<T>(call: Promise<T>): Promise<T | undefined> {
   try {
     return await call
   } catch (error) {
-    if (error instanceof VaultRefusal && error.status === 404) return undefined
+    if (isAbsent(error)) return undefined
     throw error
   }
 }

@@ -1,6 +1,6 @@
 import { BrokerError } from '../errors.ts'
 import type { Log } from '../log.ts'
-import { type Vault, VaultRefusal, type VaultReply } from './client.ts'
+import { isAbsent, type Vault, VaultRefusal, type VaultReply } from './client.ts'
 import type { Session } from './session.ts'
 import type { CallOptions } from './transport.ts'
 
@@ -65,8 +65,8 @@ export function isInvalidToken(error: unknown): boolean {
   return error instanceof VaultRefusal && error.status === 400 && error.errors.some(one => one.includes('invalid token'))
 }
 
-const answers = [isInvalidToken, isConflict, isBadToken, isBadCiphertext, isInvalidAccessor]
+const answers = [isAbsent, isInvalidToken, isConflict, isBadToken, isBadCiphertext, isInvalidAccessor]
 
 function isAnswer(refusal: VaultRefusal): boolean {
-  return refusal.status === 404 || answers.some(isOne => isOne(refusal))
+  return answers.some(isOne => isOne(refusal))
 }

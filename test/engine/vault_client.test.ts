@@ -199,6 +199,12 @@ describe.each([
       await expect(absent(vault.read('assay/data/x', { as }))).rejects.toThrow(VaultRefusal)
     })
 
+    test('404 is not nothing there where no engine is mounted', async () => {
+      fake.fault = () => ({ status: 404, body: { errors: ['no handler for route "assay/data/x". route entry not found.'] } })
+      for (const question of [absent(vault.read('assay/data/x', { as })), vault.list('assay/metadata/x', { as })])
+        expect(await failure(question)).toMatchObject({ name: 'VaultRefusal', status: 404 })
+    })
+
     test('of a record of KV v2 that was deleted is 404 with what is left of it: nothing there', async () => {
       fake.fault = () => ({ status: 404, body: { data: { data: null, metadata: { deletion_time: 'then' } } } })
       expect(await absent(vault.read('assay/data/x', { as }))).toBeUndefined()

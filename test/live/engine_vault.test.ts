@@ -123,6 +123,13 @@ describe('state in KV', () => {
     expect(await other.get('live/fresh')).toMatchObject({ value: { n: 2 } })
   })
 
+  test('whose engine is not there is not absent', async () => {
+    const root = openOwn(client, { ...session, token: () => new Secret(vault.rootToken) }, world.log)
+    const gone = openStore(root, 'gone', world.monotonic)
+    for (const ask of [() => gone.fresh('a'), () => gone.list('a/'), () => gone.put('a', {}), () => gone.delete('a')])
+      await expect(ask()).rejects.toEqual(unavailable)
+  })
+
   test('that somebody deleted or wrote by hand is absent, or cannot be read: never taken for ours', async () => {
     await store.put('live/by-hand', {})
     await done('DELETE', 'assay/data/live/by-hand')
