@@ -6,7 +6,7 @@ import { Command } from 'commander'
 import type { Log } from '#engine'
 import type { ProxyConfig } from './config.ts'
 import type { RunningProxy } from './serve.ts'
-import { auditFileOf, openWorkers, sayServing, WORKER } from './workers.ts'
+import { auditFileOf, openOthers, openWorkers, sayServing, WORKER } from './workers.ts'
 
 /** `assay proxy` and `assay proxy check`. What they need is loaded when they run. */
 export function proxyCommand(): Command {
@@ -57,6 +57,7 @@ async function runProxy({ config: file, dev }: Options): Promise<void> {
     config: number === undefined ? config : ownOf(config, number),
     folder,
     log,
+    others: number === undefined ? undefined : openOthers(),
     approle: dev ? await development(config) : production(config, folder),
   })
   heed(proxy, file, log)

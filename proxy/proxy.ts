@@ -10,6 +10,7 @@ import { openRecords } from './records.ts'
 import { openStreams } from './streams.ts'
 import type { Mint } from './tls/mint.ts'
 import { openTokens } from './tokens.ts'
+import type { Others } from './workers.ts'
 
 export type ServedProxy = {
   readonly url: string
@@ -27,6 +28,7 @@ export type ProxyPorts = ConnectorPorts & {
   readonly audit: Audit
   readonly log: Log
   readonly metrics: ProxyMetrics
+  readonly others?: Others | undefined
   /** undefined when nothing is intercepted */
   readonly mint: Mint | undefined
   readonly now: () => number
@@ -56,7 +58,9 @@ export async function openProxy(ports: ProxyPorts): Promise<ServedProxy> {
     still: ({ known, head }) => tokens.permits(known, head.destination),
     answered: (service, status, tookMs) => metrics.answers.observe({ service, outcome: outcomeOf(status) }, tookMs / 1000),
   })
-  const lent = { tls: listener.tls, tokens, now, newId: ports.newId, record: recordStream, refused, broken }
+  const tellOthers = (text: string) => ports.others?.tell(text)
+  ports.others?.hear(connectors.postgres.heard)
+  const lent = { tls: listener.tls, tokens, now, newId: ports.newId, record: recordStream, refused, broken, tellOthers }
   const streams = await openStreams(streamsOf(current), lent, config.limits.connections)
   metrics.connections.follow({}, server.count)
   metrics.sessions.follow({}, streams.count)

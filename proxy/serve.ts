@@ -24,6 +24,7 @@ import { openLookout } from './lookout.ts'
 import { openMetrics, type ProxyMetrics } from './metrics.ts'
 import { openProxy, type ServedProxy } from './proxy.ts'
 import { openMint } from './tls/mint.ts'
+import type { Others } from './workers.ts'
 
 export type RunningProxy = ServedProxy & {
   readonly reopenAudit: () => Promise<void>
@@ -37,6 +38,8 @@ export type ServeOptions = {
   readonly folder: string
   readonly approle: { readonly mount: string; readonly roleId: string; readonly secretId: () => Promise<Secret> }
   readonly log: Log
+  /** other processes that serve the same, on the same ports */
+  readonly others?: Others | undefined
   /** the system's resolver when left out */
   readonly resolve?: Resolve
 }
@@ -85,6 +88,7 @@ export async function serveProxy(options: ServeOptions): Promise<RunningProxy> {
     metrics,
     read,
     resolve: options.resolve ?? systemResolve,
+    others: options.others,
     mint: config.intercept ? openMint(own, config.places.pki, world.monotonic) : undefined,
     now: world.now,
     newId: randomUUID,

@@ -11,6 +11,9 @@ export type Workers = {
   readonly stop: () => Promise<void>
 }
 
+/** The other workers of the same parent. */
+export type Others = { readonly tell: (text: string) => void; readonly hear: (heard: (text: string) => void) => void }
+
 const AGAIN_MS = 1000
 const SERVES = 'serves'
 
@@ -23,6 +26,10 @@ export async function openWorkers(count: number, onLost: (number: number) => voi
   const begin = (number: number): Worker => {
     const worker = cluster.fork({ [WORKER]: String(number) })
     running.set(number, worker)
+    worker.on('message', message => {
+      // one that ends meanwhile need not hear it
+      if (isTold(message)) for (const other of running.values()) if (other !== worker) other.send(message, () => undefined)
+    })
     worker.once('exit', () => {
       running.delete(number)
       if (!keeping) return
@@ -61,6 +68,17 @@ function serving(worker: Worker): Promise<void> {
 /** Tells the parent that this worker serves. */
 export function sayServing(): void {
   process.send?.(SERVES)
+}
+
+type Told = { readonly told: string }
+const isTold = (message: unknown): message is Told => typeof message === 'object' && message !== null && 'told' in message
+
+/** As this worker reaches them: through the parent. */
+export function openOthers(): Others {
+  return {
+    tell: told => void process.send?.({ told } satisfies Told),
+    hear: heard => process.on('message', message => isTold(message) && heard(message.told)),
+  }
 }
 
 /** Each worker has a chain of its own: `audit.jsonl` becomes `audit.1.jsonl`. */

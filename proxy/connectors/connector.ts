@@ -50,6 +50,8 @@ export type StreamPorts = {
   readonly record: (swap: StreamSwap, held: Held, txn: string) => Promise<Verdict<void>>
   readonly refused: (code: RefusalCode, detail: string, txn: string, holder: Holder | undefined) => void
   readonly broken: (error: unknown) => void
+  /** Tells the other processes that serve the same, where there are any. */
+  readonly tellOthers: (text: string) => void
 }
 
 export type StreamSwap = {

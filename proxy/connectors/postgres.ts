@@ -3,7 +3,7 @@ import { parseAuthority } from '#engine'
 import { blockListOf } from '../egress/addresses.ts'
 import { openDial, openSocket } from '../egress/dial.ts'
 import type { SessionPorts } from '../postgres/ports.ts'
-import { beginSession } from '../postgres/session.ts'
+import { beginSession, cancelHere } from '../postgres/session.ts'
 import { logIn } from '../postgres/upstream.ts'
 import { doorOf } from '../tls/secure.ts'
 import type { Connector, ConnectorPorts, StreamPorts } from './connector.ts'
@@ -27,9 +27,11 @@ const schema = z.strictObject({
 type Declared = z.output<typeof schema>
 
 /** A PostgreSQL server: the agent comes with its certificate and a sealed token, the proxy authenticates with the real credential. */
-export const postgres: Connector<typeof schema> = {
+export const postgres: Connector<typeof schema> & { readonly heard: (text: string) => void } = {
   summary: 'A PostgreSQL server: sessions by client certificate and sealed token, SCRAM-SHA-256 behind.',
   schema,
+  /** What another process tells: that somebody wants to cancel a query, and it has no such session. */
+  heard: key => void cancelHere(key),
   open: async (declared, ports) => {
     const ca = declared.ca_file === undefined ? undefined : await ports.read(declared.ca_file)
     let session: SessionPorts | undefined

@@ -10,8 +10,9 @@ import { authenticated, backendKey, cancelRequest, type First, fatal, parameterS
 import type { SessionPorts } from './ports.ts'
 import { type MessageReader, openReader } from './reader.ts'
 
-/** Who holds a key of a session may cancel its queries, as at the server itself. Of all services: a session goes on when they are taken over anew. */
-const keys = new Set<string>()
+/** How a query of a session is cancelled: who holds the key of the session may, as at the server itself. Of all services: a session goes on when they are taken
+ *  over anew. */
+const cancels = new Map<string, () => Promise<void>>()
 const keyOf = ({ host, port }: SessionPorts['place'], processId: number, secretKey: number) =>
   `${host}:${port} ${processId} ${secretKey}`
 
@@ -71,7 +72,11 @@ async function run(
   // it may have left while the proxy logged in: nobody tells again
   if (agent.destroyed) return void socket.destroy()
   const key = keyOf(ports.place, processId, secretKey)
-  keys.add(key)
+  cancels.set(key, async () => {
+    const other = await ports.dial()
+    other.on('error', () => other.destroy())
+    other.end(cancelRequest(processId, secretKey))
+  })
   const status = [...parameters].map(([name, value]) => parameterStatus(name, value))
   agent.write(Buffer.concat([authenticated(), ...status, backendKey(processId, secretKey), ready()]))
   const watch = setInterval(() => {
@@ -95,17 +100,22 @@ async function run(
     socket.pipe(agent)
   })
   clearInterval(watch)
-  keys.delete(key)
+  cancels.delete(key)
 }
 
-/** Hands on a request to cancel a query of a session that goes through here; the server's answer is none. */
+/** Hands on a request to cancel a query of a session that goes through here, or through another process of ours; the server's answer is none. */
 async function cancel(ports: SessionPorts, socket: Socket, asked: Extract<First, { kind: 'cancel' }>): Promise<void> {
-  if (keys.has(keyOf(ports.place, asked.processId, asked.secretKey))) {
-    const upstream = await ports.dial()
-    upstream.on('error', () => upstream.destroy())
-    upstream.end(cancelRequest(asked.processId, asked.secretKey))
-  }
+  const key = keyOf(ports.place, asked.processId, asked.secretKey)
+  if (!(await cancelHere(key))) ports.tellOthers(key)
   socket.destroy()
+}
+
+/** @returns whether a session with this key goes through this process */
+export async function cancelHere(key: string): Promise<boolean> {
+  const work = cancels.get(key)
+  // a server that is not there has nothing to cancel
+  await work?.().catch(() => undefined)
+  return work !== undefined
 }
 
 function end(socket: Duplex, code: RefusalCode): void {

@@ -1,10 +1,16 @@
+import { createHash } from 'node:crypto'
 import { mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import type { ServerResponse } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest'
+import { openSealer } from '../../engine/sealing/seal.ts'
+import type { OwnVault } from '../../engine/vault/own.ts'
+import { openSigner } from '../../engine/vault/transit.ts'
+import { toSeal } from '../fakes/sealing.ts'
 import { assay } from '../harness/assay.ts'
-import { freePort, run } from '../harness/process.ts'
+import { type Postgres, startPostgres } from '../harness/peers/postgres.ts'
+import { freePort, run, start } from '../harness/process.ts'
 import { type AssayProxy, startProxy } from '../harness/proxy.ts'
 import { vaultBinary } from '../harness/vault.ts'
 import { bearer, openSealedWorld, type SealedWorld } from './proxy_world.ts'
@@ -13,7 +19,7 @@ import { done } from './world.ts'
 // The proxy in the hands of its operator: what its file says, its processes, and how they end.
 
 let opened: SealedWorld
-let { world, proxy, ca, sealed, curl, base, tunnelled } = {} as SealedWorld
+let { world, proxy, ca, agent, sealed, curl, base, tunnelled } = {} as SealedWorld
 /** Answers that somebody waits for, of `/apps/slow`. */
 const waited: ServerResponse[] = []
 
@@ -22,7 +28,7 @@ beforeAll(async () => {
     if (url === '/apps/slow') waited.push(outgoing)
     else outgoing.end('fine')
   })
-  ;({ world, proxy, ca, sealed, curl, base, tunnelled } = opened)
+  ;({ world, proxy, ca, agent, sealed, curl, base, tunnelled } = opened)
 }, 120_000)
 afterAll(() => opened?.[Symbol.asyncDispose]())
 
@@ -98,6 +104,55 @@ test('several workers serve the same, and one that is killed comes back', async 
   for (const number of [1, 2])
     expect(await assay(['audit', 'verify', many.auditFile.replace('.jsonl', `.${number}.jsonl`)])).toMatchObject({ code: 0 })
 })
+
+/** What an operator could seal at this Vault: a login of the server, for the agent. */
+async function loginOf({ port, user: username, password }: Postgres): Promise<string> {
+  const asked = async (method: string, path: string, body?: object) => (await world.vault.api(method, path, body)).body
+  const vault = {
+    read: (path: string) => asked('GET', path),
+    write: (path: string, body: object) => asked('POST', path, body),
+  } as unknown as OwnVault
+  const monotonic = () => performance.now()
+  // the keys are there once the broker has used them
+  await sealed()
+  const sealing = {
+    vault,
+    signer: openSigner(vault, 'transit', monotonic),
+    transit: 'transit',
+    mode: 'datakey',
+    monotonic,
+  } as const
+  const x5tS256 = createHash('sha256').update(agent.held.certificate).digest('base64url')
+  const destinations = [`postgres://127.0.0.1:${port}/postgres`]
+  const what = toSeal({ x5tS256, destinations, fields: { username, password }, now: Date.now() })
+  return (await openSealer(sealing)(what)).token.reveal()
+}
+
+test('a query is cancelled whichever of the workers hears that it is to be', async () => {
+  await using database = await startPostgres()
+  const held = await loginOf(database)
+  const { listen } = JSON.parse(await readFile(proxy.configFile, 'utf8'))
+  const port = await freePort()
+  const service = { kind: 'postgres', name: 'db', listen: { port }, server: `127.0.0.1:${database.port}`, tls: 'disable' }
+  await using _many = await startProxy(world.vault, { listen, workers: 2, services: [{ ...service, addresses: ['127.0.0.1'] }] })
+  const shown = { PGSSLMODE: 'verify-full', PGSSLROOTCERT: ca.ca, PGSSLCERT: agent.cert, PGSSLKEY: agent.key, PGPASSWORD: held }
+  const where = { PGHOST: 'localhost', PGPORT: String(port), PGUSER: 'agent', PGDATABASE: 'postgres' }
+  const env = { PATH: process.env['PATH'], ...where, ...shown }
+  const words = ['--no-psqlrc', '--no-password', '-At', '-c']
+  const { user: PGUSER, password: PGPASSWORD } = database
+  const beside = { PATH: process.env['PATH'], PGHOST: '127.0.0.1', PGPORT: String(database.port), PGUSER, PGPASSWORD }
+  const running = []
+  for (const seconds of [601, 602]) {
+    running.push(await start('psql', [...words, `select pg_sleep(${seconds})`], { env }))
+    const begun = [...words, `select count(*) from pg_stat_activity where query = 'select pg_sleep(${seconds})'`, 'postgres']
+    await vi.waitFor(async () => expect((await run('psql', begun, { env: beside })).stdout).toBe('1\n'), { timeout: 20_000 })
+  }
+  // connections go to the workers by turns: each of these comes to the one that has not its session
+  for (const one of running.toReversed()) {
+    process.kill(one.pid, 'SIGINT')
+    await one.line(/canceling statement due to user request/, 20_000)
+  }
+}, 120_000)
 
 test('workers that are told to stop with their whole group, as by a terminal, finish what is in flight and have it on record', async () => {
   const { token: held } = await sealed()
