@@ -49,7 +49,7 @@ export type MountTable = {
   readonly tuneBroker: (mount: Mount, given: Partial<Tuned>) => Promise<void>
   /** No request finds it while it is tainted; who had found it before is told by `still`. */
   readonly taintBroker: (mount: Mount, tainted: boolean) => Promise<void>
-  /** Ends a taint too. @throws BrokerError bad_request when the path is taken */
+  /** Ends a taint too. @throws BrokerError bad_request when the path is taken, or the mount has gone elsewhere meanwhile */
   readonly moveBroker: (mount: Mount, to: string) => Promise<{ readonly id: string }>
   readonly dropBroker: (mount: Mount) => Promise<void>
   /** Of an auth mount that Vault has no more: it stays in the table, tainted, until `close` has come to its end, so that who disables it again goes on. */
@@ -119,6 +119,8 @@ export async function openMountTable(vault: OwnVault, store: Store, onError: (er
     moveBroker: async (mount, to) => {
       const moved = { id: randomUUID(), from: mount.path }
       await change(rows => {
+        if (!rows.some(row => row.id === mount.id && row.path === mount.path))
+          throw new BrokerError('bad_request', `no matching mount at "${mount.path}"`)
         refuseTaken(rows, to)
         return rows.map(row => (row.id === mount.id ? { ...row, tainted: false, path: to, moved } : row))
       })

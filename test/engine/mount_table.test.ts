@@ -156,6 +156,19 @@ describe('a new mount', () => {
     expect(replicas[0]?.ofType('broker')).toHaveLength(1)
   })
 
+  test('moved to several places at the same time is at the one of them that was answered so', async () => {
+    const replicas = await Promise.all([newTable(), newTable()])
+    const mount = await replicas[0]?.addBroker('broker/', GIVEN, open)
+    if (!mount) throw new Error('there is no mount')
+    const moved = await Promise.allSettled(replicas.map((table, at) => table.moveBroker(mount, `to-${at}/`)))
+    const won = moved.findIndex(one => one.status === 'fulfilled')
+    expect(moved[1 - won]).toMatchObject({ status: 'rejected', reason: { message: 'no matching mount at "broker/"' } })
+    for (const table of replicas) {
+      await table.refresh()
+      expect(table.ofType('broker').map(({ path }) => path)).toEqual([`to-${won}/`])
+    }
+  })
+
   test('does not come back when it was dropped', async () => {
     const table = await newTable()
     const mount = await table.addBroker('broker/', GIVEN, open)
