@@ -68,6 +68,25 @@ export const mounts: readonly Row[] = [
     seen: { straight: 0, through: 1 },
   },
   {
+    what: 'enabling `tpm-quote` with a token of few uses',
+    vault: 'an auth method costs one',
+    here: 'costs two',
+    why: 'the mount is made, and then told whose signatures count, both in the name of who asks',
+    ask: async side => {
+      const policy =
+        'path "sys/auth/*" { capabilities = ["create", "update", "sudo"] }\npath "auth/*" { capabilities = ["update"] }'
+      await side.vault.api('PUT', 'sys/policies/acl/enabler', { policy })
+      const { body } = await side.vault.api('POST', 'auth/token/create', { policies: ['enabler'], num_uses: 5 })
+      const token = body.auth.client_token as string
+      const type = side.name === 'through' ? 'tpm-quote' : 'jwt'
+      const enabled = { method: 'POST', headers: { 'X-Vault-Token': token }, body: JSON.stringify({ type }) }
+      const { status } = await own(side, 'sys/auth/counted', enabled)
+      const left = await side.vault.api('POST', 'auth/token/lookup', { token })
+      return [status, 5 - (left.body.data.num_uses as number)]
+    },
+    seen: { straight: [204, 1], through: [204, 2] },
+  },
+  {
     what: 'a body of more than 1 MiB on our mounts, logs of measurements (`login`, `creds`) and trust anchors aside',
     vault: 'up to 32 MiB',
     here: '413',
