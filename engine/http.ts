@@ -1,4 +1,5 @@
 import { Agent, type Dispatcher, request } from 'undici'
+import { openCollected } from './collected.ts'
 import { isMetadata, lookup, metadataError } from './metadata.ts'
 
 export type Sent = {
@@ -77,14 +78,12 @@ function unanswered(error: unknown): Unanswered {
 }
 
 async function bounded(body: Dispatcher.ResponseData['body']): Promise<Buffer> {
-  const chunks: Buffer[] = []
-  let size = 0
+  const collected = openCollected()
   for await (const chunk of body as AsyncIterable<Buffer>) {
-    size += chunk.length
-    if (size > MAX_REPLY_BYTES) throw new Unanswered('said too much')
-    chunks.push(chunk)
+    if (collected.size() + chunk.length > MAX_REPLY_BYTES) throw new Unanswered('said too much')
+    collected.add(chunk)
   }
-  return Buffer.concat(chunks, size)
+  return collected.bytes()
 }
 
 /** Of a header that came several times none counts: what cannot be read in one way is not read. */

@@ -172,7 +172,7 @@ export const store = ({ integrations }: Broker): readonly Path[] => {
       pattern: 'store/:name',
       help: { synopsis: 'Manage one store.', description },
       fields: { ...optional(storeFields), secrets: secretsField, ...name },
-      exists: async ({ mount, values }) => (await integrations.settings.store.get(mount.id, values.name)) !== undefined,
+      exists: async ({ mount, values }) => (await integrations.settings.store.fresh(mount.id, values.name)) !== undefined,
       operations: {
         read: {
           summary: 'Read the store; of what lets the broker in the names.',
