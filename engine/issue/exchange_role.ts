@@ -1,13 +1,11 @@
 import { BrokerError } from '../errors.ts'
-import { type Issuer, issuerRoleFields, issuers } from '../issuers/index.ts'
+import { type CommonFields, type Issuer, issuerRoleFields, issuers } from '../issuers/index.ts'
 import { textsOf } from './permissions.ts'
 
 /** What of a role concerns its issuer. */
-type ExchangeRole = {
+type ExchangeRole = CommonFields & {
   readonly issuer: string
   readonly integration: string
-  readonly plugins: readonly string[]
-  readonly actions: readonly string[]
   readonly permissions: Readonly<Record<string, unknown>>
   readonly delivery: string
   readonly reuse: boolean

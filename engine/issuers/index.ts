@@ -27,4 +27,4 @@ export const issuers: Readonly<Record<string, Issuer>> = {
 export const issuerRoleFields: Fields = Object.fromEntries(
   Object.values(issuers).flatMap(({ role }) => Object.entries(role).map(([name, one]) => [name, { ...one, required: false }])),
 )
-export type { Credential, Grant, Issuer } from './issuer.ts'
+export type { CommonFields, Credential, Grant, Issuer } from './issuer.ts'

@@ -83,6 +83,13 @@ export type Plan<R extends Fields = Fields, S extends Fields = Fields> = Pick<
   'role' | 'settings' | 'integration' | 'issuerUrl'
 >
 
+/** What roles of every issuer say. */
+export type CommonFields = {
+  readonly plugins: readonly string[]
+  readonly actions: readonly string[]
+  readonly attestation: string
+}
+
 /** A way to turn a grant into a credential. A new one is a file beside this and a line in `index.ts`; help, checks, the list of issuers and the
  *  validation of roles and integrations are read off it. */
 export type Issuer<R extends Fields = Fields, S extends Fields = Fields> = {
@@ -107,7 +114,7 @@ export type Issuer<R extends Fields = Fields, S extends Fields = Fields> = {
     readonly within?: (permission: string, ceiling: string) => boolean
   }
   /** What makes no sense in a role although each field does. Throws BrokerError bad_request with a sentence. */
-  readonly check?: (role: Values<R>, common: { readonly plugins: readonly string[]; readonly actions: readonly string[] }) => void
+  readonly check?: (role: Values<R>, common: CommonFields) => void
   /** What would be asked of the provider, without any secret: for `simulate`. */
   readonly plan?: (grant: Grant, ports: Plan<R, S>) => object
   /** @throws BrokerError unavailable when what it needs does not answer

@@ -1,4 +1,5 @@
 import { openProvider, type ProviderSettings, providerFields } from '../consent/provider.ts'
+import { BrokerError } from '../errors.ts'
 import { keep } from '../integrations/keep.ts'
 import type { RootCredential } from '../integrations/port.ts'
 import { Secret } from '../secret.ts'
@@ -16,6 +17,13 @@ export const oauth2Consent = issuer({
   integration: {
     settings: providerFields,
     secrets: { client_secret: { description: 'Secret of the client.', required: false } },
+  },
+  check: (_, { attestation }) => {
+    if (attestation === 'request')
+      throw new BrokerError(
+        'bad_request',
+        'attestation: wanted login: a person is asked, and their answer fetched, without a quote',
+      )
   },
   plan: (grant, { settings }) => ({ issuer: settings.issuer, grant_type: 'refresh_token', scope: grant.scope.join(' ') }),
   issue: async (grant, ports) => {

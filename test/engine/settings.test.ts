@@ -19,6 +19,7 @@ const sha256 = (pcrs: unknown) => ({ pcrs: { sha256: pcrs } })
 const banks = 'sha256, sha384'
 
 const availableResource = '//storage.googleapis.com/projects/_/buckets/reports'
+const CONSENTED = { ...ROLE, issuer: 'oauth2_consent', integration: 'x', delivery: 'sealed', destinations: 'https://api.example' }
 const GOOGLE = {
   ...ROLE,
   issuer: 'gcp',
@@ -106,6 +107,7 @@ const refused: readonly (readonly [string, object, string])[] = [
   ['broker/role/x', { ...ROLE, max_ttl: 0 }, 'ttl: wanted at least a second and at most max_ttl'],
   ['broker/role/x', { ...ROLE, ttl: '2h' }, 'ttl: wanted at least a second and at most max_ttl'],
   ['broker/role/x', { ...ROLE, max_ttl: '61m' }, 'max_ttl: wanted at most 3600 seconds'],
+  ['broker/role/x', { ...CONSENTED, attestation: 'request' }, 'attestation: wanted login: a person is asked'],
   ...[null, 7, 'x', { expression: 'true' }].map(
     rule => ['broker/role/x', { ...GOOGLE, boundary: { rules: [rule] } }, 'boundary: wanted rules, at most 10, each'] as const,
   ),
