@@ -30,9 +30,9 @@ export const threats: Readonly<Record<string, readonly Tried[]>> = {
   'compromised broker process': [live('proxy', 'the broker cannot open what it sealed, nor export a key')],
   'network attacker': [
     proxy('egress', 'whose certificate is for another name, or from nobody known, gets nothing'),
-    proxy('modes', 'TLS 1.2 is not spoken', 'certificates of others are not let in'),
+    proxy('connections', 'TLS 1.2 is not spoken', 'certificates of others are not let in'),
     attack('a certificate that is not in force'),
-    live('proxy', 'NODE_TLS_REJECT_UNAUTHORIZED'),
+    live('proxy_operated', 'NODE_TLS_REJECT_UNAUTHORIZED'),
   ],
   'malicious upstream or MCP server': [
     proxy('answers', 'what would log the agent in, or send its client elsewhere, is dropped', 'a redirect with %i'),
@@ -43,7 +43,7 @@ export const threats: Readonly<Record<string, readonly Tried[]>> = {
     proxy('egress', 'sockets of one tenant never carry requests of another'),
   ],
   'denial of service': [
-    proxy('modes', 'a hundred clients that send a byte and wait are cut off', 'stops in the middle of a body is cut off'),
+    proxy('connections', 'a hundred clients that send a byte and wait are cut off', 'stops in the middle of a body is cut off'),
     attack('who does not take an answer is cut off'),
   ],
   // how
@@ -70,7 +70,7 @@ export const threats: Readonly<Record<string, readonly Tried[]>> = {
   ],
   authority: [
     refused('two Hosts', 'two Authorizations', 'two tokens', 'absolute form with another Host'),
-    proxy('modes', 'leads where it was asked for, whatever the requests in it say'),
+    proxy('tunnels', 'leads where it was asked for, whatever the requests in it say'),
     attack('HTTP/2 is not spoken to agents', 'no header has the server do another method'),
   ],
   'hop-by-hop': [proxy('modes', 'nothing that Connection names, and nothing that speaks of a hop, goes on')],
@@ -86,7 +86,7 @@ export const threats: Readonly<Record<string, readonly Tried[]>> = {
       'gzipSync',
       'as events',
     ),
-    proxy('modes', 'and what echoes it is masked'),
+    proxy('websocket', 'and what echoes it is masked'),
     attack('reads nothing in the words of a status'),
   ],
   'self-exfiltration through an allowed host': [attack('in a body gets and gives nothing but the sealed token')],
@@ -114,7 +114,7 @@ export const threats: Readonly<Record<string, readonly Tried[]>> = {
     proxy('lasting', "'a stream of events'", "'a download'", "'a WebSocket'", 'TOKEN_EXPIRED', 'TOKEN_REVOKED'),
   ],
   // lessons of others
-  'SPIRE 1.14.3': [proxy('modes', 'a session is never resumed')],
+  'SPIRE 1.14.3': [proxy('connections', 'a session is never resumed')],
   'SPIRE 1.12.3': [engine('sealing', "'no exp'", 'Number.POSITIVE_INFINITY')],
   'Fulcio GHSA-f83f-xpx7-ffpw': [engine('sealing', 'a million dots')],
   'oauth2-proxy CVE-2025-64484': [
