@@ -120,7 +120,7 @@ async function raftConfig({ home, address }: Place): Promise<string> {
 }
 
 function serve({ binary, home }: Place, flags: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<Running> {
-  return start(binary, ['server', ...flags], { cwd: home, env: { PATH: process.env['PATH'], HOME: home, ...env } })
+  return start(binary, ['server', ...flags], { cwd: home, env: { PATH: process.env['PATH'], HOME: home, TMPDIR: home, ...env } })
 }
 
 async function orClean(place: Place, server: Running, begin: () => Promise<Vault>): Promise<Vault> {
