@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { dataOf, type TestBroker } from '../fakes/broker.ts'
+import { dataOf, openTestBroker, type TestBroker } from '../fakes/broker.ts'
 import { CANARY, type IntegrationWorld, openIntegrationWorld, outcome, warningsOf } from './integration_world.ts'
 
 // Where the root credential of an integration is kept, when it ends, and what happens while it cannot be had.
@@ -33,6 +33,17 @@ describe('a store', () => {
     expect(await outcome(store({ settings }))).toBe('secrets: wanted anew, as the settings change')
     expect(await outcome(store({ settings, secrets: { token: 'canary-of-another' } }))).toBe('done')
     expect(await outcome(store({ refs: 'a/*' }))).toBe('done')
+  })
+
+  test('that another replica wrote just now is there: who may only create does not change it', async () => {
+    await using other = await openTestBroker({ beside: broker })
+    const late = (more: object, token?: string) =>
+      other.ask('update', 'broker/store/late', more, token === undefined ? {} : { token })
+    const token = broker.vault.token({ allow: () => ['create'] })
+    await expect(other.ask('read', 'broker/store/late')).rejects.toMatchObject({ code: 'not_found' })
+    await broker.ask('update', 'broker/store/late', CONNECT)
+    await expect(late({ refs: 'a/*' }, token)).rejects.toMatchObject({ code: 'permission_denied' })
+    await late({ refs: 'b/*' })
   })
 
   test('lets integrations name what it may only', async () => {
