@@ -37,11 +37,16 @@ describe('the version of a set', () => {
     expect(await read('x')).toMatchObject({ version: 1 })
   })
 
-  test('of two writes at the same time one is refused', async () => {
+  test('is refused to a write that goes by what was there before another', async () => {
     await write('x', { pcrs })
-    const ends = await Promise.all([outcomeOf(write('x', { reason: 'a' })), outcomeOf(write('x', { reason: 'b' }))])
-    expect(ends.toSorted()).toEqual(['OK', 'conflict'])
-    expect(await read('x')).toMatchObject({ version: 2 })
+    const record = broker.vault.asked.findLast(({ path }) => path.endsWith('/reference/x'))?.path
+    const before = await fetch(`${broker.vault.address}/v1/${record}`, { headers: { 'X-Vault-Token': broker.vault.rootToken } })
+    const seen = { status: before.status, body: await before.json() }
+    await write('x', { reason: 'a' })
+    broker.vault.fault = ({ method, path }) => (method === 'GET' && path === record ? seen : undefined)
+    expect(await outcomeOf(write('x', { reason: 'b' }))).toBe('conflict')
+    broker.vault.fault = () => undefined
+    expect(await read('x')).toMatchObject({ version: 2, reason: 'a' })
   })
 })
 
