@@ -50,6 +50,7 @@ const floors: Readonly<Record<string, Floor>> = {
       'net',
       'path',
       'perf_hooks',
+      'sqlite',
       'timers/promises',
       'util',
       'worker_threads',

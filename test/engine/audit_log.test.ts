@@ -1,4 +1,5 @@
 import { spawnSync } from 'node:child_process'
+import { constants } from 'node:fs'
 import { appendFile, mkdir, readFile, rename, rm, stat, symlink, truncate, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { describe, expect, test } from 'vitest'
@@ -81,6 +82,15 @@ describe('a log that is open', () => {
     expect(await linesOf(file)).toHaveLength(1)
     await audit.close()
     await opened({ file })
+  })
+
+  test('is held by a file beside it that only its owner may open, and that says so when it is no lock', async () => {
+    const { audit, file } = await opened()
+    const lock = join(dirname(file), '.audit.jsonl.lock')
+    expect(await stat(lock)).toMatchObject({ size: 0, mode: constants.S_IFREG | 0o600 })
+    await audit.close()
+    await writeFile(lock, 'something else, and more of it than a page of a database has'.repeat(100))
+    await expect(opened({ file })).rejects.toThrow(`${lock} cannot be locked: file is not a database`)
   })
 
   test('is free again when it was closed without its last records, and when it could not be opened', async () => {
