@@ -9,3 +9,11 @@ export function heapUsed(): number {
   collect()
   return process.memoryUsage().heapUsed
 }
+
+/** How many of these something still refers to. */
+export async function alive(all: readonly WeakRef<object>[]): Promise<number> {
+  // what was looked at lives until its turn of the event loop is over
+  await new Promise(setImmediate)
+  collect()
+  return all.filter(one => one.deref() !== undefined).length
+}

@@ -1,0 +1,43 @@
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
+import { once } from 'node:events'
+import { type AddressInfo, createServer, type Socket } from 'node:net'
+import { expect, onTestFinished, test } from 'vitest'
+import { openHttp } from '../../engine/http.ts'
+import { alive } from '../fakes/heap.ts'
+
+test('of an answer in the smallest of pieces its bytes are kept, and not the pieces', async () => {
+  const server = createServer()
+  await once(server.listen(0, '127.0.0.1'), 'listening')
+  const asked = once(server, 'connection') as Promise<[Socket]>
+  const http = openHttp({ deadlineMs: 60_000 })
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`
+  const pieces: WeakRef<object>[] = []
+  let next = Promise.withResolvers<void>()
+  const taken = (message: unknown) => {
+    pieces.push(new WeakRef((message as { chunk: Buffer }).chunk))
+    next.resolve()
+  }
+  subscribe('undici:request:bodyChunkReceived', taken)
+  const answered = http.send({ method: 'GET', url })
+  const [socket] = await asked
+  onTestFinished(async () => {
+    unsubscribe('undici:request:bodyChunkReceived', taken)
+    socket.destroy()
+    server.close()
+    await http.close()
+  })
+  const whole = 'abcdefghij'.repeat(200)
+  socket.write('HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n')
+  // one after the other: pieces that are there together would be read together
+  for (const letter of whole) {
+    next = Promise.withResolvers()
+    socket.write(`1\r\n${letter}\r\n`)
+    await next.promise
+    await new Promise(setImmediate)
+  }
+  const kept = await alive(pieces)
+  socket.write('0\r\n\r\n')
+  expect((await answered).body.toString()).toBe(whole)
+  expect(pieces).toHaveLength(whole.length)
+  expect(kept).toBeLessThan(whole.length / 10)
+})
