@@ -74,7 +74,7 @@ describe.skipIf(!present)('the vectors beside the project', () => {
     const silent = casesIn(bare, at).cases.filter(one => held(one) !== null)
     expect(silent.map(({ id }) => id).filter(id => !id.startsWith('makecred-'))).toEqual([]) // whose bytes are still there
     expect(casesIn(wrong, at).cases.filter(one => held(one) === false).length).toBeGreaterThan(130)
-  }, 60_000)
+  })
 })
 
 function casesFiles(folder: string): string[] {

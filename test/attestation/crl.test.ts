@@ -308,7 +308,7 @@ describe('lists that are refused', () => {
       expect(outcome(await judged([changed, ofRoot]))).toBe('NO_CRL')
     }
     for (let at = 0; at < list.length; at++) for (let bit = 0; bit < 8; bit++) await check(at, bit)
-  }, 120_000)
+  })
 })
 
 /** What `openssl verify` says when every certificate of the path has to be looked up. */

@@ -78,9 +78,7 @@ describe('a role whose format is that of documents', () => {
     expect(said).toMatchObject(claims)
     const shown = async () =>
       (dataOf(await broker.ask('read', `auth/tpm-quote/tpm/${ID}`)) as Record<string, unknown>)['last_result']
-    await expect
-      .poll(shown, { timeout: 10_000 })
-      .toMatchObject({ outcome: 'OK', role: 'enclave', reference: 'image', eat: claims })
+    await expect.poll(shown).toMatchObject({ outcome: 'OK', role: 'enclave', reference: 'image', eat: claims })
   })
 
   test('takes a document once, for what it was asked', async () => {

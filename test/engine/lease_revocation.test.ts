@@ -86,7 +86,7 @@ describe('revocation', () => {
     }
     // sixteen times as long would be in proportion; the square is 256
     expect((await roundOf(8000)) / (await roundOf(500))).toBeLessThan(64)
-  }, 60_000)
+  })
 
   test('of what may never have been made does not count as a provider that is back', async () => {
     const out = outside()

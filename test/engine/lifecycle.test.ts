@@ -111,7 +111,7 @@ describe('a machine that was restarted', () => {
     await gone(before)
     await settled()
     expect(kept('open')).toEqual([])
-  }, 20_000)
+  })
 
   test('is one machine with all its keys: what a newer boot of one key shows, an older one of another cannot take back', async () => {
     const second = fakeMachine({ label: 'enrolled', ak: fakeMachine({ label: 'second' }).ak })
@@ -340,7 +340,7 @@ describe('what was begun and not finished', () => {
     await gone(token)
     await settled()
     expect([await overdue(), kept('open')]).toEqual(['0', []])
-  }, 20_000)
+  })
 })
 
 describe('a TPM that was reset', () => {

@@ -7,8 +7,8 @@ import { openStore } from '../../engine/vault/store.ts'
 import { lasting } from '../fakes/session.ts'
 import { type FakeVault, startFakeVault } from '../fakes/vault.ts'
 import { testWorld } from '../fakes/world.ts'
+import { eventually } from '../harness/patience.ts'
 
-const soon = (check: () => void) => vi.waitFor(check, { timeout: 5000 })
 const MARKED = { assay: 'tpm-quote' }
 const open = async () => {}
 const GIVEN = { description: 'ours', defaultTtlSeconds: 0, maxTtlSeconds: 0 }
@@ -185,7 +185,7 @@ describe('the look of every five seconds', () => {
     const [one, other] = await Promise.all([newTable(), newTable()])
     await one.addBroker('broker/', GIVEN, open)
     await vi.advanceTimersByTimeAsync(5001)
-    await soon(() => expect(other.find('broker')).toBeDefined())
+    await eventually(() => expect(other.find('broker')).toBeDefined())
   })
 
   test('that fails leaves the table as it was, and says so', async () => {
@@ -195,7 +195,7 @@ describe('the look of every five seconds', () => {
     await table.addBroker('broker/', GIVEN, open)
     fake.fault = () => ({ status: 503 })
     await vi.advanceTimersByTimeAsync(5001)
-    await soon(() => expect(errors).toHaveLength(1))
+    await eventually(() => expect(errors).toHaveLength(1))
     expect(table.find('broker')).toBeDefined()
   })
 
@@ -205,7 +205,7 @@ describe('the look of every five seconds', () => {
     const looks = [table.refresh()]
     await met
     const made = table.addBroker('broker/', GIVEN, open)
-    await soon(() => expect(fake.state.kv.has('mounts')).toBe(true))
+    await eventually(() => expect(fake.state.kv.has('mounts')).toBe(true))
     goOn()
     await Promise.all([...looks, made])
     expect(table.find('broker')).toBeDefined()

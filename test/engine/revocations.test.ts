@@ -1,9 +1,10 @@
-import { expect, onTestFinished, test, vi } from 'vitest'
+import { expect, onTestFinished, test } from 'vitest'
 import { BrokerError } from '../../engine/errors.ts'
 import { openRevocations, watchRevocations } from '../../engine/sealing/revocations.ts'
 import { openStore } from '../../engine/vault/store.ts'
 import { fakeTransit } from '../fakes/transit.ts'
 import { testWorld } from '../fakes/world.ts'
+import { eventually } from '../harness/patience.ts'
 
 async function both() {
   const world = testWorld()
@@ -33,19 +34,19 @@ test('nothing is revoked to begin with', async () => {
 test('a denied token ends, others of its agent do not', async () => {
   const { watch, revocations } = await both()
   await revocations.deny('one')
-  await vi.waitFor(() => expect(watch.standing(token)).toBe('revoked'))
+  await eventually(() => expect(watch.standing(token)).toBe('revoked'))
   expect(watch.standing({ ...token, jti: 'two' })).toBe('live')
 })
 
 test('a raised generation ends every token of the agent, or of the mount, that came before', async () => {
   const { watch, revocations } = await both()
   await revocations.raise({ agent: 'sha256-aa' })
-  await vi.waitFor(() => expect(watch.standing(token)).toBe('revoked'))
+  await eventually(() => expect(watch.standing(token)).toBe('revoked'))
   expect(watch.standing({ ...token, agent: 'sha256-bb' })).toBe('live')
   expect(await revocations.epoch('mount', 'sha256-aa')).toEqual([0, 1])
   expect(watch.standing({ ...token, epoch: [0, 1] })).toBe('live')
   await revocations.raise({ tenant: 'mount' })
-  await vi.waitFor(() => expect(watch.standing({ ...token, epoch: [0, 1] })).toBe('revoked'))
+  await eventually(() => expect(watch.standing({ ...token, epoch: [0, 1] })).toBe('revoked'))
   expect(watch.standing({ ...token, tenant: 'other', epoch: [0, 1] })).toBe('live')
 })
 
@@ -53,14 +54,14 @@ test('an agent that is called like a member of every object is an agent like oth
   const { watch, revocations } = await both()
   expect(watch.standing({ ...token, jti: 'constructor', agent: 'sha256-bb' })).toBe('live')
   await revocations.raise({ agent: 'toString' })
-  await vi.waitFor(() => expect(watch.standing({ ...token, agent: 'toString' })).toBe('revoked'))
+  await eventually(() => expect(watch.standing({ ...token, agent: 'toString' })).toBe('revoked'))
 })
 
 test('replicas that revoke at once lose nothing', async () => {
   const { revocations, replica, watch } = await both()
   const others = [revocations, replica(), replica()]
   await Promise.all(others.map((one, at) => one.raise({ agent: `sha256-${at}` })))
-  await vi.waitFor(() => {
+  await eventually(() => {
     for (const at of others.keys()) expect(watch.standing({ ...token, agent: `sha256-${at}` })).toBe('revoked')
   })
 })
@@ -82,23 +83,23 @@ test('a copy above its limit says so, whatever the token', async () => {
   expect(watch.standing(token)).toBe('live')
   world.pass(2_000)
   expect(watch.standing(token)).toBe('stale')
-  await vi.waitFor(() => expect(errors.length).toBeGreaterThan(0))
+  await eventually(() => expect(errors.length).toBeGreaterThan(0))
   vault.fault = undefined
-  await vi.waitFor(() => expect(watch.standing(token)).toBe('live'))
+  await eventually(() => expect(watch.standing(token)).toBe('live'))
 })
 
 test('a record that cannot be read is no empty one', async () => {
   const { vault, errors } = await both()
   await vault.write('assay/data/sealing/revocations', { data: { value: { tenants: {} } } })
-  await vi.waitFor(() => expect(String(errors[0])).toContain('cannot be read'))
+  await eventually(() => expect(String(errors[0])).toContain('cannot be read'))
 })
 
 test('a record that goes away takes nothing back: it is known until the copy is too old, and then nobody is served', async () => {
   const { world, vault, watch, revocations, errors } = await both()
   await revocations.deny('one')
-  await vi.waitFor(() => expect(watch.standing(token)).toBe('revoked'))
+  await eventually(() => expect(watch.standing(token)).toBe('revoked'))
   await vault.delete('assay/data/sealing/revocations')
-  await vi.waitFor(() => expect(errors.length).toBeGreaterThan(1))
+  await eventually(() => expect(errors.length).toBeGreaterThan(1))
   expect(watch.standing(token)).toBe('revoked')
   world.pass(10_001)
   expect([watch.standing(token), watch.current()]).toEqual(['stale', false])

@@ -188,5 +188,5 @@ describe('the key of a Google service account', () => {
     world.broker.world.pass(61_000)
     await world.upkeep()
     expect([...keys.keys()]).toEqual(['key000000', 'key0by0hand'])
-  }, 20_000)
+  })
 })

@@ -5,6 +5,7 @@ import { openOwn } from '../../engine/vault/own.ts'
 import { openSession, type Session } from '../../engine/vault/session.ts'
 import { type FakeVault, startFakeVault } from '../fakes/vault.ts'
 import { type TestWorld, testWorld } from '../fakes/world.ts'
+import { eventually } from '../harness/patience.ts'
 
 const unavailable = expect.objectContaining({ name: 'BrokerError', code: 'unavailable' })
 const approle = { mount: 'approle', roleId: 'role', secretId: async () => new Secret('secret-CANARY') }
@@ -38,13 +39,12 @@ const elapse = (seconds: number) => {
   world.pass(seconds * 1000)
   return vi.advanceTimersByTimeAsync(seconds * 1000)
 }
-const soon = (check: () => void) => vi.waitFor(check, { timeout: 5000 })
-const logins = (count: number) => soon(() => expect(asked('approle/login')).toBe(count))
+const logins = (count: number) => eventually(() => expect(asked('approle/login')).toBe(count))
 /** failed logins that were logged: the next try is set by then */
 const failures = (count: number) =>
-  soon(() => expect(world.lines.filter(line => line.includes('could not log in'))).toHaveLength(count))
+  eventually(() => expect(world.lines.filter(line => line.includes('could not log in'))).toHaveLength(count))
 const holds = async (session: Session, valid: boolean) =>
-  soon(() => expect(fake.state.tokens.has(session.token().reveal())).toBe(valid))
+  eventually(() => expect(fake.state.tokens.has(session.token().reveal())).toBe(valid))
 
 describe('the own token', () => {
   test('is there, or nothing starts', async () => {
@@ -62,7 +62,7 @@ describe('the own token', () => {
     await elapse(2399)
     expect(asked('renew-self')).toBe(0)
     await elapse(2)
-    await soon(() => expect(asked('renew-self')).toBe(1))
+    await eventually(() => expect(asked('renew-self')).toBe(1))
     expect(session.token().reveal()).toBe(before)
     expect(asked('approle/login')).toBe(1)
   })
@@ -73,7 +73,7 @@ describe('the own token', () => {
     fake.state.life = 1700
     await elapse(2401)
     await logins(2)
-    await soon(() => expect(session.token().reveal()).not.toBe(before))
+    await eventually(() => expect(session.token().reveal()).not.toBe(before))
     await holds(session, true)
   })
 
@@ -91,7 +91,7 @@ describe('the own token', () => {
     await elapse(3600)
     expect(fake.asked.length).toBe(1)
     await elapse(86_400)
-    await soon(() => expect(asked('renew-self')).toBe(1))
+    await eventually(() => expect(asked('renew-self')).toBe(1))
   })
 
   test('is asked for again with growing pauses while Vault is down, and kept meanwhile', async () => {
@@ -119,7 +119,7 @@ describe('the own token', () => {
     fake.fault = () => undefined
     await failures(8)
     await elapse(15)
-    await soon(() => expect(session.token().reveal()).not.toBe(before))
+    await eventually(() => expect(session.token().reveal()).not.toBe(before))
   })
 
   test('is gone when Vault refuses the AppRole, and comes back by itself when it does no longer', async () => {
@@ -127,12 +127,12 @@ describe('the own token', () => {
     fake.revoke(session.token().reveal())
     fake.state.approle = false
     await elapse(2401)
-    await soon(() => expect(session.ready()).toBe(false))
+    await eventually(() => expect(session.ready()).toBe(false))
     expect(() => session.token()).toThrow('the broker is not logged in to vault')
     fake.state.approle = true
     await failures(1)
     await elapse(0.5)
-    await soon(() => expect(session.ready()).toBe(true))
+    await eventually(() => expect(session.ready()).toBe(true))
     await holds(session, true)
   })
 

@@ -191,7 +191,7 @@ describe('a receiver that is down', () => {
     )
     expect(events.map(({ sequence }) => sequence)).toEqual([1, 2])
     expect(atUp()).toBe(2)
-  }, 20_000)
+  })
 
   test('takes an event and never answers: is told again', async () => {
     await write('webhook/soc', { url: receiver.url() })
@@ -201,7 +201,7 @@ describe('a receiver that is down', () => {
     broker.world.pass(2_000)
     await pushed(2)
     await settled()
-  }, 20_000)
+  })
 
   test('hears nothing from others: what they make up does not verify with the keys of the mount', async () => {
     await write('webhook/soc', { url: receiver.url() })
@@ -228,7 +228,7 @@ describe('a receiver that is down', () => {
     broker.world.pass(86_400_001)
     await settled()
     expect(await counted('given up')).toBe(1)
-  }, 20_000)
+  })
 
   test('makes nothing else wait: what the machine had is revoked', async () => {
     await write('webhook/soc', { url: receiver.url() })
@@ -256,7 +256,7 @@ describe('a receiver that is down', () => {
     await pushed(1)
     await broker.ask('delete', 'auth/tpm-quote/webhook/soc')
     await settled()
-  }, 20_000)
+  })
 })
 
 describe('where events are sent', () => {

@@ -43,7 +43,7 @@ export async function startAssay(vault: Vault, args: readonly string[] = []): Pr
     await discard(home)
   }
   try {
-    await server.line(/^assay serves /, 30_000)
+    await server.line(/^assay serves /)
   } catch (error) {
     await stop()
     throw error
@@ -54,7 +54,7 @@ export async function startAssay(vault: Vault, args: readonly string[] = []): Pr
 }
 
 /** Runs a command of Assay's own CLI. */
-export function assay(args: readonly string[], env: NodeJS.ProcessEnv = {}, withinMs = 30_000): Promise<Ran> {
+export function assay(args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<Ran> {
   const all = { PATH: process.env['PATH'], HOME: tmpdir(), ...compiled, ...env }
-  return run(process.execPath, [...flags, ...command(), ...args], { env: all, withinMs })
+  return run(process.execPath, [...flags, ...command(), ...args], { env: all })
 }

@@ -3,6 +3,7 @@ import { randomInt } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
+import { PATIENCE_MS } from './patience.ts'
 import { lastBytes } from './ring.ts'
 
 export type Exit = { readonly code: number | null; readonly signal: NodeJS.Signals | null }
@@ -39,10 +40,11 @@ export async function start(command: string, args: readonly string[], options: O
   const running: Running = {
     pid: child.pid as number,
     output: kept.text,
-    line: (pattern, withinMs = 10_000) => until(`${command} to write ${pattern}`, async () => kept.find(pattern), withinMs, gone),
-    ready: async (what, holds, withinMs = 10_000) => void (await until(`${command}: ${what}`, holds, withinMs, gone)),
+    line: (pattern, withinMs = PATIENCE_MS) =>
+      until(`${command} to write ${pattern}`, async () => kept.find(pattern), withinMs, gone),
+    ready: async (what, holds, withinMs = PATIENCE_MS) => void (await until(`${command}: ${what}`, holds, withinMs, gone)),
     exited,
-    stop: (signal = 'SIGTERM', withinMs = 5000) => end(child, exited, signal, withinMs),
+    stop: (signal = 'SIGTERM', withinMs = PATIENCE_MS) => end(child, exited, signal, withinMs),
     [Symbol.asyncDispose]: async () => void (await running.stop()),
   }
   return running
@@ -61,7 +63,7 @@ export async function run(command: string, args: readonly string[], options: Opt
   child.stdout?.on('data', stdout.add)
   child.stderr?.on('data', stderr.add)
   const exited = exitOf(child)
-  const deadline = AbortSignal.timeout(options.withinMs ?? 30_000)
+  const deadline = AbortSignal.timeout(options.withinMs ?? PATIENCE_MS)
   deadline.addEventListener('abort', () => child.kill('SIGKILL'))
   const exit = await exited
   if (deadline.aborted && exit.signal === 'SIGKILL')
@@ -73,7 +75,7 @@ export async function run(command: string, args: readonly string[], options: Opt
 export async function until<T>(
   what: string,
   value: () => Promise<T | false | undefined>,
-  withinMs = 10_000,
+  withinMs = PATIENCE_MS,
   gone: () => string | undefined = () => undefined,
 ): Promise<T> {
   const deadline = performance.now() + withinMs

@@ -42,7 +42,7 @@ export async function startProxy(
     await discard(home)
   }
   try {
-    await server.line(/^assay proxy serves /, 60_000)
+    await server.line(/^assay proxy serves /)
   } catch (error) {
     await stop()
     throw error

@@ -26,7 +26,7 @@ test.each([
   ['PostgreSQL', 'peers/postgres.ts', `await parts.startPostgres().then(one => one.pid + ' ' + one.folder)`],
 ])('%s goes with the process, and its folder', async (_, module, begin) => {
   await using child = await doomed(module, begin)
-  const [, pid = '', folder = ''] = await child.line(/^(\d+) (\/\S+)$/, 30_000)
+  const [, pid = '', folder = ''] = await child.line(/^(\d+) (\/\S+)$/)
   await child.stop('SIGKILL')
   await until('it to end', async () => (await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')) === '')
   await until('its folder to be gone', async () => !existsSync(folder))

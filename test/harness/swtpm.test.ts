@@ -65,7 +65,7 @@ test('a TPM and its files end with the process that started it, even when that o
   const begin = `const { startSwtpm } = await import(${JSON.stringify(harness)}); const tpm = await startSwtpm(${options})`
   const source = `${begin}; console.log(tpm.pid, tpm.socketPath, tpm.directory); setInterval(() => {}, 1000)`
   await using child = await start(process.execPath, ['--input-type=module', '-e', source])
-  const [, pid = '', socketPath = '', directory = ''] = await child.line(/^(\d+) (\S+) (\S+)$/, 30_000)
+  const [, pid = '', socketPath = '', directory = ''] = await child.line(/^(\d+) (\S+) (\S+)$/)
   expect(await runs(pid)).toBe(true)
   await child.stop('SIGKILL')
   await until('the TPM to end', async () => !(await runs(pid)))

@@ -53,8 +53,8 @@ export async function startVault({
   const flags = ['-dev', '-dev-no-store-token', `-dev-listen-address=${listen}`, ...configs]
   const server = await serve(place, [...flags, ...args], own)
   return orClean(place, server, async () => {
-    const unsealKey = (await server.line(/^Unseal Key: (\S+)/, 30_000))[1] ?? ''
-    await server.ready('to answer sys/health', () => isActive(place.address), 30_000)
+    const unsealKey = (await server.line(/^Unseal Key: (\S+)/))[1] ?? ''
+    await server.ready('to answer sys/health', () => isActive(place.address))
     return vaultOf(place, server, rootToken, unsealKey)
   })
 }
@@ -67,7 +67,7 @@ export async function startVaultRaft({ folder = tmpdir() }: { folder?: string } 
   await writeFile(config, await raftConfig(place))
   const server = await serve(place, [`-config=${config}`])
   return orClean(place, server, async () => {
-    await server.ready('to answer sys/health', async () => (await health(place.address)) !== undefined, 30_000)
+    await server.ready('to answer sys/health', async () => (await health(place.address)) !== undefined)
     const { body } = await request(place.address, 'PUT', 'sys/init', '', { secret_shares: 1, secret_threshold: 1 })
     const vault = vaultOf({ ...place, doorAddress: place.address }, server, body.root_token, body.keys_base64[0])
     await vault.unseal()
@@ -149,7 +149,7 @@ function vaultOf(place: Place, server: Running, rootToken: string, unsealKey: st
     seal: async () => expect204(await api('PUT', 'sys/seal')),
     unseal: async () => {
       await api('PUT', 'sys/unseal', { key: unsealKey })
-      await server.ready('to be active', () => isActive(address), 30_000)
+      await server.ready('to be active', () => isActive(address))
     },
     stop: () => remove(place, server),
     [Symbol.asyncDispose]: () => remove(place, server),

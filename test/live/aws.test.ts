@@ -9,7 +9,7 @@ import { type Moto, startMoto } from '../harness/peers/moto.ts'
 let moto: Moto
 beforeAll(async () => {
   moto = await startMoto()
-}, 600_000)
+})
 afterAll(() => moto?.[Symbol.asyncDispose]())
 
 const open: TestExchange[] = []

@@ -32,7 +32,7 @@ beforeAll(async () => {
   attester = await machine(tpm)
   await configureAuth(world, tpm, attester, { config: { latch: false, allow_software_tpms: true } })
   await configureBroker(world)
-}, 120_000)
+})
 afterAll(async () => {
   vi.unstubAllEnvs()
   await attester?.close()

@@ -54,7 +54,7 @@ function imageOf(values: readonly Buffer[]): Record<string, string | Buffer> {
   }
 }
 
-test('what the page says can be typed', { timeout: 120_000 }, async () => {
+test('what the page says can be typed', async () => {
   const blocks = [...(await readFile(join(root, 'docs/reference-values.md'), 'utf8')).matchAll(BLOCK)].map(
     ([, block = '']) => block,
   )

@@ -27,7 +27,7 @@ beforeAll(async () => {
   await pki()
   await roles()
   token = await logIn(world.service, attester)
-}, 600_000)
+})
 afterAll(() => stack.disposeAsync())
 
 const write = (path: string, body: object) => done(world.api('POST', path, body))
@@ -158,7 +158,7 @@ describe('PostgreSQL through the database engine', () => {
     const { body } = await creds('orders', { ttl: '2s' })
     expect(body.data.expires_in).toBeLessThanOrEqual(2)
     const login = { user: body.data.username as string, password: body.data.password as string }
-    await until('the login to be refused', () => refusedLogin(login), 20_000)
+    await until('the login to be refused', () => refusedLogin(login))
   })
 
   test('revoking the token of the agent ends what was issued to it', async () => {

@@ -91,7 +91,7 @@ describe('the log of the boot', () => {
       boot_log: 'true',
       ima: 'false',
     })
-    await expect.poll(lastResult, { timeout: 10_000 }).toMatchObject({
+    await expect.poll(lastResult).toMatchObject({
       outcome: 'OK',
       role: 'measured',
       reference_version: 1,
@@ -174,7 +174,7 @@ describe('the list of IMA', () => {
     const longer = Buffer.concat([list, Buffer.from(`${ima.entry('/later')}\n`)])
     const set = { ...IMA, ima_reported: '/opt/*' }
     expect(await metadataOf(against(set, logsOf({ ima: longer })))).toMatchObject({ ima: 'true', boot_log: 'false' })
-    await expect.poll(lastResult, { timeout: 10_000 }).toMatchObject({
+    await expect.poll(lastResult).toMatchObject({
       outcome: 'OK',
       ima: { entries: 4, violations: 0, files: [{ path: '/opt/agent/run', digest: ima.digestOf('/opt/agent/run') }] },
       eat: { ima: { entries: 4, unlisted: 0 } },
@@ -240,7 +240,7 @@ describe('a set that observes', () => {
     await write('role/measured', { references: 'seen', token_policies: 'builder' })
     const login = () => flow.login(service(), attester, { role: 'measured', bind: true, logs })
     expect(await refusal(world, login())).toBe('OBSERVED')
-    await expect.poll(lastResult, { timeout: 10_000 }).toMatchObject({
+    await expect.poll(lastResult).toMatchObject({
       outcome: 'OBSERVED',
       reference: 'seen',
       boot: { images: IMAGES },
@@ -272,12 +272,10 @@ describe('a set that observes', () => {
     await write('role/measured', { references: 'pinned,seen', token_policies: 'builder' })
     const login = () => flow.login(service(), attester, { role: 'measured', bind: true, logs })
     expect(await refusal(world, login())).toBe('PCR_POLICY')
-    await expect
-      .poll(lastResult, { timeout: 10_000 })
-      .toMatchObject({ outcome: 'PCR_POLICY', reference: 'seen', ima: { entries: 4 } })
+    await expect.poll(lastResult).toMatchObject({ outcome: 'PCR_POLICY', reference: 'seen', ima: { entries: 4 } })
     await write('role/measured', { references: 'strict,seen', token_policies: 'builder' })
     expect(await refusal(world, login())).toBe('BOOT_IMAGE')
-    await expect.poll(lastResult, { timeout: 10_000 }).toMatchObject({ outcome: 'BOOT_IMAGE', reference: 'strict' })
+    await expect.poll(lastResult).toMatchObject({ outcome: 'BOOT_IMAGE', reference: 'strict' })
   })
 
   test('there is no set to make of a TPM that nobody knows, or of PCRs that were not quoted', async () => {

@@ -37,7 +37,7 @@ beforeAll(async () => {
   await write('sys/policies/acl/builder', { policy: 'path "broker/creds/*" { capabilities = ["update"] }' })
   await providers()
   token = await logIn(world.service, attester)
-}, 120_000)
+})
 afterAll(() => stack.disposeAsync())
 
 const write = (path: string, body: object) => done(world.api('POST', path, body))

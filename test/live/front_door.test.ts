@@ -217,7 +217,7 @@ describe('the stock CLI', () => {
       200,
     )
     onTestFinished(() => clearInterval(busy))
-    await monitor.line(/kv-seen/, 20_000)
+    await monitor.line(/kv-seen/)
   })
 })
 

@@ -31,7 +31,7 @@ beforeAll(async () => {
   entity = (await done(world.api('POST', 'auth/token/lookup', { token }))).data.entity_id
   orchestrator = await fakeOrchestrator({ now: Date.now })
   secrets = new aws_sm.SecretsManagerClient({ region: 'eu-central-1', endpoint: moto.url, credentials: KEY })
-}, 120_000)
+})
 afterAll(async () => {
   secrets?.destroy()
   await moto?.[Symbol.asyncDispose]()
@@ -107,7 +107,7 @@ describe('in Vault', () => {
       30_000,
     )
     expect((await done(world.api('GET', 'broker/integration/after'))).data.root_state).toBe('ok')
-  }, 60_000)
+  })
 })
 
 describe('AWS Secrets Manager (moto), by the real SDK', () => {
@@ -167,7 +167,7 @@ describe('AWS Secrets Manager (moto), by the real SDK', () => {
     await write(`binding/${entity}`, { org: TASK.org })
     expect(await dataOf(creds('aws'))).toMatchObject({ access_key_id: expect.stringMatching(/^ASIA/) })
     await done(world.api('DELETE', `broker/binding/${entity}`))
-    await until('the binding to be gone', async () => (await failure(creds('aws'))).includes('INTEGRATION'), 10_000)
+    await until('the binding to be gone', async () => (await failure(creds('aws'))).includes('INTEGRATION'))
   })
 
   test('is rotated: the next key is in the store and works, the one before is there still', async () => {
@@ -181,7 +181,7 @@ describe('AWS Secrets Manager (moto), by the real SDK', () => {
     expect(await dataOf(askAws())).toMatchObject({ access_key_id: expect.stringMatching(/^ASIA/) })
     const told = (await auditOf(world.door.auditFile)).filter(one => one['operation'] === 'rotate')
     expect(told.map(one => one['result'] ?? one['type'])).toEqual(['intent', 'rotated'])
-  }, 60_000)
+  })
 
   test('somebody else who writes there meanwhile wins: AWSCURRENT is moved from what was read only', async () => {
     const { VersionId } = await secrets.send(
@@ -223,7 +223,7 @@ describe('AWS Secrets Manager (moto), by the real SDK', () => {
     } finally {
       await new Promise(resolve => substitute.close(resolve))
     }
-  }, 90_000)
+  })
 })
 
 /** STS alone, at the address of what is down: the provider is not the store. */

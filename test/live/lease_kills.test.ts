@@ -48,7 +48,7 @@ test('killed again and again while it issues and revokes: whatever lives has a l
   for (let kill = 0; kill < kills; kill++) {
     const before = books.count
     const running = await start(process.execPath, [child, vault.address, vault.rootToken, provider])
-    await running.line(/^issuing/, 30_000)
+    await running.line(/^issuing/)
     await until('something to be issued', async () => books.count > before + kill)
     await new Promise(resolve => setTimeout(resolve, (kill * 7) % 40))
     await running.stop('SIGKILL')
@@ -71,7 +71,7 @@ test('killed again and again while it issues and revokes: whatever lives has a l
   expect((await vault.api('LIST', 'assay/metadata/leases/record')).status).toBe(404)
   await here.leases.stop()
   await here.close()
-}, 240_000)
+})
 
 /** Does it until it has come to this: not by the clock, which the test moves. */
 async function rounds(sweep: () => Promise<void>, holds: () => Promise<boolean>): Promise<void> {

@@ -21,7 +21,7 @@ test('hadolint has nothing to say of the Dockerfile, and would', async () => {
   const spoilt = await run(hadolint, ['-'], { input: text.replace(/^USER .*$/m, 'USER root').replace(/(node:)\S+/g, '$1latest') })
   expect(spoilt.code).toBe(1)
   expect(spoilt.stdout).toMatch(/DL3007[\s\S]*DL3002/)
-}, 600_000) // where nobody set it up before, it is installed here
+}) // where nobody set it up before, it is installed here
 
 test('the example of a Vault with integrated storage and TLS starts, is initialised and unsealed', async () => {
   const [port, cluster, binary] = [await freePort(), await freePort(), await vaultBinary()]
@@ -56,6 +56,6 @@ test('the example of a Vault with integrated storage and TLS starts, is initiali
   const { stdout } = await vault('operator', 'init', '-format=json', '-key-shares=1', '-key-threshold=1')
   const { unseal_keys_b64: keys } = JSON.parse(stdout) as { unseal_keys_b64: string[] }
   expect(await vault('operator', 'unseal', keys[0] ?? '')).toMatchObject({ code: 0 })
-  await server.ready('to be active', async () => (await vault('status', '-format=json')).code === 0, 30_000)
+  await server.ready('to be active', async () => (await vault('status', '-format=json')).code === 0)
   expect(JSON.parse((await vault('status', '-format=json')).stdout)).toMatchObject({ sealed: false, storage_type: 'raft' })
 })

@@ -39,7 +39,7 @@ async function configured(name: string, { vault, roleId, secretIdFile, port, tls
 
 async function serving(config: string): Promise<Running> {
   const server = await start(process.execPath, [...command, config], { env: { PATH: process.env['PATH'], HOME: folder } })
-  await server.line(/^assay serves /, 30_000)
+  await server.line(/^assay serves /)
   return server
 }
 

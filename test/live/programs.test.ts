@@ -63,7 +63,7 @@ beforeAll(async () => {
   const { body } = await world.vault.api('GET', 'assay-proxy-ca/cert/ca')
   await writeFile(interceptCa, body.data.certificate)
   parts = opening.move()
-}, 600_000)
+})
 afterAll(() => parts.disposeAsync())
 
 const write = (path: string, body: object) => done(world.api('POST', path, body))
@@ -186,7 +186,7 @@ async function startS3(tls: Tls, opening: AsyncDisposableStack): Promise<typeof 
 function exec(role: string, words: readonly string[], command: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<Ran> {
   const where = ['--proxy', `https://localhost:${proxy.port}`, '--proxy-ca', ca.ca, '--intercept-ca', interceptCa]
   const asked = asking(world, 'reader', 'read')
-  return assay(['agent', 'exec', role, ...asked, ...where, ...words, '--', ...command], { HOME: folder, ...env }, 120_000)
+  return assay(['agent', 'exec', role, ...asked, ...where, ...words, '--', ...command], { HOME: folder, ...env })
 }
 
 describe('git', () => {

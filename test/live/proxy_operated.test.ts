@@ -3,12 +3,13 @@ import { mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import type { ServerResponse } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest'
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { openSealer } from '../../engine/sealing/seal.ts'
 import type { OwnVault } from '../../engine/vault/own.ts'
 import { openSigner } from '../../engine/vault/transit.ts'
 import { toSeal } from '../fakes/sealing.ts'
 import { assay } from '../harness/assay.ts'
+import { eventually } from '../harness/patience.ts'
 import { type Postgres, startPostgres } from '../harness/peers/postgres.ts'
 import { freePort, run, start } from '../harness/process.ts'
 import { type AssayProxy, startProxy } from '../harness/proxy.ts'
@@ -29,25 +30,19 @@ beforeAll(async () => {
     else outgoing.end('fine')
   })
   ;({ world, proxy, ca, agent, sealed, curl, base, tunnelled } = opened)
-}, 120_000)
+})
 afterAll(() => opened?.[Symbol.asyncDispose]())
 
 test('services are taken over when the file changes, and a broken file changes nothing', async () => {
   const held = (await sealed()).token
   const before = JSON.parse(await readFile(proxy.configFile, 'utf8'))
   await proxy.write({ ...before, services: [{ ...before.services[0], allow: ['/none'] }] })
-  await vi.waitFor(async () => expect(await curl(`${base()}/apps/a`, bearer(held))).toContain('"code":"ROUTE"'), {
-    timeout: 20_000,
-    interval: 200,
-  })
+  await eventually(async () => expect(await curl(`${base()}/apps/a`, bearer(held))).toContain('"code":"ROUTE"'))
   await proxy.write({ ...before, services: [{ ...before.services[0], allow: 'nonsense' }] })
-  await proxy.server.line(/was not taken over/, 20_000)
+  await proxy.server.line(/was not taken over/)
   expect(await curl(`${base()}/apps/a`, bearer(held))).toContain('"code":"ROUTE"')
   await proxy.write(before)
-  await vi.waitFor(async () => expect(await curl(`${base()}/apps/a`, bearer(held))).toBe('fine 200'), {
-    timeout: 20_000,
-    interval: 200,
-  })
+  await eventually(async () => expect(await curl(`${base()}/apps/a`, bearer(held))).toBe('fine 200'))
 })
 
 test('a host that the authority does not permit is named at once, and has to be set up', async () => {
@@ -55,7 +50,7 @@ test('a host that the authority does not permit is named at once, and has to be 
   const [, declared] = before.services
   const added = { ...declared, name: 'added', hosts: ['added.test'] }
   await proxy.write({ ...before, services: [...before.services, added] })
-  await proxy.server.line(/"host":"added.test".*its authority has to permit it/, 20_000)
+  await proxy.server.line(/"host":"added.test".*its authority has to permit it/)
   await proxy.write(before)
   const file = ca.at('added.yaml')
   await writeFile(file, JSON.stringify({ ...before, services: [...before.services, added] }))
@@ -73,10 +68,7 @@ test('a host that the authority does not permit is named at once, and has to be 
   expect(named).toMatch(/DNS:added\.test\s+IP:127\.0\.0\.1/)
   process.kill(proxy.server.pid, 'SIGHUP')
   const { token: held } = await sealed()
-  await vi.waitFor(async () => expect(await tunnelled(held, ca.at('renewed.pem'))).toBe('fine 200'), {
-    timeout: 20_000,
-    interval: 200,
-  })
+  await eventually(async () => expect(await tunnelled(held, ca.at('renewed.pem'))).toBe('fine 200'))
 })
 
 async function workersOf({ server: { pid } }: AssayProxy): Promise<readonly number[]> {
@@ -95,12 +87,9 @@ test('several workers serve the same, and one that is killed comes back', async 
   expect(children).toHaveLength(2)
   process.kill(children[0] ?? 0, 'SIGKILL')
   await many.server.line(/a worker ended: it is started again/)
-  for (const _ of [1, 2, 3, 4]) await vi.waitFor(served, { timeout: 20_000, interval: 100 })
+  for (const _ of [1, 2, 3, 4]) await eventually(served)
   for (const own of [port, port + 1])
-    await vi.waitFor(async () => expect((await fetch(`http://127.0.0.1:${own}/readyz`)).status).toBe(200), {
-      timeout: 20_000,
-      interval: 100,
-    })
+    await eventually(async () => expect((await fetch(`http://127.0.0.1:${own}/readyz`)).status).toBe(200))
   for (const number of [1, 2])
     expect(await assay(['audit', 'verify', many.auditFile.replace('.jsonl', `.${number}.jsonl`)])).toMatchObject({ code: 0 })
 })
@@ -145,14 +134,14 @@ test('a query is cancelled whichever of the workers hears that it is to be', asy
   for (const seconds of [601, 602]) {
     running.push(await start('psql', [...words, `select pg_sleep(${seconds})`], { env }))
     const begun = [...words, `select count(*) from pg_stat_activity where query = 'select pg_sleep(${seconds})'`, 'postgres']
-    await vi.waitFor(async () => expect((await run('psql', begun, { env: beside })).stdout).toBe('1\n'), { timeout: 20_000 })
+    await eventually(async () => expect((await run('psql', begun, { env: beside })).stdout).toBe('1\n'))
   }
   // connections go to the workers by turns: each of these comes to the one that has not its session
   for (const one of running.toReversed()) {
     process.kill(one.pid, 'SIGINT')
-    await one.line(/canceling statement due to user request/, 20_000)
+    await one.line(/canceling statement due to user request/)
   }
-}, 120_000)
+})
 
 test('workers that are told to stop with their whole group, as by a terminal, finish what is in flight and have it on record', async () => {
   const { token: held } = await sealed()
@@ -160,9 +149,9 @@ test('workers that are told to stop with their whole group, as by a terminal, fi
   await using many = await startProxy(world.vault, { listen, services, workers: 2 })
   const children = await workersOf(many)
   const asked = [1, 2].map(() => curl(`${base(many.port)}/apps/slow`, bearer(held)))
-  await vi.waitFor(() => expect(waited).toHaveLength(2), { timeout: 20_000 })
+  await eventually(() => expect(waited).toHaveLength(2))
   for (const pid of [...children, many.server.pid]) process.kill(pid, 'SIGINT')
-  await vi.waitFor(async () => expect(await curl(base(many.port))).toContain('onnect'), { timeout: 20_000, interval: 100 })
+  await eventually(async () => expect(await curl(base(many.port))).toContain('onnect'))
   for (const outgoing of waited.splice(0)) outgoing.end('fine')
   expect(await Promise.all(asked)).toEqual(['fine 200', 'fine 200'])
   expect((await many.server.exited).code).toBe(0)
@@ -191,7 +180,7 @@ describe('a proxy that is killed', () => {
   })
 
   test('else lacks what went out in its last tenth of a second, at most', async () => {
-    const settled = (one: AssayProxy) => vi.waitFor(async () => expect(await swapsIn(one.auditFile)).toBe(3))
+    const settled = (one: AssayProxy) => eventually(async () => expect(await swapsIn(one.auditFile)).toBe(3))
     expect(await killed({}, settled)).toBeGreaterThanOrEqual(3)
   })
 })

@@ -65,7 +65,7 @@ beforeAll(async () => {
     }),
   )
   ;[agent, other] = await Promise.all([newIdentity(), newIdentity()])
-}, 120_000)
+})
 afterAll(() => parts.disposeAsync())
 
 const newIdentity = () => ownIdentity({ now: Date.now, random: randomBytes })
@@ -134,7 +134,6 @@ async function ssh({ token, words = [], command = 'echo in', input, service = 'h
   const there = ['-p', String(port ?? sshd.port), `${user ?? sshd.user}@${host ?? '127.0.0.1'}`]
   return run('ssh', ['-F', own.ASSAY_SSH_CONFIG, ...words, ...there, command], {
     env,
-    withinMs: 60_000,
     ...(input === undefined ? {} : { input }),
   })
 }

@@ -45,7 +45,7 @@ beforeAll(async () => {
     }),
   )
   parts = opening.move()
-}, 300_000)
+})
 afterAll(() => parts.disposeAsync())
 
 const write = (path: string, body: object) => done(world.api('POST', path, body))
@@ -96,7 +96,7 @@ function exec(script: string) {
   const asked = asking(world, 'deployer', 'deploy')
   const where = ['--proxy', `https://localhost:${proxy.port}`, '--proxy-ca', ca.ca, '--ssh', String(sshPort)]
   const env = { PATH: process.env['PATH'], HOME: folder, THERE: `${sshd.user}@127.0.0.1`, PORT: String(sshd.port), WORK: folder }
-  return assay(['agent', 'exec', 'host', ...asked, ...where, '--', 'bash', '-euc', script], env, 120_000)
+  return assay(['agent', 'exec', 'host', ...asked, ...where, '--', 'bash', '-euc', script], env)
 }
 
 test('ssh runs a command there, and the command ends as it ends there', async () => {

@@ -110,7 +110,7 @@ export async function openSealedWorld(
 }
 
 async function curl(words: readonly string[]): Promise<string> {
-  const { stdout, stderr } = await run('curl', ['-sS', '-w', ' %{http_code}', ...words], { withinMs: 120_000 })
+  const { stdout, stderr } = await run('curl', ['-sS', '-w', ' %{http_code}', ...words])
   return `${stdout}${stderr}`
 }
 

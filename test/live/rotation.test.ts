@@ -27,7 +27,7 @@ beforeAll(async () => {
   await write('database/roles/reader', { db_name: 'orders', creation_statements })
   await write('sys/mounts/broker', { type: 'broker' })
   await write('broker/integration/orders', { type: 'vault_database', settings: { path: 'database/rotate-root/orders' } })
-}, 600_000)
+})
 afterAll(() => stack.disposeAsync())
 
 const write = (path: string, body: object) => done(world.api('POST', path, body))

@@ -66,6 +66,6 @@ async function startDoor(vault: Vault, base: string, files: Files): Promise<{ se
   await writeFile(`${base}.yaml`, JSON.stringify(config))
   const command = [join(import.meta.dirname, '../../scripts/assay.js'), 'server', '--config', `${base}.yaml`]
   const server = await start(process.execPath, command, { env: { PATH: process.env['PATH'], HOME: tmpdir() } })
-  await server.line(/^assay serves https/, 60_000)
+  await server.line(/^assay serves https/)
   return { server, address: `https://127.0.0.1:${port}` }
 }

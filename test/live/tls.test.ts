@@ -35,7 +35,7 @@ beforeAll(async () => {
   await writeFile(at('assay.yaml'), JSON.stringify(config))
   const command = [join(import.meta.dirname, '../../scripts/assay.js'), 'server', '--config', at('assay.yaml')]
   door = await start(process.execPath, command, { env: { PATH: process.env['PATH'], HOME: home } })
-  await door.line(/^assay serves https/, 30_000)
+  await door.line(/^assay serves https/)
 })
 afterAll(async () => {
   await door?.stop()

@@ -42,4 +42,4 @@ test('what sealed tokens held is in memory while they live, and not after one ex
   await vi.waitFor(async () => expect(await onHeap(canaries)).toEqual([0, 0]), { timeout: 60_000, interval: 300 })
   expect(sockets.map(socket => socket.destroyed)).toEqual([false, false])
   for (const socket of sockets) socket.destroy()
-}, 120_000)
+})

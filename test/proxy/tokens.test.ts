@@ -1,9 +1,10 @@
 import type { IncomingMessage } from 'node:http'
 import { request } from 'node:https'
 import { text } from 'node:stream/consumers'
-import { describe, expect, test, vi } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { BrokerError } from '../../engine/errors.ts'
 import { REAL } from '../fakes/sealing.ts'
+import { eventually } from '../harness/patience.ts'
 import { until } from '../harness/process.ts'
 import { bearer, client, openProxyWorld, type ProxyWorld } from './world.ts'
 
@@ -53,7 +54,7 @@ test('an expired token says so, remembered or not', async () => {
   const [used, unused] = [await world.seal(), await world.seal({ jti: 'jti-2' })]
   expect((await world.ask({ headers: bearer(used) })).status).toBe(200)
   world.pass(601_000)
-  await vi.waitFor(async () => expect((await world.ask({ headers: bearer(used) })).code).toBe('TOKEN_EXPIRED'))
+  await eventually(async () => expect((await world.ask({ headers: bearer(used) })).code).toBe('TOKEN_EXPIRED'))
   expect((await world.ask({ headers: bearer(unused) })).code).toBe('TOKEN_EXPIRED')
 })
 
@@ -63,7 +64,7 @@ describe('revocation ends', () => {
     const [one, two] = [await world.seal(), await world.seal({ jti: 'jti-2' })]
     expect((await world.ask({ headers: bearer(one) })).status).toBe(200)
     await world.sealing.revocations.deny('jti-1')
-    await vi.waitFor(async () => expect((await world.ask({ headers: bearer(one) })).code).toBe('TOKEN_REVOKED'))
+    await eventually(async () => expect((await world.ask({ headers: bearer(one) })).code).toBe('TOKEN_REVOKED'))
     expect((await world.ask({ headers: bearer(two) })).status).toBe(200)
   })
 
@@ -71,11 +72,11 @@ describe('revocation ends', () => {
     await using world = await openProxyWorld()
     const token = await world.seal()
     await world.sealing.revocations.raise({ agent: 'sha256-aa' })
-    await vi.waitFor(async () => expect((await world.ask({ headers: bearer(token) })).code).toBe('TOKEN_REVOKED'))
+    await eventually(async () => expect((await world.ask({ headers: bearer(token) })).code).toBe('TOKEN_REVOKED'))
     const next = await world.seal({ epoch: [0, 1] })
     expect((await world.ask({ headers: bearer(next) })).status).toBe(200)
     await world.sealing.revocations.raise({ tenant: 'mount' })
-    await vi.waitFor(async () => expect((await world.ask({ headers: bearer(next) })).code).toBe('TOKEN_REVOKED'))
+    await eventually(async () => expect((await world.ask({ headers: bearer(next) })).code).toBe('TOKEN_REVOKED'))
   })
 
   test('everything, when nobody knows any more what is revoked', async () => {
@@ -84,7 +85,7 @@ describe('revocation ends', () => {
     expect((await world.ask({ headers: bearer(token) })).status).toBe(200)
     world.sealing.vault.fault = () => new BrokerError('unavailable', 'down')
     world.pass(11_000)
-    await vi.waitFor(async () =>
+    await eventually(async () =>
       expect(await world.ask({ headers: bearer(token) })).toMatchObject({ status: 503, code: 'REVOCATIONS_STALE' }),
     )
   })

@@ -33,7 +33,7 @@ export async function startPostgres(): Promise<Postgres> {
   // asked, not killed, however it ends: its shared memory is the system's, and stays
   const server = await start('setpriv', ['--pdeathsig', 'INT', ...as, at('postgres'), ...settings], { cwd: folder })
   opening.defer(async () => void (await server.stop('SIGINT')))
-  await server.line(/database system is ready to accept connections/, 30_000)
+  await server.line(/database system is ready to accept connections/)
   const parts = opening.move()
   return { port, user: 'root', password, pid: server.pid, folder, [Symbol.asyncDispose]: () => parts.disposeAsync() }
 }

@@ -69,7 +69,7 @@ const faults: readonly (readonly [string, Fault])[] = [
 ]
 
 describe.each(Object.entries(stories))('%s, while one call to Vault is', (_, story) => {
-  test.each(faults)('%s', { timeout: 60_000 }, async (_name, fault) => {
+  test.each(faults)('%s', async (_name, fault) => {
     let call = 0
     while (await interrupted(story, call, fault)) call += 1
     expect(call).toBeGreaterThan(2)
