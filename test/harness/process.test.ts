@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { freePort, run, start, until } from './process.ts'
+import { freePort, run, start, takePort, until } from './process.ts'
 
 const bash = (script: string) => start('bash', ['-c', script])
 
@@ -75,6 +75,17 @@ test('a free port is one that can be listened on, below those of clients', async
   const server = createServer()
   await new Promise<void>(resolve => server.listen(ports[0], '127.0.0.1', resolve))
   await new Promise(resolve => server.close(resolve))
+})
+
+test('a port that was given to a process is given to no other one before that has ended', async () => {
+  const module = join(import.meta.dirname, 'process.ts')
+  const script = `import { freePort } from '${module}'; console.log(await freePort()); setInterval(() => {}, 1000)`
+  await using child = await start(process.execPath, ['--input-type=module', '--eval', script])
+  const [line] = await child.line(/^\d+$/)
+  expect(await takePort(Number(line))).toBe(false)
+  await child.stop('SIGKILL')
+  await until('it to be free again', () => takePort(Number(line)))
+  expect(await takePort(Number(line))).toBe(false)
 })
 
 /** A zombie that its new parent has not yet collected is not alive. */

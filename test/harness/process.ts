@@ -1,7 +1,7 @@
 import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process'
 import { randomInt } from 'node:crypto'
 import { once } from 'node:events'
-import { createServer } from 'node:net'
+import { createServer, type ListenOptions, type Server } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import { PATIENCE_MS } from './patience.ts'
 import { lastBytes } from './ring.ts'
@@ -57,7 +57,11 @@ export async function start(command: string, args: readonly string[], options: O
 export type Ran = Exit & { readonly stdout: string; readonly stderr: string }
 
 /** Runs a program to its end. Throws, after killing it, when `withinMs` pass. A program that is not there ends with 127. */
-export async function run(command: string, args: readonly string[], options: Options & { withinMs?: number } = {}): Promise<Ran> {
+export async function run(
+  command: string,
+  args: readonly string[],
+  options: Options & { withinMs?: number | undefined } = {},
+): Promise<Ran> {
   const child = await spawned(command, args, options)
   const [stdout, stderr] = [lastBytes(16 * 2 ** 20), lastBytes(16 * 2 ** 20)]
   child.stdout?.on('data', stdout.add)
@@ -89,19 +93,32 @@ export async function until<T>(
   }
 }
 
-/** A TCP port that nothing listens on. Taken below the range from which the kernel gives ports to clients, so that none of them takes it first. */
+/** A TCP port that nothing listens on, and that is given to nobody else before this process has ended. Taken below the range from which the kernel gives ports
+ *  to clients, so that none of them takes it first. */
 export async function freePort(address = '127.0.0.1'): Promise<number> {
   for (;;) {
     const port = randomInt(15_000, 32_000)
-    if (await isFree(port, address)) return port
+    if (await takePort(port, address)) return port
   }
 }
 
-function isFree(port: number, host: string): Promise<boolean> {
+/** False when something listens on the port, or when it was given to somebody. What is given a port listens on it a while later only: until then, a name
+ *  that one process at a time can have (an abstract unix socket) tells others that it is taken. */
+export async function takePort(port: number, host = '127.0.0.1'): Promise<boolean> {
+  const name = await listening({ path: `\0assay-port-${port}` })
+  const server = name && (await listening({ port, host, exclusive: true }))
+  if (name && !server) name.close()
+  if (!server) return false
+  name.unref()
+  await new Promise(resolve => server.close(resolve))
+  return true
+}
+
+function listening(place: ListenOptions): Promise<Server | undefined> {
   return new Promise(resolve => {
     const server = createServer()
-    server.once('error', () => resolve(false))
-    server.listen({ port, host, exclusive: true }, () => server.close(() => resolve(true)))
+    server.once('error', () => resolve(undefined))
+    server.listen(place, () => resolve(server))
   })
 }
 
@@ -122,8 +139,13 @@ function spawned(command: string, args: readonly string[], { env, cwd, input }: 
 async function exitOf(child: ChildProcess): Promise<Exit> {
   const closed = once(child, 'close')
   const [code, signal] = (await once(child, 'exit')) as [Exit['code'], Exit['signal']]
-  await Promise.race([closed, delay(500, undefined, { ref: false })])
+  await Promise.race([closed, someTurns()])
   return { code, signal }
+}
+
+/** Half a second, in turns of the event loop in each of which there is reading: when this process itself had to wait, the time alone says nothing. */
+async function someTurns(): Promise<void> {
+  for (let left = 10; left > 0; left--) await delay(50, undefined, { ref: false })
 }
 
 function keep(child: ChildProcess): { text: () => string; find: (pattern: RegExp) => RegExpExecArray | undefined } {

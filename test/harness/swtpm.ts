@@ -2,19 +2,19 @@ import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { createPublicKey } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdir, open, readFile, writeFile } from 'node:fs/promises'
-import { connect, createServer, type NetConnectOpts } from 'node:net'
+import { connect, type NetConnectOpts } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { promisify } from 'node:util'
+import { freePort, takePort } from './process.ts'
 import { discard, scratch } from './scratch.ts'
 
 const run = promisify(execFile)
-const START_MS = 10_000
-const PORT_TRIES = 5
+const START_MS = 60_000
 const LONGEST_SOCKET_PATH = 107 // sun_path of Linux, less its final zero
 
 export type SwtpmOptions = {
-  /** how the TPM is reached; unix sockets have no port races */
+  /** how the TPM is reached */
   readonly transport?: 'unix' | 'tcp'
   /** folder of the local CA that certifies the EKs; without one, all TPMs of this process share a CA made for it */
   readonly authority?: string
@@ -138,16 +138,9 @@ async function provision(directory: string, authority: string, options: SwtpmOpt
   await run('swtpm_setup', [...what, ...name, '--logfile', join(directory, 'setup.log')])
 }
 
-/** Another process can take a free port before swtpm does; then another pair is tried. Nothing of the kind happens to a unix socket. */
 async function begin(directory: string, transport: 'unix' | 'tcp'): Promise<{ place: Place; child: ChildProcess }> {
-  for (let tries = transport === 'tcp' ? PORT_TRIES : 1; ; tries--) {
-    const place = transport === 'unix' ? unixPlace(join(directory, 's')) : tcpPlace(await freePair())
-    try {
-      return { place, child: await launch(directory, place) }
-    } catch (error) {
-      if (tries <= 1) throw error
-    }
-  }
+  const place = transport === 'unix' ? unixPlace(join(directory, 's')) : tcpPlace(await freePair())
+  return { place, child: await launch(directory, place) }
 }
 
 function unixPlace(path: string): Place {
@@ -184,23 +177,9 @@ function tcpPlace(port: number): Place {
 /** A port whose successor is free as well: libtss2 looks for the control channel there. */
 async function freePair(): Promise<number> {
   for (;;) {
-    const first = await listen(0)
-    if (first === 0) throw new Error('no free port on 127.0.0.1')
-    if (first < 65_535 && (await listen(first + 1)) !== 0) return first
+    const first = await freePort()
+    if (await takePort(first + 1)) return first
   }
-}
-
-/** The port it could listen on for a moment, 0 when it could not. */
-async function listen(port: number): Promise<number> {
-  const server = createServer()
-  server.listen(port, '127.0.0.1')
-  const failed = await Promise.race([once(server, 'listening').then(() => false), once(server, 'error').then(() => true)]).catch(
-    () => true,
-  )
-  const address = server.address()
-  if (failed || address === null || typeof address === 'string') return 0
-  await new Promise(done => server.close(done))
-  return address.port
 }
 
 /** `setpriv --pdeathsig` has the kernel end the TPM with the process that started it, however that one ends. */
