@@ -5,7 +5,7 @@ import { openOwn } from '../../engine/vault/own.ts'
 import { openSession, type Session } from '../../engine/vault/session.ts'
 import { type FakeVault, startFakeVault } from '../fakes/vault.ts'
 import { type TestWorld, testWorld } from '../fakes/world.ts'
-import { eventually } from '../harness/patience.ts'
+import { until } from '../harness/process.ts'
 
 const unavailable = expect.objectContaining({ name: 'BrokerError', code: 'unavailable' })
 const approle = { mount: 'approle', roleId: 'role', secretId: async () => new Secret('secret-CANARY') }
@@ -39,12 +39,16 @@ const elapse = (seconds: number) => {
   world.pass(seconds * 1000)
   return vi.advanceTimersByTimeAsync(seconds * 1000)
 }
-const logins = (count: number) => eventually(() => expect(asked('approle/login')).toBe(count))
+/** Waits in real time alone: `vi.waitFor` would move the timers on with every look. */
+const soon = (what: string, holds: () => boolean) => until(what, async () => holds())
+const logins = (count: number) => soon(`login ${count}`, () => asked('approle/login') === count)
+const renewals = (count: number) => soon(`renewal ${count}`, () => asked('renew-self') === count)
 /** failed logins that were logged: the next try is set by then */
 const failures = (count: number) =>
-  eventually(() => expect(world.lines.filter(line => line.includes('could not log in'))).toHaveLength(count))
-const holds = async (session: Session, valid: boolean) =>
-  eventually(() => expect(fake.state.tokens.has(session.token().reveal())).toBe(valid))
+  soon(`failure ${count}`, () => world.lines.filter(line => line.includes('could not log in')).length === count)
+const replaced = (session: Session, before: string) => soon('another token', () => session.token().reveal() !== before)
+const readiness = (session: Session, ready: boolean) => soon(`ready: ${ready}`, () => session.ready() === ready)
+const holdsAToken = (session: Session) => soon('a token that lives', () => fake.state.tokens.has(session.token().reveal()))
 
 describe('the own token', () => {
   test('is there, or nothing starts', async () => {
@@ -62,7 +66,7 @@ describe('the own token', () => {
     await elapse(2399)
     expect(asked('renew-self')).toBe(0)
     await elapse(2)
-    await eventually(() => expect(asked('renew-self')).toBe(1))
+    await renewals(1)
     expect(session.token().reveal()).toBe(before)
     expect(asked('approle/login')).toBe(1)
   })
@@ -73,8 +77,8 @@ describe('the own token', () => {
     fake.state.life = 1700
     await elapse(2401)
     await logins(2)
-    await eventually(() => expect(session.token().reveal()).not.toBe(before))
-    await holds(session, true)
+    await replaced(session, before)
+    await holdsAToken(session)
   })
 
   test('is replaced when it cannot be renewed', async () => {
@@ -82,7 +86,7 @@ describe('the own token', () => {
     fake.revoke(session.token().reveal())
     await elapse(2401)
     await logins(2)
-    await holds(session, true)
+    await holdsAToken(session)
     expect(session.ready()).toBe(true)
   })
 
@@ -91,7 +95,7 @@ describe('the own token', () => {
     await elapse(3600)
     expect(fake.asked.length).toBe(1)
     await elapse(86_400)
-    await eventually(() => expect(asked('renew-self')).toBe(1))
+    await renewals(1)
   })
 
   test('is asked for again with growing pauses while Vault is down, and kept meanwhile', async () => {
@@ -119,7 +123,7 @@ describe('the own token', () => {
     fake.fault = () => undefined
     await failures(8)
     await elapse(15)
-    await eventually(() => expect(session.token().reveal()).not.toBe(before))
+    await replaced(session, before)
   })
 
   test('is gone when Vault refuses the AppRole, and comes back by itself when it does no longer', async () => {
@@ -127,13 +131,13 @@ describe('the own token', () => {
     fake.revoke(session.token().reveal())
     fake.state.approle = false
     await elapse(2401)
-    await eventually(() => expect(session.ready()).toBe(false))
+    await readiness(session, false)
     expect(() => session.token()).toThrow('the broker is not logged in to vault')
     fake.state.approle = true
     await failures(1)
     await elapse(0.5)
-    await eventually(() => expect(session.ready()).toBe(true))
-    await holds(session, true)
+    await readiness(session, true)
+    await holdsAToken(session)
   })
 
   test('is kept while it lives, although Vault refuses the AppRole when it is to be replaced', async () => {
@@ -142,7 +146,7 @@ describe('the own token', () => {
     fake.state.approle = false
     await elapse(2401)
     await failures(1)
-    await holds(session, true)
+    await holdsAToken(session)
     fake.revoke(session.token().reveal())
     expect(await session.replaced(session.token())).toBe(false)
     expect(session.ready()).toBe(false)
