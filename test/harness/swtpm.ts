@@ -8,6 +8,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { freePort, takePort } from './process.ts'
 import { discard, scratch } from './scratch.ts'
+import { interrupt, shutDown } from './swtpm_stop.ts'
 
 const run = promisify(execFile)
 const START_MS = 60_000
@@ -41,7 +42,7 @@ export type Swtpm = AsyncDisposable & {
   /** the intermediate CA that signed the EK certificates */
   readonly issuerPem: string
   readonly pid: number
-  /** Ends the process and starts another on the same state: what the TPM sees of a reset. Without TPM2_Shutdown before it, `safe` is 0 for some seconds. */
+  /** Ends the process and starts another on the same state: what the TPM sees of a reset. Without TPM2_Shutdown before it, `safe` is 0 for four seconds. */
   restart(how?: 'orderly' | 'unclean'): Promise<void>
   stop(): Promise<void>
 }
@@ -100,7 +101,7 @@ async function describe(directory: string, authority: string, place: Place, runn
     await discard(directory)
   }
   const restart = async (how = 'orderly') => {
-    if (how === 'orderly') await shutDown(place.data)
+    await (how === 'orderly' ? shutDown(place.data) : interrupt(place.data))
     await end(running.process)
     running.process = await launch(directory, place)
   }
@@ -220,14 +221,6 @@ function connects(target: NetConnectOpts): Promise<boolean> {
     })
     socket.once('error', () => resolve(false))
   })
-}
-
-/** TPM2_Shutdown(CLEAR), and the answer to it. */
-async function shutDown(data: NetConnectOpts): Promise<void> {
-  const socket = connect(data)
-  socket.write(Buffer.from('80010000000c000001450000', 'hex'))
-  await once(socket, 'data')
-  socket.destroy()
 }
 
 async function end(child: ChildProcess): Promise<void> {
