@@ -122,8 +122,9 @@ test('a query is cancelled whichever of the workers hears that it is to be', asy
   const held = await loginOf(database)
   const { listen } = JSON.parse(await readFile(proxy.configFile, 'utf8'))
   const port = await freePort()
-  const service = { kind: 'postgres', name: 'db', listen: { port }, server: `127.0.0.1:${database.port}`, tls: 'disable' }
-  await using _many = await startProxy(world.vault, { listen, workers: 2, services: [{ ...service, addresses: ['127.0.0.1'] }] })
+  const server = { server: `127.0.0.1:${database.port}`, tls: 'disable', addresses: ['127.0.0.1'], start_within_ms: 60_000 }
+  const service = { kind: 'postgres', name: 'db', listen: { port }, ...server }
+  await using _many = await startProxy(world.vault, { listen, workers: 2, services: [service] })
   const shown = { PGSSLMODE: 'verify-full', PGSSLROOTCERT: ca.ca, PGSSLCERT: agent.cert, PGSSLKEY: agent.key, PGPASSWORD: held }
   const where = { PGHOST: 'localhost', PGPORT: String(port), PGUSER: 'agent', PGDATABASE: 'postgres' }
   const env = { PATH: process.env['PATH'], ...where, ...shown }
@@ -146,7 +147,7 @@ test('a query is cancelled whichever of the workers hears that it is to be', asy
 test('workers that are told to stop with their whole group, as by a terminal, finish what is in flight and have it on record', async () => {
   const { token: held } = await sealed()
   const { listen, services } = JSON.parse(await readFile(proxy.configFile, 'utf8'))
-  await using many = await startProxy(world.vault, { listen, services, workers: 2 })
+  await using many = await startProxy(world.vault, { listen, services, workers: 2, shutdown_seconds: 600 })
   const children = await workersOf(many)
   const asked = [1, 2].map(() => curl(`${base(many.port)}/apps/slow`, bearer(held)))
   await eventually(() => expect(waited).toHaveLength(2))
@@ -164,7 +165,7 @@ describe('a proxy that is killed', () => {
     const { listen, services } = JSON.parse(await readFile(proxy.configFile, 'utf8'))
     const { token: held } = await sealed()
     const file = ca.at(`killed-${Math.random()}.jsonl`)
-    await using one = await startProxy(world.vault, { listen, services, audit: { file, ...audit } })
+    await using one = await startProxy(world.vault, { listen, services, audit: { file, deadline_ms: 60_000, ...audit } })
     const place = `${base(one.port)}/apps/a`
     for (const _ of [1, 2, 3]) expect(await curl(place, bearer(held))).toBe('fine 200')
     await after({ ...one, auditFile: file })

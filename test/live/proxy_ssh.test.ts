@@ -60,7 +60,6 @@ beforeAll(async () => {
         },
         { ...service, name: 'guarded', addresses: [] },
         { ...service, name: 'down', server: '127.0.0.1:1' },
-        { ...service, name: 'slow', start_within_ms: 300 },
       ],
     }),
   )
