@@ -8,12 +8,12 @@ const bash = (script: string) => start('bash', ['-c', script])
 
 describe('start', () => {
   test('finds a line written before or after it is asked for', async () => {
-    await using child = await bash('echo one; read -r < <(sleep 0.05); echo two 2 >&2; sleep 60')
+    await using child = await bash('echo one; read -r < <(sleep 0.05); echo two 2 >&2; exec sleep infinity')
     expect((await child.line(/^two (\d)/))[1]).toBe('2')
     expect((await child.line(/^one$/))[0]).toBe('one')
   })
   test('a line that is not whole yet is not given', async () => {
-    await using child = await bash('printf "port 12"; sleep 0.05; echo 34; sleep 60')
+    await using child = await bash('printf "port 12"; sleep 0.05; echo 34; exec sleep infinity')
     expect((await child.line(/^port (\d+)/))[1]).toBe('1234')
   })
   test('a child that ends instead is told with its words', async () => {
@@ -22,7 +22,7 @@ describe('start', () => {
     await expect(child.ready('to be up', async () => false)).rejects.toThrow(/to be up.*ended with 3/)
   })
   test('a deadline that passes is told', async () => {
-    await using child = await bash('sleep 60')
+    await using child = await bash('exec sleep infinity')
     await expect(child.line(/ready/, 50)).rejects.toThrow('waited 50 ms for bash to write /ready/')
   })
   test('a program that is not there ends with 127', async () => {
@@ -44,7 +44,9 @@ describe('start', () => {
   })
   test('a child does not outlive the process that started it', async () => {
     const module = join(import.meta.dirname, 'process.ts')
-    const script = `import { start } from '${module}'; console.error('child', (await start('sleep', ['60'])).pid); process.kill(process.pid, 'SIGKILL')`
+    // once it has spoken it is past the program that binds it to its parent
+    const begin = `const child = await start('sh', ['-c', 'echo up; exec sleep infinity']); await child.line(/up/)`
+    const script = `import { start } from '${module}'; ${begin}; console.error('child', child.pid); process.kill(process.pid, 'SIGKILL')`
     const { stderr } = await run(process.execPath, ['--input-type=module', '--eval', script])
     const pid = Number(/child (\d+)/.exec(stderr)?.[1])
     expect(pid).toBeGreaterThan(1)
@@ -62,7 +64,9 @@ describe('run', () => {
     })
   })
   test('kills what does not end in time', async () => {
-    await expect(run('bash', ['-c', 'echo working; exec sleep 60'], { withinMs: 50 })).rejects.toThrow(/did not end in time/)
+    await expect(run('bash', ['-c', 'echo working; exec sleep infinity'], { withinMs: 50 })).rejects.toThrow(
+      /did not end in time/,
+    )
   })
   test('input that nobody reads is no error', async () => {
     expect((await run('true', [], { input: 'x'.repeat(2 ** 20) })).code).toBe(0)
