@@ -52,6 +52,8 @@ export type BrokerOptions = {
   readonly places: Places
   readonly approle: AppRole
   readonly auditFile: string
+  /** how long the disk may take for a group of records */
+  readonly auditDeadlineMs: number
   /** how real tokens are encrypted in sealed ones; `datakey` when left out */
   readonly sealing?: SealingMode
   /** where this service is reached, without a slash at the end; asked when it is needed, as the port may be chosen at start */
@@ -178,14 +180,14 @@ function onTableError(world: World): (error: unknown) => void {
   return error => world.log.warn({ error }, 'the table of mounts could not be read: the last one stays in use')
 }
 
-async function openLog({ world, auditFile, metrics }: BrokerOptions, store: Store): Promise<Audit> {
+async function openLog({ world, auditFile, auditDeadlineMs: deadlineMs, metrics }: BrokerOptions, store: Store): Promise<Audit> {
   const key = await auditKey(world, store)
   world.log.hide(key)
   const onBad: AuditOptions['onBad'] = fault => {
     metrics.auditProblems.inc({ kind: fault.kind })
     world.log.error(fault, 'the audit log has a fault')
   }
-  return openAudit({ file: auditFile, key, now: world.now, onBad, ...metrics.audit })
+  return openAudit({ file: auditFile, deadlineMs, key, now: world.now, onBad, ...metrics.audit })
 }
 
 const AUDIT_KEY = 'audit-key'

@@ -43,7 +43,11 @@ const schema = z.strictObject({
       })
       .optional(),
   }),
-  audit: z.strictObject({ file }),
+  audit: z.strictObject({
+    file,
+    /** how long the disk may take for a group of records: after that nothing is issued until it has */
+    deadline_ms: z.int().min(50).max(60_000).default(1_000),
+  }),
   places: z
     .strictObject({ transit: name.default(PLACES.transit), kv: name.default(PLACES.kv) })
     .default({ transit: PLACES.transit, kv: PLACES.kv }),

@@ -19,6 +19,7 @@ type ServerOptions = {
   vaultAddr: string
   listen: { host: string; port: number }
   auditFile: string
+  deadline?: number
   logLevel: Config['log_level']
 }
 
@@ -40,6 +41,9 @@ function serverCommand(): Command {
     )
     .addOption(new Option('--audit-file <file>', 'with --dev: the audit log').default(join(stateFolder(), 'audit.jsonl')))
     .addOption(
+      new Option('--deadline <ms>', 'with --dev: how long Vault and the disk of the audit log may take').argParser(milliseconds),
+    )
+    .addOption(
       new Option('--log-level <level>', 'with --dev: how much is logged')
         .choices(['debug', 'info', 'warn', 'error'])
         .default('info'),
@@ -55,6 +59,11 @@ function hostAndPort(value: string): { host: string; port: number } {
   const [, host, port] = value.match(/^(.+):(\d{1,5})$/) ?? []
   if (!host || Number(port) > 65_535) throw new InvalidArgumentError('wanted HOST:PORT')
   return { host: host.replace(/^\[|\]$/g, ''), port: Number(port) }
+}
+
+function milliseconds(value: string): number {
+  if (!/^\d{1,5}$/.test(value)) throw new InvalidArgumentError('wanted milliseconds')
+  return Number(value)
 }
 
 function stateFolder(): string {
@@ -119,10 +128,11 @@ async function development(options: ServerOptions): Promise<{ config: Config; se
   const { PLACES, provision, readConfig, Secret } = await import('#engine')
   const vault = { address: await vaultAt(options.vaultAddr), deadlineMs: 10_000 }
   const { roleId, secretId } = await provision(vault, PLACES, new Secret(await operatorToken()))
+  const deadline = options.deadline === undefined ? {} : { deadline_ms: options.deadline }
   const config = readConfig({
-    vault: { address: options.vaultAddr, approle: { role_id: roleId, secret_id_file: 'unused in development' } },
+    vault: { address: options.vaultAddr, approle: { role_id: roleId, secret_id_file: 'unused in development' }, ...deadline },
     listen: options.listen,
-    audit: { file: options.auditFile },
+    audit: { file: options.auditFile, ...deadline },
     log_level: options.logLevel,
   })
   return { config, secretId: async () => secretId }

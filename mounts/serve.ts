@@ -55,6 +55,7 @@ export async function serve(config: Config, log: Log, secretId: SecretId): Promi
     places: { ...config.places, approle: config.vault.approle.mount, name: 'assay' },
     approle: { mount: config.vault.approle.mount, roleId: config.vault.approle.role_id, secretId },
     auditFile: config.audit.file,
+    auditDeadlineMs: config.audit.deadline_ms,
     sealing: config.sealing,
     ownUrl: () => ownUrl,
   })

@@ -28,6 +28,8 @@ const schema = z.strictObject({
     .prefault({}),
   audit: z.strictObject({
     file,
+    /** how long the disk may take for a group of records: after that no request goes out until it has */
+    deadline_ms: z.int().min(50).max(60_000).default(1_000),
     /** whether the record of each request is on disk before it goes out; those of sessions and upgrades always are */
     durable: z.boolean().default(false),
   }),

@@ -108,6 +108,7 @@ async function openLog(own: OwnVault, { config, folder, log }: ServeOptions, met
   log.hide(key)
   return openAudit({
     file: inFolder(folder, config.audit.file),
+    deadlineMs: config.audit.deadline_ms,
     key,
     now: Date.now,
     onBad: fault => {

@@ -20,7 +20,7 @@ test('the least that a configuration holds, and what is filled in', () => {
       believed_headers: [],
     },
     listen: { host: '127.0.0.1', port: 8210, trusted_proxies: [], connections: 4096, connections_per_peer: 1024 },
-    audit: least.audit,
+    audit: { ...least.audit, deadline_ms: 1000 },
     places: { transit: 'transit', kv: 'assay' },
     sealing: 'datakey',
     log_level: 'info',
@@ -46,7 +46,7 @@ test('everything that it may hold', () => {
       trusted_proxies: ['192.0.2.1', '10.1.0.0/16', '2001:db8::/32'],
       tls: { ...tls, client_ca_file: '/ca.pem', min_version: 'TLSv1.2' },
     },
-    audit: least.audit,
+    audit: { ...least.audit, deadline_ms: 5000 },
     places: { transit: 'keys', kv: 'state' },
     log_level: 'debug',
     shutdown_seconds: 0,
@@ -59,6 +59,7 @@ test('everything that it may hold', () => {
       trusted_proxies: ['192.0.2.1', '10.1.0.0/16', '2001:db8::/32'],
       tls: { min_version: 'TLSv1.2' },
     },
+    audit: { deadline_ms: 5000 },
     places: { transit: 'keys', kv: 'state' },
   })
 })
@@ -68,6 +69,7 @@ const refused: readonly (readonly [string, object, string])[] = [
   ['a misspelt member within', { audit: { file: '/a', fiel: '/b' } }, 'audit: Unrecognized key: "fiel"'],
   ['no audit log', { audit: undefined }, 'audit:'],
   ['an audit log without a name', { audit: { file: '' } }, 'audit.file:'],
+  ['an audit log that waits for the disk for minutes', { audit: { ...least.audit, deadline_ms: 600_000 } }, 'audit.deadline_ms:'],
   ['no AppRole', { vault: { address: least.vault.address } }, 'vault.approle:'],
   ['an address without a scheme', { vault: { ...least.vault, address: 'vault.example:8200' } }, 'vault.address:'],
   ['an address of another scheme', { vault: { ...least.vault, address: 'file:///etc' } }, 'vault.address:'],

@@ -47,6 +47,7 @@ export async function openTestBroker({ deadlineMs = 5000, beside }: Options = {}
     places: PLACES,
     approle: { mount: 'approle', roleId: 'role', secretId: async () => new Secret('secret-id') },
     auditFile,
+    auditDeadlineMs: 60_000,
     ownUrl: () => 'https://assay.example',
   })
   opening.defer(() => broker.close().catch(() => undefined))

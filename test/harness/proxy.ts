@@ -24,7 +24,13 @@ export async function startProxy(
   const port = await freePort()
   const [configFile, auditFile] = [join(home, 'proxy.yaml'), join(home, 'audit.jsonl')]
   const write = (given: { listen?: object }) => {
-    const all = { vault: { address: vault.address }, audit: { file: auditFile }, ...given, listen: { ...given.listen, port } }
+    const patient = { deadline_ms: 60_000 }
+    const all = {
+      vault: { address: vault.address, ...patient },
+      audit: { file: auditFile, ...patient },
+      ...given,
+      listen: { ...given.listen, port },
+    }
     return writeFile(configFile, JSON.stringify(all, null, 2))
   }
   await write(config)

@@ -8,18 +8,26 @@ import type { Vault } from '../harness/vault.ts'
 
 export type Here = AsyncDisposable & { readonly address: string; readonly auditFile: string; readonly server: Server }
 
+/** Nothing depends on how fast the machine is, unless a test says so. */
+const patient = { deadline_ms: 60_000 }
+
 /** A front door in this process, whose clock a test can move: it reads `performance.now` and `Date.now`. */
 export async function serveHere(vault: Vault, settings: { listen?: object; vault?: object } = {}): Promise<Here> {
   await using opening = new AsyncDisposableStack()
   const home = await mkdtemp(join(tmpdir(), 'assay-here-'))
   opening.defer(() => rm(home, { recursive: true, force: true }))
-  const setup = { address: vault.doorAddress, deadlineMs: 10_000 }
+  const setup = { address: vault.doorAddress, deadlineMs: patient.deadline_ms }
   const { roleId, secretId } = await provision(setup, PLACES, new Secret(vault.rootToken))
   const auditFile = join(home, 'audit.jsonl')
   const config = readConfig({
-    vault: { address: vault.doorAddress, approle: { role_id: roleId, secret_id_file: 'not read' }, ...settings.vault },
+    vault: {
+      address: vault.doorAddress,
+      approle: { role_id: roleId, secret_id_file: 'not read' },
+      ...patient,
+      ...settings.vault,
+    },
     listen: { port: 0, ...settings.listen },
-    audit: { file: auditFile },
+    audit: { file: auditFile, ...patient },
   })
   const server = await serve(config, openLog({ level: 'silent' }), async () => secretId)
   opening.defer(server.close)

@@ -58,10 +58,11 @@ async function startDoor(vault: Vault, base: string, files: Files): Promise<{ se
     vault: {
       address: vault.doorAddress,
       ca_file: files.ca,
+      deadline_ms: 60_000,
       approle: { role_id: roleId, secret_id_file: `${base}.secret` },
     },
     listen: { port, tls: { cert_file: files.cert, key_file: files.key } },
-    audit: { file: `${base}.jsonl` },
+    audit: { file: `${base}.jsonl`, deadline_ms: 60_000 },
   }
   await writeFile(`${base}.yaml`, JSON.stringify(config))
   const command = [join(import.meta.dirname, '../../scripts/assay.js'), 'server', '--config', `${base}.yaml`]

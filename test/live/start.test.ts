@@ -46,6 +46,7 @@ test('options and environment', async () => {
     refused(['server', '--dev'], /NODE_TLS_REJECT_UNAUTHORIZED=0 is set: not starting without verification/, insecure),
     refused(['setup', '--apply', '--secret-id-file', at('id')], /NODE_TLS_REJECT_UNAUTHORIZED=0 is set/, insecure),
     refused(['server', '--dev', '--listen', 'nowhere'], /wanted HOST:PORT/),
+    refused(['server', '--dev', '--deadline', 'soon'], /wanted milliseconds/),
     refused(['server', '--dev', '--vault-addr', 'nowhere'], /wanted --vault-addr http:/, { VAULT_TOKEN: 'x' }),
     refused(['setup', '--apply', '--secret-id-file', at('id')], /wanted --vault-addr http:/, {
       VAULT_ADDR: '',

@@ -20,7 +20,12 @@ services:
 test('what is left out has a value', () => {
   const read = readConfig(GOOD)
   if (!read.ok) throw new Error(JSON.stringify(read.problems))
-  expect(read.config).toMatchObject({ listen: { port: 8220 }, places: { kv: 'assay' }, intercept: false })
+  expect(read.config).toMatchObject({
+    listen: { port: 8220 },
+    places: { kv: 'assay' },
+    audit: { deadline_ms: 1000 },
+    intercept: false,
+  })
   expect(read.config.services[0]).toMatchObject({ scheme: 'https', match: 'bearer', allow: ['/**'], websocket: false })
 })
 
@@ -54,6 +59,12 @@ const wrong: readonly (readonly [string, string, number, RegExp])[] = [
     /addresses\.0: wanted an address/,
   ],
   ['a kind that is not there', replaced('kind: http', 'kind: telnet'), 9, /services\.0/],
+  [
+    'a disk that is waited for without end',
+    replaced('  file: audit.jsonl', '  file: a\n  deadline_ms: 0'),
+    8,
+    /audit\.deadline_ms/,
+  ],
   ['no YAML', replaced('services:', 'services: ]'), 8, /./],
   ['a setting twice', replaced('audit:', 'vault:\n  address: http://x\naudit:'), 6, /unique/],
   ['a number that is too large', replaced('  key_file: key.pem', '  key_file: key.pem\n  port: 70000'), 4, /listen\.port/],
