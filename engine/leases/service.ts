@@ -46,6 +46,8 @@ export type LeasesOptions = {
   readonly onFailure: (lease: Lease, error: unknown) => void
   /** read when it is asked for: what is held, and what is due and not done */
   readonly observe?: (read: { readonly held: () => number; readonly overdue: () => number }) => void
+  /** what makes rounds by itself, and ends that; every so often when left out */
+  readonly rounds?: typeof everySoOften
 }
 
 /** Vault gives up after six tries. */
@@ -53,7 +55,7 @@ const STUCK = 6
 
 /** Leases of this broker's own. Ends when it knows all there are. @throws BrokerError unavailable when the store does not answer */
 export async function openLeases(options: LeasesOptions): Promise<Leases> {
-  const { world, tokens } = options
+  const { world, tokens, rounds = everySoOften } = options
   const clock = openClock(world)
   const ledger = openLedger(options.store)
   const me = world.random(9).toString('base64url')
@@ -68,7 +70,7 @@ export async function openLeases(options: LeasesOptions): Promise<Leases> {
   const watch = openTokenWatch(ledger, tokens, world, byTag)
   options.observe?.({ held: ledger.calendar.size, overdue: () => revoker.waiting().length })
   await ledger.refresh()
-  const stop = everySoOften(parts, watch)
+  const stop = rounds(parts, watch)
   return {
     begin: asked => begin(parts, asked),
     lookup: leaseId => find(ledger, leaseId),

@@ -17,7 +17,7 @@ async function wait({ world }: Process, seconds: number): Promise<void> {
 /** A provider that hangs once it is told to; how many calls it has taken since. */
 async function hanging() {
   const out = outside()
-  const process = await openProcess(out)
+  const process = await openProcess(out, { turns: true })
   const calls: string[] = []
   const hang = () => {
     out.hold = async (call, credential) => {

@@ -3,6 +3,7 @@ import { BrokerError } from '../../engine/errors.ts'
 import type { Begin } from '../../engine/leases/begin.ts'
 import type { Handle, Lease } from '../../engine/leases/lease.ts'
 import { type Ended, type Provider, Unfindable } from '../../engine/leases/provider.ts'
+import type { everySoOften } from '../../engine/leases/rounds.ts'
 import { type Leases, openLeases } from '../../engine/leases/service.ts'
 import type { TokenLife } from '../../engine/leases/tokens.ts'
 import type { Kept, Store } from '../../engine/vault/store.ts'
@@ -38,6 +39,21 @@ class Dead extends Error {}
 /** When a process dies: before its nth step takes effect, or after it did and before it learns of it. */
 export type Death = { readonly step: number; readonly when: 'before' | 'after' }
 
+/** Rounds are those that a test makes: none begins by itself where somebody is held, or looks, for as long as that takes. */
+const whenAsked: typeof everySoOften =
+  ({ revoker, adrift }) =>
+  async () => {
+    await revoker.stop()
+    await adrift.round()
+  }
+type Options = {
+  readonly death?: Death
+  readonly world?: TestWorld
+  readonly cutOff?: boolean
+  /** it makes rounds by itself, too */
+  readonly turns?: boolean
+}
+
 /** A process that holds leases. Every call to the store and to the provider is a step; after its death nothing it does has an effect.
  *  One that is cut off gets credentials, and cannot have them revoked. */
 export type Process = {
@@ -54,7 +70,7 @@ export type Process = {
 
 export async function openProcess(
   out: Outside,
-  { death, world = testWorld(), cutOff = false }: { death?: Death; world?: TestWorld; cutOff?: boolean } = {},
+  { death, world = testWorld(), cutOff = false, turns = false }: Options = {},
 ): Promise<Process> {
   let steps = 0
   let dead = false
@@ -74,6 +90,7 @@ export async function openProcess(
   const leases = await openLeases({
     world,
     store,
+    ...(turns ? {} : { rounds: whenAsked }),
     provider: fakeProvider(cutOff ? { ...out, up: false } : out, step),
     tokens: async accessor => out.tokens.get(accessor) ?? { alive: true, ttlSeconds: Number.POSITIVE_INFINITY },
     onEnd: (lease, how) => void ended.push({ lease, how }),
