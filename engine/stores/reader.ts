@@ -71,6 +71,16 @@ export function openReader(store: OpenStore, options: ReaderOptions): Reader {
     flights.set(ref, flight)
     return flight
   }
+  const change = async (ref: string, make: () => Promise<void>): Promise<void> => {
+    writes += 1
+    try {
+      await make()
+    } finally {
+      writes += 1
+      cache.delete(ref)
+      flights.delete(ref)
+    }
+  }
   return {
     read: async (ref, maxStaleSeconds) => {
       const kept = cache.get(ref)
@@ -89,21 +99,9 @@ export function openReader(store: OpenStore, options: ReaderOptions): Reader {
     replace: async (ref, next, version) => {
       const { replace } = store
       if (!replace) throw new StoreFault('denied', 'the store is read-only')
-      writes += 1
-      try {
-        await run(signal => replace(ref, next, version, signal))
-      } finally {
-        writes += 1
-        cache.delete(ref)
-        flights.delete(ref)
-      }
+      await change(ref, () => run(signal => replace(ref, next, version, signal)))
     },
-    remove: async ref => {
-      writes += 1
-      await store.remove?.(ref)
-      cache.delete(ref)
-      flights.delete(ref)
-    },
+    remove: ref => change(ref, async () => store.remove?.(ref)),
     close: () => store.close(),
   }
 }

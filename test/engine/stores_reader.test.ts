@@ -1,8 +1,9 @@
-import { describe, expect, test } from 'vitest'
+import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { Secret } from '../../engine/secret.ts'
 import { FRESH_MS, openReader } from '../../engine/stores/reader.ts'
 import { type Held, type OpenStore, StoreFault } from '../../engine/stores/store.ts'
 import { testWorld } from '../fakes/world.ts'
+import { PATIENCE_MS } from '../harness/patience.ts'
 import { until } from '../harness/process.ts'
 
 /** A store that says what the test wants, and counts how often it was asked. */
@@ -14,19 +15,25 @@ function scripted() {
     version: '1',
     fault: undefined as Error | undefined,
     waits: undefined as Promise<void> | undefined,
+    removal: undefined as Promise<void> | undefined,
   }
   const open: OpenStore = {
     read: async ref => {
       asked.push(ref)
-      const held: Held = { fields: { key: new Secret(store.value) }, version: store.version }
+      const { fault, value, version } = store
+      const held: Held = { fields: { key: new Secret(value) }, version }
       await store.waits
-      if (store.fault) throw store.fault
+      if (fault) throw fault
       return held
     },
     replace: async (_ref, next, version) => {
       if (version !== store.version) throw new StoreFault('conflict', 'changed')
       store.value = next.fields['key']?.reveal() ?? ''
       store.version = String(Number(version) + 1)
+    },
+    remove: async () => {
+      await store.removal
+      store.fault = new StoreFault('absent', 'it is gone')
     },
     close: async () => undefined,
   }
@@ -42,7 +49,7 @@ function reader(options: { deadlineMs?: number; pauseMs?: number } = {}) {
     world,
     store,
     outcomes,
-    reads: openReader(open, { monotonic: world.monotonic, deadlineMs: 1000, observe, ...options }),
+    reads: openReader(open, { monotonic: world.monotonic, deadlineMs: PATIENCE_MS, observe, ...options }),
   }
 }
 
@@ -79,12 +86,28 @@ describe('what is remembered', () => {
     const gate = Promise.withResolvers<void>()
     store.waits = gate.promise
     const early = reads.read('a', 0)
-    await Promise.resolve()
+    await until('the question', async () => store.asked.length === 1)
     store.waits = undefined
     await reads.replace('a', { fields: { key: new Secret('two') } }, '1')
     gate.resolve()
     expect(seen(await early)).toEqual(['one', false])
     expect(seen(await reads.read('a', 0))).toEqual(['two', false])
+  })
+
+  test('is gone when it was removed here, also what was read while it was', async () => {
+    const { reads, store } = reader()
+    const [gone, told] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+    store.removal = gone.promise
+    store.waits = told.promise
+    const removed = reads.remove('a')
+    // the store has it still
+    const early = reads.read('a', 0)
+    await until('the question', async () => store.asked.length === 1)
+    gone.resolve()
+    await removed
+    told.resolve()
+    expect(seen(await early)).toEqual(['one', false])
+    await expect(reads.read('a', 0)).rejects.toMatchObject({ kind: 'absent' })
   })
 
   test('is bounded', async () => {
@@ -136,6 +159,8 @@ describe('a store that is down', () => {
   })
 
   test('is left alone after five failures, and asked by one when the pause is over', async () => {
+    vi.useFakeTimers({ toFake: ['Date'] })
+    onTestFinished(() => void vi.useRealTimers())
     const { reads, store, outcomes } = reader({ pauseMs: 40 })
     store.fault = down
     for (let number = 0; number < 5; number++) await expect(reads.fresh('a')).rejects.toThrow(down)
@@ -143,8 +168,11 @@ describe('a store that is down', () => {
     expect(store.asked).toHaveLength(5)
     expect(outcomes).toEqual(Array.from({ length: 6 }, () => 'unreachable'))
     store.fault = undefined
-    const answer = () => reads.fresh('a').then(seen, () => undefined)
-    expect(await until('the pause to be over', answer)).toEqual(['one', false])
+    vi.setSystemTime(Date.now() + 39)
+    await expect(reads.fresh('a')).rejects.toThrow('left alone')
+    vi.setSystemTime(Date.now() + 1)
+    expect(seen(await reads.fresh('a'))).toEqual(['one', false])
+    expect(store.asked).toHaveLength(6)
   })
 
   test('that says no is not left alone: it works', async () => {
