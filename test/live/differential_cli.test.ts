@@ -234,6 +234,12 @@ test('vault debug collects the same files', async () => {
   expect(through.files).toEqual(expect.arrayContaining(['vault.log', 'metrics.json', 'server_status.json', 'TIME/heap.prof']))
 })
 
+test.each([
+  ['of another minute', 'Install Time        22 Nov 26 13:34 UTC', 'Install Time        22 Nov 26 13:35 UTC'],
+  ['of a whole minute', 'ttl                 9m59s', 'ttl                 10m'],
+  ['of another length', 'Encryption Count    9', 'Encryption Count    31'],
+])('what is said of a moment %s is no difference', (_, one, other) => expect(lines(one)).toEqual(lines(other)))
+
 test('no subcommand of the CLI is left out', async () => {
   const binary = await vaultBinary()
   const asked = new Set(

@@ -51,6 +51,8 @@ const VOLATILE: readonly (readonly [RegExp, string])[] = [
   [/\b\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)? [+-]\d{4} UTC(?: m=[+-][\d.]+)?/g, 'TIME'],
   [/\b[A-Z][a-z]{2}, \d+ [A-Z][a-z]{2} \d{4} [\d:]+ \w+/g, 'TIME'],
   [/\b\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ/g, 'TIME'],
+  // RFC 822, as `vault operator key-status` has it: the two servers need not have begun in the same minute
+  [/\b\d\d [A-Z][a-z]{2} \d\d \d\d:\d\d UTC\b/g, 'TIME'],
   [/\b(?:\d+h)?(?:\d+m)?\d+(?:\.\d+)?(?:s|ms|µs)\b/g, 'DURATION'],
   [/127\.0\.0\.1:\d+/g, 'ADDRESS'],
   [/_[0-9a-f]{8}\b/g, '_ID'],
