@@ -33,7 +33,6 @@ export function leaseWorld() {
     live.passes = moveClocks()
     await logInAnew()
     await done(root('POST', 'broker/role/leased', { ...ROLE, issuer: 'leased', ttl: '10m', max_ttl: '30m' }))
-    await done(root('POST', 'broker/role/short', { ...ROLE, issuer: 'leased', ttl: '5s', max_ttl: '5s' }))
   })
   afterAll(async () => {
     vi.restoreAllMocks()
