@@ -1,6 +1,7 @@
 import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process'
 import { randomInt } from 'node:crypto'
 import { once } from 'node:events'
+import { readdir, readFile } from 'node:fs/promises'
 import { createServer, type ListenOptions, type Server } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import { PATIENCE_MS } from './patience.ts'
@@ -91,6 +92,17 @@ export async function until<T>(
     if (performance.now() > deadline) throw new Error(`waited ${withinMs} ms for ${what}`)
     await delay(10)
   }
+}
+
+/** Stops a process in its tracks, until it gets SIGCONT: ends when every thread of it stands still, as one may answer while the signal is under way. */
+export async function pause(pid: number): Promise<void> {
+  process.kill(pid, 'SIGSTOP')
+  await until('every thread to stand still', async () => {
+    const threads = await readdir(`/proc/${pid}/task`)
+    // one that has ended meanwhile is not there to be read
+    const states = await Promise.all(threads.map(thread => readFile(`/proc/${pid}/task/${thread}/stat`, 'utf8').catch(() => '')))
+    return states.every(state => state.slice(state.lastIndexOf(')')).startsWith(') T'))
+  })
 }
 
 /** A TCP port that nothing listens on, and that is given to nobody else before this process has ended. Taken below the range from which the kernel gives ports

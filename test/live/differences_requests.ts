@@ -1,4 +1,6 @@
+import { finished } from 'node:stream/promises'
 import type { TLSSocket } from 'node:tls'
+import { pause } from '../harness/process.ts'
 import { dial } from '../mounts/hosts/wire.ts'
 import { answer, type Row } from './differences.ts'
 import type { TlsSides } from './sides_tls.ts'
@@ -95,8 +97,11 @@ export const requests: readonly Row[] = [
     why: 'it cannot be told from one that has left, and for that one nothing is kept open',
     ask: async side => {
       const connection = await dial(side.address)
-      connection.write(`GET /v1/kv/a HTTP/1.1\r\nHost: a\r\nX-Vault-Token: ${side.vault.rootToken}\r\n\r\n`)
-      connection.socket.end()
+      // who is asked has heard of both, the request and its end, before there is an answer
+      await pause(side.vault.pid)
+      connection.socket.end(`GET /v1/kv/a HTTP/1.1\r\nHost: a\r\nX-Vault-Token: ${side.vault.rootToken}\r\n\r\n`)
+      await finished(connection.socket, { readable: false })
+      process.kill(side.vault.pid, 'SIGCONT')
       return (await connection.closed).startsWith('HTTP/1.1 ')
     },
     seen: { straight: true, through: false },
