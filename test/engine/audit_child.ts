@@ -4,7 +4,7 @@ import { openAudit, plain } from '../../engine/audit/index.ts'
 import { Secret } from '../../engine/secret.ts'
 
 const [file = '', records = '1000', bytes = '100'] = process.argv.slice(2)
-const audit = await openAudit({ file, key: new Secret(Buffer.alloc(32, 7)), now: Date.now, retryMs: 1 })
+const audit = await openAudit({ file, key: new Secret(Buffer.alloc(32, 7)), now: Date.now, retryMs: 1, deadlineMs: 600_000 })
 let left = Number(records)
 
 async function write(): Promise<void> {

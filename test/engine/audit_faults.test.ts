@@ -3,7 +3,7 @@ import { copyFile, readFile, rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setImmediate as immediate } from 'node:timers/promises'
 import fc from 'fast-check'
-import { describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { type Audit, verifyAudit } from '../../engine/audit/index.ts'
 import { run, start, until } from '../harness/process.ts'
 import { eio, type Fault, faultyDisk, filesOf, folder, full, type Operation, opened, record } from './audit_disk.ts'
@@ -174,26 +174,41 @@ describe('an input/output error', () => {
 })
 
 describe('a disk that does not answer', () => {
-  /** Hangs this operation until it is let go. */
+  // the deadline goes by a clock that the test moves, and the disk by its own
+  beforeEach(() => void vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] }))
+  afterEach(() => void vi.useRealTimers())
+  const DEADLINE_MS = 400
+  const pass = (ms: number) => vi.advanceTimersByTimeAsync(ms)
+
+  /** Hangs this operation until it is let go. `late`: it hangs, and the deadline passes. */
   function hanging(operation: Operation) {
     const disk = faultyDisk()
     const gate = Promise.withResolvers<void>()
     const hang = () => {
       disk.fault = asked => (asked === operation ? gate.promise : undefined)
     }
-    return { disk, hang, gate }
+    const hangs = () => until(`${operation} to hang`, async () => disk.calls.at(-1)?.operation === operation)
+    const late = async () => {
+      await hangs()
+      await pass(DEADLINE_MS)
+    }
+    return { disk, hang, gate, hangs, late }
   }
+  const refused = (appended: Promise<unknown>) => expect(appended).rejects.toEqual(unavailable)
 
   for (const operation of ['write', 'sync'] as const)
-    test(`(${operation}): refuses after the deadline, then at once, and goes on in the same file when it answers`, async () => {
-      const { disk, hang, gate } = hanging(operation)
-      const { audit, file, problems } = await opened({ disk, deadlineMs: 400 })
+    test(`(${operation}): refuses at the deadline, then at once, and goes on in the same file when it answers`, async () => {
+      const { disk, hang, hangs, gate } = hanging(operation)
+      const { audit, file, problems } = await opened({ disk, deadlineMs: DEADLINE_MS })
       hang()
-      const started = performance.now()
-      const both = [audit.append(record('late 1')), audit.append(record('late 2'))]
+      let ended = 0
+      const both = ['late 1', 'late 2'].map(txn => refused(audit.append(record(txn)).finally(() => (ended += 1))))
       audit.appendLazy(record('outcome 1'))
-      for (const late of both) await expect(late).rejects.toEqual(unavailable)
-      expect(performance.now() - started).toBeGreaterThan(390)
+      await hangs()
+      await pass(DEADLINE_MS - 1)
+      expect(ended).toBe(0)
+      await pass(1)
+      await Promise.all(both)
       expect(await Promise.race([audit.append(record('refused')).catch(String), immediate('still waiting')])).toContain(
         'cannot be written',
       )
@@ -207,10 +222,12 @@ describe('a disk that does not answer', () => {
     })
 
   test('and then fails: goes on in a new file', async () => {
-    const { disk, hang, gate } = hanging('sync')
-    const { audit, file } = await opened({ disk, deadlineMs: 400 })
+    const { disk, hang, late, gate } = hanging('sync')
+    const { audit, file } = await opened({ disk, deadlineMs: DEADLINE_MS })
     hang()
-    await expect(audit.append(record('late'))).rejects.toEqual(unavailable)
+    const appended = refused(audit.append(record('late')))
+    await late()
+    await appended
     audit.appendLazy(record('outcome'))
     disk.fault = () => undefined
     gate.reject(new Error('EIO: i/o error'))
@@ -220,12 +237,14 @@ describe('a disk that does not answer', () => {
   })
 
   test('at a rotation: does not hold those who append', async () => {
-    const { disk, hang, gate } = hanging('open')
-    const { audit, file } = await opened({ disk, deadlineMs: 400 })
+    const { disk, hang, late, gate } = hanging('open')
+    const { audit, file } = await opened({ disk, deadlineMs: DEADLINE_MS })
     await rename(file, `${file}.1`)
     hang()
     const reopened = audit.reopen()
-    await expect(audit.append(record('late'))).rejects.toEqual(unavailable)
+    const appended = refused(audit.append(record('late')))
+    await late()
+    await appended
     gate.resolve()
     await reopened
     await audit.append(record('after'))
@@ -233,27 +252,33 @@ describe('a disk that does not answer', () => {
   })
 
   test('at start: the log does not open', async () => {
-    const { disk, hang, gate } = hanging('sync')
+    const { disk, hang, late, gate } = hanging('sync')
     hang()
-    await expect(opened({ disk, deadlineMs: 400 })).rejects.toEqual(unavailable)
+    const opening = refused(opened({ disk, deadlineMs: DEADLINE_MS }))
+    await late()
+    await opening
     gate.resolve()
     await until('what was opened to be closed', async () => disk.calls.at(-1)?.operation === 'close')
   })
 
   test('at a close: the close ends all the same, and says that records are lost', async () => {
-    const { disk, hang, gate } = hanging('sync')
-    const { audit } = await opened({ disk, deadlineMs: 400 })
+    const { disk, hang, late, gate } = hanging('sync')
+    const { audit } = await opened({ disk, deadlineMs: DEADLINE_MS })
     hang()
     audit.appendLazy(record('outcome'))
-    await expect(audit.close()).rejects.toThrow('without its last records')
+    const closed = expect(audit.close()).rejects.toThrow('without its last records')
+    await late()
+    await closed
     gate.resolve()
   })
 
   test('and does again: a close that comes later waits for its last records', async () => {
-    const { disk, hang, gate } = hanging('sync')
-    const { audit, file } = await opened({ disk, deadlineMs: 400 })
+    const { disk, hang, late, gate } = hanging('sync')
+    const { audit, file } = await opened({ disk, deadlineMs: DEADLINE_MS })
     hang()
-    await expect(audit.append(record('late'))).rejects.toEqual(unavailable)
+    const appended = refused(audit.append(record('late')))
+    await late()
+    await appended
     gate.resolve()
     await healthy(audit)
     audit.appendLazy(record('outcome'))
@@ -262,17 +287,21 @@ describe('a disk that does not answer', () => {
   })
 
   test('and does again: lazy records are durable in time, however many were refused', async () => {
-    const { disk, hang, gate } = hanging('sync')
-    const { audit, file } = await opened({ disk, deadlineMs: 400, lazyMs: 50 })
+    const { disk, hang, late, gate } = hanging('sync')
+    const { audit, file } = await opened({ disk, deadlineMs: DEADLINE_MS, lazyMs: 50 })
     hang()
     audit.appendLazy(record('outcome 1'))
     // more than go together
-    const late = Array.from({ length: 1100 }, () => audit.append(record('late')).catch(() => undefined))
-    await Promise.all(late)
+    const many = Array.from({ length: 1100 }, () => audit.append(record('late')).catch(() => undefined))
+    await late()
+    await Promise.all(many)
     gate.resolve()
     await healthy(audit)
+    const before = audit.head().index
     audit.appendLazy(record('outcome 2'))
-    await until('the last to be durable', async () => (await kept(file)).at(-1) === 'outcome 2')
+    await pass(50)
+    await until('the last to be durable', async () => audit.head().index > before)
+    expect((await kept(file)).at(-1)).toBe('outcome 2')
   })
 })
 
