@@ -110,7 +110,7 @@ describe('a request of our own', () => {
 })
 
 describe('bodies of our own', () => {
-  const limits = { bodyBytes: 1000, bodyWithinMs: 300 }
+  const limits = { bodyBytes: 1000 }
   const table = [
     ['just fits', 200, requestText('POST /v1/own/a', ['Content-Length: 1000'], 'x'.repeat(1000))],
     [
@@ -127,7 +127,8 @@ describe('bodies of our own', () => {
   test.each(table)('one that %s: %i', async (_, status, bytes) => {
     let ran = false
     const door = await openDoor({
-      limits,
+      // who is to be too slow is so soon, and nobody else is
+      limits: { ...limits, ...(status === 408 && { bodyWithinMs: 300 }) },
       own: () => {
         ran = true
         return new Response('ran')
@@ -161,11 +162,12 @@ describe('bodies of our own', () => {
 
 describe('clients that dawdle', () => {
   test('a head that does not end', async () => {
-    const { url } = await openDoor({ limits: { headWithinMs: 300 } })
-    const [silent, slow, second] = [await dial(url), await dial(url), await dial(url)]
-    slow.write('GET /v1/own/a HTTP/1.1\r\nHost: a\r\n')
+    const { url } = await openDoor({ limits: { headWithinMs: 2000 } })
+    const second = await dial(url)
     second.write(requestText('GET /v1/own/a'))
     await second.until('200 OK')
+    const [silent, slow] = [await dial(url), await dial(url)]
+    slow.write('GET /v1/own/a HTTP/1.1\r\nHost: a\r\n')
     second.write('GET /v1/own/b HTTP/1.1\r\n')
     for (const line of [silent, slow, second]) {
       const text = await line.closed

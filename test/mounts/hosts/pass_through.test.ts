@@ -285,7 +285,7 @@ describe('bodies', () => {
   test('Vault that pauses is no fault of the client', async () => {
     const line = await doorBeforeRaw(
       upstream => {
-        setTimeout(() => upstream.socket.resume(), 1000) // longer than a client may pause
+        setTimeout(() => upstream.socket.resume(), 2500) // longer than a client may pause
         let bytes = 0
         upstream.socket.on('data', piece => {
           bytes += piece.length
@@ -293,7 +293,7 @@ describe('bodies', () => {
         })
         upstream.socket.pause()
       },
-      { limits: { stallMs: 200 } },
+      { limits: { stallMs: 1000 } },
     )
     line.write(requestText('POST /v1/a', [`Content-Length: ${MANY}`]))
     line.socket.write(Buffer.alloc(MANY))

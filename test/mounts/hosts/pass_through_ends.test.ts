@@ -1,7 +1,8 @@
+import type { ServerResponse } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
-import { describe, expect, onTestFinished, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest'
 import type { Passed } from '../../../mounts/hosts/pass_through.ts'
-import { doorBeforeRaw, OK } from './behind.ts'
+import { body, doorBeforeRaw, OK } from './behind.ts'
 import { newAuthority } from './certificates.ts'
 import { listenHttp, openDoor } from './doors.ts'
 import { dial, type Line, listenRaw, requestText } from './wire.ts'
@@ -110,59 +111,92 @@ describe('no reply: 503 and a sentence, in time', () => {
     expect(await line.until('errors')).toMatch(unavailable('Vault did not answer within 0\\.2 s'))
   })
 
-  test('an upload that moves buys time, a stream has no limit', async () => {
-    const line = await doorBeforeRaw(upstream => void upstream.until('end of it').then(() => upstream.write(OK)), {
-      upstream: { answerWithinMs: 300 },
-    })
-    line.write(requestText('POST /v1/a', ['Content-Length: 109']))
-    for (let at = 0; at < 10; at += 1) {
-      await new Promise(resolve => setTimeout(resolve, 60)) // the pace of a slow client
-      line.write('x'.repeat(10))
+  describe('by a clock that goes on when it is told to', () => {
+    beforeEach(() => void vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] }))
+    afterEach(() => void vi.useRealTimers())
+
+    /** An upstream that answers a request when it is told to, and when each has arrived there. */
+    async function answering() {
+      const arrived = new Map<string, ServerResponse>()
+      const url = await listenHttp(({ url: path = '' }, outgoing) => void arrived.set(path, outgoing))
+      const of = async (path: string) => {
+        await expect.poll(() => arrived.has(path)).toBe(true)
+        return arrived.get(path)
+      }
+      return { url, of }
     }
-    line.write('end of it')
-    await line.until('\r\n\r\nOK')
 
-    const endless = await doorBeforeRaw(upstream => void setTimeout(() => upstream.write(OK), 600), {
-      upstream: { answerWithinMs: 100 },
+    test('an upload that moves buys time, a stream has no limit', async () => {
+      let vault: Line | undefined
+      const serve = (upstream: Line) => {
+        vault = upstream
+      }
+      const line = await doorBeforeRaw(serve, { upstream: { answerWithinMs: 300 } })
+      line.write(requestText('POST /v1/a', ['Content-Length: 100']))
+      for (let at = 1; at <= 10; at += 1) {
+        line.write('x'.repeat(10))
+        await expect.poll(() => vault && body(vault.text()).length).toBe(10 * at)
+        vi.advanceTimersByTime(200)
+      }
+      vault?.write(OK)
+      await line.until('\r\n\r\nOK')
+
+      const { url, of } = await answering()
+      const endless = await dial((await openDoor({ upstream: { url, answerWithinMs: 100 } })).url)
+      endless.write(requestText('GET /v1/sys/monitor'))
+      const outgoing = await of('/v1/sys/monitor')
+      vi.advanceTimersByTime(60_000)
+      outgoing?.end()
+      expect(await endless.until('\r\n\r\n')).toMatch(/^HTTP\/1\.1 200 /)
     })
-    endless.write(requestText('GET /v1/sys/monitor'))
-    expect(await endless.until('\r\n\r\n')).toMatch(/^HTTP\/1\.1 200 /)
-  })
 
-  test('a connection that somebody else has given back stands already', async () => {
-    const url = await listenHttp((_, outgoing) => void setTimeout(() => outgoing.end('OK'), 400))
-    const door = await openDoor({ upstream: { url, connections: 1, connectWithinMs: 600 } })
-    const [first, second] = [await dial(door.url), await dial(door.url)]
-    first.write(requestText('GET /v1/a'))
-    second.write(requestText('GET /v1/b')) // waits 400 ms for the connection, then as long for the answer
-    for (const line of [first, second]) expect(await line.until('\r\n\r\n')).toMatch(/^HTTP\/1\.1 200 /)
-  })
-
-  test('a connection that stands needs none, a reply that has begun may last, a stream takes nobody’s place', async () => {
-    const line = await doorBeforeRaw(
-      upstream => {
-        upstream.socket.once('data', () => {
-          upstream.write(OK)
-          upstream.socket.once('data', () => void setTimeout(() => upstream.write(OK), 400))
-        })
-      },
-      { upstream: { connectWithinMs: 200 } },
-    )
-    line.write(requestText('GET /v1/a'))
-    await line.until('\r\n\r\nOK')
-    line.write(requestText('GET /v1/a'))
-    await line.until(/200.*200 OK/s)
-
-    const url = await listenHttp((incoming, outgoing) => {
-      outgoing.write('begun;')
-      if (!incoming.url?.includes('monitor')) setTimeout(() => outgoing.end('ended;'), 400)
+    test('a connection that somebody else has given back stands already', async () => {
+      const { url, of } = await answering()
+      const asked: string[] = []
+      const owns = (_: string, { path }: { path: string }) => {
+        asked.push(path)
+        return false
+      }
+      const door = await openDoor({ owns, upstream: { url, connections: 1, connectWithinMs: 600 } })
+      const [first, second] = [await dial(door.url), await dial(door.url)]
+      first.write(requestText('GET /v1/a'))
+      const held = await of('/v1/a')
+      second.write(requestText('GET /v1/b'))
+      await expect.poll(() => asked).toEqual(['a', 'b'])
+      vi.advanceTimersByTime(400) // for the connection
+      held?.end()
+      const given = await of('/v1/b')
+      vi.advanceTimersByTime(400) // for the answer
+      given?.end()
+      for (const line of [first, second]) expect(await line.until('\r\n\r\n')).toMatch(/^HTTP\/1\.1 200 /)
     })
-    const door = await openDoor({ upstream: { url, connections: 1, answerWithinMs: 100, connectWithinMs: 300 } })
-    const [stream, other] = [await dial(door.url), await dial(door.url)]
-    stream.write(requestText('GET /v1/sys/monitor'))
-    await stream.until('begun;')
-    other.write(requestText('GET /v1/a'))
-    await other.until('ended;')
+
+    test('a connection that stands needs none, a reply that has begun may last, a stream takes nobody’s place', async () => {
+      const standing = await answering()
+      const line = await dial((await openDoor({ upstream: { url: standing.url, connectWithinMs: 200 } })).url)
+      line.write(requestText('GET /v1/a'))
+      ;(await standing.of('/v1/a'))?.end('first;')
+      await line.until('first;')
+      line.write(requestText('GET /v1/b'))
+      const late = await standing.of('/v1/b')
+      vi.advanceTimersByTime(400)
+      late?.end('second;')
+      await line.until('second;')
+
+      const { url, of } = await answering()
+      const door = await openDoor({ upstream: { url, connections: 1, answerWithinMs: 100, connectWithinMs: 300 } })
+      const [stream, other] = [await dial(door.url), await dial(door.url)]
+      stream.write(requestText('GET /v1/sys/monitor'))
+      ;(await of('/v1/sys/monitor'))?.write('begun;')
+      await stream.until('begun;')
+      other.write(requestText('GET /v1/a'))
+      const begun = await of('/v1/a')
+      begun?.write('begun;')
+      await other.until('begun;')
+      vi.advanceTimersByTime(400)
+      begun?.end('ended;')
+      await other.until('ended;')
+    })
   })
 
   test.each([
