@@ -4,6 +4,7 @@ import {
   circuitBreaker,
   DelegateBackoff,
   ExponentialBackoff,
+  halfJitterGenerator,
   handleType,
   handleWhen,
   type IPolicy,
@@ -112,7 +113,8 @@ type Gate = (call: () => Promise<Received>) => Promise<Received>
 /** Retry with back-off where nothing was done, a breaker after five failures in a row, and quiet for as long as the provider asked for. */
 function openGate(monotonic: () => number): Gate {
   let heldUntil = 0
-  const pauses = new ExponentialBackoff({ initialDelay: 1_000, maxDelay: 30_000 })
+  // half of a pause is always there: one that is drawn from zero on may be over at once
+  const pauses = new ExponentialBackoff({ initialDelay: 1_000, maxDelay: 30_000, generator: halfJitterGenerator })
   const backoff = new DelegateBackoff<{ result: object; attempt: number }>(({ result, attempt }) => {
     const asked = 'error' in result && result.error instanceof Failure ? result.error.retryAfterMs : undefined
     return asked ?? FIRST_PAUSE_MS * 2 ** (attempt - 1)

@@ -11,6 +11,7 @@ import type { Verdict } from '../../engine/refusals.ts'
 import type { Deliver } from '../../engine/sealing/deliver.ts'
 import { Secret } from '../../engine/secret.ts'
 import type { PublicJwk, SigningKey } from '../../engine/vault/transit.ts'
+import { PATIENCE_MS } from '../harness/patience.ts'
 import { testWorld } from './world.ts'
 
 /** Exchanges of one integration in this process: keys, encryption and root credential are here, the provider is whatever a test points the settings at. */
@@ -56,7 +57,7 @@ type Options = {
 }
 
 export function openTestExchange(options: Options): TestExchange {
-  const { type, settings = {}, secrets = {}, role = {}, deadlineMs = 20_000, consented = {} } = options
+  const { type, settings = {}, secrets = {}, role = {}, deadlineMs = PATIENCE_MS, consented = {} } = options
   const world = testWorld({ start: Date.now() })
   const ec = options.ec ?? newEcKey()
   const rsa = options.rsa ?? rsaKey()

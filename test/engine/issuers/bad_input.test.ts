@@ -1,7 +1,8 @@
 import { gzipSync } from 'node:zlib'
-import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeAll, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest'
 import { openTestExchange, type TestExchange } from '../../fakes/exchange.ts'
 import { type Answer, type Provider, startProvider } from '../../fakes/provider.ts'
+import { PATIENCE_MS } from '../../harness/patience.ts'
 import { type Authority, newAuthority } from '../../mounts/hosts/certificates.ts'
 import { CANARY, type Case, providers } from './providers.ts'
 
@@ -19,15 +20,15 @@ describe.each(providers)('$type $which', row => {
     provider = await startProvider(row.tls && (await authority.issue('provider')))
     side = await startProvider()
     if (row.side) side.answer = () => row.side ?? 'hang'
-    test_ = opened(20_000)
+    test_ = opened(PATIENCE_MS)
   })
   afterEach(async () => {
     await test_[Symbol.asyncDispose]()
     await provider[Symbol.asyncDispose]()
     await side[Symbol.asyncDispose]()
   })
-  const opened = (deadlineMs: number) =>
-    openTestExchange({ ...row, settings: row.settings(provider.url, side.url, authority.ca), deadlineMs })
+  const opened = (deadlineMs: number, url = provider.url) =>
+    openTestExchange({ ...row, settings: row.settings(url, side.url, authority.ca), deadlineMs })
   const answer = (last: Answer) => {
     provider.answer = asked => row.beside?.(asked) ?? last
   }
@@ -108,6 +109,9 @@ describe.each(providers)('$type $which', row => {
   })
 
   test('after five failures it is left alone', async () => {
+    // for a pause that does not end here
+    vi.useFakeTimers({ toFake: ['Date'] })
+    onTestFinished(() => void vi.useRealTimers())
     answer({ status: 500 })
     for (let failures = 0; failures < 5; failures++) expect(await outcome()).toBe('unavailable')
     const before = provider.asked.length
@@ -116,7 +120,9 @@ describe.each(providers)('$type $which', row => {
   })
 
   test('a provider that is not there', async () => {
-    await provider[Symbol.asyncDispose]()
+    await test_[Symbol.asyncDispose]()
+    // nobody listens on the first port, and nobody is given it
+    test_ = opened(PATIENCE_MS, provider.url.replace(/:\d+$/, ':1'))
     expect(await outcome()).toBe('unavailable')
   })
 })

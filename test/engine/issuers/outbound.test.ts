@@ -1,6 +1,6 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import type { Socket } from 'node:net'
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest'
 import { regional, STS, stsUrl } from '../../../engine/issuers/aws_transport.ts'
 import { openUpstreams, type Upstreams } from '../../../engine/issuers/outbound.ts'
 import { isMetadata } from '../../../engine/metadata.ts'
@@ -9,12 +9,12 @@ import { stores } from '../../../engine/stores/index.ts'
 import { StoreFault, type StoreWorld } from '../../../engine/stores/store.ts'
 import { openTestExchange } from '../../fakes/exchange.ts'
 import { type Provider, startProvider } from '../../fakes/provider.ts'
-import { until } from '../../harness/process.ts'
+import { PATIENCE_MS } from '../../harness/patience.ts'
 
 let upstreams: Upstreams
 let provider: Provider
 beforeAll(async () => {
-  upstreams = openUpstreams({ monotonic: () => performance.now(), deadlineMs: 20_000 })
+  upstreams = openUpstreams({ monotonic: () => performance.now(), deadlineMs: PATIENCE_MS })
   provider = await startProvider()
 })
 afterAll(async () => {
@@ -92,9 +92,9 @@ test('no SDK goes anywhere but to the provider, whatever the environment says', 
     await using entra = openTestExchange({ type: 'azure', settings: azure, secrets: { client_secret: 's' } })
     expect(await entra.outcome({ grant: { scope: ['a'] } })).toBe('unavailable')
     const credentials = { access_key_id: new Secret('AKIA'), secret_access_key: new Secret('s') }
-    const world = { deadlineMs: 5000 } as StoreWorld
+    const world = { deadlineMs: PATIENCE_MS } as StoreWorld
     const secrets = stores['aws_secrets_manager']?.open({ region: 'eu-central-1', endpoint: provider.url }, credentials, world)
-    await expect(secrets?.read('root', AbortSignal.timeout(5000))).rejects.toThrow(StoreFault)
+    await expect(secrets?.read('root', AbortSignal.timeout(PATIENCE_MS))).rejects.toThrow(StoreFault)
     await secrets?.close()
     expect(new Set(dialled)).toEqual(new Set(['127.0.0.1']))
     expect(provider.asked.at(-1)?.headers).toMatchObject({ 'x-amz-target': 'secretsmanager.GetSecretValue' })
@@ -145,17 +145,27 @@ test('who says 403 and when to come back is left alone, too; who says 403 alone 
 })
 
 test('one that failed five times is left alone, asked by one of many after a pause, and by all when it works', async () => {
+  vi.useFakeTimers({ toFake: ['Date'] })
+  onTestFinished(() => void vi.useRealTimers())
+  const pass = (ms: number) => void vi.setSystemTime(Date.now() + ms)
   const send = () => upstreams.of('failing', 'acme').send({ method: 'GET', url: provider.url })
+  const alone = () => expect(send()).rejects.toThrow('failed several times in a row and is left alone for a moment')
+  const many = () => Promise.allSettled(Array.from({ length: 8 }, send))
   const before = provider.asked.length
   provider.answer = () => ({ status: 500 })
   for (let failures = 0; failures < 5; failures++) await expect(send()).rejects.toThrow('status 500')
-  await expect(send()).rejects.toThrow('failed several times in a row and is left alone for a moment')
+  await alone()
+  pass(499)
+  await alone()
   expect(provider.asked.length - before).toBe(5)
-  const many = () => Promise.allSettled(Array.from({ length: 8 }, send))
-  await until('the pause to be over', async () => (await many()) && provider.asked.length - before > 5)
+  pass(501)
+  await many()
   expect(provider.asked.length - before).toBe(6)
   provider.answer = () => ({ status: 200 })
-  await until('the next pause to be over', async () => (await many()).every(({ status }) => status === 'fulfilled'))
+  pass(999)
+  await alone()
+  pass(1001)
+  expect((await many()).map(({ status }) => status)).toEqual(Array(8).fill('fulfilled'))
 })
 
 test('what one integration does wrong is not held against another', async () => {
