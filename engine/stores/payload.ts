@@ -21,12 +21,12 @@ export function objectFields(value: unknown): Readonly<Record<string, Secret>> {
   return Object.fromEntries(entries.map(([name, one]) => [name, new Secret(textOf(one))]))
 }
 
-/** As it is written to a foreign store: one field `value` alone as its text, all else as a JSON object. */
+/** As it is written to a foreign store: one field `value` alone as its text, all else as a JSON object, so that it is read as it was written. */
 export function textOfFields(fields: Next['fields']): Secret {
   const names = Object.keys(fields)
   if (names.length === 1 && names[0] === 'value' && fields['value']) {
     const text = fields['value'].reveal()
-    if (!text.trimStart().startsWith('{')) return new Secret(text)
+    if (text !== '' && !text.trimStart().startsWith('{')) return new Secret(text)
   }
   return new Secret(JSON.stringify(Object.fromEntries(Object.entries(fields).map(([name, one]) => [name, one.reveal()]))))
 }

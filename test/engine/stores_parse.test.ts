@@ -27,6 +27,7 @@ describe('what a store holds', () => {
         const again = Object.fromEntries(Object.entries(fieldsOf(text)).map(([key, one]) => [key, one.reveal()]))
         expect(again).toEqual({ ...given })
       }),
+      { examples: [[{ value: '' }], [{ value: 'a text' }], [{ value: ' {"a":"b"}' }]] },
     ))
 
   test('is one field when it is no object', () =>
