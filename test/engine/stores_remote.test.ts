@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { parseFields } from '../../engine/fields.ts'
 import { Secret } from '../../engine/secret.ts'
 import { stores } from '../../engine/stores/index.ts'
@@ -8,9 +8,10 @@ import { type Connect, startConnect } from '../fakes/connect.ts'
 import { type JsonServer, type Said, startJsonServer, type Trouble } from '../fakes/json_server.ts'
 import { type KeyVault, startKeyVault } from '../fakes/key_vault.ts'
 import { testWorld } from '../fakes/world.ts'
+import { PATIENCE_MS } from '../harness/patience.ts'
+import { until } from '../harness/process.ts'
 
 const CANARY = 'canary-of-the-root-credential'
-const DEADLINE_MS = 1_000
 const world = testWorld()
 const unused = () => {
   throw new Error('a foreign store does not use the state of the broker')
@@ -19,14 +20,14 @@ const storeWorld: StoreWorld = {
   state: { get: unused, fresh: unused, put: unused, list: unused, delete: unused, deleteAll: unused },
   cipher: { create: unused, seal: unused, open: unused },
   now: world.now,
-  deadlineMs: DEADLINE_MS,
+  deadlineMs: PATIENCE_MS,
 }
 
 function opened(kind: string, settings: object, secrets: Record<string, string>): Reader {
   const store = stores[kind] as SecretStore
   const { values } = parseFields(store.settings, settings as Record<string, unknown>)
   const credentials = Object.fromEntries(Object.entries(secrets).map(([name, value]) => [name, new Secret(value)]))
-  return openReader(store.open(values, credentials, storeWorld), { monotonic: world.monotonic, deadlineMs: DEADLINE_MS })
+  return openReader(store.open(values, credentials, storeWorld), { monotonic: world.monotonic, deadlineMs: PATIENCE_MS })
 }
 
 const revealed = (fields: Readonly<Record<string, Secret>>) =>
@@ -312,13 +313,27 @@ describe('AWS Secrets Manager', () => {
 async function troubled(server: JsonServer, reads: Reader, ref: string, trouble: Trouble, kind: string): Promise<void> {
   await reads.fresh(ref)
   server.trouble = ({ path }) => (path.endsWith('/token') ? undefined : trouble)
-  expect((await fault(reads.fresh(ref))).kind).toBe(kind)
+  const told = () => fault(reads.fresh(ref))
+  expect((await (trouble === 'hang' ? late(server, told) : told())).kind).toBe(kind)
+}
+
+/** What is told once the deadline has passed, by a clock that waits for the question to arrive. */
+async function late<T>({ arrived }: JsonServer, ask: () => Promise<T>): Promise<T> {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+  try {
+    const before = arrived.length
+    const told = ask()
+    await until('the question', async () => arrived.length > before)
+    await vi.advanceTimersByTimeAsync(PATIENCE_MS)
+    return await told
+  } finally {
+    vi.useRealTimers()
+  }
 }
 
 test('a server that is not there is down', async () => {
-  const gone = await startConnect()
-  await gone[Symbol.asyncDispose]()
-  const reads = opened('onepassword_connect', { url: gone.url }, { token: 'canary' })
+  // nobody listens on the first port, and nobody is given it
+  const reads = opened('onepassword_connect', { url: 'http://127.0.0.1:1' }, { token: 'canary' })
   expect(await fault(reads.fresh(`${'v'.repeat(26)}/${'i'.repeat(26)}`))).toEqual({
     kind: 'down',
     reason: 'it cannot be reached',
