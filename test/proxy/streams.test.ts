@@ -1,6 +1,6 @@
 import { connect, type Socket } from 'node:net'
 import { connect as tlsConnect } from 'node:tls'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
 import { freePort, until } from '../harness/process.ts'
 import { newAuthority, type Pair } from '../mounts/hosts/certificates.ts'
 import { ed25519 } from './ssh_parts.ts'
@@ -21,10 +21,10 @@ beforeAll(async () => {
     ],
   })
 })
-afterAll(async () => {
+afterEach(() => {
   for (const socket of sockets) socket.destroy()
-  await world[Symbol.asyncDispose]()
 })
+afterAll(() => world[Symbol.asyncDispose]())
 
 /** A connection that stays open and says nothing. */
 function hold(name: string): Promise<Socket> {
@@ -62,7 +62,7 @@ test.each(Object.entries(speaks))(
   '%s: no more connections than declared, and a place that is left is free',
   async (name, spoken) => {
     expect(await spoken()).toBe(true)
-    await until('a place to be free', spoken)
+    await until('nobody to be there', async () => /assay_proxy_sessions 0\n/.test(await world.metrics.text()))
     const held = [await hold(name), await hold(name), await hold(name)]
     expect(await spoken()).toBe(false)
     expect(held.some(socket => socket.destroyed || socket.readableEnded)).toBe(false)
