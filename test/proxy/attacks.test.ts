@@ -184,7 +184,7 @@ describe.each([
 })
 
 test('who does not take an answer is cut off, and the upstream server is not read to the end for it', async () => {
-  await using slow = await openProxyWorld({ config: { limits: { stall_ms: 300 } } })
+  await using slow = await openProxyWorld({ config: { limits: { stall_ms: 1000 } } })
   let left = 0
   const gone = new Promise<void>(resolve => {
     slow.upstream.answer = (incoming, outgoing) => {

@@ -125,7 +125,7 @@ describe('bodies', () => {
   })
 
   test('that wait for a connection to the upstream server owe nothing meanwhile, however long', async () => {
-    await using world = await openProxyWorld({ service: { connections: 1 }, config: { limits: { stall_ms: 100 } } })
+    await using world = await openProxyWorld({ service: { connections: 1 }, config: { limits: { stall_ms: 1000 } } })
     const began = Promise.withResolvers<ServerResponse>()
     world.upstream.answer = ({ url }, outgoing, body) => {
       if (url === '/first') began.resolve(outgoing)

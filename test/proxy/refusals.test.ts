@@ -291,8 +291,8 @@ beforeAll(async () => {
   const inject = [{ header: { name: 'Authorization', value: 'Bearer {token}' } }]
   const http = { kind: 'http', scheme: 'http' }
   world = await openProxyWorld({
-    service: { allow: ['GET,POST /repos/**', 'GET /'], token_routes: ['POST /repos/token'], head_within_ms: 300 },
-    config: { limits: { held_body_bytes: 1024, head_within_ms: 500 } },
+    service: { allow: ['GET,POST /repos/**', 'GET /'], token_routes: ['POST /repos/token'], head_within_ms: 1000 },
+    config: { limits: { held_body_bytes: 1024, head_within_ms: 2000 } },
     more: [
       {
         ...http,

@@ -71,7 +71,7 @@ test('a tunnel is refused where nothing is intercepted, and for services without
 })
 
 test('a client that never ends its head is cut off, however it drips', async () => {
-  await using world = await openProxyWorld({ ...options, config: { limits: { head_within_ms: 300 } } })
+  await using world = await openProxyWorld({ ...options, config: { limits: { head_within_ms: 2000 } } })
   const inner = await open(world)
   const drips = setInterval(() => inner.write('a'), 50)
   const ended = new Promise(resolve => inner.once('close', resolve))
