@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest'
 import { Secret } from '../../engine/secret.ts'
 import { type Authority, type Capability, openAuthority } from '../../engine/vault/authority.ts'
 import { openVault, type Vault } from '../../engine/vault/client.ts'
@@ -6,17 +6,20 @@ import { openOwn } from '../../engine/vault/own.ts'
 import { lasting } from '../fakes/session.ts'
 import { type FakeVault, startFakeVault } from '../fakes/vault.ts'
 import { type TestWorld, testWorld } from '../fakes/world.ts'
+import { until } from '../harness/process.ts'
 
 const denied = expect.objectContaining({ name: 'BrokerError', code: 'permission_denied' })
 const unavailable = expect.objectContaining({ name: 'BrokerError', code: 'unavailable' })
 
+/** Longer than any test takes: it passes by a clock that a test moves. */
+const DEADLINE_MS = 600_000
 let fake: FakeVault
 let vault: Vault
 let world: TestWorld
 let authority: Authority
 beforeEach(async () => {
   fake = await startFakeVault()
-  vault = openVault({ address: fake.address, deadlineMs: 2000 })
+  vault = openVault({ address: fake.address, deadlineMs: DEADLINE_MS })
   world = testWorld()
   const token = new Secret(fake.rootToken)
   const session = lasting(token)
@@ -81,7 +84,20 @@ describe('what Vault allows', () => {
     await expect(authority.require(caller(fake.token({ uses: 5 })), 'x', ['update'])).rejects.toEqual(denied)
   })
 
-  test.each(['hang', 'truncated', { status: 503 }, { status: 500 }, { status: 429 }] as const)(
+  test('is unknown, and so denied, when Vault does not answer', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+    onTestFinished(() => void vi.useRealTimers())
+    fake.fault = () => 'hang'
+    for (const ask of [authority.require, authority.identify]) {
+      const before = fake.asked.length
+      const refused = expect(ask(caller('hvs.any'), 'x', ['update'])).rejects.toEqual(unavailable)
+      await until('the question', async () => fake.asked.length > before)
+      await vi.advanceTimersByTimeAsync(DEADLINE_MS)
+      await refused
+    }
+  })
+
+  test.each(['truncated', { status: 503 }, { status: 500 }, { status: 429 }] as const)(
     'is unknown, and so denied, when Vault answers %j',
     async fault => {
       fake.fault = () => fault

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { inspect } from 'node:util'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { replyOf, replyOfError } from '../../mounts/hosts/envelope.ts'
 import type { Operation } from '../../mounts/table.ts'
 import { configure, credsEvidence, dataOf, enrol, evidence, logIn, openTestBroker, type TestBroker } from '../fakes/broker.ts'
@@ -12,20 +12,29 @@ const CANARY = 'CanaRy7'
 const marked = (what: string) => `${what}-${CANARY}-0123456789`
 
 let broker: TestBroker
+/** another replica, which gives Vault up soon */
+let brief: TestBroker
 const machine = fakeMachine({ label: 'enrolled' })
 let agent: string
 const told: string[] = []
 beforeAll(async () => {
-  broker = await openTestBroker({ deadlineMs: 1500 })
+  broker = await openTestBroker()
   await configure(broker)
   await enrol(broker, machine)
   agent = await logIn(broker, machine)
+  // not before it has started, however long that takes
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+  brief = await openTestBroker({ deadlineMs: 1000, beside: broker })
+  vi.useRealTimers()
 })
-afterAll(() => broker[Symbol.asyncDispose]())
+afterAll(async () => {
+  await brief[Symbol.asyncDispose]()
+  await broker[Symbol.asyncDispose]()
+})
 
 /** Asks, and keeps all that a caller is told and all that an error says of itself; logs it too. */
-async function ask(operation: Operation, path: string, data: object, token: string): Promise<void> {
-  const asked = broker.ask(operation, path, data, { token })
+async function ask(operation: Operation, path: string, data: object, token: string, of = broker): Promise<void> {
+  const asked = of.ask(operation, path, data, { token })
   try {
     const outcome = await asked
     told.push(JSON.stringify(replyOf(outcome, 'txn', 'broker')))
@@ -131,7 +140,7 @@ async function secrets(): Promise<readonly string[]> {
   return [issued['token'] ?? '', agent, broker.vault.rootToken, ...broker.vault.state.tokens.keys(), ...logins]
 }
 
-describe.each(faults)('when Vault %s', (_, fault) => {
+describe.each(faults)('when Vault %s', (what, fault) => {
   test('what was sent, and who sent it, is told to nobody', async () => {
     const canaryToken = `hvs.${marked('token')}`
     const { meta = {} } = broker.vault.state.tokens.get(agent) ?? {}
@@ -140,7 +149,8 @@ describe.each(faults)('when Vault %s', (_, fault) => {
     broker.vault.state.tokens.set(`${canaryToken}-agent`, { ...full, path: 'auth/tpm-quote/login', meta })
     for (const token of [canaryToken, `${canaryToken}-agent`, `${canaryToken}-unknown`, agent]) {
       broker.vault.fault = fault
-      await Promise.all(requests(token).map(([operation, path, data]) => ask(operation, path, data, token)))
+      const asked = what === 'hangs' ? brief : broker
+      await Promise.all(requests(token).map(([operation, path, data]) => ask(operation, path, data, token, asked)))
       // what was read lately is forgotten, what was too much is too much no longer
       broker.world.pass(10_000)
     }
@@ -162,6 +172,8 @@ async function scan(): Promise<void> {
     'the log': broker.world.lines.join('\n'),
     'the audit log': await readFile(broker.auditFile, 'utf8'),
     metrics: await broker.broker.metrics.text(),
+    'the audit log of the other': await readFile(brief.auditFile, 'utf8'),
+    'metrics of the other': await brief.broker.metrics.text(),
   }
   const looked = [CANARY, Buffer.from(CANARY).toString('hex'), ...(await secrets())]
   for (const [place, text] of Object.entries(places)) {

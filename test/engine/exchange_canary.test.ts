@@ -31,7 +31,7 @@ const told: string[] = []
 /** the answers themselves, for a look at the heap */
 const kept: object[] = []
 beforeAll(async () => {
-  broker = await openTestBroker({ deadlineMs: 5000 })
+  broker = await openTestBroker()
   provider = await startProvider()
   const authority = await newAuthority('Providers')
   entra = await startProvider(await authority.issue('provider'))

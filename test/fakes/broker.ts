@@ -32,8 +32,8 @@ type Options = { readonly deadlineMs?: number; readonly beside?: Pick<TestBroker
 export type AskOptions = { readonly token?: string; readonly txn?: string; readonly from?: string }
 export type AuditLine = Readonly<Record<string, unknown>>
 
-/** @param given `beside`: another replica, at the same Vault and in the same world */
-export async function openTestBroker({ deadlineMs = 5000, beside }: Options = {}): Promise<TestBroker> {
+/** @param given `deadlineMs`: of calls to Vault, as long as no machine is slow; `beside`: another replica, at the same Vault and in the same world */
+export async function openTestBroker({ deadlineMs = 60_000, beside }: Options = {}): Promise<TestBroker> {
   await using opening = new AsyncDisposableStack()
   const folder = await mkdtemp(join(tmpdir(), 'assay-broker-'))
   opening.defer(() => rm(folder, { recursive: true, force: true }))
