@@ -48,20 +48,47 @@ setup_all() {
 # 1. Debian packages
 
 need_debian_packages() {
-  local missing=() name
-  for name in "${debian_packages[@]}"; do is_installed "$name" || missing+=("$name"); done
+  local missing
+  mapfile -t missing < <(missing_packages)
   [ ${#missing[@]} -eq 0 ] && return
   command -v apt-get >/dev/null || fail "set-up: this is not Debian; install what these of its packages hold: ${missing[*]}"
   if [ "$(id -u)" -ne 0 ]; then
     fail "set-up: Debian packages are missing; run this as root, then try again:" \
       "apt-get update && apt-get install --yes --no-install-recommends ${missing[*]}"
   fi
-  say "set-up: installing the Debian packages ${missing[*]}"
-  local -x DEBIAN_FRONTEND=noninteractive
-  with_progress 'apt-get update' apt-get update || say 'set-up: going on with the package lists that are there'
-  without_services with_progress 'apt-get install' \
-    apt-get install --yes --no-install-recommends -o DPkg::Lock::Timeout=120 "${missing[@]}" || exit
+  mkdir -p "$cache"
+  exec 9>"$cache/packages.lock"
+  take_turn 9
+  mapfile -t missing < <(missing_packages)
+  [ ${#missing[@]} -eq 0 ] || install_debian_packages "${missing[@]}"
+  exec 9>&-
 }
+
+missing_packages() {
+  local name
+  for name in "${debian_packages[@]}"; do is_installed "$name" || printf '%s\n' "$name"; done
+}
+
+install_debian_packages() {
+  say "set-up: installing the Debian packages $*"
+  local -x DEBIAN_FRONTEND=noninteractive LC_ALL=C
+  apt_get update || say 'set-up: going on with the package lists that are there'
+  without_services apt_get install --yes --no-install-recommends "$@" || exit
+}
+
+# apt-get waits for the lock of dpkg, but neither for that of its lists nor for that of its archives. A machine that has just
+# started holds them all, for updates of its own.
+apt_get() {
+  local status from=$SECONDS
+  while true; do
+    status=0
+    with_progress "apt-get $1" apt-get "$@" -o "DPkg::Lock::Timeout=$patience" || status=$?
+    [[ $status -ne 0 && $last_words == *'Could not get lock'* && $((SECONDS - from)) -lt $patience ]] || return "$status"
+    say 'set-up: another program installs packages; waiting for it'
+    sleep 5
+  done
+}
+patience=1200
 
 # Packages that bring a service do not start it: tests start their own, with their own state and ports. The ban goes with the
 # installation, however that ends; one that is not ours stays.
@@ -238,7 +265,7 @@ take_turn() {
 }
 
 # with_progress WHAT COMMAND...: runs the command with its output kept, tells every 8 seconds (on a terminal: every second,
-# on one line) how it goes, and shows the end of the output when it fails.
+# on one line) how it goes, and shows the end of the output when it fails. Sets `last_words` to that.
 with_progress() {
   local what=$1 begun=$SECONDS status=0 log job teller
   shift
@@ -250,7 +277,8 @@ with_progress() {
   trap 'stop_progress; kill "$job" 2>/dev/null; exit 130' INT TERM HUP # a background job does not hear Ctrl-C
   wait "$job" || status=$?
   trap - INT TERM HUP
-  [ "$status" -eq 0 ] || tail -n 30 "$log" >&2
+  last_words=$(tail -n 30 "$log")
+  [ "$status" -eq 0 ] || say "$last_words"
   stop_progress
   if [ "$status" -eq 0 ]; then say "set-up: $what: done in $((SECONDS - begun)) s"; else say "set-up: $what failed ($status)"; fi
   return "$status"

@@ -52,6 +52,25 @@ describe('Debian packages', () => {
     expect(calls).toHaveLength(2)
     expect(calls[1]).toContain('swtpm swtpm-tools tpm2-tools libtss2-tctildr0 openssl')
   })
+  test('are installed once when two runs need them', async () => {
+    await program('dpkg-query', '[ ! -e "$place/installed" ] || echo installed; exit 1')
+    await program('id', 'echo 0')
+    await program('apt-get', 'echo "$@" >> "$place/apt"; [ "$1" = update ] || { sleep 0.2; touch "$place/installed"; }')
+    const both = await Promise.all([setup('need_debian_packages'), setup('need_debian_packages')])
+    expect(both.map(({ code }) => code)).toEqual([0, 0])
+    expect(await readFile(join(place, 'apt'), 'utf8')).toMatch(/^update [^\n]*\ninstall [^\n]*\n$/)
+  })
+  test('are waited for while another program installs some: each lock that apt-get itself does not wait for', async () => {
+    await program('dpkg-query', 'exit 1')
+    await program('id', 'echo 0')
+    await program('sleep', 'exit 0')
+    const held = 'echo "E: Could not get lock /var/cache/apt/archives/lock. It is held by process 1 (apt-get)"; exit 100'
+    await program('apt-get', `echo "$1" >> "$place/apt"; [ "$(wc -l < "$place/apt")" -gt 4 ] || { ${held}; }`)
+    expect((await setup('patience=0; need_debian_packages')).code).toBe(100)
+    expect((await setup('need_debian_packages')).code).toBe(0)
+    const calls = ['update', 'install', 'update', 'update', 'update', 'install']
+    expect((await readFile(join(place, 'apt'), 'utf8')).trim().split('\n')).toEqual(calls)
+  })
   test('not root: the exact command, and exit 1', async () => {
     await program('dpkg-query', '[ "$4" != openssl ] || echo installed; exit 1')
     await program('id', 'echo 1000')
