@@ -1,4 +1,5 @@
 import { BrokerError, isConflict } from '../errors.ts'
+import { gather } from '../gather.ts'
 import { absent } from '../vault/client.ts'
 import type { OwnVault } from '../vault/own.ts'
 import type { Store } from '../vault/store.ts'
@@ -27,16 +28,22 @@ export type Revocations = {
   readonly deny: (jti: string) => Promise<void>
 }
 
+type Change = (revoked: Revoked) => Revoked
+
 export function openRevocations(store: Store, now: () => number): Revocations {
-  const change = async (make: (revoked: Revoked) => Revoked, attempt = 1): Promise<void> => {
+  const write = async (changes: readonly Change[], attempt = 1): Promise<readonly undefined[]> => {
     const kept = await store.fresh<Revoked>(RECORD)
     try {
-      await store.put(RECORD, make(kept?.value ?? NOTHING), kept?.version ?? 0)
+      const now = changes.reduce((revoked, make) => make(revoked), kept?.value ?? NOTHING)
+      await store.put(RECORD, now, kept?.version ?? 0)
     } catch (error) {
       if (!isConflict(error) || attempt === ATTEMPTS) throw error
-      await change(make, attempt + 1)
+      await write(changes, attempt + 1)
     }
+    return changes.map(() => undefined)
   }
+  // all that is revoked at once is one write: those of one broker do not stand in each other's way
+  const change = gather<Change, undefined>(write, Number.POSITIVE_INFINITY)
   return {
     epoch: async (tenant, agent) => {
       const { tenants, agents } = (await store.get<Revoked>(RECORD))?.value ?? NOTHING

@@ -66,6 +66,15 @@ test('replicas that revoke at once lose nothing', async () => {
   })
 })
 
+test('many that are revoked at once, at several replicas, are all revoked', async () => {
+  const { revocations, replica, vault } = await both()
+  const others = [revocations, replica(), replica()]
+  const agents = Array.from({ length: 60 }, (_, at) => `sha256-${at}`)
+  await Promise.all(agents.map((agent, at) => others[at % 3]?.raise({ agent })))
+  const kept = (await vault.read('assay/data/sealing/revocations'))?.data?.['data'] as { value: { agents: object } }
+  expect(kept.value.agents).toEqual(Object.fromEntries(agents.map(agent => [agent, 1])))
+})
+
 test('what ended anyway is forgotten', async () => {
   const { revocations, vault, world } = await both()
   await revocations.deny('old')
