@@ -27,6 +27,8 @@ import {
 const BOUND = '127.0.0.2'
 const OTHER = '127.0.0.3'
 const PROXY = '127.0.0.9'
+/** nothing else comes from there: what was asked before may still be closing */
+const CROWDED = '127.0.0.4'
 /** from one address at the same time, at the second front door */
 const CONNECTIONS = 16
 
@@ -163,7 +165,7 @@ test('a header that the configuration says Vault believes does not come from a c
 
 test('as many connections come from one address as the configuration says', async () => {
   const { hostname: host, port } = new URL(behind.address)
-  const connected = () => connect({ host, port: Number(port), localAddress: OTHER }).resume()
+  const connected = () => connect({ host, port: Number(port), localAddress: CROWDED }).resume()
   const within = Array.from({ length: CONNECTIONS }, connected)
   onTestFinished(() => {
     for (const socket of within) socket.destroy()
@@ -179,7 +181,8 @@ test('Vault’s own audit log has the address of the client', async () => {
   await from(BOUND, PATHS.passed)
   await from(BOUND, PATHS.own)
   const said = await until('both in the log', async () => {
-    const lines = (await readFile(file, 'utf8').catch(() => '')).split('\n').filter(line => line.includes('"request"'))
+    // what comes after the last end of a line may be half a record
+    const lines = (await readFile(file, 'utf8').catch(() => '')).split('\n').slice(0, -1)
     const records = lines.map(line => JSON.parse(line) as { request: { path: string; remote_address: string } })
     const of = (path: string) => records.find(one => one.request.path === path)?.request.remote_address
     const both = [of('kv/config'), of('sys/capabilities-self')]

@@ -40,7 +40,7 @@ function get(address: string, target: Buffer): Promise<number> {
 
 /** By the name that a request had in its query: the path that Vault took it for. */
 async function understood(): Promise<Map<string, string>> {
-  const lines = (await readFile(join(home, 'audit'), 'utf8')).split('\n').filter(line => line.endsWith('}'))
+  const lines = (await readFile(join(home, 'audit'), 'utf8')).split('\n').slice(0, -1)
   const requests = lines.map(line => JSON.parse(line) as { type: string; request: { path: string; data?: { name?: string } } })
   const named = requests.filter(({ type, request }) => type === 'request' && request.data?.name !== undefined)
   return new Map(named.map(({ request }) => [String(request.data?.name), request.path]))
