@@ -7,7 +7,7 @@ import type { Attester } from '../../agent/attester.ts'
 import { assay, startAssay } from '../harness/assay.ts'
 import { run, until } from '../harness/process.ts'
 import { type EnrolledWorld, openEnrolledWorld } from './enrolled_world.ts'
-import { ask, auditOf, done, logIn, withheldLogin } from './world.ts'
+import { type AuditRecord, ask, auditOf, done, logIn, withheldLogin } from './world.ts'
 
 let world: EnrolledWorld
 let attester: Attester
@@ -109,10 +109,12 @@ test('SIGHUP where no file can be made: said aloud, and the old file is still wr
   await writeFile(folder, 'a file where the folder was')
   process.kill(server.pid, 'SIGHUP')
   await server.line(/not everything could be opened anew/)
-  expect((await creds()).status).toBe(200)
+  const { status, body } = await creds()
+  expect(status).toBe(200)
   await rm(folder)
   await rename(`${folder}-moved`, folder)
-  await until('the outcome', async () => (await auditOf(auditFile)).at(-1)?.['result'] === 'issued')
+  const outcome = (one: AuditRecord) => one['txn'] === body.request_id && one['result'] === 'issued'
+  await until('the outcome', async () => (await auditOf(auditFile)).some(outcome))
 })
 
 test('SIGTERM finishes what is in flight, takes no more, and revokes the own token', async () => {
