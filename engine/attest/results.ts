@@ -73,6 +73,18 @@ export function openResults(store: Store, world: World): Results {
     known.set(at, { said, at: now })
     return true
   }
+  /** One write after the other for each TPM, so that the last result is the last that stays. */
+  const turns = new Map<string, Promise<void>>()
+  const inTurn = (at: string, write: () => Promise<void>): Promise<void> => {
+    const written = (turns.get(at) ?? Promise.resolve()).then(write)
+    const turn = written
+      .catch(() => undefined)
+      .then(() => {
+        if (turns.get(at) === turn) turns.delete(at)
+      })
+    turns.set(at, turn)
+    return written
+  }
   const dated = (result: Result) => ({ at: new Date(world.now()).toISOString(), ...result })
   /** who logs in does not wait for it */
   const later = (at: string, tpmId: string, written: Promise<void>) => {
@@ -81,31 +93,38 @@ export function openResults(store: Store, world: World): Results {
       world.log.warn({ error, tpm_id: tpmId }, 'the result of a TPM could not be kept')
     })
   }
-  const write = async (mountId: string, seen: Seen) => {
-    const { tpmId, shown } = seen
+  const write = async (mountId: string, { tpmId, shown }: Seen, result: Result) => {
     if (shown.listing !== undefined) await large.put(filesPath(mountId, tpmId), { files: shown.listing })
-    await large.put(path(mountId, tpmId), dated(resultOf(seen, seen.nonce)))
+    await large.put(path(mountId, tpmId), result)
   }
   return {
     keep: async (mount, seen) => {
       const at = path(mount.id, seen.tpmId)
       if (!isNews(at, resultOf(seen, Buffer.alloc(0))) && !seen.observed) return
-      const written = write(mount.id, seen)
+      const result = dated(resultOf(seen, seen.nonce))
+      const written = inTurn(at, () => write(mount.id, seen, result))
       if (seen.observed) return written
       later(at, seen.tpmId, written)
     },
     note: (mount, machineId, result) => {
       const at = path(mount.id, machineId)
       const { eat: _, ...said } = result
-      if (isNews(at, said)) later(at, machineId, large.put(at, dated(result)))
+      if (!isNews(at, said)) return
+      const now = dated(result)
+      later(
+        at,
+        machineId,
+        inTurn(at, () => large.put(at, now)),
+      )
     },
     last: async (mountId, tpmId) => (await large.fresh<Result>(path(mountId, tpmId)))?.value,
     files: async (mountId, tpmId) => (await large.fresh<{ files: string }>(filesPath(mountId, tpmId)))?.value.files,
-    forget: async (mountId, tpmId) => {
-      known.delete(path(mountId, tpmId))
-      await large.delete(filesPath(mountId, tpmId))
-      await large.delete(path(mountId, tpmId))
-    },
+    forget: (mountId, tpmId) =>
+      inTurn(path(mountId, tpmId), async () => {
+        known.delete(path(mountId, tpmId))
+        await large.delete(filesPath(mountId, tpmId))
+        await large.delete(path(mountId, tpmId))
+      }),
   }
 }
 

@@ -1,6 +1,11 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { openResults } from '../../engine/attest/results.ts'
+import type { Mount } from '../../engine/mount_table.ts'
+import type { Store } from '../../engine/vault/store.ts'
 import { configure, dataOf, enrol, evidence, logIn, openTestBroker, outcomeOf, type TestBroker } from '../fakes/broker.ts'
 import { fakeMachine, REFERENCE } from '../fakes/machine.ts'
+import { testWorld } from '../fakes/world.ts'
+import { until } from '../harness/process.ts'
 
 const machine = fakeMachine({ label: 'enrolled' })
 const nobody = { token: '' }
@@ -113,5 +118,55 @@ describe('a set that is made of it', () => {
       code: 'not_found',
       message: expect.stringContaining('has shown nothing yet') as string,
     })
+  })
+})
+
+describe('results that are written at once', () => {
+  /** A store whose writes wait for the test, each by its own gate. */
+  function gated() {
+    const kept = new Map<string, { value: unknown; version: number }>()
+    const gates: (() => void)[] = []
+    const fresh = async (path: string) => kept.get(path) as never
+    const store: Store = {
+      get: fresh,
+      fresh,
+      put: async (path, value) => {
+        await new Promise<void>(resolve => gates.push(resolve))
+        kept.set(path, { value, version: 1 })
+      },
+      list: async () => [],
+      delete: async path => void kept.delete(path),
+      deleteAll: async () => {},
+    }
+    const asked = (count: number) => until(`write ${count}`, async () => gates.length === count)
+    return { kept, gates, asked, results: openResults(store, testWorld()) }
+  }
+  const mount = { id: 'mount' } as Mount
+  const result = (outcome: string) => ({ outcome, pcrs: {} })
+
+  test('stay in the order in which they were shown', async () => {
+    const { results, gates, asked } = gated()
+    results.note(mount, 'tpm', result('OK'))
+    results.note(mount, 'tpm', result('PCR_POLICY'))
+    results.note(mount, 'other', result('OK'))
+    // that of the other waits for nobody
+    await asked(2)
+    for (const open of gates.splice(0)) open()
+    await asked(1)
+    gates.pop()?.()
+    await expect.poll(() => results.last('mount', 'tpm')).toMatchObject({ outcome: 'PCR_POLICY' })
+  })
+
+  test('do not come back when the TPM is forgotten', async () => {
+    const { results, gates, asked, kept } = gated()
+    results.note(mount, 'tpm', result('OK'))
+    await asked(1)
+    const forgotten = results.forget('mount', 'tpm')
+    // as far as it comes without the write
+    await new Promise(setImmediate)
+    gates.pop()?.()
+    await forgotten
+    await new Promise(setImmediate)
+    expect([...kept]).toEqual([])
   })
 })

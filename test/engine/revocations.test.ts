@@ -70,7 +70,7 @@ test('many that are revoked at once, at several replicas, are all revoked', asyn
   const { revocations, replica, vault } = await both()
   const others = [revocations, replica(), replica()]
   const agents = Array.from({ length: 60 }, (_, at) => `sha256-${at}`)
-  await Promise.all(agents.map((agent, at) => others[at % 3]?.raise({ agent })))
+  await Promise.all(agents.map(async (agent, at) => others[at % 3]?.raise({ agent })))
   const kept = (await vault.read('assay/data/sealing/revocations'))?.data?.['data'] as { value: { agents: object } }
   expect(kept.value.agents).toEqual(Object.fromEntries(agents.map(agent => [agent, 1])))
 })
