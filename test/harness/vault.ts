@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { PATIENCE_MS } from './patience.ts'
 import { freePort, type Ran, type Running, run, start } from './process.ts'
 import { discard, scratch } from './scratch.ts'
 
@@ -55,7 +56,10 @@ export async function startVault({
   return orClean(place, server, async () => {
     const unsealKey = (await server.line(/^Unseal Key: (\S+)/))[1] ?? ''
     await server.ready('to answer sys/health', () => isActive(place.address))
-    return vaultOf(place, server, rootToken, unsealKey)
+    const vault = vaultOf(place, server, rootToken, unsealKey)
+    // the engine of version 2 is made ready in the background: until then it refuses whatever is asked
+    await server.ready('to have made `secret/` ready', async () => (await vault.api('GET', 'secret/data/none')).status === 404)
+    return vault
   })
 }
 
@@ -168,7 +172,7 @@ async function remove({ home }: Place, server: Running): Promise<void> {
 async function request(address: string, method: string, path: string, token: string, body?: unknown): Promise<Reply> {
   const headers = { 'X-Vault-Token': token, 'Content-Type': 'application/json' }
   const json = body === undefined ? null : JSON.stringify(body)
-  const reply = await fetch(`${address}/v1/${path}`, { method, headers, body: json, signal: AbortSignal.timeout(30_000) })
+  const reply = await fetch(`${address}/v1/${path}`, { method, headers, body: json, signal: AbortSignal.timeout(PATIENCE_MS) })
   const text = await reply.text()
   return { status: reply.status, body: text === '' ? undefined : JSON.parse(text) }
 }

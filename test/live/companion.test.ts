@@ -9,6 +9,7 @@ import { type Companion, openCompanion } from '../../agent/proxied/companion.ts'
 import { surroundings } from '../../agent/proxied/environment.ts'
 import { ownIdentity } from '../../agent/proxied/identity.ts'
 import { REAL } from '../fakes/sealing.ts'
+import { PATIENCE_MS } from '../harness/patience.ts'
 import { type Postgres, startPostgres } from '../harness/peers/postgres.ts'
 import { type Ran, run } from '../harness/process.ts'
 import { openProxyWorld, type ProxyWorld } from '../proxy/world.ts'
@@ -44,7 +45,7 @@ beforeAll(async () => {
   })
   const identity = await ownIdentity({ now: Date.now, random: randomBytes })
   x5tS256 = createHash('sha256').update(identity.certificate).digest('base64url')
-  const proxy = { host: '127.0.0.1', name: 'proxy.test', port: world.port, ca: world.ca.ca, deadlineMs: 10_000 }
+  const proxy = { host: '127.0.0.1', name: 'proxy.test', port: world.port, ca: world.ca.ca, deadlineMs: PATIENCE_MS }
   companion = await openCompanion({
     proxy,
     identity,
@@ -66,7 +67,7 @@ afterAll(async () => {
 })
 
 const curl = (args: readonly string[], more: NodeJS.ProcessEnv = {}): Promise<Ran> =>
-  run('curl', ['--silent', '--show-error', '--max-time', '20', ...args], { env: { ...env, ...more } })
+  run('curl', ['--silent', '--show-error', ...args], { env: { ...env, ...more } })
 const place = () => `https://api.test:${world.upstream.port}`
 const authorization = () => ['-H', `Authorization: Bearer ${token}`]
 const lastSeen = () => {
@@ -146,7 +147,7 @@ test('psql finds the server by PGHOST, with the sealed token as its password', a
 test('a proxy that is gone is told in a line, and the command hears 502', async () => {
   const identity = await ownIdentity({ now: Date.now, random: randomBytes })
   await using lonely = await openCompanion({
-    proxy: { host: '127.0.0.1', name: 'proxy.test', port: 1, ca: undefined, deadlineMs: 5000 },
+    proxy: { host: '127.0.0.1', name: 'proxy.test', port: 1, ca: undefined, deadlineMs: PATIENCE_MS },
     identity,
     secret: 'of-this-test',
     say: line => void said.push(line),

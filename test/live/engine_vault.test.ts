@@ -28,8 +28,12 @@ let signer: Signer
 let authority: Authority
 beforeAll(async () => {
   vault = await startVault()
-  client = openVault({ address: vault.address, deadlineMs: 5000 })
-  const { roleId, secretId } = await provision({ address: vault.address, deadlineMs: 5000 }, PLACES, new Secret(vault.rootToken))
+  client = openVault({ address: vault.address, deadlineMs: 60_000 })
+  const { roleId, secretId } = await provision(
+    { address: vault.address, deadlineMs: 60_000 },
+    PLACES,
+    new Secret(vault.rootToken),
+  )
   world = testWorld()
   session = await openSession(client, { mount: PLACES.approle, roleId, secretId: async () => secretId }, world)
   own = openOwn(client, session, world.log)

@@ -155,8 +155,8 @@ describe('PostgreSQL through the database engine', () => {
   })
 
   test('the end of the grant is the end of the login, though the engine would have given an hour', async () => {
-    const { body } = await creds('orders', { ttl: '2s' })
-    expect(body.data.expires_in).toBeLessThanOrEqual(2)
+    const { body } = await creds('orders', { ttl: '10s' })
+    expect(body.data.expires_in).toBeLessThanOrEqual(10)
     const login = { user: body.data.username as string, password: body.data.password as string }
     await until('the login to be refused', () => refusedLogin(login))
   })

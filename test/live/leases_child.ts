@@ -14,7 +14,7 @@ import { lasting } from '../fakes/session.ts'
 export async function leasesOf({ vault, token, provider }: { vault: string; token: string; provider: string }) {
   const log = openLog({ level: 'silent' })
   const world: World = { now: Date.now, monotonic: () => performance.now(), random: randomBytes, log }
-  const client = openVault({ address: vault, deadlineMs: 10_000 })
+  const client = openVault({ address: vault, deadlineMs: 60_000 })
   const own = new Secret(token)
   const session = lasting(own)
   const call = async (what: string, body: object) => {

@@ -4,6 +4,7 @@ import { type Attester, type AttesterOptions, openAttester } from '../../agent/a
 import { type Client, clientOf } from '../../agent/client.ts'
 import * as flow from '../../agent/flow.ts'
 import { type Assay, startAssay } from '../harness/assay.ts'
+import { PATIENCE_MS } from '../harness/patience.ts'
 import { run, until } from '../harness/process.ts'
 import { type Swtpm, type SwtpmOptions, startSwtpm } from '../harness/swtpm.ts'
 import { type Reply, startVault, type Vault } from '../harness/vault.ts'
@@ -100,7 +101,7 @@ export async function measure(tpm: Swtpm, pcrs: readonly number[], what: string)
 }
 
 export function machine(tpm: Swtpm, options: Partial<AttesterOptions> = {}): Promise<Attester> {
-  return openAttester({ tpm: tpm.spec, now: Date.now, random: randomBytes, ...options })
+  return openAttester({ tpm: tpm.spec, now: Date.now, random: randomBytes, deadlineMs: PATIENCE_MS, ...options })
 }
 
 function certificatesOf(pem: string): Buffer[] {
@@ -142,7 +143,7 @@ export const ROLE = {
 } as const
 
 export function serviceOf(address: string, auth = 'tpm-quote', broker = 'broker'): flow.Service {
-  return { client: clientOf({ address }), mounts: { auth, broker } }
+  return { client: clientOf({ address, deadlineMs: PATIENCE_MS }), mounts: { auth, broker } }
 }
 
 /** How the words of `assay agent` say who asks, where, and for what. */

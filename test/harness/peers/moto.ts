@@ -9,14 +9,11 @@ export async function startMoto(): Promise<Moto> {
   const port = await freePort()
   const server = await start(moto, ['-H', '127.0.0.1', '-p', String(port)])
   const url = `http://127.0.0.1:${port}`
-  await server.ready(
-    'to answer',
-    () =>
-      fetch(`${url}/moto-api/`).then(
-        reply => reply.ok,
-        () => false,
-      ),
-    60_000,
+  await server.ready('to answer', () =>
+    fetch(`${url}/moto-api/`).then(
+      reply => reply.ok,
+      () => false,
+    ),
   )
   return { url, [Symbol.asyncDispose]: server[Symbol.asyncDispose] }
 }
