@@ -95,6 +95,7 @@ test('a client belongs to the connection that agrees, and asks that one alone fr
   answers = { one: () => FAILURE, two: kind => (kind === BIND ? SUCCESS : kind + 1), three: () => FAILURE }
   await sessions('one', 'two', 'three')
   expect(await client(BIND, LIST, SIGN)).toEqual([SUCCESS, LIST + 1, SIGN + 1])
+  await until('all to have been asked', async () => [...asked.values()].every(kinds => kinds.length > 0))
   expect(Object.fromEntries(asked)).toEqual({ one: [BIND], two: [BIND, LIST, SIGN], three: [BIND] })
 })
 
