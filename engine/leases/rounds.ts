@@ -5,6 +5,8 @@ const LOOK_MS = 3_000
 const REFRESH_MS = 5_000
 /** A list of everything takes at most this share of the time. */
 const REFRESH_SHARE = 20
+/** However long one took: the process may have been held up in it. */
+const REFRESH_MAX_MS = 600_000
 
 /** Begins with what is due now. */
 export function sweepDue({ ledger, revoker, clock }: Parts): void {
@@ -44,7 +46,7 @@ export function everySoOften(parts: Parts, watch: () => Promise<void>): () => Pr
     ),
     round(watch, () => LOOK_MS),
     round(adrift.round, () => LOOK_MS),
-    round(refresh, () => Math.max(REFRESH_MS, tookMs * REFRESH_SHARE)),
+    round(refresh, () => Math.min(Math.max(REFRESH_MS, tookMs * REFRESH_SHARE), REFRESH_MAX_MS)),
   ]
   return async () => {
     stopped = true

@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest'
+import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { issue, living, type Outside, openProcess, outside, passes, rest } from '../fakes/leases.ts'
 import { testWorld } from '../fakes/world.ts'
 
@@ -91,4 +91,24 @@ test('a look that began before a lease was given out does not answer who asks af
   await before
   expect(await ended).toEqual({ found: 1, left: 0 })
   expect(living(out)).toBe(0)
+})
+
+test('a process that was held up for an hour in the middle of a look looks again in minutes', async () => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+  onTestFinished(() => void vi.useRealTimers())
+  const out = outside()
+  const world = testWorld()
+  const gate = gateAt(/^listed leases\/due\//)
+  const other = await openProcess(out, { world })
+  const one = await openProcess({ ...out, hold: gate.hold }, { world, turns: true })
+  gate.shut()
+  await vi.advanceTimersByTimeAsync(5_000)
+  await gate.reached
+  world.pass(3_600_000)
+  gate.open()
+  await vi.advanceTimersByTimeAsync(1)
+  await issue(other)
+  expect(one.observed.held()).toBe(0)
+  await vi.advanceTimersByTimeAsync(600_000)
+  expect(one.observed.held()).toBe(1)
 })
