@@ -78,7 +78,7 @@ describe.each(Object.entries(stories))('%s, while one call to Vault is', (_, sto
 
 /** Answers whether there is a call of that number. */
 async function interrupted({ before, step, holds }: Story, call: number, fault: Fault): Promise<boolean> {
-  await using here = await openTestBroker({ deadlineMs: 500 })
+  await using here = await openTestBroker()
   for (const one of before) await one(here)
   const { mounts } = here.broker
   const ids = [...mounts.ofType('broker'), ...mounts.ofType('tpm-quote')].map(({ id }) => id)
