@@ -6,6 +6,7 @@ import { onTestFinished } from 'vitest'
 import { realDisk } from '../../engine/audit/disk.ts'
 import { type Audit, type AuditOptions, type Disk, type DiskFile, openAudit, type Problem } from '../../engine/audit/index.ts'
 import { Secret } from '../../engine/secret.ts'
+import { PATIENCE_MS } from '../harness/patience.ts'
 
 export type Operation = keyof Disk | keyof DiskFile
 
@@ -66,7 +67,15 @@ export async function opened(options: Partial<AuditOptions> = {}): Promise<{ aud
   const file = options.file ?? join(await folder(), 'audit.jsonl')
   const problems: Problem[] = []
   const onBad = (problem: Problem) => void problems.push(problem)
-  const audit = await openAudit({ file, key, now: () => 1_800_000_000_000, onBad, retryMs: 5, deadlineMs: 30_000, ...options })
+  const audit = await openAudit({
+    file,
+    key,
+    now: () => 1_800_000_000_000,
+    onBad,
+    retryMs: 5,
+    deadlineMs: PATIENCE_MS,
+    ...options,
+  })
   onTestFinished(() => audit.close().catch(() => undefined))
   return { audit, file, problems }
 }
