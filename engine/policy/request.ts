@@ -47,7 +47,8 @@ function read(attributes: Attributes, given: unknown, at: string, wrong: string[
   const source = typeof given === 'object' && given !== null ? (given as Readonly<Record<string, unknown>>) : {}
   const values: Values = {}
   for (const [name, { type }] of Object.entries(attributes)) values[name] = readValue(type, source[name], `${at}.${name}`, wrong)
-  if (attributes === model.Attestation) values['age_seconds'] = roundUp(values['age_seconds'] as number)
+  const age = attributes === model.Attestation ? values['age_seconds'] : undefined
+  if (typeof age === 'number') values['age_seconds'] = roundUp(age)
   return values
 }
 

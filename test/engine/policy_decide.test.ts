@@ -168,6 +168,11 @@ describe('requests that do not conform', () => {
       'context.attestation.age_seconds is not a whole number from 0',
     ],
     [
+      'an age that no number can be made of',
+      requestWith({ context: { attestation: { fresh: true, age_seconds: { toString: null } as never } } }),
+      'context.attestation.age_seconds is not a whole number from 0',
+    ],
+    [
       'an entity for a scope',
       { ...requestWith(), context: { ...requestWith().context, scope: [{ __entity: { type: 'Agent', id: 'x' } }] } },
       'context.scope is not text',
