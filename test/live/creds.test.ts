@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Attester } from '../../agent/attester.ts'
 import { athOf } from '../../agent/dpop.ts'
 import * as flow from '../../agent/flow.ts'
+import { PATIENCE_MS } from '../harness/patience.ts'
 import { until } from '../harness/process.ts'
 import { type EnrolledWorld, openEnrolledWorld } from './enrolled_world.ts'
 import { AUDIENCE, ask, auditOf, done, logIn, ROLE } from './world.ts'
@@ -151,7 +152,7 @@ describe('relying parties verify it with stock libraries', () => {
   test('jose: with the JWKS of the discovery document', async () => {
     const { token: jwt, data } = await creds()
     const { jwks_uri } = await discovered()
-    const keys = jose.createRemoteJWKSet(new URL(String(jwks_uri)))
+    const keys = jose.createRemoteJWKSet(new URL(String(jwks_uri)), { timeoutDuration: PATIENCE_MS })
     const verified = await jose.jwtVerify(jwt, keys, {
       issuer: issuer(),
       audience: AUDIENCE,

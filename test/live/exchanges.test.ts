@@ -6,6 +6,7 @@ import type { Attester } from '../../agent/attester.ts'
 import { issuers } from '../../engine/issuers/index.ts'
 import { plans } from '../engine/issuers/plans.ts'
 import { type Provider, startProvider } from '../fakes/provider.ts'
+import { PATIENCE_MS } from '../harness/patience.ts'
 import { type GoogleIam, startGoogleIam } from '../harness/peers/google_iam.ts'
 import { type OauthServer, startOauthServer } from '../harness/peers/oauth_server.ts'
 import { until } from '../harness/process.ts'
@@ -288,7 +289,7 @@ describe('providers that verify RS256 alone', () => {
     expect((await creds('rs256', { scope: 'a' })).status).toBe(200)
     const { assertion = '' } = Object.fromEntries(new URLSearchParams(provider.asked[0]?.body))
     const issuer = `${world.door.address}/v1/broker`
-    const keys = jose.createRemoteJWKSet(new URL(`${issuer}/.well-known/jwks.json`))
+    const keys = jose.createRemoteJWKSet(new URL(`${issuer}/.well-known/jwks.json`), { timeoutDuration: PATIENCE_MS })
     const checks = { issuer, audience: `${provider.url}/token`, subject: 'integration:rs256', algorithms: ['RS256'] }
     expect((await jose.jwtVerify(assertion, keys, checks)).payload).toMatchObject({ plugin: 'reader', action: 'read' })
   })

@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Attester } from '../../agent/attester.ts'
 import type * as flow from '../../agent/flow.ts'
 import { fakeOrchestrator, type Orchestrator, TASK } from '../fakes/orchestrator.ts'
+import { PATIENCE_MS } from '../harness/patience.ts'
 import { type Moto, startMoto } from '../harness/peers/moto.ts'
 import { until } from '../harness/process.ts'
 import type { Reply } from '../harness/vault.ts'
@@ -104,7 +105,6 @@ describe('in Vault', () => {
     await until(
       'what was remembered to be too old',
       async () => (await done(world.api('GET', 'broker/integration/lever'))).data.root_state === 'unreadable',
-      30_000,
     )
     expect((await done(world.api('GET', 'broker/integration/after'))).data.root_state).toBe('ok')
   })
@@ -205,20 +205,14 @@ describe('AWS Secrets Manager (moto), by the real SDK', () => {
     await moto[Symbol.asyncDispose]()
     const substitute = await stsAt(moto.url, role)
     try {
-      const stale = await until(
-        'what was remembered to be too old to be fresh',
-        async () => {
-          await dataOf(askAws())
-          return (await auditOf(world.door.auditFile)).findLast(one => one['stale'] === true)
-        },
-        40_000,
-      )
+      const stale = await until('what was remembered to be too old to be fresh', async () => {
+        await dataOf(askAws())
+        return (await auditOf(world.door.auditFile)).findLast(one => one['stale'] === true)
+      })
       expect(stale).toMatchObject({ type: 'outcome', result: 'issued' })
       await write('integration/aws', { max_stale: '0' })
-      await until(
-        'nothing to be issued',
-        async () => (await failure(askAws())).includes('cannot be had from aws_secrets_manager'),
-        20_000,
+      await until('nothing to be issued', async () =>
+        (await failure(askAws())).includes('cannot be had from aws_secrets_manager'),
       )
     } finally {
       await new Promise(resolve => substitute.close(resolve))
@@ -253,7 +247,9 @@ function assumed(role: string, form: URLSearchParams): string {
 
 test('the token that is issued says for whom, and verifies', async () => {
   const issued = await dataOf(creds('deploy', { task_token: await orchestrator.sign(tpmId) }))
-  const jwks = jose.createRemoteJWKSet(new URL(`${world.door.address}/v1/broker/.well-known/jwks.json`))
+  const jwks = jose.createRemoteJWKSet(new URL(`${world.door.address}/v1/broker/.well-known/jwks.json`), {
+    timeoutDuration: PATIENCE_MS,
+  })
   const { payload } = await jose.jwtVerify(String(issued['token']), jwks)
   expect(payload).toMatchObject({
     txn: issued['txn'],

@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Attester } from '../../agent/attester.ts'
 import * as flow from '../../agent/flow.ts'
 import { assay, startAssay } from '../harness/assay.ts'
+import { PATIENCE_MS } from '../harness/patience.ts'
 import { until } from '../harness/process.ts'
 import type { Swtpm } from '../harness/swtpm.ts'
 import { type EnrolledWorld, openEnrolledWorld } from './enrolled_world.ts'
@@ -63,8 +64,8 @@ test('a machine that fails is out, with all it had, until the operator clears it
   await expect(operator('write', '-f', `auth/tpm-quote/tpm/${tpmId}/clear`)).rejects.toThrow(/missing reason/)
   await operator('write', `auth/tpm-quote/tpm/${tpmId}/clear`, 'reason=reinstalled')
   expect((await creds(await logIn(world.service, attester))).token).toMatch(/^eyJ/)
-  const metrics = await (await fetch(`${world.door.address}/metrics`)).text()
-  expect(metrics).toMatch(/assay_revocation_seconds_count\{reason="failed"\} 1/)
+  const counted = /^assay_revocation_seconds_count\{reason="failed"\} 1$/m
+  await until('it to be counted', async () => counted.test(await (await fetch(`${world.door.address}/metrics`)).text()))
 })
 
 test('what a machine had is revoked although the front door died before it was done', async () => {
@@ -151,7 +152,9 @@ test('subscribers are told by events that are signed in transit', async () => {
     await operator('write', 'auth/tpm-quote/webhook/soc', `url=${url}`, 'audience=https://soc.example')
     await operator('write', `auth/tpm-quote/tpm/${tpmId}/reattest`, 'reason=a drill')
     await until('the event, and the same again', async () => pushes.length > 1)
-    const jwks = createRemoteJWKSet(new URL(`${world.door.address}/v1/auth/tpm-quote/.well-known/jwks.json`))
+    const jwks = createRemoteJWKSet(new URL(`${world.door.address}/v1/auth/tpm-quote/.well-known/jwks.json`), {
+      timeoutDuration: PATIENCE_MS,
+    })
     const rules = { issuer: `${world.door.address}/v1/auth/tpm-quote`, audience: 'https://soc.example', typ: 'secevent+jwt' }
     const [first, second] = await Promise.all(pushes.map(async jwt => (await jwtVerify(jwt, jwks, rules)).payload))
     expect(second?.jti).toBe(first?.jti)

@@ -5,6 +5,7 @@ import { createServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import type { TLSSocket } from 'node:tls'
 import { calculateJwkThumbprint, createRemoteJWKSet, EmbeddedJWK, type JWK, type JWTPayload, jwtVerify } from 'jose'
+import { PATIENCE_MS } from '../harness/patience.ts'
 import type { Authority } from './certificates.ts'
 
 /** A service that relies on tokens of a broker: `/mtls` wants the client certificate that the token is bound to (RFC 8705), `/dpop` a proof by its key (RFC 9449). */
@@ -12,7 +13,7 @@ export type ResourceServer = AsyncDisposable & { readonly url: string }
 
 export async function openResourceServer(authority: Authority, issuer: string, audience: string): Promise<ResourceServer> {
   const { cert, key } = await authority.issue('resource')
-  const jwks = createRemoteJWKSet(new URL(`${issuer}/.well-known/jwks.json`))
+  const jwks = createRemoteJWKSet(new URL(`${issuer}/.well-known/jwks.json`), { timeoutDuration: PATIENCE_MS })
   const accept = async (incoming: IncomingMessage, url: string): Promise<void> => {
     const [, scheme = '', token = ''] = /^(\w+) (\S+)$/.exec(incoming.headers.authorization ?? '') ?? []
     const { payload } = await jwtVerify(token, jwks, { issuer, audience, typ: 'at+jwt', algorithms: ['ES256'] })
