@@ -126,7 +126,7 @@ async function production(file: string): Promise<{ config: Config; secretId: Sec
 /** Provisions with an operator's token, then goes on exactly as in production: as an AppRole with nothing but its policy. */
 async function development(options: ServerOptions): Promise<{ config: Config; secretId: SecretId }> {
   const { PLACES, provision, readConfig, Secret } = await import('#engine')
-  const vault = { address: await vaultAt(options.vaultAddr), deadlineMs: 10_000 }
+  const vault = { address: await vaultAt(options.vaultAddr), deadlineMs: options.deadline ?? 10_000 }
   const { roleId, secretId } = await provision(vault, PLACES, new Secret(await operatorToken()))
   const deadline = options.deadline === undefined ? {} : { deadline_ms: options.deadline }
   const config = readConfig({
