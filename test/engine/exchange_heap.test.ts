@@ -36,6 +36,8 @@ const pem = privateKey.export({ type: 'pkcs8', format: 'pem' }).toString()
 /** a line of the key, as a mark that a key cannot carry otherwise */
 const line = pem.split('\n')[3] ?? ''
 
+/** An end that is well within what was asked for, though the clock of the broker stands still meanwhile. */
+const end = () => soon(600)
 const token = (changes: object = {}): Answer => ({
   status: 200,
   body: { access_token: 'upstream-token', token_type: 'Bearer', expires_in: 600, scope: 'a', ...changes },
@@ -112,14 +114,14 @@ function rows(certificate: string): Readonly<Record<string, Row>> {
       good: ({ url }) =>
         url === '/token'
           ? token({ access_token: marked('of-the-account') })
-          : { status: 200, body: { accessToken: 'ya29.upstream', expireTime: soon() } },
+          : { status: 200, body: { accessToken: 'ya29.upstream', expireTime: end() } },
     },
     'aws_sts, access_key': {
       type: 'aws_sts',
       settings: url => ({ region: 'eu-central-1', endpoint: url, auth: 'access_key' }),
       secrets: { access_key_id: marked('AKIA'), secret_access_key: marked('aws') },
       role: { role_arn: 'arn:aws:iam::123456789012:role/agents', permissions: { read: ['s3:GetObject arn:aws:s3:::b/*'] } },
-      good: () => xml(assumed()),
+      good: () => xml(assumed({ end: end() })),
     },
     static: { type: 'static', secrets: { api_key: marked('static') }, role: sealed },
   }
