@@ -1,14 +1,13 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Attester } from '../../agent/attester.ts'
-import { until } from '../harness/process.ts'
+import { pause, until } from '../harness/process.ts'
 import type { Reply } from '../harness/vault.ts'
 import { type EnrolledWorld, openEnrolledWorld } from './enrolled_world.ts'
 import { ask, auditOf, done, logIn, withheld, withheldLogin } from './world.ts'
 
-// Vault sealed, paused or gone: 503 with a sentence within the deadline, nothing issued, and it goes on by itself afterwards.
+// Vault sealed, paused or gone: 503 with a sentence, after a deadline at the most, nothing issued, and it goes on by itself afterwards.
 
-const DEADLINE_MS = 2000
-const SLACK_MS = 500
+const DEADLINE_MS = 5000
 
 let world: EnrolledWorld
 let attester: Attester
@@ -16,7 +15,7 @@ let token: string
 /** what was issued to us, logins included */
 let given = 1
 beforeAll(async () => {
-  world = await openEnrolledWorld()
+  world = await openEnrolledWorld({ args: ['--deadline', String(DEADLINE_MS)] })
   ;({ attester } = world)
   token = await logIn(world.service, attester)
 })
@@ -26,8 +25,10 @@ const ASKED = { plugin: 'kubernetes', action: 'deploy', scope: ['apps:read'] }
 const creds = (as = token) => ask(world.door.address, 'POST', 'broker/creds/deploy', { body: ASKED, token: as })
 const issued = async () => (await auditOf(world.door.auditFile)).filter(one => one['result'] === 'issued').length
 
+type Asked = Readonly<Record<string, () => Promise<Reply>>>
+
 /** Requests of every kind that were made ready before. */
-async function prepared(): Promise<Readonly<Record<string, () => Promise<Reply>>>> {
+async function prepared(): Promise<Asked> {
   const [{ body: login }, { body: challenge }] = [
     await withheldLogin(world.service, attester),
     await withheld(world.service, /challenge$/, held => logIn(held, attester)),
@@ -43,19 +44,26 @@ async function prepared(): Promise<Readonly<Record<string, () => Promise<Reply>>
   }
 }
 
-async function unavailable(asked: Readonly<Record<string, () => Promise<Reply>>>, sentence: RegExp): Promise<void> {
+async function unavailable(asked: Asked, sentence: RegExp): Promise<void> {
   const answers = Object.entries(asked).map(async ([what, go]) => {
-    const began = performance.now()
     const { status, body } = await go()
-    return {
-      what,
-      status,
-      errors: (body as { errors: string[] }).errors,
-      inTime: performance.now() - began < DEADLINE_MS + SLACK_MS,
-    }
+    return { what, status, errors: (body as { errors: string[] }).errors }
   })
   for (const answer of await Promise.all(answers))
-    expect(answer).toEqual({ what: answer.what, status: 503, errors: [expect.stringMatching(sentence)], inTime: true })
+    expect(answer).toEqual({ what: answer.what, status: 503, errors: [expect.stringMatching(sentence)] })
+}
+
+/** Nobody waits for two deadlines in a row: all have their answers before who asks later what takes one, and then again, has both. */
+async function answeredInTime(asked: Asked): Promise<void> {
+  const answered = unavailable(asked, /did not answer in time|did not answer within/)
+  // answered by the front door alone: what was sent before is there by then
+  await fetch(`${world.door.address}/healthz`)
+  let twice = false
+  const waitTwice = async () => {
+    for (const _ of [1, 2]) expect((await world.api('GET', 'sys/mounts')).status).toBe(503)
+    twice = true
+  }
+  await Promise.all([answered.then(() => expect(twice).toBe(false)), waitTwice()])
 }
 
 /** Goes on, and nothing was issued but what we got. */
@@ -83,7 +91,7 @@ test('sealed', async () => {
 
 describe('paused', () => {
   const paused = async (during: () => Promise<void>) => {
-    process.kill(world.vault.pid, 'SIGSTOP')
+    await pause(world.vault.pid)
     try {
       await during()
     } finally {
@@ -93,7 +101,7 @@ describe('paused', () => {
 
   test('each answer comes within the deadline', async () => {
     const asked = await prepared()
-    await paused(() => unavailable(asked, /did not answer in time|did not answer within/))
+    await paused(() => answeredInTime(asked))
     await recovered()
   })
 
@@ -102,7 +110,7 @@ describe('paused', () => {
       const began = performance.now()
       const waves = Array.from({ length: 6 }, async (_, wave) => {
         await until('its turn', async () => performance.now() - began > wave * 300)
-        await unavailable({ creds, [`wave ${wave}`]: creds }, /did not answer/)
+        await answeredInTime({ creds, [`wave ${wave}`]: creds })
       })
       await Promise.all(waves)
     })
