@@ -182,8 +182,8 @@ test('a gigabyte goes up and down without being held', async () => {
   const place = `https://localhost:${proxy.port}/_/127.0.0.1:${secured.port}`
   const own = `curl -sS --cacert ${ca.ca} --cert ${agent.cert} --key ${agent.key} -H "Authorization: Bearer ${held}"`
   const [up, down] = [`head -c ${2 ** 30} /dev/zero | ${own} -T - ${place}/up`, `${own} ${place}/down | wc -c`]
-  const uploaded = await run('sh', ['-c', up])
-  const downloaded = await run('sh', ['-c', down])
+  const uploaded = await run('sh', ['-c', up], { withinMs: 250_000 })
+  const downloaded = await run('sh', ['-c', down], { withinMs: 250_000 })
   clearInterval(watch)
   expect(uploaded.stdout).toBe('fine')
   expect(downloaded.stdout.trim()).toBe(String(2 ** 30))

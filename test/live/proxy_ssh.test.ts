@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Identity, ownIdentity } from '../../agent/proxied/identity.ts'
 import { openSsh, type SshDoor } from '../../agent/proxied/ssh.ts'
+import { PATIENCE_MS } from '../harness/patience.ts'
 import { type Sshd, startSshd } from '../harness/peers/sshd.ts'
 import { type Ran, run, until } from '../harness/process.ts'
 import { startVault, type Vault } from '../harness/vault.ts'
@@ -84,7 +85,7 @@ async function doorOf(service: string, identity: Identity): Promise<SshDoor> {
   const port = world.proxy.ports()[service] ?? 0
   const own = await mkdtemp(join(folder, 'door-'))
   const door = await openSsh({
-    proxy: { host: '127.0.0.1', name: 'proxy.test', port, ca: world.ca.ca, deadlineMs: 10_000 },
+    proxy: { host: '127.0.0.1', name: 'proxy.test', port, ca: world.ca.ca, deadlineMs: PATIENCE_MS },
     identity,
     folder: own,
     program: [process.execPath, join(root, 'scripts/assay.js')],

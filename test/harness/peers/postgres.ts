@@ -25,7 +25,9 @@ export async function startPostgres(): Promise<Postgres> {
   const passwordFile = join(folder, 'password')
   await writeFile(passwordFile, password)
   const data = join(folder, 'data')
-  const options = ['-A', 'scram-sha-256', `--pwfile=${passwordFile}`, '-U', 'root', '--no-sync', '-D', data]
+  // whatever the language of who runs the tests: what it says is read
+  const speaks = ['--no-locale', '--encoding=UTF8']
+  const options = ['-A', 'scram-sha-256', `--pwfile=${passwordFile}`, '-U', 'root', '--no-sync', ...speaks, '-D', data]
   const made = await run('setpriv', [...as, at('initdb'), ...options], { cwd: folder })
   if (made.code !== 0) throw new Error(`initdb ended with ${made.code}: ${made.stderr}`)
   const port = await freePort()
