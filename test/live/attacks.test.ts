@@ -52,12 +52,14 @@ describe('bodies that are made to be expensive', () => {
   test('compressed evidence is not unpacked', async () => {
     const bomb = gzipSync(Buffer.alloc(50_000_000, 0x20))
     const { hostname, port } = new URL(world.door.address)
-    const status = await new Promise(resolve => {
+    const status = await new Promise((resolve, reject) => {
       const headers = { 'content-encoding': 'gzip', 'content-type': 'application/json', 'content-length': bomb.length }
       const sent = httpRequest({ hostname, port, method: 'POST', path: '/v1/auth/tpm-quote/enroll', headers }, reply => {
         reply.resume()
         resolve(reply.statusCode)
       })
+      // of the rest of the upload, when it is refused before its end: then there was a reply
+      sent.on('error', reject)
       sent.end(bomb)
     })
     expect(status).toBe(400)

@@ -2,6 +2,7 @@ import { glob, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promise
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { PATIENCE_MS } from '../harness/patience.ts'
 import { run } from '../harness/process.ts'
 import type { Swtpm } from '../harness/swtpm.ts'
 import { vaultBinary } from '../harness/vault.ts'
@@ -65,7 +66,11 @@ test('there are such pages, and the README is the first', () => {
 
 describe.each(found)('$page can be typed as it stands', ({ blocks }) => {
   test.each(blocks.map(block => [block.split('\n')[0], block] as const))('%s', async (_, block) => {
-    const { code, stderr } = await run('bash', ['-euo', 'pipefail', '-c', block], { cwd: root, env: await environment() })
+    const { code, stderr } = await run('bash', ['-euo', 'pipefail', '-c', block], {
+      cwd: root,
+      env: await environment(),
+      withinMs: 5 * PATIENCE_MS,
+    })
     expect({ block, code, stderr }).toEqual({ block, code: 0, stderr })
   })
 })

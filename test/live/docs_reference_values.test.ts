@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import * as corim from '../attestation/corim_maker.ts'
+import { PATIENCE_MS } from '../harness/patience.ts'
 import { run } from '../harness/process.ts'
 import type { Swtpm } from '../harness/swtpm.ts'
 import { vaultBinary } from '../harness/vault.ts'
@@ -74,7 +75,11 @@ test('what the page says can be typed', async () => {
     ASSAY_TPM: (world.tpms as [Swtpm])[0].spec,
   }
   for (const block of blocks) {
-    const { code, stdout, stderr } = await run('bash', ['-euo', 'pipefail', '-c', block], { cwd: root, env })
+    const { code, stdout, stderr } = await run('bash', ['-euo', 'pipefail', '-c', block], {
+      cwd: root,
+      env,
+      withinMs: 5 * PATIENCE_MS,
+    })
     expect({ block, code, stdout, stderr }).toEqual({ block, code: 0, stdout, stderr })
   }
 })
