@@ -41,7 +41,8 @@ export function keepConnections(server: Server, limits: ConnectionLimits): Conne
   function keep(socket: Socket): void {
     const name = `${socket.remoteAddress} ${socket.remotePort}`
     sockets.set(name, socket)
-    socket.once('close', () => sockets.delete(name))
+    // a client that resets a connection may open the next one from the same port before we hear of the end of the first
+    socket.once('close', () => sockets.get(name) === socket && sockets.delete(name))
   }
 
   function began({ socket }: IncomingMessage, outgoing: ServerResponse): void {
