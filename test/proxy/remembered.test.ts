@@ -1,0 +1,38 @@
+import { expect, test } from 'vitest'
+import type { Opened } from '../../engine/sealing/open.ts'
+import type { RevocationWatch } from '../../engine/sealing/revocations.ts'
+import { Secret } from '../../engine/secret.ts'
+import { openTokens } from '../../proxy/tokens.ts'
+import { REAL } from '../fakes/sealing.ts'
+
+const holder = { x5tS256: 'certificate', jkt: 'key' }
+
+test('a token that two requests bring at once is remembered once, and all that looks for it is overwritten when it is over', async () => {
+  let second = 0
+  const opened = (): Opened => ({
+    fields: { token: new Secret(REAL) },
+    binding: { tenant: 'mount', agent: 'a', plugin: 'p', x5tS256: holder.x5tS256, destinations: [], epoch: [0, 0] },
+    jti: 'jti-1',
+    txn: 'txn',
+    issuedAt: 0,
+    expiresAt: 600,
+    mode: 'datakey',
+  })
+  const vault = Promise.withResolvers<void>()
+  const tokens = openTokens({
+    opener: () => vault.promise.then(() => ({ ok: true, value: opened() })),
+    revocations: { standing: () => 'live' } as unknown as RevocationWatch,
+    now: () => second * 1000,
+    opened: () => undefined,
+  })
+  const asking = [tokens.open('token', holder), tokens.open('token', holder)]
+  vault.resolve()
+  const scrubbers = (await Promise.all(asking)).map(found => (found.ok ? found.value.scrubber([]) : undefined))
+  second = 600
+  tokens.sweep()
+  tokens.sweep()
+  for (const scrubber of scrubbers) {
+    const text = Buffer.from('anything at all')
+    expect([scrubber?.whole(text), text.toString()]).toEqual([true, '*'.repeat(text.length)])
+  }
+})
