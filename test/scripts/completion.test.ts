@@ -41,7 +41,7 @@ test('bash offers commands, their commands, and options', async () => {
   expect(await bash(['agent', ''])).toEqual(expect.arrayContaining(await listed(['agent'])))
   expect(await bash(['audit', 'v'])).toEqual(['verify'])
   expect(await bash(['audit', 'verify', '--j'])).toEqual(['--json'])
-  expect(await bash(['server', '--vault-addr', 'http://127.0.0.1:8200', '--d'])).toEqual(['--dev'])
+  expect(await bash(['server', '--vault-addr', 'http://127.0.0.1:8200', '--d'])).toEqual(['--dev', '--deadline'])
   expect(await bash(['completion', ''])).toEqual(['bash', 'zsh', 'fish', '--help'])
 })
 
