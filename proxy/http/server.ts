@@ -142,8 +142,10 @@ function answerRequests(server: Server, ports: ServerPorts, sessions: WeakMap<Du
   server.maxHeadersCount = 0 // Node would drop what is more, unseen; readHead refuses
   const answer = (incoming: IncomingMessage, outgoing: ServerResponse) => {
     const txn = ports.newId()
-    due.set(incoming.socket, outgoing)
-    outgoing.on('error', () => {}).once('close', () => due.delete(incoming.socket))
+    const { socket } = incoming
+    due.set(socket, outgoing)
+    // a request that was sent ahead is due when the one before it has its answer
+    outgoing.on('error', () => {}).once('close', () => due.get(socket) === outgoing && due.delete(socket))
     const session = sessionOf(sessions, incoming, ports)
     const refuse = (code: RefusalCode, detail: string) => {
       ports.refused(code, detail, txn, session?.holder)

@@ -1,3 +1,4 @@
+import type { ServerResponse } from 'node:http'
 import { connect, type Socket } from 'node:net'
 import { connect as tlsConnect } from 'node:tls'
 import { expect, test } from 'vitest'
@@ -42,6 +43,24 @@ test('a client that stops in the middle of a body is cut off, others are served'
   const slow = exchangeRaw(socket, `${lines.join('\r\n')}\r\n\r\nhalf`)
   expect((await world.ask({ headers: bearer(token) })).status).toBe(200)
   expect(await slow).not.toContain('200 OK')
+})
+
+test('a request that was sent ahead of an answer is waited for like any other', async () => {
+  await using world = await openProxyWorld({ config: { limits: { stall_ms: 1000 } } })
+  const began = Promise.withResolvers<ServerResponse>()
+  world.upstream.answer = ({ url }, outgoing) => (url === '/first' ? void outgoing.end('one') : began.resolve(outgoing))
+  const socket = await world.connect()
+  const token = await world.seal()
+  const head = (path: string) => `GET ${world.base}${path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${token}\r\n\r\n`
+  expect(await exchangeRaw(socket, head('/first') + head('/second'), text => text.endsWith('one'))).toContain('200 OK')
+  const outgoing = await began.promise
+  const silent = await world.connect()
+  // who is to be cut off is cut off by then
+  await new Promise(resolve => silent.once('close', resolve).resume())
+  const second = exchangeRaw(socket, '', text => text.endsWith('two'))
+  outgoing.end('two')
+  expect(await second).toContain('two')
+  socket.destroy()
 })
 
 test('a server that has said all and hangs up while the agent still reads: all of it arrives', async () => {
