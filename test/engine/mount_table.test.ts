@@ -7,7 +7,7 @@ import { openStore } from '../../engine/vault/store.ts'
 import { lasting } from '../fakes/session.ts'
 import { type FakeVault, startFakeVault } from '../fakes/vault.ts'
 import { testWorld } from '../fakes/world.ts'
-import { eventually } from '../harness/patience.ts'
+import { eventually, PATIENCE_MS } from '../harness/patience.ts'
 
 const MARKED = { assay: 'tpm-quote' }
 const open = async () => {}
@@ -17,8 +17,10 @@ let fake: FakeVault
 let vault: Vault
 const tables: MountTable[] = []
 beforeEach(async () => {
+  // nobody looks by himself, however long a test takes
+  vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
   fake = await startFakeVault()
-  vault = openVault({ address: fake.address, deadlineMs: 2000 })
+  vault = openVault({ address: fake.address, deadlineMs: PATIENCE_MS })
 })
 afterEach(async () => {
   for (const table of tables.splice(0)) table.stop()
@@ -181,7 +183,6 @@ describe('a new mount', () => {
 
 describe('the look of every five seconds', () => {
   test('finds what other replicas did', async () => {
-    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
     const [one, other] = await Promise.all([newTable(), newTable()])
     await one.addBroker('broker/', GIVEN, open)
     await vi.advanceTimersByTimeAsync(5001)
@@ -189,7 +190,6 @@ describe('the look of every five seconds', () => {
   })
 
   test('that fails leaves the table as it was, and says so', async () => {
-    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
     const errors: unknown[] = []
     const table = await newTable(error => void errors.push(error))
     await table.addBroker('broker/', GIVEN, open)

@@ -7,6 +7,7 @@ import { type KeyVersion, openSigner, type Signer } from '../../engine/vault/tra
 import { lasting } from '../fakes/session.ts'
 import { type FakeVault, startFakeVault } from '../fakes/vault.ts'
 import { type TestWorld, testWorld } from '../fakes/world.ts'
+import { PATIENCE_MS } from '../harness/patience.ts'
 
 const unavailable = expect.objectContaining({ name: 'BrokerError', code: 'unavailable' })
 const KEY = 'assay-issue-1'
@@ -17,7 +18,7 @@ let world: TestWorld
 let signer: Signer
 beforeEach(async () => {
   fake = await startFakeVault()
-  vault = openVault({ address: fake.address, deadlineMs: 2000 })
+  vault = openVault({ address: fake.address, deadlineMs: PATIENCE_MS })
   world = testWorld()
   signer = newSigner()
   await signer.create(KEY)

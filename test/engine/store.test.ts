@@ -7,6 +7,7 @@ import { FRESH_MS, openStore, type Store } from '../../engine/vault/store.ts'
 import { lasting } from '../fakes/session.ts'
 import { type FakeVault, type Fault, startFakeVault } from '../fakes/vault.ts'
 import { type TestWorld, testWorld } from '../fakes/world.ts'
+import { PATIENCE_MS } from '../harness/patience.ts'
 
 const unavailable = expect.objectContaining({ name: 'BrokerError', code: 'unavailable' })
 const conflict = expect.objectContaining({ name: 'BrokerError', code: 'conflict' })
@@ -17,7 +18,7 @@ let store: Store
 let world: TestWorld
 beforeEach(async () => {
   fake = await startFakeVault()
-  vault = openVault({ address: fake.address, deadlineMs: 2000 })
+  vault = openVault({ address: fake.address, deadlineMs: PATIENCE_MS })
   world = testWorld()
   store = newStore()
 })
