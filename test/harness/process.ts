@@ -114,6 +114,14 @@ export async function freePort(address = '127.0.0.1'): Promise<number> {
   }
 }
 
+/** A port whose successor is free as well. */
+export async function freePair(): Promise<number> {
+  for (;;) {
+    const first = await freePort()
+    if (await takePort(first + 1)) return first
+  }
+}
+
 /** False when something listens on the port, or when it was given to somebody. What is given a port listens on it a while later only: until then, a name
  *  that one process at a time can have (an abstract unix socket) tells others that it is taken. */
 export async function takePort(port: number, host = '127.0.0.1'): Promise<boolean> {

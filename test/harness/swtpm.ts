@@ -6,7 +6,7 @@ import { connect, type NetConnectOpts } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { promisify } from 'node:util'
-import { freePort, takePort } from './process.ts'
+import { freePair } from './process.ts'
 import { discard, scratch } from './scratch.ts'
 import { interrupt, shutDown } from './swtpm_stop.ts'
 
@@ -172,14 +172,6 @@ function tcpPlace(port: number): Place {
       { port: port + 1, host: '127.0.0.1' },
       { port, host: '127.0.0.1' },
     ],
-  }
-}
-
-/** A port whose successor is free as well: libtss2 looks for the control channel there. */
-async function freePair(): Promise<number> {
-  for (;;) {
-    const first = await freePort()
-    if (await takePort(first + 1)) return first
   }
 }
 

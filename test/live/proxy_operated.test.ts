@@ -11,7 +11,7 @@ import { toSeal } from '../fakes/sealing.ts'
 import { assay } from '../harness/assay.ts'
 import { eventually } from '../harness/patience.ts'
 import { type Postgres, startPostgres } from '../harness/peers/postgres.ts'
-import { freePort, run, start } from '../harness/process.ts'
+import { freePair, freePort, run, start } from '../harness/process.ts'
 import { type AssayProxy, startProxy } from '../harness/proxy.ts'
 import { vaultBinary } from '../harness/vault.ts'
 import { bearer, openSealedWorld, type SealedWorld } from './proxy_world.ts'
@@ -78,7 +78,7 @@ async function workersOf({ server: { pid } }: AssayProxy): Promise<readonly numb
 test('several workers serve the same, and one that is killed comes back', async () => {
   const { token: held } = await sealed()
   const { listen, services } = JSON.parse(await readFile(proxy.configFile, 'utf8'))
-  const port = await freePort()
+  const port = await freePair()
   await using many = await startProxy(world.vault, { listen, services, workers: 2, metrics: { port } })
   const place = `${base(many.port)}/apps/a`
   const served = async () => expect(await curl(place, bearer(held))).toBe('fine 200')
