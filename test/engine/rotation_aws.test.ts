@@ -5,6 +5,7 @@ import type { RotatorPorts } from '../../engine/rotators/rotator.ts'
 import { Secret } from '../../engine/secret.ts'
 import { configure, dataOf, openTestBroker } from '../fakes/broker.ts'
 import { type Arrived, type JsonServer, type Said, startJsonServer } from '../fakes/json_server.ts'
+import { PATIENCE_MS } from '../harness/patience.ts'
 
 // IAM and STS as their API reference has them, with the keys of one user: which of them works is the test's to say. moto shows the same with the SDK's own
 // shapes, but takes every key (`live/integrations.test.ts`).
@@ -77,7 +78,7 @@ describe('the access key of an IAM user', () => {
   let slept: number
   let ports: RotatorPorts
   beforeEach(() => {
-    upstreams = openUpstreams({ monotonic: () => performance.now() })
+    upstreams = openUpstreams({ monotonic: () => performance.now(), deadlineMs: PATIENCE_MS })
     slept = 0
     ports = {
       integration: 'it',
