@@ -7,6 +7,7 @@ import type { Store } from '../vault/store.ts'
 import type { World } from '../world.ts'
 import { beyondAgents, creatorOf, mayManage } from './access.ts'
 import { type Expiry, expiryOf } from './expiry.ts'
+import { openLocks } from './locks.ts'
 import type { RootCredential } from './port.ts'
 import { Expired, type Roots } from './roots.ts'
 import { type IntegrationRecord, type IntegrationSettings, type integrationFields, settingsOf } from './settings.ts'
@@ -33,7 +34,7 @@ export type Records = {
 }
 
 export type RecordsParts = {
-  readonly world: Pick<World, 'now'>
+  readonly world: World
   readonly state: Store
   readonly settings: IntegrationSettings
   readonly roots: Roots
@@ -56,6 +57,7 @@ export function openExpiry(settings: IntegrationSettings, roots: Roots, { now }:
 export function openRecords({ world, state, settings, roots, sight, expiry }: RecordsParts): Records {
   const { integration: records } = settings
   const { isAgent, seen, managed } = sight
+  const locks = openLocks(state, world)
   /** Before the record goes, and before a new one of this name comes: no root credential is ever there for whoever takes the name next. */
   const forget = async (mount: Mount, name: string, record?: IntegrationRecord): Promise<void> => {
     await roots.remove(mount, name, record)
@@ -63,15 +65,20 @@ export function openRecords({ world, state, settings, roots, sight, expiry }: Re
     await state.deleteAll(`${mount.id}/consented/${name}/`)
     await state.delete(`${mount.id}/rotation/${name}`)
   }
+  /** Of those who want a free name one takes it at a time: who comes too late takes nothing away from who was first. */
+  const taking = <T>(mount: Mount, name: string, take: () => Promise<T>): Promise<T> =>
+    locks.alone(`${mount.id}/lock/${name}`, async () => {
+      // what a half-done deletion left behind is nobody's
+      if (!(await records.fresh(mount.id, name))) await forget(mount, name)
+      return take()
+    })
   return {
     write: async (mount, name, given, secrets, who) => {
       const kept = await records.fresh(mount.id, name)
       if (kept && !mayManage(kept, who)) throw new BrokerError('permission_denied', 'permission denied')
-      // what a half-done deletion left behind is nobody's
-      if (!kept) await forget(mount, name)
       const now = Math.floor(world.now() / 1000)
       let before: IntegrationRecord | undefined
-      const record = await records.write(mount.id, name, there => {
+      const replaced = (there: IntegrationRecord | undefined) => {
         // decided on the very record that is replaced: somebody else may have been first
         before = there
         if (there && !mayManage(there, who)) throw new BrokerError('permission_denied', 'permission denied')
@@ -80,7 +87,9 @@ export function openRecords({ world, state, settings, roots, sight, expiry }: Re
           throw new BrokerError('bad_request', 'type: an integration keeps its type: delete it and make it anew')
         if (isAgent(who)) refuseBeyondAgents(settings, there, { ...given, ...made })
         return { ...given, ...made }
-      })
+      }
+      const put = () => records.write(mount.id, name, replaced)
+      const record = await (kept ? put() : taking(mount, name, put))
       if (secrets) {
         await roots.write(mount, name, record, secrets).catch(async (error: unknown) => {
           if (!before) await records.delete(mount.id, name)

@@ -2,6 +2,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest'
 import { dataOf, openTestBroker, type TestBroker } from '../fakes/broker.ts'
 import { startConnect } from '../fakes/connect.ts'
 import { type JsonServer, startJsonServer } from '../fakes/json_server.ts'
+import { until } from '../harness/process.ts'
 import { CANARY, type IntegrationWorld, openIntegrationWorld, outcome } from './integration_world.ts'
 
 // A name that one agent gives up and another takes, at two replicas that remember what they read: records for five seconds, root credentials for fifteen.
@@ -79,24 +80,49 @@ test('who gave it up does not manage it where that is not known yet', async () =
   expect(dataOf(await here.ask('list', 'broker/integration/ci/grant', {}, { token: thief }))).toEqual({ keys: [] })
 })
 
-test('it is not taken from who was first by a moment', async () => {
+/** Holds the next request like this one until it is let go. */
+function holding(verb: string, end: string) {
   const held = Promise.withResolvers<void>()
   const reached = Promise.withResolvers<void>()
-  // this one has looked, and found nothing
   here.vault.fault = ({ method, path }) => {
-    if (method !== 'DELETE' || !path.endsWith('/rotation/ci')) return undefined
+    if (method !== verb || !path.endsWith(end)) return undefined
+    here.vault.fault = () => undefined
     reached.resolve()
     return { after: held.promise }
   }
+  return { reached: reached.promise, release: held.resolve }
+}
+const writeThere = () =>
+  outcome(there.ask('update', 'broker/integration/ci', record(world.provider.url, CANARY), { token: worker }))
+
+test('it is not taken from who was first by a moment, and nothing of theirs is taken away', async () => {
+  // this one has looked, and found nothing
+  const look = holding('GET', '/integration/ci')
   const late = write(thief, evil.url, THEIRS)
-  await reached.promise
-  here.vault.fault = () => undefined
-  expect(await outcome(there.ask('update', 'broker/integration/ci', record(world.provider.url, CANARY), { token: worker }))).toBe(
-    'done',
-  )
-  held.resolve()
+  await look.reached
+  expect(await writeThere()).toBe('done')
+  await there.ask('update', 'broker/integration/ci/grant/somebody', {}, { token: worker })
+  look.release()
   expect(await late).toBe('permission denied')
   expect(dataOf(await here.ask('read', 'broker/integration/ci'))).toMatchObject({ creator: 'entity:worker' })
+  expect(dataOf(await there.ask('list', 'broker/integration/ci/grant', {}, { token: worker }))).toEqual({ keys: ['somebody'] })
+  here.world.pass(16_000)
+  expect(await creds(there, worker)).toBe('done')
+})
+
+test('one takes it at a time', async () => {
+  // this one takes away what may be left of who had the name before
+  const taking = holding('DELETE', '/rotation/ci')
+  const first = write(thief, evil.url, THEIRS)
+  await taking.reached
+  const asked = here.vault.asked.length
+  const late = writeThere()
+  const looks = () => here.vault.asked.slice(asked).filter(({ path }) => path.endsWith('/lock/ci')).length
+  await until('the other to see that the name is taken', async () => looks() > 1)
+  taking.release()
+  expect(await first).toBe('done')
+  expect(await late).toBe('permission denied')
+  expect(dataOf(await here.ask('read', 'broker/integration/ci'))).toMatchObject({ creator: 'entity:thief' })
 })
 
 test('nothing is left of what people consented to, nor of how far the one before had got with its rotation', async () => {
