@@ -49,9 +49,10 @@ describe('a deadline', () => {
   test('ends the wait for a TPM that hangs, and the connection with it', async () => {
     await using tpm = await fakeTpm(() => 'silence')
     await using transport = await openTransport(tpm.spec, { deadlineMs: 100 })
-    const began = performance.now()
-    await expect(transport.transmit(getRandom)).rejects.toMatchObject({ symbol: 'DEADLINE' })
-    expect(performance.now() - began).toBeLessThan(2000)
+    await expect(transport.transmit(getRandom)).rejects.toMatchObject({
+      symbol: 'DEADLINE',
+      message: expect.stringContaining('within 100 ms'),
+    })
     await expect(transport.transmit(getRandom)).rejects.toMatchObject({ symbol: 'CLOSED' })
     expect(tpm.received).toHaveLength(1)
   })
