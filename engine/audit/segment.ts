@@ -41,6 +41,8 @@ export async function begin(
     await named(disk, path)
     return { segment, head }
   } catch (error) {
+    // somebody may have renamed it in the moment when it had its name already: what no record follows is in no file
+    await segment.file.truncate(0).catch(() => undefined)
     await segment.file.close().catch(() => undefined)
     throw error
   }

@@ -160,6 +160,27 @@ describe('an input/output error', () => {
     }
   })
 
+  test('while the new file is begun, which is renamed in that moment: nothing of it is in the chain', async () => {
+    const disk = faultyDisk()
+    const { audit, file } = await opened({ disk })
+    let isRenamed = false
+    const first = once('sync', eio('sync'))
+    disk.fault = async (operation, bytes) => {
+      if (operation === 'syncNames' && !isRenamed) {
+        await rename(file, `${file}.1`)
+        isRenamed = true
+        throw new Error('EIO: i/o error, syncNames')
+      }
+      return first(operation, bytes)
+    }
+    await expect(audit.append(record('refused'))).rejects.toEqual(unavailable)
+    await healthy(audit)
+    await audit.append(record('after'))
+    expect((await stat(`${file}.1`)).size).toBe(0)
+    await rm(`${file}.1`)
+    expect(await kept(file)).toEqual(['event', 'event', 'after'])
+  })
+
   test('of a file that was renamed meanwhile: the file that somebody put there is not sealed', async () => {
     const disk = faultyDisk()
     const { audit, file } = await opened({ disk })
@@ -367,7 +388,7 @@ test('whatever fails in whatever order: what was durable is in a chain that veri
 /** As `kept`, the files ordered by the index of their first record: rotation and sealing have each their own names here. */
 async function keptInOrder(file: string): Promise<string[]> {
   const files = (await filesOf(file)).filter(name => existsSync(name))
-  const texts = await Promise.all(files.map(name => readFile(name, 'utf8')))
+  const texts = (await Promise.all(files.map(name => readFile(name, 'utf8')))).filter(text => text !== '')
   const records = (text: string) =>
     text
       .trimEnd()
