@@ -42,48 +42,47 @@ export type ImaText = { readonly bytes: Uint8Array; readonly text: string }
  */
 export function readImaEntry(line: string, rules: ImaEntryRules = {}): Verdict<ImaEntry> {
   const bytes = Buffer.from(line, 'latin1')
-  return readImaLine({ bytes, text: bytes.toString('latin1') }, 0, bytes.length, rules)
+  const read = readImaLine({ bytes, text: bytes.toString('latin1') }, 0, bytes.length, rules)
+  return read.ok ? accept({ ...read.value, data: Buffer.from(read.value.data) }) : read
 }
 
-/** The same for a line of a list, from where it begins to its newline. */
+/** The same for a line of a list, from where it begins to its newline. `data` of the entry is there until the next line is read. */
 export function readImaLine(
   { bytes, text }: ImaText,
   at: number,
   end: number,
   { templates = ['ima-ng', 'ima-sig'] }: ImaEntryRules,
 ): Verdict<ImaEntry> {
-  const ends = endsOfWords(text, at, end)
-  const pcr = wordAt(text, ends, 0)
-  if (!/^[0-9]{1,2}$/.test(pcr)) return reject('BAD_ENCODING', 'a line of the IMA list has no PCR')
-  if (Number(pcr) !== IMA_PCR) return reject('EVENT_SEMANTICS', `an IMA entry of PCR ${pcr}`)
-  const template = wordAt(text, ends, 2)
-  if (!isTemplate(template) || !templates.includes(template))
-    return reject('UNSUPPORTED_ALG', 'an IMA template that is not accepted')
-  const count = ends.length - 1
+  const words = wordsOf(text, at, end)
+  const [pcr = '', templateHash = '', name = '', digest = '', path = '', extra = ''] = words
+  if (pcr !== OWN_PCR) return wrongPcr(pcr)
+  const template = templates.find(one => one === name)
+  if (template === undefined) return reject('UNSUPPORTED_ALG', 'an IMA template that is not accepted')
   // the space before a signature that is not there gets lost on the way
-  if (count !== 3 + fields[template] && !(template === 'ima-sig' && count === 5))
-    return reject('BAD_ENCODING', `an ${template} entry of ${count} words`)
-  const [digest, path, extra] = [wordAt(text, ends, 3), wordAt(text, ends, 4), wordAt(text, ends, 5)]
-  const words = { template, digest, path, file: text.slice((ends[3] as number) + 1, ends[5]), extra }
-  return wrongWords(words) ?? authenticated(wordAt(text, ends, 1), words, bytes, (ends[3] as number) + 1)
+  if (words.length !== 3 + fields[template] && !(template === 'ima-sig' && words.length === 5))
+    return reject('BAD_ENCODING', `an ${template} entry of ${words.length} words`)
+  const start = at + pcr.length + templateHash.length + name.length + 3
+  const said = { template, digest, path, file: text.slice(start, start + digest.length + 1 + path.length), extra }
+  return wrongWords(said) ?? authenticated(templateHash, said, bytes, start)
 }
 
-/** Where the words of a line end, after the place before the first of them. */
-function endsOfWords(text: string, at: number, end: number): readonly number[] {
-  const ends = [at - 1]
-  for (let space = text.indexOf(' ', at); space >= 0 && space < end; space = text.indexOf(' ', space + 1)) ends.push(space)
-  ends.push(end)
-  return ends
+function wordsOf(text: string, at: number, end: number): readonly string[] {
+  const words: string[] = []
+  let start = at
+  for (let space = text.indexOf(' ', at); space >= 0 && space < end; space = text.indexOf(' ', start)) {
+    words.push(text.slice(start, space))
+    start = space + 1
+  }
+  words.push(text.slice(start, end))
+  return words
 }
 
-/** Nothing when there are not so many. */
-function wordAt(text: string, ends: readonly number[], word: number): string {
-  const [before, end] = [ends[word], ends[word + 1]]
-  return before === undefined || end === undefined ? '' : text.slice(before + 1, end)
-}
+const OWN_PCR = String(IMA_PCR)
 
-function isTemplate(name: string): name is ImaTemplate {
-  return Object.hasOwn(fields, name)
+function wrongPcr(pcr: string): Rejection {
+  return /^[0-9]{1,2}$/.test(pcr)
+    ? reject('EVENT_SEMANTICS', `an IMA entry of PCR ${pcr}`)
+    : reject('BAD_ENCODING', 'a line of the IMA list has no PCR')
 }
 
 /** How many hexadecimal digits a digest has, by what the kernel calls the algorithm. */
@@ -132,7 +131,7 @@ function authenticated(templateHash: string, words: Words, bytes: Uint8Array, at
   const extra = words.extra === '' ? NOTHING : Buffer.from(words.extra, 'hex')
   if (template === 'ima-buf' && hash(digest.slice(0, digest.indexOf(':')), extra) !== digest.slice(digest.indexOf(':') + 1))
     return reject('EVENT_DATA_DIGEST', 'the digest of an ima-buf entry is not one of its buffer')
-  const plain = ASCII.test(words.file)
+  const plain = ASCII.test(path)
   return accept({
     template,
     digest,
@@ -156,19 +155,35 @@ function templateData({ template, digest, path, extra }: Words, bytes: Uint8Arra
   const value = digest.indexOf(':') + 1
   const dNg = value + 1 + (digest.length - value) / 2
   const more = fields[template] === 3 ? 4 + extra.length / 2 : 0
-  const data = Buffer.allocUnsafe(4 + dNg + 4 + path.length + 1 + more) // of a pool; every byte is written
-  data.writeUInt32LE(dNg, 0)
+  const data = room(4 + dNg + 4 + path.length + 1 + more)
+  copyLength(dNg, data, 0)
   copy(bytes, at, value, data, 4)
   data[4 + value] = 0
   if (!copyHex(bytes, at + value, digest.length - value, data, 4 + value + 1)) return undefined
-  data.writeUInt32LE(path.length + 1, 4 + dNg)
+  copyLength(path.length + 1, data, 4 + dNg)
   copy(bytes, at + digest.length + 1, path.length, data, 4 + dNg + 4)
   data[4 + dNg + 4 + path.length] = 0
   if (more > 0) data.write(extra, data.writeUInt32LE(extra.length / 2, data.length - more), 'hex')
   return data
 }
 
-// a digest or a path is so short that a call out of JavaScript takes longer than it does
+// a digest or a path is so short that a call out of JavaScript takes longer than it does, and a buffer of its own even more
+
+const shared = Buffer.alloc(4096)
+const views = new Map<number, Buffer>()
+
+/** What is in it stays until the next one is asked for. Every byte has to be written. */
+function room(length: number): Buffer {
+  if (length > shared.length) return Buffer.allocUnsafe(length)
+  const view = views.get(length) ?? shared.subarray(0, length)
+  views.set(length, view)
+  return view
+}
+
+/** 32 bits, the lowest byte first. */
+function copyLength(length: number, to: Uint8Array, at: number): void {
+  for (let index = 0; index < 4; index += 1) to[at + index] = (length >>> (8 * index)) & 0xff
+}
 
 function copy(from: Uint8Array, start: number, length: number, to: Uint8Array, at: number): void {
   for (let index = 0; index < length; index += 1) to[at + index] = from[start + index] as number

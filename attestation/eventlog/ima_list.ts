@@ -64,9 +64,10 @@ function* judge(list: Uint8Array, quoted: PcrTable, rules: ImaRules): Rounds {
   let [value, end, violations] = [Buffer.from(from ?? Buffer.alloc(hashes[bank].size)).toString('latin1'), 0, 0]
   for (let line = 0; value !== goal || (line === 0 && from === undefined); line += 1) {
     if (line > 0 && line % linesPerRound === 0) yield
-    const read = readLine(text, end, rules)
+    const stop = endOfLine(text, end)
+    const read = readLine(text, end, stop, rules)
     if (!read.ok) return read
-    const { entry, next } = read.value
+    const entry = read.value
     const fault = line === 0 && from === undefined ? wrongAggregate(entry, quoted, rules) : undefined
     if (fault !== undefined) return fault
     if (entry.violation) violations += 1
@@ -75,21 +76,23 @@ function* judge(list: Uint8Array, quoted: PcrTable, rules: ImaRules): Rounds {
       files.push({ template, digest, path, file, extra })
     }
     value = extend(value, measuredOf(entry, rules))
-    end = next
+    end = Math.min(stop + 1, list.length)
   }
   return accept({ bank, files, violations, end, value: Buffer.from(value, 'latin1') })
 }
 
-function readLine(list: ImaText, at: number, rules: ImaRules): Verdict<{ entry: ImaEntry; next: number }> {
-  const { text } = list
-  if (at >= text.length) return reject('LOG_MISMATCH', `the whole IMA list does not lead to PCR ${IMA_PCR}`)
+function endOfLine({ text }: ImaText, at: number): number {
   const newline = text.indexOf('\n', at)
-  const end = newline < 0 ? text.length : newline
+  return newline < 0 ? text.length : newline
+}
+
+function readLine(list: ImaText, at: number, end: number, rules: ImaRules): Verdict<ImaEntry> {
+  if (at >= list.text.length) return reject('LOG_MISMATCH', `the whole IMA list does not lead to PCR ${IMA_PCR}`)
   if (end - at > LINE_LIMIT) return reject('LIMIT', `a line of the IMA list of ${end - at} bytes`)
   const entry = readImaLine(list, at, end, rules)
-  if (!entry.ok) return entry
-  if (entry.value.violation && !rules.allowViolations) return reject('EVENT_SEMANTICS', 'a file was changed while it was in use')
-  return accept({ entry: entry.value, next: Math.min(end + 1, text.length) })
+  if (entry.ok && entry.value.violation && !rules.allowViolations)
+    return reject('EVENT_SEMANTICS', 'a file was changed while it was in use')
+  return entry
 }
 
 /** Extends values that are strings of one character a byte, as which node:crypto returns them fastest. A shorter digest has zeros after it. */

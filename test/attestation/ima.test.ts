@@ -213,6 +213,8 @@ describe('an entry', () => {
     ['of a path that ends above', 'BAD_ENCODING', entry('/usr/bin/..')],
     ['of a path that only looks so', 'OK', entry('/usr/..bin/a..b/...')],
     ['of no path', 'BAD_ENCODING', entry('')],
+    ['of a path of 5,000 bytes', 'OK', entry(`/${'a'.repeat(4999)}`)],
+    ['of a path of 5,000 bytes that another hash is of', 'EVENT_DATA_DIGEST', `${entry(`/${'a'.repeat(4999)}`)}b`],
   ])('%s: %s', (_, expected, line) => expect(outcome(readImaEntry(line))).toBe(expected))
 
   test('a path keeps its bytes', () => {
