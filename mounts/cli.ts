@@ -248,8 +248,9 @@ function auditCommand(): Command {
 type VerifyOptions = { json?: true; head?: string }
 
 async function runVerify(files: readonly string[], { json, head }: VerifyOptions): Promise<void> {
-  const { BrokerError, faults, verifyAudit } = await import('#engine')
-  const verdict = await verifyAudit(files, head === undefined ? {} : { head }).catch((error: NodeJS.ErrnoException) => {
+  const { faults, verifyAudit } = await import('#engine/audit')
+  const verdict = await verifyAudit(files, head === undefined ? {} : { head }).catch(async (error: NodeJS.ErrnoException) => {
+    const { BrokerError } = await import('#engine')
     throw new BrokerError('unavailable', `the log cannot be read: ${error.code ?? error.message}`, { cause: error })
   })
   process.stdout.write(json ? `${JSON.stringify(verdict)}\n` : `${described(verdict)}\n`)
@@ -264,10 +265,10 @@ async function runVerify(files: readonly string[], { json, head }: VerifyOptions
 
 /** Our own refusals and what the system refuses read as one sentence; anything else is a bug and shows its stack. */
 async function reported(command: Command, run: () => Promise<void>): Promise<void> {
-  const { BrokerError, VaultRefusal } = await import('#engine')
   try {
     await run()
   } catch (error) {
+    const { BrokerError, VaultRefusal } = await import('#engine')
     if (error instanceof VaultRefusal)
       command.error(`assay: vault answered ${error.status}: ${oneLine(error.errors.join(', '))}`, { exitCode: 3 })
     const known = error instanceof BrokerError || error instanceof InvalidArgumentError || isOfSystem(error)

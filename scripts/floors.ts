@@ -3,7 +3,7 @@ import { join, posix } from 'node:path'
 import { cyclesOf } from './lib/cycles.ts'
 import { type Import, type Reach, readSource, type Source } from './lib/sources.ts'
 
-// Who may ask what of whom. A floor is entered by its door, `#name`, from the floors that list it under `below`.
+// Who may ask what of whom. A floor is entered by its door, `#name`, or a side door, `#name/part`, from the floors that list it under `below`.
 type Floor = {
   readonly below: readonly string[]
   /** npm packages */
@@ -134,8 +134,8 @@ function relativeProblem(file: string, specifier: string): string | undefined {
   return target === `${there}/index.ts` ? 'imports the door of its own floor: inside a floor, files import files' : undefined
 }
 
-function doorProblem(file: string, there: string): string | undefined {
-  const here = floorOf(file)
+function doorProblem(file: string, door: string): string | undefined {
+  const [here, there] = [floorOf(file), floorOf(door)]
   if (there === here) return 'imports the door of its own floor: inside a floor, files import files'
   if (!Object.hasOwn(floors, there)) return `imports #${there}, which is no floor`
   return rulesOf(file).below.includes(there) ? undefined : `imports #${there}: no stairs lead from ${here} to ${there}`

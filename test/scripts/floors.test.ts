@@ -23,7 +23,7 @@ test('a house in order has no findings', async () => {
     'attestation/index.ts': `export { verify } from './verify.ts'\n`,
     'attestation/verify.ts': `import { createHash } from 'node:crypto'\nexport const verify = () => createHash('sha256')\n`,
     'engine/index.ts': `import { verify } from '#attestation'\nimport { LRUCache } from 'lru-cache'\nexport const engine = [verify, LRUCache]\n`,
-    'mounts/index.ts': `import { engine } from '#engine'\nimport type { verify } from '#attestation'\nexport const mounts: [typeof engine, typeof verify?] = [engine]\n`,
+    'mounts/index.ts': `import { engine } from '#engine'\nimport type { verify } from '#attestation'\nexport const log = () => import('#engine/audit')\nexport const mounts: [typeof engine, typeof verify?] = [engine]\n`,
     'mounts/serve.ts': `import { randomBytes } from 'node:crypto'\nexport const world = [Date.now, randomBytes, process.env]\n`,
     'agent/index.ts': `export const agent = () => import('#attestation')\n`,
     'test/x.test.ts': `import '../engine/index.ts'\n`,
@@ -56,6 +56,7 @@ describe('stairs and doors', () => {
       'imports the door of its own floor: inside a floor, files import files',
     ],
     ['no floor', 'engine/a.ts', `import '../scripts/b.ts'`, 'imports scripts/b.ts, which is on no floor'],
+    ['by a side door upward', 'engine/a.ts', `import '#mounts/sys'`, 'imports #mounts: no stairs lead from engine to mounts'],
     ['no such door', 'engine/a.ts', `import '#cellar'`, 'imports #cellar, which is no floor'],
   ]
   test.each(rows)('%s', async (_, file, text, problem) => {
