@@ -17,25 +17,33 @@ export async function benchExchange(): Promise<readonly Row[]> {
   await using provider = await start(process.execPath, [join(import.meta.dirname, 'token_endpoint.ts')])
   const [, port = ''] = await provider.line(/^listens on (\d+)$/)
   const url = `http://127.0.0.1:${port}`
-  const through = await configured(parts, url)
   const direct = { address: url, request: () => tokenRequest(url) }
+  await configure(parts, url)
+  return [
+    await added('exchange', 'with the default policy', await asking(parts, 'service'), direct),
+    await added('exchange.lean', 'without the default policy', await asking(parts, 'lean'), direct),
+  ]
+}
+
+type Side = { readonly address: string; readonly request: () => Buffer }
+
+async function added(id: string, token: string, through: Side, direct: Side): Promise<Row> {
   await Promise.all([measure({ ...through, connections: 8, seconds: 2 }), measure({ ...direct, connections: 8, seconds: 1 })])
-  const at = (side: typeof through, connections: number) => measure({ ...side, connections, seconds: SECONDS })
+  const at = (side: Side, connections: number) => measure({ ...side, connections, seconds: SECONDS })
   const { a, b } = await inTurn(
     ROUNDS,
     () => at(through, 1),
     () => at(direct, 1),
   )
   const ours = p50(a) - p50(b)
-  const what = `what an exchange adds to the provider's own answer, p50, ms, lower is better (${p50(a).toFixed(2)} against ${p50(b).toFixed(2)})`
-  return [limitRow({ id: 'exchange', what, ours, limit: LIMIT_MS })]
+  const both = `${p50(a).toFixed(2)} against ${p50(b).toFixed(2)}`
+  const what = `what an exchange for a token ${token} adds to the provider's own answer, p50, ms, lower is better (${both})`
+  return limitRow({ id, what, ours, limit: LIMIT_MS })
 }
 
 const p50 = (measured: readonly Measured[]) => median(measured.map(one => one.p50Ms))
 
-async function configured({ door, machines }: Parts, url: string) {
-  const [machine] = machines
-  if (!machine) throw new Error('wanted a machine')
+async function configure({ door }: Parts, url: string): Promise<void> {
   const settings = JSON.stringify({ token_url: `${url}/token`, grant: 'client_credentials', client_id: 'assay' })
   const role = ['plugins=kubernetes', 'actions=deploy', 'scopes=apps:write', 'audiences=https://api.example.com']
   const commands: readonly (readonly string[])[] = [
@@ -46,7 +54,12 @@ async function configured({ door, machines }: Parts, url: string) {
     const { code, stderr } = await door.vault(args)
     if (code !== 0) throw new Error(stderr)
   }
-  const { token } = await login(machine.service, machine.attester, { role: 'service', bind: true })
+}
+
+async function asking({ door, machines }: Parts, role: string): Promise<Side> {
+  const [machine] = machines
+  if (!machine) throw new Error('wanted a machine')
+  const { token } = await login(machine.service, machine.attester, { role, bind: true })
   const request = post(door.address, 'broker/creds/exchange', { scope: ['apps:write'] }, token)
   return { address: door.address, request: () => request }
 }

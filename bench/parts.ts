@@ -34,7 +34,9 @@ async function configure(door: Assay, tpm: Swtpm | undefined): Promise<void> {
   const values = JSON.stringify({ pcrs: { sha256: { 0: '0'.repeat(64), 7: '0'.repeat(64) } } })
   const role = ['plugins=kubernetes', 'actions=deploy', 'scopes=apps:read,apps:write', `audiences=${AUDIENCE}`]
   const policy = 'permit (principal, action == Action::"deploy", resource == Plugin::"kubernetes");'
-  const rights = 'path "broker/creds/*" { capabilities = ["update"] }\npath "transit/sign/*" { capabilities = ["update"] }'
+  const rights = ['broker/creds/*', 'transit/sign/*', 'sys/capabilities-self']
+    .map(path => `path "${path}" { capabilities = ["update"] }`)
+    .join('\n')
   const commands: readonly (readonly [readonly string[], (string | undefined)?])[] = [
     [['auth', 'enable', 'tpm-quote']],
     [['secrets', 'enable', 'broker']],
@@ -42,6 +44,7 @@ async function configure(door: Assay, tpm: Swtpm | undefined): Promise<void> {
     [['write', 'auth/tpm-quote/ca/makers', 'certificate=-'], tpm?.rootCaPem],
     [['write', 'auth/tpm-quote/reference/base', '-'], values],
     [['write', 'auth/tpm-quote/role/service', 'references=base', 'token_policies=bench', 'token_ttl=1h']],
+    [['write', 'auth/tpm-quote/role/lean', 'references=base', 'token_policies=bench', 'token_no_default_policy=true']],
     [['policy', 'write', 'bench', '-'], rights],
     [['write', 'broker/config', 'actions=deploy']],
     [['write', 'broker/policy/all', 'policy=-'], policy],
