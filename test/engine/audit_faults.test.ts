@@ -1,12 +1,9 @@
-import { existsSync } from 'node:fs'
-import { copyFile, readFile, rename, rm, stat } from 'node:fs/promises'
-import { join } from 'node:path'
+import { readFile, rename, rm, stat } from 'node:fs/promises'
 import { setImmediate as immediate } from 'node:timers/promises'
-import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { type Audit, verifyAudit } from '../../engine/audit/index.ts'
-import { run, start, until } from '../harness/process.ts'
-import { eio, type Fault, faultyDisk, filesOf, folder, full, type Operation, opened, record } from './audit_disk.ts'
+import { until } from '../harness/process.ts'
+import { eio, type Fault, faultyDisk, filesOf, full, type Operation, opened, record } from './audit_disk.ts'
 
 const unavailable = expect.objectContaining({ name: 'BrokerError', code: 'unavailable' })
 const healthy = (audit: Audit) => until('the log to recover', async () => audit.healthy())
@@ -323,119 +320,5 @@ describe('a disk that does not answer', () => {
     await pass(50)
     await until('the last to be durable', async () => audit.head().index > before)
     expect((await kept(file)).at(-1)).toBe('outcome 2')
-  })
-})
-
-test('whatever fails in whatever order: what was durable is in a chain that verifies, once, and nothing else but what hung', async () => {
-  const failing = fc.constantFrom<Operation>(
-    'open',
-    'write',
-    'sync',
-    'size',
-    'truncate',
-    'isAt',
-    'rename',
-    'moveAside',
-    'remove',
-    'syncNames',
-    'close',
-  )
-  const faults = fc.array(fc.record({ after: fc.nat(8), failing, short: fc.nat(400) }), { minLength: 1, maxLength: 8 })
-  const survives = async (schedule: readonly { after: number; failing: Operation; short: number }[]) => {
-    const disk = faultyDisk()
-    const { audit, file } = await opened({ disk, retryMs: 0, lazyMs: 1 })
-    const left = [...schedule]
-    let passed = 0
-    disk.fault = (operation, bytes) => {
-      const next = left[0]
-      if (!next || next.failing !== operation || passed++ < next.after) return undefined
-      left.shift()
-      passed = 0
-      if (operation === 'write' && next.short < bytes.length) return next.short
-      throw new Error(`EIO: ${operation}`)
-    }
-    const durable: string[] = []
-    const lazy: string[] = []
-    for (let number = 0; number < 40; number++) {
-      const group = [0, 1, 2].map(async one => {
-        const txn = `t${number}.${one}`
-        await audit.append(record(txn)).then(
-          () => durable.push(txn),
-          () => healthy(audit),
-        )
-      })
-      lazy.push(`o${number}`)
-      audit.appendLazy(record(`o${number}`))
-      if (number % 10 === 5)
-        await rename(file, `${file}.rotated-${number}`)
-          .then(
-            () => audit.reopen(),
-            () => undefined,
-          )
-          .catch(() => undefined)
-      await Promise.all(group)
-    }
-    disk.fault = () => undefined
-    await healthy(audit)
-    await audit.close()
-    const txns = (await keptInOrder(file)).filter(txn => txn !== 'event')
-    expect([...txns].sort()).toEqual([...durable, ...lazy].sort())
-    expect(txns.filter(txn => txn.startsWith('o'))).toEqual(lazy)
-  }
-  await fc.assert(fc.asyncProperty(faults, survives), { numRuns: 60 })
-})
-
-/** As `kept`, the files ordered by the index of their first record: rotation and sealing have each their own names here. */
-async function keptInOrder(file: string): Promise<string[]> {
-  const files = (await filesOf(file)).filter(name => existsSync(name))
-  const texts = (await Promise.all(files.map(name => readFile(name, 'utf8')))).filter(text => text !== '')
-  const records = (text: string) =>
-    text
-      .trimEnd()
-      .split('\n')
-      .map(line => JSON.parse(line) as { index: number; txn?: string })
-  const ordered = texts.sort((one, other) => (records(one)[0]?.index ?? 0) - (records(other)[0]?.index ?? 0))
-  const chunks = async function* () {
-    for (const text of ordered) yield Buffer.from(text)
-  }
-  expect(await verifyAudit(chunks())).toMatchObject({ ok: true, first: 0 })
-  return ordered.flatMap(text => records(text).map(line => line.txn ?? 'event'))
-}
-
-describe('a process', () => {
-  const child = join(import.meta.dirname, 'audit_child.ts')
-
-  test('under a limit of the file size: short write and EFBIG, for real', async () => {
-    const file = join(await folder(), 'audit.jsonl')
-    // room for about ten records; each file after it has as much
-    const ran = await run('prlimit', ['--fsize=4000', '--', process.execPath, child, file, '100', '100'])
-    expect(ran).toMatchObject({ code: 0, stderr: '' })
-    const told = ran.stdout.trim().split('\n')
-    const durable = told.filter(line => !line.startsWith('refused')).map(Number)
-    expect(told).toContain('refused unavailable')
-    expect(durable.length).toBeGreaterThan(50)
-    const files = await filesOf(file)
-    expect(files.length).toBeGreaterThan(5)
-    const records = durable.length + files.length
-    expect(await verifyAudit(files)).toMatchObject({ ok: true, records, first: 0 })
-  })
-
-  test('keeps others out until it is killed: what it was told to be durable is there, and the next one goes on', async () => {
-    const file = join(await folder(), 'audit.jsonl')
-    for (let life = 1; life <= 5; life++) {
-      await using running = await start(process.execPath, [child, file, '1000000', String(life * 200)])
-      await running.line(/^\d+$/)
-      await until('some records', async () => (await stat(file)).size > life * 60_000)
-      await expect(opened({ file })).rejects.toThrow('is written by another process')
-      await running.stop('SIGKILL')
-      const durable = running.output().split('\n').slice(1, -1).map(Number)
-      const copy = `${file}-copy`
-      await copyFile(file, copy)
-      const { audit } = await opened({ file: copy })
-      expect(audit.head().index).toBeGreaterThan(Math.max(...durable))
-      await audit.close()
-      expect(await verifyAudit(copy)).toMatchObject({ ok: true })
-      await rm(copy)
-    }
   })
 })
