@@ -12,6 +12,8 @@ export type Collection<F extends Fields> = {
   /** What is given replaces what is there; the rest stays, or is as the fields say.
    *  @throws BrokerError bad_request when the record would make no sense, conflict when it changed meanwhile */
   readonly write: (mountId: string, name: string, given: Given<F>) => Promise<Values<F>>
+  /** Throws what `write` would now, and writes nothing. */
+  readonly check: (mountId: string, name: string, given: Given<F>) => Promise<void>
   readonly list: (mountId: string) => Promise<readonly string[]>
   readonly delete: (mountId: string, name: string) => Promise<void>
 }
@@ -26,19 +28,24 @@ export type Rules<F extends Fields> = {
 
 export function openCollection<F extends Fields>(store: Store, kind: string, fields: F, rules: Rules<F> = {}): Collection<F> {
   const at = (mountId: string, name: string) => `${mountId}/${kind}/${safe(name)}`
+  const checked = async (mountId: string, name: string, given: Given<F>) => {
+    const kept = await store.fresh<Partial<Values<F>>>(at(mountId, name))
+    const changes = typeof given === 'function' ? given(withDefaults(fields, kept?.value)) : given
+    const record = { ...withDefaults(fields, kept?.value ?? {}), ...changes } as Values<F>
+    missing(fields, record)
+    await rules.check?.(record, mountId, name)
+    return { record, version: kept?.version ?? 0 }
+  }
   return {
     fields,
     get: async (mountId, name) => withDefaults(fields, (await store.get<Partial<Values<F>>>(at(mountId, name)))?.value),
     fresh: async (mountId, name) => withDefaults(fields, (await store.fresh<Partial<Values<F>>>(at(mountId, name)))?.value),
     write: async (mountId, name, given) => {
-      const kept = await store.fresh<Partial<Values<F>>>(at(mountId, name))
-      const changes = typeof given === 'function' ? given(withDefaults(fields, kept?.value)) : given
-      const record = { ...withDefaults(fields, kept?.value ?? {}), ...changes } as Values<F>
-      missing(fields, record)
-      await rules.check?.(record, mountId, name)
-      await store.put(at(mountId, name), record, kept?.version ?? 0)
+      const { record, version } = await checked(mountId, name, given)
+      await store.put(at(mountId, name), record, version)
       return record
     },
+    check: async (mountId, name, given) => void (await checked(mountId, name, given)),
     list: mountId => store.list(`${mountId}/${kind}/`),
     delete: (mountId, name) => store.delete(at(mountId, name)),
   }

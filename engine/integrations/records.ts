@@ -88,6 +88,8 @@ export function openRecords({ world, state, settings, roots, sight, expiry }: Re
         if (isAgent(who)) refuseBeyondAgents(settings, there, { ...given, ...made })
         return { ...given, ...made }
       }
+      // a write that is refused leaves nothing behind, not even a lock
+      if (!kept) await records.check(mount.id, name, replaced)
       const put = () => records.write(mount.id, name, replaced)
       const record = await (kept ? put() : taking(mount, name, put))
       if (secrets) {
