@@ -65,9 +65,9 @@ export function openRecords({ world, state, settings, roots, sight, expiry }: Re
     await state.deleteAll(`${mount.id}/consented/${name}/`)
     await state.delete(`${mount.id}/rotation/${name}`)
   }
-  /** Of those who want a free name one takes it at a time: who comes too late takes nothing away from who was first. */
+  /** Of those who want a free name one takes it at a time: who comes too late takes nothing away from who was first. A name is given up under the same lock. */
   const taking = <T>(mount: Mount, name: string, take: () => Promise<T>): Promise<T> =>
-    locks.alone(`${mount.id}/lock/${name}`, async () => {
+    locks.alone(lockOf(mount, name), async () => {
       // what a half-done deletion left behind is nobody's
       if (!(await records.fresh(mount.id, name))) await forget(mount, name)
       return take()
@@ -127,12 +127,18 @@ export function openRecords({ world, state, settings, roots, sight, expiry }: Re
       return (await Promise.all(own)).flat()
     },
     delete: async (mount, name, who) => {
-      const record = await managed(mount, name, who)
-      await forget(mount, name, record)
-      await records.delete(mount.id, name)
+      // who may not does not learn whether anybody else is at it
+      await managed(mount, name, who)
+      await locks.alone(lockOf(mount, name), async () => {
+        // whoever waited here may find the integration of somebody else, or none
+        await forget(mount, name, await managed(mount, name, who))
+        await records.delete(mount.id, name)
+      })
     },
   }
 }
+
+const lockOf = (mount: Mount, name: string) => `${mount.id}/lock/${name}`
 
 /** @throws BrokerError bad_request */
 function refuseBeyondAgents(

@@ -125,6 +125,26 @@ test('one takes it at a time', async () => {
   expect(dataOf(await here.ask('read', 'broker/integration/ci'))).toMatchObject({ creator: 'entity:thief' })
 })
 
+test('who is late to give it up takes nothing away from who has it now', async () => {
+  await write(worker, world.provider.url, CANARY)
+  const giving = holding('DELETE', '/rotation/ci')
+  const late = give(worker)
+  await giving.reached
+  const asked = here.vault.asked.length
+  let isTaken = false
+  const taken = (async () => {
+    await outcome(there.ask('delete', 'broker/integration/ci', {}, { token: worker }))
+    await write(thief, evil.url, THEIRS)
+    isTaken = true
+  })()
+  const looks = () => here.vault.asked.slice(asked).filter(({ path }) => path.endsWith('/lock/ci')).length
+  await until('the other to take the name, or to see that it is not free yet', async () => isTaken || looks() > 1)
+  giving.release()
+  expect(await late).toBe('done')
+  await taken
+  expect(dataOf(await here.ask('read', 'broker/integration/ci'))).toMatchObject({ creator: 'entity:thief' })
+})
+
 test('nothing is left of what people consented to, nor of how far the one before had got with its rotation', async () => {
   const rotated = () => there.ask('read', 'broker/integration/ci/rotate', {}, { token: worker }).then(dataOf)
   await write(worker, world.provider.url, CANARY)
