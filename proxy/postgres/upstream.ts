@@ -25,7 +25,20 @@ export type UpstreamOptions = {
   readonly timeoutMs: number
 }
 
+/** The server wants the password in another way than SCRAM, or did not prove that it knows it. */
+export class NotScram extends Error {
+  readonly code = 'NOT_SCRAM'
+  constructor() {
+    super('the server does not authenticate with SCRAM')
+    this.name = 'NotScram'
+  }
+}
+
+/** As the library is, where its types do not say it. */
+type Connecting = Connection & { readonly stream: Socket }
+
 /** Authenticates with what the agent never sees (SCRAM-SHA-256, RFC 5802 and 7677), and hands over the session when it is ready.
+ *  @throws NotScram when the server asks for something else; the password stays here then
  *  @throws Error of the server or the network; its message may hold names of the database, never the password */
 export async function logIn(options: UpstreamOptions): Promise<Upstream> {
   const { default: pg } = await import('pg')
@@ -43,14 +56,18 @@ export async function logIn(options: UpstreamOptions): Promise<Upstream> {
     ssl: tls ? { rejectUnauthorized: true, host, ...(tls.ca === undefined ? {} : { ca: tls.ca }) } : false,
     connectionTimeoutMillis: options.timeoutMs,
     stream: () => connected(options.socket),
-  }) as Client & { readonly connection: Connection & { readonly stream: Socket } }
+  }) as Client & { readonly connection: Connecting }
   client.on('error', () => undefined)
   const parameters = new Map<string, string>()
   const key = { processId: 0, secretKey: 0 }
   client.connection.on('parameterStatus', ({ parameterName, parameterValue }) => parameters.set(parameterName, parameterValue))
   client.connection.on('backendKeyData', ({ processID, secretKey }) => Object.assign(key, { processId: processID, secretKey }))
+  const behind = behindReady(client.connection, tls ? 'sslconnect' : 'connect')
   try {
-    await client.connect()
+    const connecting = client.connect()
+    const proven = scramAlone(client.connection)
+    await connecting
+    if (!proven()) throw new NotScram()
     // the library says UTF8 to begin with
     if (encoding !== undefined && !/^utf-?8$/i.test(encoding))
       await client.query("select pg_catalog.set_config('client_encoding', $1, false)", [encoding])
@@ -60,9 +77,45 @@ export async function logIn(options: UpstreamOptions): Promise<Upstream> {
     throw error
   }
   const socket = client.connection.stream
-  // from here on its bytes are the agent's: the library reads no more of them
+  // from here on its bytes are the agent's: the library reads no more of them, and what it has read of them is put back
   socket.removeAllListeners('data').pause()
+  const read = behind()
+  if (read.length > 0) socket.unshift(read)
   return { socket, parameters, ...key }
+}
+
+/** The library would answer whoever asks for the password in clear, or for a hash of it, also in the middle of SCRAM: what it has for that is taken away.
+ *  @returns whether the server has proven that it knows the password */
+function scramAlone(connection: Connecting): () => boolean {
+  let isProven = false
+  for (const asked of ['authenticationCleartextPassword', 'authenticationMD5Password'])
+    connection.removeAllListeners(asked).on(asked, () => connection.emit('error', new NotScram()))
+  // behind the library, which looks at the server's signature and ends the connection when it is wrong
+  connection.on('authenticationSASLFinal', () => {
+    isProven = true
+  })
+  return () => isProven
+}
+
+const READY = 'Z'.charCodeAt(0)
+
+/** @returns what the server has said behind its last ReadyForQuery: a message that came with it, or a part of one
+ *  @see PostgreSQL documentation, 55.7 Message Formats */
+function behindReady(connection: Connecting, begins: 'connect' | 'sslconnect'): () => Buffer {
+  let [held, whole, isReady]: [Buffer, number, boolean] = [Buffer.alloc(0), 0, false]
+  const read = (chunk: Buffer) => {
+    held = Buffer.concat([held, chunk])
+    while (held.length >= whole + 5) {
+      const end = whole + 1 + held.readUInt32BE(whole + 1)
+      if (end > held.length) return
+      const isNow = held[whole] === READY
+      isReady ||= isNow
+      if (isReady && !isNow) whole = end
+      else [held, whole] = [held.subarray(end), 0]
+    }
+  }
+  connection.once(begins, () => connection.stream.on('data', read))
+  return () => held
 }
 
 /** The library connects what it is given; this is connected already, to an address that was looked at. */

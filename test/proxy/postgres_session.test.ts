@@ -1,19 +1,15 @@
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { type TLSSocket, connect as tlsConnect } from 'node:tls'
 import { afterEach, beforeEach, expect, test } from 'vitest'
+import { askScram, int32, loggedIn, message } from '../fakes/postgres.ts'
 import { until } from '../harness/process.ts'
 import { openProxyWorld, type ProxyWorld } from './world.ts'
 
 // Sessions of PostgreSQL whose other end leaves at an awkward moment, and requests to cancel. The server is a small one of our own; the real one: test/live.
 
 const [PID, SECRET] = [4711, 123_456_789]
-const int32 = (...values: readonly number[]) => {
-  const bytes = Buffer.alloc(4 * values.length)
-  for (const [at, value] of values.entries()) bytes.writeInt32BE(value, 4 * at)
-  return bytes
-}
-const message = (type: string, body: Buffer) => Buffer.concat([Buffer.from(type), int32(body.length + 4), body])
-const LOGGED_IN = Buffer.concat([message('R', int32(0)), message('K', int32(PID, SECRET)), message('Z', Buffer.from('I'))])
+const PASSWORD = 'the real password'
+const letIn = (socket: Socket) => askScram(socket, PASSWORD, loggedIn(PID, SECRET))
 const SSL_REQUEST = int32(8, 80_877_103)
 const CANCEL = int32(16, 80_877_102, PID, SECRET)
 
@@ -67,7 +63,7 @@ async function secured(): Promise<{ readonly inner: TLSSocket; readonly wire: So
 }
 
 async function startup(more: readonly string[] = []): Promise<Buffer> {
-  const fields = { username: 'builder', password: 'the real password' }
+  const fields = { username: 'builder', password: PASSWORD }
   const token = await world.seal({ fields, destinations: [`postgres://${place()}/orders`] })
   const said = ['user', 'agent', 'database', 'orders', 'options', `-c assay.token=${token}`, ...more]
   const body = Buffer.concat([int32(196_608), Buffer.from(`${said.join('\0')}\0\0`)])
@@ -76,7 +72,7 @@ async function startup(more: readonly string[] = []): Promise<Buffer> {
 
 /** A session that is open at both ends. */
 async function session() {
-  onStartup = socket => void socket.write(LOGGED_IN)
+  onStartup = letIn
   const { inner } = await secured()
   inner.write(await startup())
   await new Promise(resolve => inner.once('data', resolve))
@@ -95,7 +91,7 @@ test('an agent that leaves while the proxy logs in leaves no session at the serv
   wire.resetAndDestroy()
   await gone
   await until('the proxy to have noticed', async () => world.metrics.text().then(text => /assay_proxy_sessions 0/.test(text)))
-  there.write(LOGGED_IN)
+  letIn(there)
   await until('the session at the server to end', async () => open.size === 0)
   expect(await refusals()).toEqual([])
 })
@@ -104,7 +100,7 @@ test('settings that a client says first reach the server, and nothing of the tok
   const said = Promise.withResolvers<string>()
   onStartup = (socket, first) => {
     said.resolve(first.toString('utf8', 8))
-    socket.write(LOGGED_IN)
+    letIn(socket)
   }
   const { inner } = await secured()
   inner.write(await startup(['TimeZone', 'Asia/Tokyo', 'DateStyle', 'German, DMY', 'search_path', 'a\\b', '_pq_.x', '1']))
