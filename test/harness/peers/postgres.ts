@@ -1,4 +1,4 @@
-import { chown, readdir, writeFile } from 'node:fs/promises'
+import { chmod, chown, copyFile, readdir, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { freePort, run, start } from '../process.ts'
 import { discard, scratch } from '../scratch.ts'
@@ -14,7 +14,8 @@ export type Postgres = AsyncDisposable & {
 
 const BINARIES = '/usr/lib/postgresql'
 
-export async function startPostgres(): Promise<Postgres> {
+/** @param tls files of its certificate and key: then it is spoken to over TLS alone */
+export async function startPostgres(tls?: { readonly cert: string; readonly key: string }): Promise<Postgres> {
   await using opening = new AsyncDisposableStack()
   const [version = ''] = (await readdir(BINARIES)).toSorted().reverse()
   const at = (name: string) => join(BINARIES, version, 'bin', name)
@@ -31,13 +32,31 @@ export async function startPostgres(): Promise<Postgres> {
   const made = await run('setpriv', [...as, at('initdb'), ...options], { cwd: folder })
   if (made.code !== 0) throw new Error(`initdb ended with ${made.code}: ${made.stderr}`)
   const port = await freePort()
-  const settings = ['-c', 'listen_addresses=127.0.0.1', '-c', 'fsync=off', '-k', folder, '-p', String(port), '-D', data]
+  const over = tls ? await overTls(tls, folder, data) : []
+  const settings = ['-c', 'listen_addresses=127.0.0.1', '-c', 'fsync=off', ...over, '-k', folder, '-p', String(port), '-D', data]
   // asked, not killed, however it ends: its shared memory is the system's, and stays
   const server = await start('setpriv', ['--pdeathsig', 'INT', ...as, at('postgres'), ...settings], { cwd: folder })
   opening.defer(async () => void (await server.stop('SIGINT')))
   await server.line(/database system is ready to accept connections/)
   const parts = opening.move()
   return { port, user: 'root', password, pid: server.pid, folder, [Symbol.asyncDispose]: () => parts.disposeAsync() }
+}
+
+/** Settings with which it lets in who comes over TLS, and nobody else; its files are those of who runs it. */
+async function overTls(
+  tls: { readonly cert: string; readonly key: string },
+  folder: string,
+  data: string,
+): Promise<readonly string[]> {
+  const { uid } = await stat(folder)
+  const own = { cert: join(folder, 'server.pem'), key: join(folder, 'server.key') }
+  for (const name of ['cert', 'key'] as const) {
+    await copyFile(tls[name], own[name])
+    await chmod(own[name], 0o600)
+    await chown(own[name], uid, -1)
+  }
+  await writeFile(join(data, 'pg_hba.conf'), 'hostssl all all 127.0.0.1/32 scram-sha-256\n')
+  return ['-c', 'ssl=on', '-c', `ssl_cert_file=${own.cert}`, '-c', `ssl_key_file=${own.key}`]
 }
 
 /** PostgreSQL refuses to run as root: then it runs as the user that its package made. */
