@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type Audit, plain } from '../audit/index.ts'
 import { BrokerError, isConflict } from '../errors.ts'
-import type { Outbound } from '../issuers/outbound.ts'
+import type { Outbound, Throttled } from '../issuers/outbound.ts'
 import { signRs256 } from '../jwt.ts'
 import type { Mount } from '../mount_table.ts'
 import { rotatorFor } from '../rotators/index.ts'
@@ -48,7 +48,7 @@ export type RotationParts = {
   readonly settings: IntegrationSettings
   readonly roots: Roots
   readonly rsaSigner: RsaSigner
-  readonly outbound: (mount: Mount, name: string, ca: string) => Outbound
+  readonly outbound: (mount: Mount, name: string, ca: string, throttled: Throttled | undefined) => Outbound
   readonly sleep?: (ms: number) => Promise<unknown>
 }
 
@@ -82,7 +82,7 @@ export function openRotation(parts: RotationParts): Rotation {
       integration: name,
       settings: its,
       own: rotationOf(record),
-      http: parts.outbound(mount, name, typeof its['ca'] === 'string' ? its['ca'] : ''),
+      http: parts.outbound(mount, name, typeof its['ca'] === 'string' ? its['ca'] : '', found.rotator.throttled),
       signRs256: (key, claims) => signRs256(parts.rsaSigner, key, claims),
       vaultWrite: order.vaultWrite,
       now: world.now,

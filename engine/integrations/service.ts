@@ -13,7 +13,7 @@ import type { Signer } from '../vault/transit.ts'
 import type { World } from '../world.ts'
 import { openExpiry, openRecords, type Records } from './records.ts'
 import { openRoots } from './roots.ts'
-import { openRotation, type Rotation } from './rotation.ts'
+import { openRotation, type Rotation, type RotationParts } from './rotation.ts'
 import { type IntegrationSettings, openIntegrationSettings } from './settings.ts'
 import { openSharing, type Sharing } from './sharing.ts'
 import { openSight, type Sight } from './sight.ts'
@@ -57,7 +57,8 @@ export function openIntegrations(parts: IntegrationParts): Integrations {
   const expiry = openExpiry(settings, roots, world)
 
   const upstreams = openUpstreams({ monotonic: world.monotonic })
-  const outbound = (mount: Mount, name: string, ca: string) => upstreams.of(`${mount.id}/${name}/rotation`, name, ca)
+  const outbound: RotationParts['outbound'] = (mount, name, ca, throttled) =>
+    upstreams.of(`${mount.id}/${name}/rotation`, name, ca, throttled)
   const rotation = openRotation({ world, state, audit, settings, roots, rsaSigner, outbound })
   const names = (mount: Mount) => settings.integration.list(mount.id)
   const upkeep = openUpkeep({ world, metrics, mounts, own, rotation, names, expiry, sweeps: [tasks.sweep, work.sweep] })

@@ -203,7 +203,12 @@ async function portsOf(parts: ExchangeParts, prepared: Prepared, caller: Secret)
     key: () => keys.read(mount),
     sign: (key, typ, claims) => signJwt(signer, key, key.latest, typ, claims),
     signRs256: (key, claims) => signRs256(rsaSigner, key, claims),
-    http: upstreams.of(`${mount.id}/${plain.integration}`, plain.integration, typeof ca === 'string' ? ca : ''),
+    http: upstreams.of(
+      `${mount.id}/${plain.integration}`,
+      plain.integration,
+      typeof ca === 'string' ? ca : '',
+      prepared.issuer.throttled,
+    ),
     seal: async secret => {
       await cipher.create(rootKey(mount.id))
       return [await cipher.seal(rootKey(mount.id), secret, mount.id), made].join(' ').trim()

@@ -3,10 +3,9 @@ import { required, text } from '../fields.ts'
 import { Secret } from '../secret.ts'
 import { assertion } from './assertion.ts'
 import { sessionPolicy, withinAws } from './aws_policy.ts'
-import { explicit, isThrottled, STS, smithyHandler, stsUrl } from './aws_transport.ts'
+import { explicit, STS, smithyHandler, stsUrl, throttled } from './aws_transport.ts'
 import { ceiling, endpointAt, outbound, subject } from './common.ts'
 import { type Credential, type Grant, type IssuerPorts, issuer, type Plan } from './issuer.ts'
-import { NothingDone } from './outbound.ts'
 import { ExchangeRefusal, refused, unusable, wider } from './refusal.ts'
 
 const settings = {
@@ -57,6 +56,7 @@ export const awsSts = issuer({
     },
   },
   cacheable: true,
+  throttled,
   permissions: {
     form: [/^[a-z0-9-]+:[A-Za-z0-9*?]+ arn:aws[a-z-]*:\S+$/, 'an action and an ARN, such as s3:GetObject arn:aws:s3:::bucket/*'],
     within: withinAws,
@@ -152,8 +152,6 @@ function told(integration: string, error: unknown): Error {
   const { name, $metadata: metadata } = error as { name?: string; $metadata?: { httpStatusCode?: number } }
   const status = metadata?.httpStatusCode ?? 0
   if (error instanceof BrokerError || error instanceof ExchangeRefusal) return error
-  if (isThrottled(name))
-    return new NothingDone('unavailable', `the provider of the integration ${integration} is asked too often`)
   return status >= 400 ? refused(integration, name) : unusable(integration, 'the answer of STS cannot be read')
 }
 

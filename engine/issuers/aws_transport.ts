@@ -1,5 +1,6 @@
 import type { STSClientConfig } from '@aws-sdk/client-sts'
 import type { Received, Sent } from '../http.ts'
+import type { Throttled } from './outbound.ts'
 
 /** What the SDK would otherwise look for in the environment, in files, and at a metadata address (`auto` infers the region there). */
 export const explicit = {
@@ -13,6 +14,9 @@ export const explicit = {
 /** What AWS says, with status 400, to who asks too often. */
 const THROTTLED = new Set(['Throttling', 'ThrottlingException', 'TooManyRequestsException', 'RequestLimitExceeded'])
 export const isThrottled = (name: string | undefined) => THROTTLED.has(name ?? '')
+/** The same of an answer of the query protocol, which nobody has read yet: STS, IAM. */
+export const throttled: Throttled = ({ status, body }) =>
+  status >= 400 && isThrottled(/<Code>([A-Za-z]{1,64})<\/Code>/.exec(body.toString('utf8'))?.[1])
 
 /** Where a service is in a region. */
 export function regional(service: string, region: string): string {

@@ -4,7 +4,7 @@ import type { Secret } from '../secret.ts'
 import type { TaskContext } from '../tasks/context.ts'
 import type { Vault } from '../vault/client.ts'
 import type { SigningKey } from '../vault/transit.ts'
-import type { Outbound } from './outbound.ts'
+import type { Outbound, Throttled } from './outbound.ts'
 
 /** What was decided, and so what may be issued: every issuer gets this and nothing wider. */
 export type Grant = {
@@ -102,6 +102,8 @@ export type Issuer<R extends Fields = Fields, S extends Fields = Fields> = {
   readonly delivery?: 'sealed'
   /** what it issues comes from an engine of Vault, with a lease of Vault's own */
   readonly engine?: true
+  /** how the provider says that it is asked too often, where it has a way of its own */
+  readonly throttled?: Throttled
   /** the same decision may be answered with the same credential while it is young, where the role says so */
   readonly cacheable?: true
   /** a role of this issuer says what each action may do (`permissions`) */

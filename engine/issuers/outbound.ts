@@ -32,9 +32,12 @@ export type Outbound = {
   readonly failure: () => BrokerError | undefined
 }
 
+/** Whether an answer is a provider's own way to say that it is asked too often, and so did nothing. */
+export type Throttled = (received: Received) => boolean
+
 /** All providers. The breaker and what a 429 asked for are kept for each integration, by `key`, and each host that it asks. */
 export type Upstreams = {
-  readonly of: (key: string, name: string, ca?: string) => Outbound
+  readonly of: (key: string, name: string, ca?: string, throttled?: Throttled) => Outbound
   readonly close: () => Promise<void>
 }
 
@@ -69,7 +72,8 @@ export function openUpstreams({ monotonic, deadlineMs = DEADLINE_MS }: Upstreams
     return client
   }
   return {
-    of: (key, name, ca = '') => outboundOf(name, sent => gateOf(key, sent.url)(() => attempt(clientOf(ca), sent))),
+    of: (key, name, ca = '', throttled = () => false) =>
+      outboundOf(name, sent => gateOf(key, sent.url)(() => attempt(clientOf(ca), sent, throttled))),
     close: async () => void (await Promise.all([...clients.values()].map(client => client.close()))),
   }
 }
@@ -144,15 +148,21 @@ function reasonOf(error: unknown): string {
   return error instanceof Failure ? error.message : 'could not be asked'
 }
 
-async function attempt(client: Http, sent: Sent): Promise<Received> {
+async function attempt(client: Http, sent: Sent, throttled: Throttled): Promise<Received> {
   const received = await client.send(sent).catch(unanswered)
+  if (throttled(received)) throw busy(received, 'is asked too often')
   if (isBusy(received)) throw busy(received)
   return received
 }
 
-/** GitHub says 403 to who asks too often, too, and when to come back (REST API, rate limits). */
+/** GitHub says 403 to who asks too often, too, and when to come back. */
 function isBusy({ status, headers }: Received): boolean {
-  return status === 429 || status >= 500 || (status === 403 && headers['retry-after'] !== undefined)
+  return status === 429 || status >= 500 || (status === 403 && (headers['retry-after'] !== undefined || isUsedUp(headers)))
+}
+
+/** GitHub's primary limit comes without Retry-After (REST API, rate limits: exceeding the rate limit). */
+function isUsedUp(headers: Received['headers']): boolean {
+  return headers['x-ratelimit-remaining'] === '0' && /^\d{1,12}$/.test(headers['x-ratelimit-reset'] ?? '')
 }
 
 function unanswered(error: unknown): never {
@@ -160,18 +170,22 @@ function unanswered(error: unknown): never {
   throw error
 }
 
-function busy({ status, headers }: Received): Failure {
+function busy({ status, headers }: Received, what = `answered with status ${status}`): Failure {
   const undone = status < 500 || status === 503
   const seconds = secondsIn(headers)
   const wait = seconds === undefined ? '' : ` and asked to be left alone for ${seconds} s`
-  return new Failure(`answered with status ${status}${wait}`, undone, seconds === undefined ? undefined : seconds * 1000)
+  return new Failure(`${what}${wait}`, undone, seconds === undefined ? undefined : seconds * 1000)
 }
 
-/** Retry-After (RFC 9110, 10.2.3): seconds, or a date, which is taken by the provider's own clock. */
-function secondsIn({ 'retry-after': asked = '', date = '' }: Received['headers']): number | undefined {
+/** Retry-After (RFC 9110, 10.2.3): seconds, or a date, which is taken by the provider's own clock; so is the time of a reset. */
+function secondsIn(headers: Received['headers']): number | undefined {
+  const { 'retry-after': asked = '', date = '' } = headers
   if (/^\d{1,9}$/.test(asked)) return Number(asked)
   const seconds = (Date.parse(asked) - Date.parse(date)) / 1000
-  return Number.isFinite(seconds) ? Math.max(0, Math.ceil(seconds)) : undefined
+  if (Number.isFinite(seconds)) return Math.max(0, Math.ceil(seconds))
+  const left = isUsedUp(headers) ? Number(headers['x-ratelimit-reset']) - Date.parse(date) / 1000 : 0
+  // one in the past says nothing: with others than GitHub it may be no time at all, but a number of seconds
+  return left > 0 ? Math.ceil(left) : undefined
 }
 
 /** No `Request` is made and read again: that would take as long as everything else here. */

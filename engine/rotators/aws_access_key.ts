@@ -1,6 +1,6 @@
 import { AwsClient } from 'aws4fetch'
 import { BrokerError } from '../errors.ts'
-import { stsUrl } from '../issuers/aws_transport.ts'
+import { stsUrl, throttled } from '../issuers/aws_transport.ts'
 import { endpointAt } from '../issuers/common.ts'
 import { codeIn } from '../issuers/refusal.ts'
 import { Secret } from '../secret.ts'
@@ -21,6 +21,7 @@ export const awsAccessKey = rotator({
   summary: 'The access key of an IAM user: a new one is made and shown to STS, then the old one is deleted.',
   type: 'aws_sts',
   settings,
+  throttled,
   serves: ({ auth }) => auth === 'access_key',
   handleOf: root => ({ access_key_id: root['access_key_id']?.reveal() ?? '' }),
   make: async (root, ports) => {

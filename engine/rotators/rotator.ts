@@ -1,6 +1,6 @@
 import type { Fields, Values } from '../fields.ts'
 import type { IntegrationShape } from '../integrations/port.ts'
-import type { Outbound } from '../issuers/outbound.ts'
+import type { Outbound, Throttled } from '../issuers/outbound.ts'
 import type { Secret } from '../secret.ts'
 
 export type Secrets = Readonly<Record<string, Secret>>
@@ -42,6 +42,8 @@ export type Rotator<S extends Fields = Fields> = {
   readonly integration?: IntegrationShape
   /** what it needs to know beside the settings of the integration (`rotation`) */
   readonly settings: S
+  /** how the provider says that it is asked too often, where it has a way of its own */
+  readonly throttled?: Throttled
   /** whether it serves this integration as it is configured */
   readonly serves: (settings: Readonly<Record<string, unknown>>) => boolean
   /** Whether the operator brings the next one: `secrets` or `settings` come with the order, and nothing is rotated on schedule. */

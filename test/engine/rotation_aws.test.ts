@@ -160,6 +160,13 @@ test('is replaced when it is due: the one before is good for a minute more', asy
   await upkeep()
   expect([...keys.keys()]).toEqual(['AKIA00000000000OLD'])
   broker.world.pass(86_400_000)
+  // asked too often, IAM made nothing: it is asked again
+  const whole = made
+  made = id => {
+    made = whole
+    keys.delete(id)
+    return refusal('Throttling')
+  }
   await upkeep()
   expect([...keys.keys()]).toEqual(['AKIA00000000000OLD', 'AKIA00000000000N01'])
   expect(dataOf(await broker.ask('read', 'broker/integration/it/rotate'))).toMatchObject({ state: 'stored' })

@@ -92,6 +92,23 @@ describe('by an access key', () => {
   })
 })
 
+test('STS that is asked too often says 400: after five times it is left alone until the pause is over', async () => {
+  const good = sts.answer
+  sts.answer = () => ({ status: 400, text: '<ErrorResponse><Error><Code>Throttling</Code></Error></ErrorResponse>' })
+  const one = opened(KEY)
+  await expect(one.issue()).rejects.toThrow('the provider of the integration acme is asked too often')
+  // nothing was done, so each is asked again twice; the fifth opens the breaker
+  expect(sts.asked).toHaveLength(3)
+  const alone = () => expect(one.issue()).rejects.toThrow('acme failed several times in a row and is left alone for a moment')
+  await alone()
+  expect(sts.asked).toHaveLength(5)
+  sts.answer = good
+  await alone()
+  expect(sts.asked).toHaveLength(5)
+  vi.setSystemTime(Date.now() + 1_001)
+  expect(await one.outcome()).toBe('OK')
+})
+
 test('by web identity: no key, nothing signed for AWS, and a JWT that says who and for what', async () => {
   const txn = '9f3a1c5e-0000-4000-8000-000000000002'
   await opened().credential({ grant: { txn } })

@@ -144,6 +144,32 @@ test('who says 403 and when to come back is left alone, too; who says 403 alone 
   await expect(send('forbidden')).rejects.toThrow(/asked to be left alone for \d+ s more/)
 })
 
+// `date` and `x-ratelimit-reset` are half a minute apart
+const DATE = { date: 'Mon, 01 Jun 2026 00:00:00 GMT' }
+const RESET = { 'x-ratelimit-remaining': '0', 'x-ratelimit-reset': '1780272030' }
+test.each([
+  ['403 at the end of the primary limit', 403, { ...DATE, ...RESET }, ' with status 403 and asked to be left alone for 30 s'],
+  ['429 at the end of the primary limit', 429, { ...DATE, ...RESET }, ' with status 429 and asked to be left alone for 30 s'],
+  ['both limits', 403, { ...DATE, ...RESET, 'retry-after': '60' }, ' with status 403 and asked to be left alone for 60 s'],
+  ['a reset that is over', 403, { ...DATE, ...RESET, 'x-ratelimit-reset': '1780271999' }, ' with status 403'],
+  ['a reset in seconds', 429, { ...DATE, ...RESET, 'x-ratelimit-reset': '30' }, ' with status 429'],
+])('a limit of GitHub is waited for: %s', async (name, status, headers, said) => {
+  provider.answer = () => ({ status, headers })
+  const send = () => upstreams.of(name, 'acme').send({ method: 'GET', url: provider.url })
+  await expect(send()).rejects.toThrow(new RegExp(`acme answered${said}$`))
+  const before = provider.asked.length
+  if (said.includes('alone')) await expect(send()).rejects.toThrow(/asked to be left alone for \d+ s more/)
+  expect(provider.asked.length).toBe(before)
+})
+
+test.each([
+  ['what is left', { ...DATE, ...RESET, 'x-ratelimit-remaining': '1' }],
+  ['no reset', { ...DATE, 'x-ratelimit-remaining': '0' }],
+])('403 is a refusal where the limit is not at its end: %s', async (name, headers) => {
+  provider.answer = () => ({ status: 403, headers })
+  expect((await upstreams.of(name, 'acme').send({ method: 'GET', url: provider.url })).status).toBe(403)
+})
+
 test('one that failed five times is left alone, asked by one of many after a pause, and by all when it works', async () => {
   vi.useFakeTimers({ toFake: ['Date'] })
   onTestFinished(() => void vi.useRealTimers())
