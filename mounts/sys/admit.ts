@@ -6,6 +6,7 @@ export type Wanted = {
   readonly operation: 'read' | 'update' | 'delete' | 'list'
   /** the path that Vault would ask its policies about */
   readonly path: string
+  /** a write of Vault's own paths is an `update`, whether there was something before or not */
   readonly anyOf: readonly Capability[]
   /** one of Vault's root-protected paths */
   readonly sudo?: true

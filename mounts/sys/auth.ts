@@ -108,7 +108,8 @@ export async function tuneAuth(request: SysRequest, path: string, asked: string)
 async function refuseUnmarking(request: SysRequest, asked: string): Promise<void> {
   const fault = faultIn(request.sent ?? {})
   if (!fault) return
-  await admit(request, { operation: 'update', path: asked, anyOf: ['create', 'update'] })
+  const rootProtected = asked.startsWith('sys/auth/') ? ({ sudo: true } as const) : {}
+  await admit(request, { operation: 'update', path: asked, anyOf: ['update'], ...rootProtected })
   throw fault
 }
 

@@ -1,7 +1,7 @@
 import { BrokerError, type Mount } from '#engine'
 import { enveloped, type HttpReply } from '../hosts/envelope.ts'
 import { isMountPath } from '../path.ts'
-import { admit } from './admit.ts'
+import { admit, type Wanted } from './admit.ts'
 import { done, type SysRequest } from './request.ts'
 import { undoing } from './table_of_mounts.ts'
 
@@ -16,7 +16,7 @@ export async function move(request: SysRequest): Promise<HttpReply> {
   const mount = broker.mounts.ofType('broker').find(one => one.path === `${trimmed(sent['from'])}/`)
   const taken = (path: string) => `path already in use at "${path}"`
   if (!mount) {
-    await refuseTaken(request, to, 'sys/remount', taken)
+    await refuseTaken(request, to, { path: 'sys/remount', sudo: true }, taken)
     return request.pass()
   }
   await admit(request, { operation: 'update', path: 'sys/remount', anyOf: ['update'], sudo: true })
@@ -51,13 +51,13 @@ function refuseDestination(to: string): void {
 export async function refuseTaken(
   request: SysRequest,
   path: string,
-  asked: string,
+  asked: Pick<Wanted, 'path' | 'sudo'>,
   words: (taken: string) => string,
 ): Promise<void> {
   const wanted = `${path}/`
   const taken = request.broker.mounts.ofType('broker').find(({ path: own }) => own.startsWith(wanted) || wanted.startsWith(own))
   if (!taken) return
-  await admit(request, { operation: 'update', path: asked, anyOf: ['create', 'update'] })
+  await admit(request, { operation: 'update', anyOf: ['update'], ...asked })
   throw new BrokerError('bad_request', words(taken.path))
 }
 

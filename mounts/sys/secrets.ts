@@ -47,7 +47,7 @@ async function write(request: SysRequest): Promise<HttpReply> {
   // whatever is sent: a path that ends so names no mount
   if (TUNE.test(path)) return tuneAuth(request, path, `sys/mounts/${path}`)
   if (sent && typeOf(sent) === 'broker' && path !== '') return isVaults(sent) ? request.pass() : enable(request, sent)
-  await refuseTaken(request, path, `sys/mounts/${path}`, wanted => `path is already in use at ${wanted}`)
+  await refuseTaken(request, path, { path: `sys/mounts/${path}` }, wanted => `path is already in use at ${wanted}`)
   return request.pass()
 }
 
@@ -64,7 +64,7 @@ async function enable(request: SysRequest, sent: Readonly<Record<string, unknown
   const { broker, path } = request
   // Vault reads paths that it is asked about without them: nobody would have a right there
   if (path !== path.trim()) throw new BrokerError('bad_request', 'the path of a mount cannot begin or end with a space')
-  await admit(request, { operation: 'update', path: `sys/mounts/${path}`, anyOf: ['create', 'update'] })
+  await admit(request, { operation: 'update', path: `sys/mounts/${path}`, anyOf: ['update'] })
   if (PROTECTED.test(`${path}/`)) throw new BrokerError('bad_request', `cannot mount "${path}/"`)
   const { given, ignored } = givenOf(sent)
   const { defaultTtlSeconds = 0, maxTtlSeconds = 0, description = '' } = given

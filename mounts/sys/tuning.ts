@@ -13,7 +13,7 @@ export function tuningOf(mount: Mount): object {
 
 /** `sys/mounts/:path/tune`. */
 export async function tune(request: SysRequest, mount: Mount): Promise<HttpReply> {
-  await admit(request, { operation: 'update', path: `sys/mounts/${request.path}`, anyOf: ['create', 'update'] })
+  await admit(request, { operation: 'update', path: `sys/mounts/${request.path}`, anyOf: ['update'] })
   const sent = sentTo(request)
   const { plugin_version: version } = parseFields(versionField, sent).values
   if (version) throw new BrokerError('bad_request', `plugin not found in the catalog: broker, version=${version}`)
