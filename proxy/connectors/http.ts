@@ -7,6 +7,7 @@ import type { Injection } from '../http/injection.ts'
 import { injections } from '../http/injections.ts'
 import { parseMatch } from '../http/match.ts'
 import type { HttpService } from '../http/service.ts'
+import { TOKEN_ROUTES } from '../http/token_routes.ts'
 import type { Connector } from './connector.ts'
 import { addresses, name } from './fields.ts'
 
@@ -52,8 +53,8 @@ const schema = z
       .default('bearer'),
     /** where the real credential goes */
     inject: z.array(inject).min(1).max(4),
-    /** routes whose answers hold credentials: they are not served */
-    token_routes: z.array(route).default([]),
+    /** routes whose answers hold credentials: they are not served; the usual ones when left out */
+    token_routes: z.array(route).default([...TOKEN_ROUTES]),
     addresses,
     http2: z.boolean().default(false),
     websocket: z.boolean().default(false),

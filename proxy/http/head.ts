@@ -76,6 +76,18 @@ export function readHead(head: RawHead, pinned: Authority | undefined): Verdict<
   return accept({ destination, query: split.query, values, named: namedByConnection(values), raw, prefix })
 }
 
+/** One of these headers, in lower case and with dashes for underscores, that is there more than once: of two tokens nobody is asked which one counts. */
+export function twiceIn({ raw }: Head, names: ReadonlySet<string>): string | undefined {
+  const found = new Set<string>()
+  for (let at = 0; at < raw.length; at += 2) {
+    const name = (raw[at] ?? '').toLowerCase()
+    if (!names.has(name.replaceAll('_', '-'))) continue
+    if (found.has(name)) return name
+    found.add(name)
+  }
+  return undefined
+}
+
 function faultInFraming(values: ReadonlyMap<string, string>): string | undefined {
   if (!values.has('host')) return 'no Host header'
   const coding = values.get('transfer-encoding')

@@ -140,6 +140,45 @@ describe('a route that issues tokens', () => {
   })
 })
 
+test.each(['/oauth/token', '/OAuth2/Token/', '/login/oauth/access_token', '/acme/oauth2/v2.0/token', '/token'])(
+  'a service that says nothing of routes that issue tokens refuses %s',
+  async path => {
+    await using silent = await openProxyWorld()
+    const headers = bearer(await silent.seal())
+    expect((await silent.ask({ method: 'POST', path: `${silent.base}${path}`, headers })).code).toBe('TOKEN_ROUTE')
+    expect(silent.upstream.seen).toEqual([])
+    expect((await silent.ask({ path: `${silent.base}/token`, headers })).status).toBe(200)
+  },
+)
+
+describe('a header of the service that is there twice', () => {
+  const own = {
+    match: 'header DD-API-KEY',
+    inject: ['DD-API-KEY', 'X-Real'].map(name => ({ header: { name, value: '{token}' } })),
+  }
+  const asked = async (of: ProxyWorld, lines: readonly string[]) => {
+    const socket = await of.connect()
+    const head = [`GET ${of.base}/ HTTP/1.1`, 'Host: a', ...lines].join('\r\n')
+    const answered = await exchangeRaw(socket, `${head}\r\n\r\n`, text => /\]\}$|fine$/.test(text))
+    socket.destroy()
+    return /"code":"([A-Z_]+)"/.exec(answered)?.[1] ?? answered.slice(9, 12)
+  }
+
+  test.each([
+    ['the token behind something else', ['DD-API-KEY: other', 'DD-API-KEY: TOKEN'], 'HEADER_TWICE'],
+    ['the token before something else', ['DD-API-KEY: TOKEN', 'dd-api-key: other'], 'HEADER_TWICE'],
+    ['its twin with underscores, which goes nowhere', ['DD-API-KEY: TOKEN', 'DD_API_KEY: other'], '200'],
+    ['one where the credential goes', ['DD-API-KEY: TOKEN', 'X-Real: a', 'X-Real: b'], 'HEADER_TWICE'],
+    ['one that is none of them', ['DD-API-KEY: TOKEN', 'X-Other: a', 'X-Other: b'], '200'],
+  ])('%s', async (_, lines, expected) => {
+    await using of = await openProxyWorld({ service: own })
+    const sealed = await of.seal()
+    const said = lines.map(line => line.replace('TOKEN', sealed))
+    expect(await asked(of, said)).toBe(expected)
+    expect(of.upstream.seen).toHaveLength(expected === '200' ? 1 : 0)
+  })
+})
+
 describe('a prompt-injected agent', () => {
   test('that sends its token to an allowed server in a body gets and gives nothing but the sealed token', async () => {
     world.upstream.answer = (incoming, outgoing, body) =>

@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { expect, test } from 'vitest'
 import { readConfig } from '../../proxy/config.ts'
+import { TOKEN_ROUTES } from '../../proxy/http/token_routes.ts'
 
 const GOOD = `listen:
   cert_file: cert.pem
@@ -27,6 +28,19 @@ test('what is left out has a value', () => {
     intercept: false,
   })
   expect(read.config.services[0]).toMatchObject({ scheme: 'https', match: 'bearer', allow: ['/**'], websocket: false })
+})
+
+test('the routes that issue tokens are the usual ones, unless the service says which, and the page has them all', async () => {
+  const page = await readFile(new URL('../../docs/proxy.md', import.meta.url), 'utf8')
+  const [, told = ''] = /(- \*\*Routes that issue tokens[\s\S]*?)\n- \*\*|$/.exec(page) ?? []
+  for (const route of TOKEN_ROUTES) expect(told).toContain(`\`${route}\``)
+  const routesOf = (text: string) => {
+    const read = readConfig(text)
+    return read.ok && read.config.services[0]?.kind === 'http' ? read.config.services[0].token_routes : undefined
+  }
+  expect(routesOf(GOOD)).toEqual(TOKEN_ROUTES)
+  expect(routesOf(replaced('    inject:', '    token_routes: [/keys]\n    inject:'))).toEqual(['/keys'])
+  expect(routesOf(replaced('    inject:', '    token_routes: []\n    inject:'))).toEqual([])
 })
 
 const replaced = (from: string, to: string) => {
@@ -100,6 +114,12 @@ const wrong: readonly (readonly [string, string, number, RegExp])[] = [
     12,
     /aws signs the whole request/,
   ],
+  ...['client_cert_file', 'client_key_file'].map((member): (typeof wrong)[number] => [
+    `${member} alone`,
+    replaced('    inject:', `    ${member}: client.pem\n    inject:`),
+    member === 'client_cert_file' ? 12 : 9,
+    /client_cert_file: wanted client_cert_file and client_key_file, or neither/,
+  ]),
   ['nothing', '', 1, /./],
 ]
 

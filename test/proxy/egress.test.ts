@@ -1,3 +1,5 @@
+import { createServer } from 'node:https'
+import type { TLSSocket } from 'node:tls'
 import { describe, expect, test } from 'vitest'
 import { blockListOf, mayDial, parseRange } from '../../proxy/egress/addresses.ts'
 import { bearer, openProxyWorld } from './world.ts'
@@ -134,4 +136,39 @@ test('an upstream server whose certificate is for another name, or from nobody k
   await using stranger = await openProxyWorld({ tls: true, host: 'api.test', service: { ca_file: 'cert.pem' } })
   expect((await stranger.ask({ headers: bearer(await stranger.seal()) })).code).toBe('UPSTREAM')
   expect(stranger.upstream.seen).toEqual([])
+})
+
+describe('an upstream server that wants to know who comes', () => {
+  /** Takes the place of the one in the world, and says whose certificate it was shown. */
+  const asking = async (service: object) => {
+    const world = await openProxyWorld({ tls: true, host: 'api.test', service })
+    const { cert, key } = await world.ca.issue('api.test')
+    const tls = { cert, key, ca: world.ca.ca, requestCert: true, rejectUnauthorized: true }
+    const server = createServer(tls, (incoming, outgoing) => {
+      world.upstream.seen.push({ method: '', url: '', rawHeaders: [], body: Buffer.alloc(0) })
+      outgoing.end((incoming.socket as TLSSocket).getPeerCertificate().subject.CN)
+    })
+    await new Promise<void>(resolve =>
+      world.upstream.server.close(() => server.listen(world.upstream.port, '127.0.0.1', resolve)),
+    )
+    const ended = async () => {
+      server.close().closeAllConnections()
+      await world[Symbol.asyncDispose]()
+    }
+    return { world, [Symbol.asyncDispose]: ended }
+  }
+
+  test('is shown the certificate of the service, and not that of the agent', async () => {
+    await using asked = await asking({ client_cert_file: 'cert.pem', client_key_file: 'key.pem' })
+    const { world } = asked
+    const answered = await world.ask({ headers: bearer(await world.seal()) })
+    expect(answered).toMatchObject({ status: 200, text: 'proxy.test' })
+  })
+
+  test('gets nothing where the service has none', async () => {
+    await using asked = await asking({})
+    const { world } = asked
+    expect((await world.ask({ headers: bearer(await world.seal()) })).code).toBe('UPSTREAM')
+    expect(world.upstream.seen).toEqual([])
+  })
 })
