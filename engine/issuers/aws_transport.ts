@@ -31,6 +31,25 @@ export function stsUrl({ endpoint, region }: { readonly endpoint: string; readon
   return endpoint === STS ? regional('sts', region) : endpoint
 }
 
+/** What stands for the endpoint of IAM in the partition of an integration. */
+export const IAM = 'https://iam.amazonaws.com'
+
+/** IAM is there once in each partition, and takes what is signed for one region of it. By what names of regions begin with. */
+const PARTITIONS = [
+  ['cn-', 'https://iam.cn-north-1.amazonaws.com.cn', 'cn-north-1'],
+  ['us-gov-', 'https://iam.us-gov.amazonaws.com', 'us-gov-west-1'],
+  ['', IAM, 'us-east-1'],
+] as const
+
+/** Where an integration asks IAM, and the region that is signed for. */
+export function iamOf({ region, iam_url }: { readonly region: string; readonly iam_url: string }): {
+  url: string
+  region: string
+} {
+  const [, url, signed] = PARTITIONS.find(([prefix]) => region.startsWith(prefix)) ?? PARTITIONS[2]
+  return { url: iam_url === IAM ? url : iam_url, region: signed }
+}
+
 /** What a client of the AWS SDK hands to its HTTP handler. */
 type Request = {
   readonly protocol: string

@@ -1,16 +1,16 @@
 import { AwsClient } from 'aws4fetch'
 import { BrokerError } from '../errors.ts'
-import { stsUrl, throttled } from '../issuers/aws_transport.ts'
+import { IAM, iamOf, stsUrl, throttled } from '../issuers/aws_transport.ts'
 import { endpointAt } from '../issuers/common.ts'
 import { codeIn } from '../issuers/refusal.ts'
 import { Secret } from '../secret.ts'
 import { type RotatorPorts, rotator, type Secrets } from './rotator.ts'
 
-const settings = { iam_url: endpointAt('https://iam.amazonaws.com', 'Where IAM is.') }
+const settings = { iam_url: endpointAt(IAM, 'Where IAM is, when it is not the endpoint of the partition that the region is in.') }
 type Ports = RotatorPorts<typeof settings>
 
-const IAM = { service: 'iam', version: '2010-05-08' } as const
-const STS = { service: 'sts', version: '2011-06-15' } as const
+const IAM_API = { service: 'iam', version: '2010-05-08' } as const
+const STS_API = { service: 'sts', version: '2011-06-15' } as const
 /** A new key is known everywhere after some seconds. */
 const PROOFS = 12
 const PAUSE_MS = 1_000
@@ -25,7 +25,7 @@ export const awsAccessKey = rotator({
   serves: ({ auth }) => auth === 'access_key',
   handleOf: root => ({ access_key_id: root['access_key_id']?.reveal() ?? '' }),
   make: async (root, ports) => {
-    const xml = await ask(ports, IAM, root, { Action: 'CreateAccessKey' })
+    const xml = await ask(ports, IAM_API, root, { Action: 'CreateAccessKey' })
     const id = only(ports, xml, 'AccessKeyId', /^[A-Z0-9]{16,128}$/)
     const secret = only(ports, xml, 'SecretAccessKey', /^[A-Za-z0-9+/=]{20,128}$/)
     return { secrets: { access_key_id: new Secret(id), secret_access_key: new Secret(secret) }, handle: { access_key_id: id } }
@@ -43,11 +43,11 @@ export const awsAccessKey = rotator({
     }
   },
   retire: async ({ access_key_id: AccessKeyId = '' }, root, ports) => {
-    await ask(ports, IAM, root, { Action: 'DeleteAccessKey', AccessKeyId }, 'NoSuchEntity')
+    await ask(ports, IAM_API, root, { Action: 'DeleteAccessKey', AccessKeyId }, 'NoSuchEntity')
   },
   strays: async (root, { from, to }, ports) => {
     const inUse = root['access_key_id']?.reveal()
-    const xml = await ask(ports, IAM, root, { Action: 'ListAccessKeys' })
+    const xml = await ask(ports, IAM_API, root, { Action: 'ListAccessKeys' })
     return [...xml.matchAll(/<member>([\s\S]*?)<\/member>/g)]
       .map(([, member = '']) => ({
         id: all(member, 'AccessKeyId')[0] ?? '',
@@ -59,10 +59,10 @@ export const awsAccessKey = rotator({
 })
 
 async function whoIs(ports: Ports, key: Secrets): Promise<string> {
-  return only(ports, await ask(ports, STS, key, { Action: 'GetCallerIdentity' }), 'Arn', /^arn:\S{1,2048}$/)
+  return only(ports, await ask(ports, STS_API, key, { Action: 'GetCallerIdentity' }), 'Arn', /^arn:\S{1,2048}$/)
 }
 
-type Service = typeof IAM | typeof STS
+type Service = typeof IAM_API | typeof STS_API
 
 /** One call of the query protocol, signed with this key (SigV4).
  *  @param fine an error code that is as good as a success */
@@ -73,14 +73,13 @@ async function ask(
   form: Record<string, string>,
   fine?: string,
 ): Promise<string> {
-  const region = String(ports.settings['region'])
+  const { url, region } = placeOf(service, ports)
   const client = new AwsClient({
     accessKeyId: key['access_key_id']?.reveal() ?? '',
     secretAccessKey: key['secret_access_key']?.reveal() ?? '',
     service,
-    region: service === 'iam' ? 'us-east-1' : region,
+    region,
   })
-  const url = service === 'iam' ? ports.own.iam_url : stsUrl({ region, endpoint: String(ports.settings['endpoint']) })
   const body = new URLSearchParams({ ...form, Version: version }).toString()
   const headers = { 'content-type': 'application/x-www-form-urlencoded; charset=utf-8' }
   const signed = await client.sign(url, { method: 'POST', headers, body })
@@ -95,6 +94,11 @@ async function ask(
   const code = all(xml, 'Code')[0] ?? ''
   if (fine !== undefined && code === fine) return xml
   throw new BrokerError('unavailable', `${ports.integration}: ${form['Action']} was refused: ${codeIn(code)}`)
+}
+
+function placeOf(service: Service['service'], { own, settings: its }: Ports): { url: string; region: string } {
+  const region = String(its['region'])
+  return service === 'iam' ? iamOf({ ...own, region }) : { url: stsUrl({ region, endpoint: String(its['endpoint']) }), region }
 }
 
 /** Texts of elements without children. */

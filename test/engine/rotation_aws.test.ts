@@ -133,6 +133,13 @@ describe('the access key of an IAM user', () => {
     expect(await said(make())).not.toMatch(/canary/)
   })
 
+  test('is asked for with a signature for the region that IAM of the partition takes', async () => {
+    ports = { ...ports, settings: { ...ports.settings, region: 'us-gov-east-1' } }
+    await prove()
+    const scopes = aws.arrived.map(({ headers }) => /\d{8}\/([^/]+\/[^/]+)\/aws4_request/.exec(headers.authorization ?? '')?.[1])
+    expect(scopes).toEqual(['us-gov-west-1/iam', 'us-gov-east-1/sts', 'us-gov-east-1/sts'])
+  })
+
   test('that has gone already is retired', async () => {
     expect(await said(Promise.resolve(awsAccessKey.retire?.({ access_key_id: 'AKIA00000000GONE' }, root, ports)))).toBe('done')
   })

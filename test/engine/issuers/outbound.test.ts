@@ -1,7 +1,7 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import type { Socket } from 'node:net'
 import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest'
-import { regional, STS, stsUrl } from '../../../engine/issuers/aws_transport.ts'
+import { IAM, iamOf, regional, STS, stsUrl } from '../../../engine/issuers/aws_transport.ts'
 import { openUpstreams, type Upstreams } from '../../../engine/issuers/outbound.ts'
 import { isMetadata } from '../../../engine/metadata.ts'
 import { Secret } from '../../../engine/secret.ts'
@@ -108,6 +108,16 @@ test('AWS is asked where a region is, and nowhere that the environment says', ()
   expect(stsUrl({ endpoint: STS, region: 'cn-north-1' })).toBe('https://sts.cn-north-1.amazonaws.com.cn')
   expect(stsUrl({ endpoint: 'https://sts.example', region: 'eu-central-1' })).toBe('https://sts.example')
   expect(regional('secretsmanager', 'us-gov-west-1')).toBe('https://secretsmanager.us-gov-west-1.amazonaws.com')
+})
+
+test.each([
+  ['eu-central-1', 'https://iam.amazonaws.com', 'us-east-1'],
+  ['us-east-2', 'https://iam.amazonaws.com', 'us-east-1'],
+  ['cn-northwest-1', 'https://iam.cn-north-1.amazonaws.com.cn', 'cn-north-1'],
+  ['us-gov-east-1', 'https://iam.us-gov.amazonaws.com', 'us-gov-west-1'],
+])('IAM for %s is %s, signed for %s', (region, url, signed) => {
+  expect(iamOf({ region, iam_url: IAM })).toEqual({ url, region: signed })
+  expect(iamOf({ region, iam_url: 'https://iam.example.com' })).toEqual({ url: 'https://iam.example.com', region: signed })
 })
 
 test('a redirect is an answer, and is not followed', async () => {
