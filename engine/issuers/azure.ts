@@ -4,6 +4,7 @@ import { required, text, type Values } from '../fields.ts'
 import { keep } from '../integrations/keep.ts'
 import type { RootCredential } from '../integrations/port.ts'
 import { Secret } from '../secret.ts'
+import { claimsIn, lifeOf, notAsked } from './access_token.ts'
 import { assertion } from './assertion.ts'
 import { baseAt, isToken, outbound, subject, TRANSIT_KEY } from './common.ts'
 import { type Credential, type Grant, type IssuerPorts, issuer } from './issuer.ts'
@@ -164,7 +165,7 @@ async function through(ports: Ports, call: () => Promise<unknown>): Promise<void
 }
 
 /** MSAL takes a good deal for a success: what counts is the answer itself. */
-function credentialOf(grant: Grant, { integration }: Ports, { status, body }: Answered): Credential {
+function credentialOf(grant: Grant, { integration, now }: Ports, { status, body }: Answered): Credential {
   const { access_token, token_type, expires_in, scope, error } = body
   if (typeof error === 'string') throw refused(integration, error)
   if (status !== 200) throw unusable(integration, `status ${status} is no success`)
@@ -175,10 +176,13 @@ function credentialOf(grant: Grant, { integration }: Ports, { status, body }: An
   if (scope !== undefined && typeof scope !== 'string') throw unusable(integration, 'the scope is no text')
   const given = typeof scope === 'string' ? scope.split(' ').filter(one => one !== '' && !OF_LOGIN.has(one)) : grant.scope
   if (given.some(one => !isAsked(one, grant.scope))) throw wider(integration, 'the scope is wider than what was asked for')
+  const claims = claimsIn(access_token) ?? {}
+  if (notAsked(claims, grant.scope).some(one => !OF_LOGIN.has(one)))
+    throw wider(integration, 'the token has scopes that were not asked for')
   return {
     fields: { token: new Secret(access_token) },
     tokenType: 'Bearer',
-    expiresAt: grant.issuedAt + expires_in,
+    expiresAt: grant.issuedAt + lifeOf(claims, expires_in, now()),
     granted: { scope: given, expires_in },
   }
 }

@@ -5,6 +5,7 @@ import { required, text, type Values } from '../fields.ts'
 import { keep } from '../integrations/keep.ts'
 import type { RootCredential } from '../integrations/port.ts'
 import { Secret } from '../secret.ts'
+import { type Claims, claimsIn, lifeOf, notAsked, notFor } from './access_token.ts'
 import { type Asked, actorClaims, assertion } from './assertion.ts'
 import { ceiling, endpoint, optionalEndpoint, outbound, plainWithin, subject, TRANSIT_KEY } from './common.ts'
 import { type Credential, type Grant, type IssuerPorts, issuer, type Plan } from './issuer.ts'
@@ -202,19 +203,29 @@ async function proofOf(
 
 async function credentialOf(grant: Grant, ports: Ports, answer: TokenAnswer): Promise<Credential> {
   const { integration, settings: own } = ports
+  const claims = claimsIn(answer.token)
   const above = (answer.scope ?? grant.scope).filter(one => !grant.scope.includes(one))
   if (above.length > 0) throw wider(integration, `the scope has ${above.length} values that were not asked for`)
+  if (claims) assertNarrow(grant, ports, claims)
   if (answer.issuedTokenType !== undefined && answer.issuedTokenType !== ACCESS_TOKEN && answer.issuedTokenType !== JWT)
     throw unusable(integration, 'the token is no access token')
-  if (ports.role.dpop === 'required' && !isBound(answer, grant)) throw wider(integration, 'the token is not bound to the key')
+  if (ports.role.dpop === 'required' && !isBound(answer, claims, grant))
+    throw wider(integration, 'the token is not bound to the key')
   const token = new Secret(answer.token)
   return {
     fields: { token },
     tokenType: answer.type,
-    expiresAt: grant.issuedAt + answer.expiresIn,
+    expiresAt: grant.issuedAt + lifeOf(claims ?? {}, answer.expiresIn, ports.now()),
     granted: { scope: answer.scope ?? grant.scope, expires_in: answer.expiresIn },
     ...(own.revocation_url === '' ? {} : { handle: await handleOf(grant, ports, token) }),
   }
+}
+
+function assertNarrow({ scope, audience }: Grant, { role: { target }, integration }: Ports, claims: Claims): void {
+  const above = notAsked(claims, scope)
+  if (above.length > 0) throw wider(integration, `the token has ${above.length} scopes that were not asked for`)
+  if (target !== 'none' && notFor(claims, audience).length > 0)
+    throw wider(integration, 'the token is for another audience than was asked for')
 }
 
 async function handleOf({ txn }: Grant, ports: Ports, token: Secret): Promise<Readonly<Record<string, string>>> {
@@ -232,14 +243,9 @@ async function ended(grant: Grant, ports: Ports, token: Secret, why: unknown): P
 }
 
 /** A token that can be read says to which key it is bound; of another we have the word of the server. */
-function isBound({ type, token }: TokenAnswer, grant: Grant): boolean {
-  if (type !== 'DPoP') return false
-  try {
-    const { cnf } = decodeJwt<{ cnf?: { jkt?: unknown } }>(token)
-    return cnf?.jkt === grant.keyThumbprint
-  } catch {
-    return true
-  }
+function isBound({ type }: TokenAnswer, claims: Claims | undefined, grant: Grant): boolean {
+  const { jkt } = (claims?.['cnf'] ?? {}) as { readonly jkt?: unknown }
+  return type === 'DPoP' && (claims === undefined || jkt === grant.keyThumbprint)
 }
 
 /** RFC 7009: what the server does not know any more is revoked, and it answers 200 to that too. */

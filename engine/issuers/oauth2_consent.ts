@@ -3,6 +3,7 @@ import { BrokerError } from '../errors.ts'
 import { keep } from '../integrations/keep.ts'
 import type { RootCredential } from '../integrations/port.ts'
 import { Secret } from '../secret.ts'
+import { claimsIn, notAsked } from './access_token.ts'
 import { type Credential, type Grant, type IssuerPorts, issuer } from './issuer.ts'
 import { unusable, wider } from './refusal.ts'
 import { askToken, clientAuth, type TokenAnswer } from './token_endpoint.ts'
@@ -92,7 +93,8 @@ async function secretOf({ settings, root }: Ports): Promise<Secret | undefined> 
 
 function credentialOf(grant: Grant, { integration, settings }: Ports, answer: TokenAnswer): Credential {
   const free = [...grant.scope, ...settings.also_scope]
-  const above = (answer.scope ?? grant.scope).filter(one => !free.includes(one))
+  const said = (answer.scope ?? grant.scope).filter(one => !free.includes(one))
+  const above = [...said, ...notAsked(claimsIn(answer.token) ?? {}, free)]
   if (above.length > 0) throw wider(integration, `the scope has ${above.length} values that were not asked for`)
   if (answer.type !== 'Bearer') throw unusable(integration, 'the token is bound to a key that nobody has')
   return {

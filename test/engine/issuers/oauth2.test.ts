@@ -73,6 +73,15 @@ describe('client credentials', () => {
     expect(await server.introspect(tokenOf(credential))).toMatchObject({ active: true, scope: 'orders:read' })
   })
 
+  test('a JWT for the audience that is told is what the server says that it is', async () => {
+    const { test } = await opened(
+      { grant: 'client_credentials' },
+      { server: { tokenFormat: 'jwt' }, role: { target: 'resource' } },
+    )
+    const claims = jose.decodeJwt(tokenOf(await test.credential(read)))
+    expect(claims).toMatchObject({ aud: API, scope: 'orders:read' })
+  })
+
   test('a wrong secret is refused by its code', async () => {
     const { test } = await opened({ grant: 'client_credentials' }, { secrets: { client_secret: 'another' } })
     expect(await test.issue(read)).toMatchObject({ code: 'EXCHANGE_REFUSED', detail: 'acme: invalid_client' })
@@ -232,6 +241,26 @@ describe('DPoP: the token is bound to the key of the machine, by its own proof',
     for (const proof of proofs)
       expect(await test.outcome({ grant: { ...(await bound()), parameters: { dpop: proof } } })).toBe('PARAMETERS')
     expect(server.granted()).toBe(0)
+  })
+
+  test.each([
+    ['a token of another type', 'opaque', 'Bearer', 'EXCHANGE_WIDER'],
+    ['a JWT that is bound to another key', { cnf: { jkt: 'another' } }, 'DPoP', 'EXCHANGE_WIDER'],
+    ['a JWT that is bound to no key', {}, 'DPoP', 'EXCHANGE_WIDER'],
+    ['a JWT that is bound to the key', { cnf: { jkt: 'bound' } }, 'DPoP', 'OK'],
+    ['one that cannot be read', 'opaque', 'DPoP', 'OK'],
+  ])('%s', async (_, what, token_type, code) => {
+    const grant = await bound()
+    const claims = JSON.stringify(what).replace('bound', grant.keyThumbprint)
+    const access_token = typeof what === 'string' ? what : `e30.${Buffer.from(claims).toString('base64url')}.c2ln`
+    const provider = stack.use(await startProvider())
+    provider.answer = () => ({ status: 200, body: { access_token, token_type, expires_in: 60 } })
+    const [token_url, revocation_url] = [`${provider.url}/token`, `${provider.url}/revoke`]
+    const { test } = await opened({ grant: 'client_credentials', token_url, revocation_url }, dpop)
+    const parameters = { dpop: await proofFor(token_url) }
+    expect(await test.outcome({ grant: { ...grant, parameters } })).toBe(code)
+    const revoked = provider.asked.flatMap(({ url, body }) => (url === '/revoke' ? new URLSearchParams(body).get('token') : []))
+    expect(revoked).toEqual(code === 'OK' ? [] : [access_token])
   })
 
   test('a nonce that the server wants is told', async () => {

@@ -49,9 +49,15 @@ const token = (changes: object = {}) => ({
   ...changes,
 })
 const ok = (body: object, status = 200): Answer => ({ status, body })
+/** A token that can be read; of its signature nobody here knows anything. */
+const jwt = (claims: object, signature = 'c2lnbmF0dXJl') =>
+  [{ alg: 'RS256' }, claims].map(one => `${Buffer.from(JSON.stringify(one)).toString('base64url')}.`).join('') + signature
+const jwtToken = (claims: object) => ok(token({ access_token: jwt(claims, 'upstream') }))
+const inSeconds = (seconds: number) => Math.floor(Date.now() / 1000) + seconds
 
 const LONGER = 'a longer life than was asked for'
 const LONGEST = 'a life of a hundred million years'
+const LATER = 'a JWT that ends later than its life is said to be'
 const oauth: readonly Case[] = [
   ['a success that is 201', ok(token(), 201), 'EXCHANGE_UNUSABLE'],
   ['a success that is 202', ok(token(), 202), 'EXCHANGE_UNUSABLE'],
@@ -78,6 +84,9 @@ const oauth: readonly Case[] = [
   [LONGER, ok(token({ expires_in: 3600 })), 'EXCHANGE_WIDER'],
   [LONGEST, ok(token({ expires_in: 2 ** 52 })), 'EXCHANGE_WIDER'],
   ['a wider scope', ok(token({ scope: 'a b' })), 'EXCHANGE_WIDER'],
+  [LATER, jwtToken({ scope: 'a', exp: inSeconds(86_400) }), 'EXCHANGE_WIDER'],
+  ['a JWT of a wider scope', jwtToken({ scope: 'a b', exp: inSeconds(600) }), 'EXCHANGE_WIDER'],
+  ['a JWT of a wider scp', jwtToken({ scp: ['a', 'b'], exp: inSeconds(600) }), 'EXCHANGE_WIDER'],
   ['a scope that is no text', ok(token({ scope: ['a'] })), 'EXCHANGE_UNUSABLE'],
   ['a refusal', ok({ error: 'invalid_client', error_description: CANARY }, 401), 'EXCHANGE_REFUSED'],
   ['a refusal that repeats what was sent', ok({ error: CANARY }, 400), 'EXCHANGE_REFUSED'],
@@ -86,13 +95,11 @@ const oauth: readonly Case[] = [
 ]
 
 /** without those that are no fault where a lease or a seal ends what is longer */
-const bounded = oauth.filter(([name]) => ![LONGER, LONGEST].includes(name))
+const bounded = oauth.filter(([name]) => ![LONGER, LONGEST, LATER].includes(name))
 
 /** An ID token, of which the claims are read and the signature is for whom it is for. */
 const idToken = (changes: object = {}) => {
-  const claims = { aud: 'https://api.example.com', email: ACCOUNT, exp: Math.floor(Date.now() / 1000) + 900, ...changes }
-  const parts = [{ alg: 'RS256' }, claims].map(one => Buffer.from(JSON.stringify(one)).toString('base64url'))
-  return { token: `${parts.join('.')}.c2lnbmF0dXJl` }
+  return { token: jwt({ aud: 'https://api.example.com', email: ACCOUNT, exp: inSeconds(900), ...changes }) }
 }
 const ACCOUNT = 'sa@project.iam.gserviceaccount.com'
 const { privateKey } = generateKeyPairSync('rsa', {
@@ -132,9 +139,23 @@ export const providers: readonly ProviderRow[] = [
     secrets: { client_secret: CANARY },
     asked: { grant: { scope: ['a'] } },
     beside: ({ url }) => (url === '/revoke' ? { status: 200 } : undefined),
-    revocation: ({ url, body }) => url === '/revoke' && new URLSearchParams(body).get('token') === 'upstream',
+    revocation: ({ url, body }) => url === '/revoke' && /upstream$/.test(new URLSearchParams(body).get('token') ?? ''),
     good: ok(token()),
     cases: bounded,
+  },
+  {
+    type: 'oauth2',
+    which: 'an audience that is told',
+    settings: url => ({ token_url: `${url}/token`, grant: 'client_credentials', client_id: 'assay' }),
+    secrets: { client_secret: CANARY },
+    role: { target: 'resource' },
+    asked: { grant: { scope: ['a'] } },
+    good: jwtToken({ aud: ['https://api.example.com'], scope: 'a', exp: inSeconds(600) }),
+    cases: [
+      ['a JWT for another audience', jwtToken({ aud: 'https://other.example.com' }), 'EXCHANGE_WIDER'],
+      ['a JWT for one more', jwtToken({ aud: ['https://api.example.com', 'https://other.example.com'] }), 'EXCHANGE_WIDER'],
+      ['a JWT for nobody in particular', jwtToken({ scope: 'a' }), 'OK'],
+    ],
   },
   {
     type: 'azure',
@@ -183,7 +204,7 @@ export const providers: readonly ProviderRow[] = [
       ['no end', ok(idToken({ exp: undefined })), 'EXCHANGE_UNUSABLE'],
       ['an end of text', ok(idToken({ exp: '9999999999' })), 'EXCHANGE_UNUSABLE'],
       ['an end in the past', ok(idToken({ exp: 1 })), 'EXCHANGE_UNUSABLE'],
-      ['a longer life than was asked for', ok(idToken({ exp: Math.floor(Date.now() / 1000) + 7200 })), 'EXCHANGE_WIDER'],
+      ['a longer life than was asked for', ok(idToken({ exp: inSeconds(7200) })), 'EXCHANGE_WIDER'],
       ['another audience', ok(idToken({ aud: 'https://other.example.com' })), 'EXCHANGE_WIDER'],
       ['another account', ok(idToken({ email: 'admin@project.iam.gserviceaccount.com' })), 'EXCHANGE_WIDER'],
     ],

@@ -35,6 +35,8 @@ export type OauthServerOptions = {
     readonly audience: string
   }
   readonly resource?: string
+  /** of access tokens; opaque when nothing is said */
+  readonly tokenFormat?: 'opaque' | 'jwt'
   readonly ttlSeconds?: number
   readonly nonces?: boolean
 }
@@ -112,7 +114,8 @@ async function federatedBody(
   return { body: proven ? { ...rest, client_secret: secret } : rest }
 }
 
-function configuration({ clients, scopes, tokenPath, resource, nonces }: OauthServerOptions, ttl: number): Configuration {
+function configuration(options: OauthServerOptions, ttl: number): Configuration {
+  const { clients, scopes, tokenPath, resource, nonces, tokenFormat = 'opaque' } = options
   return {
     clients: clients.map(client => ({ ...client })),
     scopes: ['openid', 'offline_access', ...scopes],
@@ -127,7 +130,7 @@ function configuration({ clients, scopes, tokenPath, resource, nonces }: OauthSe
       resourceIndicators: {
         enabled: resource !== undefined,
         defaultResource: () => resource ?? '',
-        getResourceServerInfo: () => ({ scope: scopes.join(' '), accessTokenTTL: ttl, accessTokenFormat: 'opaque' }),
+        getResourceServerInfo: () => ({ scope: scopes.join(' '), accessTokenTTL: ttl, accessTokenFormat: tokenFormat }),
       },
     },
     findAccount: (_, id) => ({ accountId: id, claims: () => ({ sub: id }) }),
