@@ -8,7 +8,7 @@ import { type Arrived, type JsonServer, type Said, startJsonServer } from '../fa
 import { PATIENCE_MS } from '../harness/patience.ts'
 
 // IAM and STS as their API reference has them, with the keys of one user: which of them works is the test's to say. moto shows the same with the SDK's own
-// shapes, but takes every key (`live/integrations.test.ts`).
+// shapes (`live/integrations.test.ts`), and with signatures that are verified (`live/rotation_aws.test.ts`).
 type Key = { readonly user: string; readonly secret: string; readonly madeAt: number }
 
 let aws: JsonServer

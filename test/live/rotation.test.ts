@@ -8,20 +8,24 @@ import { auditOf, done, openWorld, type World } from './world.ts'
 // The root password of a real PostgreSQL server, behind Vault's database engine.
 let world: World
 let postgres: Postgres
+const FIRST = { user: 'vault', password: 'canary-of-the-first-password' }
 const stack = new AsyncDisposableStack()
 beforeAll(async () => {
   const plugins = await provisioned('need_postgres_plugin', 'plugin_dir')
   world = stack.use(await openWorld({ vaultArgs: [`-dev-plugin-dir=${plugins}`] }))
   postgres = stack.use(await startPostgres())
-  await sql(postgres, `CREATE ROLE vault SUPERUSER LOGIN PASSWORD 'canary-of-the-first-password'`)
+  await sql(postgres, `CREATE ROLE vault SUPERUSER LOGIN PASSWORD '${FIRST.password}'`)
+  await database('RETURN')
   await write('sys/mounts/database', { type: 'database' })
   await write('database/config/orders', {
     plugin_name: 'postgresql-database-plugin',
     allowed_roles: '*',
     connection_url: `postgresql://{{username}}:{{password}}@127.0.0.1:${postgres.port}/postgres?sslmode=disable`,
-    username: 'vault',
-    password: 'canary-of-the-first-password',
+    username: FIRST.user,
+    password: FIRST.password,
     password_authentication: 'scram-sha-256',
+    // the second has the last word on what the first did: both are one transaction
+    root_rotation_statements: [`ALTER ROLE "{{name}}" WITH PASSWORD '{{password}}';`, 'SELECT agree();'],
   })
   const creation_statements = [`CREATE ROLE "{{name}}" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}';`]
   await write('database/roles/reader', { db_name: 'orders', creation_statements })
@@ -43,24 +47,41 @@ async function sql(as: { user: string; password: string }, text: string): Promis
   }
 }
 
-test('is replaced by Vault in the name of who ordered it: the old one is worth nothing, what Vault issues still works', async () => {
-  expect((await write('broker/integration/orders/rotate', {})).data).toMatchObject({ state: 'done' })
-  await expect(sql({ user: 'vault', password: 'canary-of-the-first-password' }, 'SELECT 1')).rejects.toThrow(
-    /password authentication failed/,
-  )
-  const { data } = await done(world.api('GET', 'database/creds/reader'))
-  expect(await sql({ user: data.username, password: data.password }, 'SELECT 1 AS one')).toEqual([{ one: 1 }])
-  // outcomes are written within a tenth of a second
-  const told = await until('the outcome in the audit log', async () => {
-    const mine = (await auditOf(world.door.auditFile)).filter(one => one['operation'] === 'rotate')
-    return mine.length > 1 ? mine : undefined
-  })
-  expect(told.map(one => one['result'] ?? one['type'])).toEqual(['intent', 'rotated'])
-})
+/** Whether the database takes another root password. */
+const database = (statement: 'RETURN' | `RAISE ${string}`) =>
+  sql(postgres, `CREATE OR REPLACE FUNCTION agree() RETURNS void LANGUAGE plpgsql AS 'BEGIN ${statement}; END'`)
+const logsIn = async (as: { user: string; password: string }) => expect(await sql(as, 'SELECT 1 AS one')).toEqual([{ one: 1 }])
 
-test('that Vault cannot replace stays, and the answer says so without it', async () => {
-  await write('broker/integration/nowhere', { type: 'vault_database', settings: { path: 'database/rotate-root/nowhere' } })
-  const { status, body } = await world.api('POST', 'broker/integration/nowhere/rotate', {})
+/** What Vault issues with its root password. */
+async function issued(): Promise<{ user: string; password: string }> {
+  const { data } = await done(world.api('GET', 'database/creds/reader'))
+  return { user: data.username, password: data.password }
+}
+
+test('that the database does not take is not taken: the one before is good there, and Vault goes on with it', async () => {
+  await database("RAISE ''not today''")
+  const { status, body } = await world.api('POST', 'broker/integration/orders/rotate', {})
   expect(status).toBeGreaterThanOrEqual(400)
   expect(JSON.stringify(body)).not.toMatch(/canary/)
+  await logsIn(FIRST)
+  await logsIn(await issued())
+  const told = await rotations(2)
+  expect(told).toEqual(['intent', 'not made'])
+  await database('RETURN')
 })
+
+test('is replaced by Vault in the name of who ordered it: the old one is worth nothing, what Vault issues still works', async () => {
+  expect((await write('broker/integration/orders/rotate', {})).data).toMatchObject({ state: 'done' })
+  await expect(sql(FIRST, 'SELECT 1')).rejects.toThrow(/password authentication failed/)
+  await logsIn(await issued())
+  expect((await rotations(4)).slice(2)).toEqual(['intent', 'rotated'])
+})
+
+/** So many lines of the audit log; outcomes are written within a tenth of a second. */
+async function rotations(count: number): Promise<readonly unknown[]> {
+  const told = await until('the outcome in the audit log', async () => {
+    const mine = (await auditOf(world.door.auditFile)).filter(one => one['operation'] === 'rotate')
+    return mine.length >= count ? mine : undefined
+  })
+  return told.map(one => one['result'] ?? one['type'])
+}
