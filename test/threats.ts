@@ -36,7 +36,7 @@ export const threats: Readonly<Record<string, readonly Tried[]>> = {
   ],
   'malicious upstream or MCP server': [
     proxy('answers', 'what would log the agent in, or send its client elsewhere, is dropped', 'a redirect with %i'),
-    live('consent', 'the right browser with the answer of another issuer (RFC 9207)'),
+    live('consent_callbacks', "['another issuer'", 'grants nothing, and the state is spent'),
   ],
   'other tenant': [
     engine('sealing', 'for every pair of tokens, a field of the one in the other opens neither'),

@@ -18,8 +18,6 @@ export type ConsentView = {
   readonly state: State
   /** host of the identity provider, where the person goes next */
   readonly provider: string
-  /** origin of the same, for the page's policy of where its form may lead */
-  readonly providerOrigin: string
   readonly consentSeconds: number
   /** whether browsers reach the page over TLS, which may end before it comes here */
   readonly overTls: boolean
@@ -184,7 +182,6 @@ async function viewOf(parts: ConsentParts, found: Found): Promise<ConsentView> {
     userCode: request.userCode,
     state: request.state,
     provider: url.host,
-    providerOrigin: url.origin,
     consentSeconds: settings.consent_ttl,
     overTls: parts.ownUrl().startsWith('https:'),
   }

@@ -19,33 +19,31 @@ button[value=allow] { background: var(--go); border-color: var(--go); color: #ff
 `
 const STYLE_HASH = createHash('sha256').update(CSS).digest('base64')
 
-/** What the browser may do with a page of ours: show it with its own style, nowhere inside another page, and send its form here,
- *  from where it may be led on to the identity provider. */
-export function pagePolicy(formTo: readonly string[]): Readonly<Record<string, string>> {
-  const policy = [
+/** What the browser may do with a page of ours: show it with its own style, nowhere inside another page, and send its form here alone. Chromium holds every
+ *  redirect of a form's answer to `form-action`, those of the identity provider too: so nobody is sent on by a redirect. */
+export const PAGE_HEADERS: Readonly<Record<string, string>> = {
+  'Content-Security-Policy': [
     "default-src 'none'",
     `style-src 'sha256-${STYLE_HASH}'`,
-    `form-action 'self' ${formTo.join(' ')}`.trim(),
+    "form-action 'self'",
     "base-uri 'none'",
     "frame-ancestors 'none'",
-  ]
-  return {
-    'Content-Security-Policy': policy.join('; '),
-    'Cache-Control': 'no-store',
-    'Cross-Origin-Opener-Policy': 'same-origin',
-    'Referrer-Policy': 'no-referrer',
-    'X-Content-Type-Options': 'nosniff',
-    'X-Frame-Options': 'DENY',
-  }
+  ].join('; '),
+  'Cache-Control': 'no-store',
+  'Cross-Origin-Opener-Policy': 'same-origin',
+  'Referrer-Policy': 'no-referrer',
+  'X-Content-Type-Options': 'nosniff',
+  'X-Frame-Options': 'DENY',
 }
 
-function page(title: string, body: Html | Promise<Html>) {
+function page(title: string, body: Html | Promise<Html>, head: Html | Promise<Html> | '' = '') {
   return html`<!doctype html>
 <html lang="en">
   <head>
     <meta charset="utf-8" />
     <meta name="viewport" content="width=device-width, initial-scale=1" />
     <title>${title}</title>
+    ${head}
     <style>${raw(CSS)}</style>
   </head>
   <body>
@@ -84,6 +82,16 @@ from its own machine.</p>
 function taskRows({ task }: ConsentView['wish']) {
   const rows = { Organisation: task?.org, Task: task?.task, 'Asked by': task?.user }
   return Object.entries(rows).map(([name, value]) => (value ? html`<dt>${name}</dt><dd>${value}</dd>` : ''))
+}
+
+/** Leads on to the identity provider: by itself, and by a link where a browser does not go by itself. It takes the place of the form's answer in the history,
+ *  so that who goes back comes to the page before it and sends nothing twice. */
+export function onwardPage({ host, href }: URL) {
+  return page(
+    'On to sign in',
+    html`<h1>On to ${host}</h1><p>You sign in there. If nothing happens, <a href="${href}">go on to ${host}</a>.</p>`,
+    html`<meta http-equiv="refresh" content="0; url=${href}" />`,
+  )
 }
 
 const ENDS = {

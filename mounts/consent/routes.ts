@@ -3,7 +3,7 @@ import type { HttpBindings } from '@hono/node-server'
 import { type Context, Hono } from 'hono'
 import { getCookie, setCookie } from 'hono/cookie'
 import { type Broker, BrokerError, CALLBACK_PATH, PAGE_PATH, type World } from '#engine'
-import { askPage, type End, endPage, pagePolicy } from './pages.ts'
+import { askPage, type End, endPage, onwardPage, PAGE_HEADERS } from './pages.ts'
 
 type Bindings = { Bindings: HttpBindings }
 type Ctx = Context<Bindings>
@@ -33,7 +33,7 @@ async function show(parts: ConsentParts, c: Ctx): Promise<Response> {
   if (view?.state !== 'asked') return ended(c, view?.state === 'granted' || view?.state === 'denied' ? view.state : 'gone')
   const cookie = getCookie(c, COOKIE) ?? world.random(24).toString('base64url')
   setCookie(c, COOKIE, cookie, { httpOnly: true, sameSite: 'Lax', secure: view.overTls, path: PAGE_PATH, maxAge: 900 })
-  return c.html(askPage(view, proofOf(cookie)), 200, pagePolicy([view.providerOrigin]))
+  return c.html(askPage(view, proofOf(cookie)), 200, PAGE_HEADERS)
 }
 
 /** A form that another site sent in the person's name comes without the cookie, as that is for our own pages. */
@@ -45,7 +45,7 @@ async function decide(parts: ConsentParts, c: Ctx): Promise<Response> {
   if (!genuine || (decision !== 'allow' && decision !== 'deny')) return ended(c, 'failed')
   const id = c.req.param('id') ?? ''
   const next = await failing(parts, () => parts.broker.issue.consent.decide(id, decision === 'allow', cookie, parts.newId()))
-  if (next instanceof URL) return c.body(null, 303, { ...pagePolicy([next.origin]), Location: next.href })
+  if (next instanceof URL) return c.html(onwardPage(next), 200, PAGE_HEADERS)
   return ended(c, next ?? 'denied')
 }
 
@@ -63,7 +63,7 @@ async function failing<T>({ world }: ConsentParts, work: () => Promise<T>): Prom
 const STATUS: Readonly<Record<End, 200 | 400 | 404>> = { granted: 200, denied: 200, failed: 400, gone: 404 }
 
 function ended(c: Ctx, end: End): Response | Promise<Response> {
-  return c.html(endPage(end), STATUS[end], pagePolicy([]))
+  return c.html(endPage(end), STATUS[end], PAGE_HEADERS)
 }
 
 async function formOf(c: Ctx): Promise<URLSearchParams> {

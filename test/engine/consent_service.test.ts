@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import type { Audit, AuditRecord } from '../../engine/audit/index.ts'
 import type { ConsentGrant, Grants } from '../../engine/consent/grants.ts'
 import { openRequests, type Requests, type State, type Wish } from '../../engine/consent/requests.ts'
@@ -28,22 +28,38 @@ const SETTINGS = {
   ca: '',
 }
 
-/** Consents at a provider that answers with this; `lost` is a state that Vault does not take. */
-function consents(settings: object, answer: object, lost?: State) {
+type Between = {
+  /** a state that Vault does not take */
+  readonly lost?: State
+  /** before a request moves there */
+  readonly moving?: (to: State) => Promise<void>
+  /** before the provider answers */
+  readonly answering?: () => Promise<void>
+}
+
+/** Consents at a provider that answers with this. */
+function consents(settings: object, answer: object, { lost, moving, answering }: Between = {}) {
   const world = testWorld()
   const kept: ConsentGrant[] = []
   const recorded: unknown[] = []
+  const fetched: string[] = []
   const requests = openRequests(openStore(fakeTransit(), 'assay', world.monotonic), world)
   const move: Requests['move'] = async (found, to, journey) => {
+    await moving?.(to)
     if (to === lost) throw new BrokerError('unavailable', 'vault does not answer')
     return requests.move(found, to, journey)
+  }
+  const answered = async (url: string) => {
+    fetched.push(new URL(url).pathname)
+    await answering?.()
+    return Response.json(answer)
   }
   const consent = openConsent({
     world,
     requests: { ...requests, move },
     grants: { put: async (_, __, grant) => void kept.push(grant) } as Partial<Grants> as Grants,
     integrations: { source: async () => ({ integration: { type: 'oauth2_consent', settings } }) },
-    upstreams: { of: () => ({ fetch: async () => Response.json(answer), failure: () => undefined }) },
+    upstreams: { of: () => ({ fetch: answered, failure: () => undefined }) },
     mounts: { ofType: () => [mount] },
     audit: {
       append: async () => undefined,
@@ -51,30 +67,37 @@ function consents(settings: object, answer: object, lost?: State) {
     } as unknown as Audit,
     ownUrl: () => 'https://assay.example',
   } as unknown as ConsentParts)
-  return { consent, requests, kept, recorded }
+  return { consent, requests, kept, recorded, fetched }
 }
 
 const asked = (requests: Requests) => requests.open(mount, { ...wish, audience: '', task: undefined } satisfies Wish)
 
-test('a person is told of the host where they sign in, and may be led there, whatever host the provider is named by', async () => {
+test('a person is told of the host where they sign in, and led there, whatever host the provider is named by', async () => {
   const issuer = 'https://idp.provider.example'
   const endpoint = 'https://sign-in.example/authorize'
   const metadata = { issuer, authorization_endpoint: endpoint, token_endpoint: `${issuer}/token` }
   const { consent, requests } = consents({ ...SETTINGS, issuer, discovery: 'oauth2', authorization_url: '' }, metadata)
   const { id } = await asked(requests)
-  expect(await consent.view(id)).toMatchObject({ provider: 'sign-in.example', providerOrigin: 'https://sign-in.example' })
+  expect(await consent.view(id)).toMatchObject({ provider: 'sign-in.example' })
   expect((await consent.decide(id, true, COOKIE, 'txn'))?.origin).toBe('https://sign-in.example')
 })
 
+const TOKENS = { access_token: 'a', token_type: 'Bearer', refresh_token: 'r' }
+
+/** A person who was sent to the provider, and the address that leads back from there with this. */
+async function sent(between: Between, word = 'code') {
+  const all = consents(SETTINGS, TOKENS, between)
+  const { id, handle } = await asked(all.requests)
+  const to = await all.consent.decide(id, true, COOKIE, 'txn')
+  const callback = new URL(`https://assay.example/assay/consent/callback?${word}=c&state=${to?.searchParams.get('state')}`)
+  all.recorded.length = 0
+  return { ...all, id, handle, back: () => all.consent.callback(callback, COOKIE, 'txn') }
+}
+
 /** A person who comes back from the provider with this. */
 async function cameBack(lost: State, word = 'code') {
-  const tokens = { access_token: 'a', token_type: 'Bearer', refresh_token: 'r' }
-  const { consent, requests, kept, recorded } = consents(SETTINGS, tokens, lost)
-  const { id } = await asked(requests)
-  const sent = await consent.decide(id, true, COOKIE, 'txn')
-  const callback = new URL(`https://assay.example/assay/consent/callback?${word}=c&state=${sent?.searchParams.get('state')}`)
-  recorded.length = 0
-  return { end: await consent.callback(callback, COOKIE, 'txn'), kept: kept.length, recorded, request: await requests.byId(id) }
+  const { requests, kept, recorded, id, back } = await sent({ lost }, word)
+  return { end: await back(), kept: kept.length, recorded, request: await requests.byId(id) }
 }
 
 const granted = { end: 'granted', kept: 1, recorded: [{ value: 'granted' }] }
@@ -94,5 +117,54 @@ test('a consent that failed is on record as that, too, where the request cannot 
     kept: 0,
     recorded: [{ value: 'failed' }],
     request: { request: { state: 'redeeming' } },
+  })
+})
+
+describe('of two who come back with one answer', () => {
+  const conflict = (error: BrokerError) => error.code
+
+  /** One code was redeemed, one consent is kept, and the agent that waits hears of it. */
+  async function expectOne({ consent, kept, recorded, fetched, handle }: Awaited<ReturnType<typeof sent>>) {
+    expect([fetched, kept.length, recorded]).toEqual([['/token'], 1, [{ value: 'granted' }]])
+    expect(await consent.progress(mount, handle, wish.tpmId)).toMatchObject({ state: 'granted' })
+  }
+
+  test('the one who comes later is too late', async () => {
+    const one = await sent({})
+    expect([await one.back(), await one.back()]).toEqual(['granted', 'failed'])
+    await expectOne(one)
+  })
+
+  test('the one who comes while the other is at the provider is too late', async () => {
+    const [arrived, goOn] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+    let fetches = 0
+    const answering = async () => {
+      fetches += 1
+      if (fetches > 1) return
+      arrived.resolve()
+      await goOn.promise
+    }
+    const one = await sent({ answering })
+    const first = one.back()
+    await arrived.promise
+    expect(await one.back()).toBe('failed')
+    goOn.resolve()
+    expect(await first).toBe('granted')
+    await expectOne(one)
+  })
+
+  test('at the same instant, one alone goes to the provider', async () => {
+    const both = Promise.withResolvers<void>()
+    let coming = 0
+    const moving = async (to: State) => {
+      if (to !== 'redeeming') return
+      coming += 1
+      if (coming === 2) both.resolve()
+      await both.promise
+    }
+    const one = await sent({ moving })
+    const ends = await Promise.all([one.back(), one.back()].map(end => end.catch(conflict)))
+    expect(ends.toSorted()).toEqual(['conflict', 'granted'])
+    await expectOne(one)
   })
 })

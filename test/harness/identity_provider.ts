@@ -8,6 +8,8 @@ export type IdentityProvider = AsyncDisposable & {
   readonly client: { readonly id: string; readonly secret: string }
   /** tokens that are live there, by kind */
   readonly introspect: (token: string) => Promise<Readonly<Record<string, unknown>>>
+  /** paths that were asked for, in order */
+  readonly asked: readonly string[]
 }
 
 /** Starts one that knows one client, which may send people back to `redirectUri`. */
@@ -35,7 +37,11 @@ export async function startIdentityProvider(redirectUri: string): Promise<Identi
     cookies: { keys: ['a key of this test'] },
   })
   const answer = provider.callback()
-  const server = createServer((incoming, outgoing) => void answer(incoming, outgoing))
+  const asked: string[] = []
+  const server = createServer((incoming, outgoing) => {
+    asked.push(new URL(incoming.url ?? '', issuer).pathname)
+    void answer(incoming, outgoing)
+  })
   await new Promise<void>(resolve => server.listen(port, '127.0.0.1', resolve))
   const introspect: IdentityProvider['introspect'] = async token => {
     const authorization = `Basic ${Buffer.from(`${client.id}:${client.secret}`).toString('base64')}`
@@ -47,5 +53,5 @@ export async function startIdentityProvider(redirectUri: string): Promise<Identi
     server.closeAllConnections()
     return new Promise<void>(resolve => server.close(() => resolve()))
   }
-  return { issuer, client, introspect, [Symbol.asyncDispose]: stop }
+  return { issuer, client, introspect, asked, [Symbol.asyncDispose]: stop }
 }

@@ -1,80 +1,57 @@
-import { randomBytes } from 'node:crypto'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { decodeJwt, decodeProtectedHeader } from 'jose'
-import type { Page } from 'playwright-core'
+import type { BrowserContext } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import type { Attester } from '../../agent/attester.ts'
 import { consented } from '../../agent/consent.ts'
-import { login } from '../../agent/flow.ts'
-import { ownIdentity } from '../../agent/proxied/identity.ts'
 import { consentRefusals } from '../engine/provocations.ts'
 import { fakeOrchestrator, type Orchestrator, TASK } from '../fakes/orchestrator.ts'
-import { openBrowser } from '../harness/browser.ts'
-import { type IdentityProvider, startIdentityProvider } from '../harness/identity_provider.ts'
+import type { IdentityProvider } from '../harness/identity_provider.ts'
 import { until } from '../harness/process.ts'
 import type { Reply } from '../harness/vault.ts'
-import { type EnrolledWorld, openEnrolledWorld } from './enrolled_world.ts'
-import { ask, auditOf, done } from './world.ts'
+import { agree, type ConsentWorld, forgeOf, openConsentWorld, PERSON, reviewOf, signIn, WISH as wish } from './consent_world.ts'
+import type { EnrolledWorld } from './enrolled_world.ts'
+import { auditOf, done } from './world.ts'
 
 // A person consents in a real browser at a real OpenID provider; the agent, a machine with a TPM, gets what was granted, sealed.
 
-const PERSON = 'a.person@of.this.test'
-
+let parts = new AsyncDisposableStack()
 let world: EnrolledWorld
-let attester: Attester
 let token: string
 let provider: IdentityProvider
-let browser: Awaited<ReturnType<typeof openBrowser>>
+let browser: BrowserContext
 let orchestrator: Orchestrator
-let tpmId: string
+let agent: ConsentWorld['agent']
+let invited: ConsentWorld['invited']
+let poll: ConsentWorld['poll']
 beforeAll(async () => {
-  world = await openEnrolledWorld()
-  ;({ attester, tpmId } = world)
-  provider = await startIdentityProvider(`${world.door.address}/assay/consent/callback`)
-  browser = await openBrowser()
+  await using opening = new AsyncDisposableStack()
+  const opened = opening.use(await openConsentWorld())
+  ;({ world, token, provider, browser, agent, invited, poll } = opened)
   orchestrator = await fakeOrchestrator({ now: Date.now })
-  await write('broker/orchestrator/planner', orchestrator.record)
-  const { id, secret } = provider.client
-  const forge = {
-    type: 'oauth2_consent',
-    settings: {
-      issuer: provider.issuer,
-      client_id: id,
-      authorization_parameters: { prompt: 'consent' },
-    },
-    secrets: { client_secret: secret },
-  }
-  await write('broker/integration/forge', forge)
-  await write('broker/integration/forge-of-acme', { ...forge, org: TASK.org })
-  const review = {
-    issuer: 'oauth2_consent',
-    integration: 'forge',
-    delivery: 'sealed',
-    plugins: 'kubernetes',
-    actions: 'deploy',
-    scopes: 'repo:read,repo:write',
-    audiences: 'https://forge.example.com',
-    destinations: 'https://forge.example.com',
-  }
-  await write('broker/role/review', review)
-  await write('broker/role/task-review', { ...review, integration: 'forge-of-acme', task: 'required' })
-  const rights = ['creds', 'consent'].map(path => `path "broker/${path}/*" { capabilities = ["update"] }`)
-  await done(world.api('PUT', 'sys/policies/acl/builder', { policy: rights.join('\n') }))
-  const { thumbprint = '', certificate } = await ownIdentity({ now: Date.now, random: randomBytes })
-  const asked = { role: 'builder', bind: true, held: { thumbprint, certificate } }
-  token = (await login(world.service, attester, asked)).token
+  await opened.write('broker/orchestrator/planner', orchestrator.record)
+  await opened.write('broker/integration/forge-of-acme', { ...forgeOf(provider), org: TASK.org })
+  const destinations = 'https://forge.example.com'
+  await opened.write('broker/role/task-review', { ...reviewOf('forge-of-acme', destinations), task: 'required' })
+  const settings = { discovery: 'none', authorization_url: await startFront(opening), token_url: `${provider.issuer}/token` }
+  await opened.write('broker/integration/federated', forgeOf(provider, settings))
+  await opened.write('broker/role/federated-review', reviewOf('federated', destinations))
+  parts = opening.move()
 })
-afterAll(async () => {
-  await browser?.[Symbol.asyncDispose]()
-  await provider?.[Symbol.asyncDispose]()
-  await world?.[Symbol.asyncDispose]()
-})
+afterAll(() => parts.disposeAsync())
 
-const write = (path: string, body: object) => done(world.api('POST', path, body))
-const agent = (path: string, body: object): Promise<Reply> => ask(world.door.address, 'POST', path, { token, body })
-const wish = { plugin: 'kubernetes', action: 'deploy', scope: ['repo:read'] }
-type Invitation = { url: string; user_code: string; handle: string; expires_in: number; interval: number }
-const invited = async (): Promise<Invitation> => (await done(agent('broker/consent/review', wish))).data
-const poll = (handle: string) => agent('broker/consent/review/poll', { handle })
+/** An authorization endpoint that has people sign in elsewhere: at the provider, which is another origin. */
+async function startFront(opening: AsyncDisposableStack): Promise<string> {
+  const front = createServer(({ url = '' }, outgoing) => {
+    outgoing.writeHead(302, { Location: `${provider.issuer}/auth?${url.split('?')[1]}` }).end()
+  })
+  await new Promise<void>(resolve => front.listen(0, '127.0.0.1', resolve))
+  opening.defer(() => {
+    front.close().closeAllConnections()
+  })
+  return `http://127.0.0.1:${(front.address() as AddressInfo).port}/authorize`
+}
+
 /** codes of refusals, as they were provoked */
 const seen = new Set<string>()
 const errorOf = ({ status, body }: Reply): string => {
@@ -83,20 +60,11 @@ const errorOf = ({ status, body }: Reply): string => {
   return `${status} ${said}`
 }
 
-/** Signs in and agrees at the provider's own pages, as a person does. */
-async function throughProvider(page: Page): Promise<void> {
-  await page.waitForURL(`${provider.issuer}/**`)
-  await page.fill('input[name=login]', PERSON)
-  await page.fill('input[name=password]', 'any')
-  await page.click('button[type=submit]')
-  await page.click('button:has-text("Continue")')
-}
-
 test('a person sees who asks for what and for how long, allows it, and the agent gets it', async () => {
   expect(errorOf(await agent('broker/creds/review', wish))).toContain('CONSENT_REQUIRED')
   const { url, user_code, handle } = await invited()
   expect((await done(poll(handle))).data).toEqual({ status: 'pending', interval: 2 })
-  const page = await browser.context.newPage()
+  const page = await browser.newPage()
   const shown = await page.goto(url)
   expect(shown?.headers()['content-security-policy']).toContain("frame-ancestors 'none'")
   const text = await page.innerText('main')
@@ -104,8 +72,8 @@ test('a person sees who asks for what and for how long, allows it, and the agent
     expect(text).toContain(word)
   }
   await page.click('button[value=allow]')
-  await throughProvider(page)
-  await page.waitForSelector('text=Done')
+  await signIn(page, provider)
+  await agree(page, provider)
   await page.close()
   const { data } = await done(poll(handle))
   expect(data).toMatchObject({ scope: 'repo:read', plugin: 'kubernetes' })
@@ -122,20 +90,18 @@ test("the agent's own client says where to go, and waits", async () => {
   const request = { role: 'review', ...wish, scope: ['repo:write'] }
   const waiting = consented(world.service, request, token, said.resolve)
   const [url = '', code = ''] = /open (\S+) and see that it shows the code (\S+)/.exec(await said.promise)?.slice(1) ?? []
-  const page = await browser.context.newPage()
+  const page = await browser.newPage()
   await page.goto(url)
   expect(await page.innerText('.code')).toBe(code)
   await page.click('button[value=allow]')
   // signed in already: the provider asks for the new scope alone
-  await page.waitForURL(`${provider.issuer}/**`)
-  await page.click('button:has-text("Continue")')
-  await page.waitForSelector('text=Done')
+  await agree(page, provider)
   await page.close()
   expect(decodeProtectedHeader((await waiting).token)).toMatchObject({ typ: 'sealed+jwt' })
 })
 
 describe('in a task that an orchestrator signed', () => {
-  const within = (claims: object = {}) => orchestrator.sign(tpmId, { ...claims })
+  const within = (claims: object = {}) => orchestrator.sign(world.tpmId, { ...claims })
   const refused = ({ status, body }: Reply) => `${status} ${String(body.errors?.[0])}`
   const asked = async (task_token: string) => agent('broker/creds/task-review', { ...wish, task_token })
   const tctx = { org: TASK.org, task: TASK.task, session: 'another' }
@@ -147,14 +113,12 @@ describe('in a task that an orchestrator signed', () => {
   test('the person sees whose task it is', async () => {
     const invitation = (await done(agent('broker/consent/task-review', { ...wish, task_token: await within() }))).data
     handle = invitation.handle
-    const page = await browser.context.newPage()
+    const page = await browser.newPage()
     await page.goto(invitation.url)
     const text = await page.innerText('main')
     for (const word of [TASK.org, TASK.task, TASK.user]) expect(text).toContain(word)
     await page.click('button[value=allow]')
-    await page.waitForURL(`${provider.issuer}/**`)
-    await page.click('button:has-text("Continue")')
-    await page.waitForSelector('text=Done')
+    await agree(page, provider)
     await page.close()
   })
 
@@ -188,9 +152,36 @@ describe('in a task that an orchestrator signed', () => {
   })
 })
 
+test('a provider whose first page is at another place than the one where people sign in is reached', async () => {
+  const { url, handle } = await invited('federated-review')
+  const page = await browser.newPage()
+  await page.goto(url)
+  await page.click('button[value=allow]')
+  await agree(page, provider)
+  await page.close()
+  expect((await done(poll(handle, 'federated-review'))).data).toMatchObject({ scope: 'repo:read' })
+})
+
+test('who goes back from the provider sends nothing a second time, and may go on', async () => {
+  const { url, handle } = await invited('federated-review')
+  const page = await browser.newPage()
+  const sent: string[] = []
+  page.on('request', request => request.url() === url && sent.push(request.method()))
+  await page.goto(url)
+  await page.click('button[value=allow]')
+  await page.waitForURL(`${provider.issuer}/**`)
+  await page.goBack()
+  expect(await page.innerText('main')).toContain('Nothing to decide here')
+  expect(sent).toEqual(['GET', 'POST', 'GET'])
+  await page.goForward()
+  await agree(page, provider)
+  await page.close()
+  expect((await done(poll(handle, 'federated-review'))).data).toMatchObject({ scope: 'repo:read' })
+})
+
 test('who denies is believed, and the page has nothing to decide any more', async () => {
   const { url, handle } = await invited()
-  const page = await browser.context.newPage()
+  const page = await browser.newPage()
   await page.goto(url)
   await page.click('button[value=deny]')
   await page.waitForSelector('text=Denied')
@@ -202,7 +193,7 @@ test('who denies is believed, and the page has nothing to decide any more', asyn
 
 test('who turns back at the provider grants nothing', async () => {
   const { url, handle } = await invited()
-  const page = await browser.context.newPage()
+  const page = await browser.newPage()
   await page.goto(url)
   await page.click('button[value=allow]')
   await page.waitForURL(`${provider.issuer}/**`)
@@ -210,54 +201,6 @@ test('who turns back at the provider grants nothing', async () => {
   await page.waitForSelector('text=It did not work')
   expect(errorOf(await poll(handle))).toContain('CONSENT_FAILED')
   await page.close()
-})
-
-test('a form that another site sends decides nothing', async () => {
-  const { url, handle } = await invited()
-  const forged = await fetch(url, {
-    method: 'POST',
-    body: new URLSearchParams({ decision: 'allow', proof: 'guessed' }),
-    redirect: 'manual',
-  })
-  expect(forged.status).toBe(400)
-  const shown = await fetch(url)
-  const cookie = shown.headers.get('set-cookie')?.split(';')[0] ?? ''
-  const proof = /name="proof" value="([^"]+)"/.exec(await shown.text())?.[1] ?? ''
-  const headers = { cookie, 'sec-fetch-site': 'cross-site' }
-  const across = await fetch(url, {
-    method: 'POST',
-    headers,
-    body: new URLSearchParams({ decision: 'allow', proof }),
-    redirect: 'manual',
-  })
-  expect(across.status).toBe(400)
-  expect((await done(poll(handle))).data.status).toBe('pending')
-})
-
-test('a callback from another browser, with another state, or a second time, grants nothing', async () => {
-  const { url, handle } = await invited()
-  const shown = await fetch(url)
-  const cookie = shown.headers.get('set-cookie')?.split(';')[0] ?? ''
-  const proof = /name="proof" value="([^"]+)"/.exec(await shown.text())?.[1] ?? ''
-  const sent = await fetch(url, {
-    method: 'POST',
-    headers: { cookie, 'sec-fetch-site': 'same-origin' },
-    body: new URLSearchParams({ decision: 'allow', proof }),
-    redirect: 'manual',
-  })
-  expect(sent.status).toBe(303)
-  const state = new URL(sent.headers.get('location') ?? '').searchParams.get('state') ?? ''
-  const back = (query: Record<string, string>, as: Record<string, string>) =>
-    fetch(`${world.door.address}/assay/consent/callback?${new URLSearchParams(query).toString()}`, { headers: as })
-  const { issuer: iss } = provider
-  expect((await back({ code: 'stolen', state, iss }, {})).status).toBe(400)
-  expect((await back({ code: 'stolen', state, iss }, { cookie: 'assay-consent=of-another-browser' })).status).toBe(400)
-  expect((await back({ code: 'stolen', state: `${state}x`, iss }, { cookie })).status).toBe(400)
-  expect((await done(poll(handle))).data.status).toBe('pending')
-  // the right browser with the answer of another issuer (RFC 9207): refused, and the state is spent
-  expect((await back({ code: 'stolen', state, iss: 'https://evil.example.com' }, { cookie })).status).toBe(400)
-  expect(errorOf(await poll(handle))).toContain('CONSENT_FAILED')
-  expect((await back({ code: 'again', state, iss }, { cookie })).status).toBe(400)
 })
 
 test('an operator sees who consented to what, and ends it', async () => {

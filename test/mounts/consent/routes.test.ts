@@ -19,7 +19,6 @@ const view: ConsentView = {
   userCode: 'BCDF-GHJK',
   state: 'asked',
   provider: 'id.example.com',
-  providerOrigin: 'https://id.example.com',
   consentSeconds: 60,
   overTls: true,
 }
@@ -49,4 +48,25 @@ test('who opens the page while Vault is away sees that it did not work, and the 
   expect([answer.status, answer.headers.get('content-security-policy')]).toEqual([400, expect.stringContaining("'none'")])
   expect(await answer.text()).toContain('It did not work')
   expect(warned).toMatchObject([{ error: { message: 'vault does not answer' } }])
+})
+
+test('who allows it is led on by the page itself, to that address and no other', async () => {
+  const next = new URL("https://id.example.com/it's?client_id=assay&scope=a+b&state=one")
+  const consent = { view: async () => view, decide: async () => next }
+  const parts = { broker: { issue: { consent } }, world: { random: (size: number) => Buffer.alloc(size, 1) }, newId: () => 'txn' }
+  const app = consentRoutes(parts as unknown as ConsentParts)
+  const asked = await app.request('http://assay.internal/assay/consent/one')
+  const [proof = ''] = /(?<=name="proof" value=")[^"]+/.exec(await asked.text()) ?? []
+  const answer = await app.request('http://assay.internal/assay/consent/one', {
+    method: 'POST',
+    headers: { cookie: asked.headers.get('set-cookie')?.split(';')[0] ?? '' },
+    body: new URLSearchParams({ decision: 'allow', proof }),
+  })
+  const headers = ['location', 'refresh', 'cache-control', 'referrer-policy'].map(name => answer.headers.get(name))
+  expect([answer.status, ...headers]).toEqual([200, null, null, 'no-store', 'no-referrer'])
+  expect(answer.headers.get('content-security-policy')).toContain("form-action 'self';")
+  const text = await answer.text()
+  const escaped = 'https://id.example.com/it&#39;s?client_id=assay&amp;scope=a+b&amp;state=one'
+  expect(text).toContain(`<meta http-equiv="refresh" content="0; url=${escaped}" />`)
+  expect(text).toContain(`<a href="${escaped}">`)
 })
