@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { openProvider, type ProviderSettings } from '../../engine/consent/provider.ts'
 import type { Outbound } from '../../engine/issuers/outbound.ts'
 
@@ -7,8 +7,15 @@ import type { Outbound } from '../../engine/issuers/outbound.ts'
 const JOURNEY = { state: 'state', nonce: 'nonce', verifier: 'v'.repeat(43) }
 const REDIRECT = 'https://assay.example/assay/consent/callback'
 
-/** A provider that answers with an ID token with this nonce where it was asked for one. */
-function providerOf(issuer: string, also: readonly string[], nonce: string) {
+type Server = {
+  readonly also?: readonly string[]
+  readonly nonce?: string
+  readonly metadata?: object
+  readonly asked?: string[]
+}
+
+/** A provider that redeems any code, and answers with an ID token with this nonce where it was asked for one. */
+function providerOf(issuer: string, { also = [], nonce = JOURNEY.nonce, metadata: more = {}, asked = [] }: Server) {
   const settings = {
     issuer,
     discovery: 'oauth2',
@@ -25,10 +32,13 @@ function providerOf(issuer: string, also: readonly string[], nonce: string) {
   const part = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url')
   const claims = { iss: issuer, aud: 'assay', sub: 'person', iat: now, exp: now + 60, nonce }
   const idToken = `${part({ alg: 'RS256' })}.${part(claims)}.c2ln`
-  const metadata = { issuer, authorization_endpoint: `${issuer}/authorize`, token_endpoint: `${issuer}/token` }
+  const metadata = { issuer, authorization_endpoint: `${issuer}/authorize`, token_endpoint: `${issuer}/token`, ...more }
   const tokens = { access_token: 'a', token_type: 'Bearer', refresh_token: 'r', id_token: idToken }
   const http = {
-    fetch: async (url: string) => Response.json(url.endsWith('/token') ? tokens : metadata),
+    fetch: async (url: string) => {
+      asked.push(new URL(url).pathname)
+      return Response.json(url.endsWith('/token') ? tokens : metadata)
+    },
     failure: () => undefined,
   } as unknown as Outbound
   return openProvider('forge', settings, http)
@@ -42,10 +52,38 @@ const WAYS: readonly (readonly [string, readonly string[], readonly string[]])[]
 
 test.each(WAYS)('an identity that %s has to be of this journey', async (_, also, scope) => {
   const issuer = `https://id-${also.length}.example`
-  const own = providerOf(issuer, also, 'nonce')
+  const own = providerOf(issuer, { also })
   const sent = await own.authorizationUrl(JOURNEY, scope, REDIRECT)
   expect(sent.searchParams.get('nonce')).toBe('nonce')
   expect(await own.redeem(callback, JOURNEY, scope, REDIRECT, undefined)).toMatchObject({ refreshToken: 'r', subject: 'person' })
-  const others = providerOf(issuer, also, 'of another journey')
+  const others = providerOf(issuer, { also, nonce: 'of another journey' })
   await expect(others.redeem(callback, JOURNEY, scope, REDIRECT, undefined)).rejects.toMatchObject({ code: 'EXCHANGE_UNUSABLE' })
+})
+
+// Who is led to an honest server by a dishonest one brings the code of the one to the other (RFC 9207).
+describe('the issuer of an answer', () => {
+  const tells = { authorization_response_iss_parameter_supported: true }
+  const another = () => 'https://evil.example.com'
+  const ANSWERS: readonly (readonly [string, string, object, (issuer: string) => string | undefined, boolean])[] = [
+    ['of a server that names itself', 'named', tells, issuer => issuer, true],
+    ['of a server that does not', 'unnamed', {}, () => undefined, true],
+    ['may not be another', 'mixed', tells, another, false],
+    ['may not be another where the server never said that it names itself', 'mixed-silent', {}, another, false],
+    ['may not be one that only begins alike', 'alike', tells, issuer => `${issuer}.evil.example.com`, false],
+    ['may not be missing where the server said that it names itself', 'left-out', tells, () => undefined, false],
+  ]
+
+  test.each(ANSWERS)('%s', async (_, name, metadata, issOf, good) => {
+    const issuer = `https://${name}.example`
+    const asked: string[] = []
+    const provider = providerOf(issuer, { metadata, asked })
+    await provider.authorizationUrl(JOURNEY, ['openid'], REDIRECT)
+    const answer = new URL(callback)
+    const iss = issOf(issuer)
+    if (iss !== undefined) answer.searchParams.set('iss', iss)
+    const redeemed = provider.redeem(answer, JOURNEY, ['openid'], REDIRECT, undefined)
+    if (good) expect(await redeemed).toMatchObject({ refreshToken: 'r' })
+    else await expect(redeemed).rejects.toMatchObject({ code: 'EXCHANGE_UNUSABLE' })
+    expect(asked.filter(path => path === '/token')).toHaveLength(good ? 1 : 0)
+  })
 })
