@@ -9,7 +9,7 @@ import type { ProxyMetrics } from './metrics.ts'
 import { openRecords } from './records.ts'
 import { openStreams } from './streams.ts'
 import type { Mint } from './tls/mint.ts'
-import { openTokens } from './tokens.ts'
+import { openTokens, stillPermitted } from './tokens.ts'
 import type { Others } from './workers.ts'
 
 export type ServedProxy = {
@@ -55,7 +55,7 @@ export async function openProxy(ports: ProxyPorts): Promise<ServedProxy> {
     newId: ports.newId,
     refused,
     broken,
-    still: ({ known, head }) => tokens.permits(known, head.destination),
+    still: ({ known, head }, held) => stillPermitted({ tokens, now }, { held, known, destination: head.destination }),
     answered: (service, status, tookMs) => metrics.answers.observe({ service, outcome: outcomeOf(status) }, tookMs / 1000),
   })
   const tellOthers = (text: string) => ports.others?.tell(text)

@@ -12,6 +12,7 @@ import {
 } from '#engine'
 import { openScrubber, type Scrubber } from './http/scrub.ts'
 import { accept, refuse, type Verdict } from './refusals.ts'
+import { type Held, isInForce } from './tls/holder.ts'
 
 /** A token that was opened for whoever holds the connection. */
 export type Known = Opened & {
@@ -94,6 +95,14 @@ export function openTokens({ opener, revocations, now, opened: tell }: TokenPort
       over = ended.map(([, found]) => found)
     },
   }
+}
+
+/** Whether what was let through would still be: by the certificate of its connection, and by its token. */
+export function stillPermitted(
+  { tokens, now }: { readonly tokens: Tokens; readonly now: () => number },
+  { held, known, destination }: { readonly held: Held; readonly known: Known; readonly destination: Destination },
+): Verdict<string> {
+  return isInForce(held, now()) ? tokens.permits(known, destination) : refuse('NO_CERTIFICATE', 'it is not in force any more')
 }
 
 function nameOf(token: string, holder: Holder): string {

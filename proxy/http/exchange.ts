@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Dispatcher } from 'undici'
 import { AddressRefused } from '../egress/dial.ts'
 import type { RefusalCode } from '../refusals.ts'
+import type { Held } from '../tls/holder.ts'
 import { filterHead, rawHeaders } from './answers.ts'
 import type { Swap } from './gate.ts'
 import { hasBody, replyRefused } from './replies.ts'
@@ -12,14 +13,15 @@ export type ExchangePorts = {
   readonly services: () => Services
   /** Called when the exchange fails on its way; the agent hears the code. */
   readonly failed: (code: RefusalCode, detail: string) => void
-  /** What lasts, as long as it does: it ends with its token. */
+  /** What lasts, as long as it does: it ends with its token, or with the certificate of who holds the connection. */
   readonly underWay: Set<UnderWay>
+  readonly held: Held
   /** Called when the head of an answer came: of which service, with which status, after how many milliseconds. */
   readonly answered: (service: string, status: number, tookMs: number) => void
 }
 
 /** A swap that lasts, and what ends it before it ends by itself. */
-export type UnderWay = { readonly swap: Swap; readonly end: (code: RefusalCode) => void }
+export type UnderWay = { readonly swap: Swap; readonly held: Held; readonly end: (code: RefusalCode) => void }
 
 /** Sends a request that was let through, and streams the answer back as fast as its reader takes it. Redirects are handed on, never followed. */
 export function exchange(
@@ -50,6 +52,7 @@ export function exchange(
 class Answer implements Dispatcher.DispatchHandler, UnderWay {
   readonly #ports: ExchangePorts
   readonly swap: Swap
+  readonly held: Held
   readonly #incoming: IncomingMessage
   readonly #outgoing: ServerResponse
   readonly #txn: string
@@ -61,6 +64,7 @@ class Answer implements Dispatcher.DispatchHandler, UnderWay {
   constructor(ports: ExchangePorts, swap: Swap, incoming: IncomingMessage, outgoing: ServerResponse, txn: string) {
     this.#ports = ports
     this.swap = swap
+    this.held = ports.held
     this.#incoming = incoming
     this.#outgoing = outgoing
     this.#txn = txn
@@ -113,7 +117,7 @@ class Answer implements Dispatcher.DispatchHandler, UnderWay {
   }
 
   end(code: RefusalCode): void {
-    const detail = 'what is under way ends with its token'
+    const detail = 'what is under way ends with what let it through'
     if (this.#ended) {
       // all of it came, and the agent has not taken it yet
       this.#ports.failed(code, detail)

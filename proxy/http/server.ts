@@ -6,7 +6,7 @@ import type { Duplex } from 'node:stream'
 import type { TLSSocket } from 'node:tls'
 import type { Holder } from '#engine'
 import type { RefusalCode, Verdict } from '../refusals.ts'
-import { holderOf } from '../tls/holder.ts'
+import { type Held, holderOf, isInForce } from '../tls/holder.ts'
 import type { Mint } from '../tls/mint.ts'
 import { SIGNATURES } from '../tls/secure.ts'
 import { readBody } from './body.ts'
@@ -17,8 +17,8 @@ import { openTunnel } from './tunnel.ts'
 import { openWebSocket } from './websocket.ts'
 
 export type ServerPorts = Pick<ExchangePorts, 'services' | 'answered'> & {
-  /** Whether a swap that is under way would still be let through. */
-  readonly still: (swap: Swap) => Verdict<string>
+  /** Whether a swap that is under way would still be let through to who holds its connection. */
+  readonly still: (swap: Swap, held: Held) => Verdict<string>
   readonly listen: { readonly host: string; readonly port: number }
   readonly tls: { readonly cert: string; readonly key: string; readonly clientCa: string | undefined }
   readonly limits: Limits
@@ -99,10 +99,11 @@ export async function openServer(ports: ServerPorts): Promise<ProxyServer> {
   }
 }
 
-/** What was let through goes on for as long as it would be let through: an answer that lasts does not outlive its token, nor what revokes that. */
+/** What was let through goes on for as long as it would be let through: an answer that lasts does not outlive its token, nor what revokes that, nor the
+ *  certificate of its connection. */
 function endOverdue(underWay: ReadonlySet<UnderWay>, still: ServerPorts['still']): void {
   for (const one of underWay) {
-    const found = still(one.swap)
+    const found = still(one.swap, one.held)
     if (!found.ok) one.end(found.code)
   }
 }
@@ -157,7 +158,7 @@ function answerRequests(server: Server, ports: ServerPorts, sessions: WeakMap<Du
       else if (outgoing.destroyed) return
       else
         exchange(
-          { ...ports, underWay, failed: (code, detail) => ports.refused(code, detail, txn, session.holder) },
+          { ...ports, underWay, held: session, failed: (code, detail) => ports.refused(code, detail, txn, session.holder) },
           verdict.value,
           incoming,
           outgoing,
@@ -181,7 +182,7 @@ function answerRequests(server: Server, ports: ServerPorts, sessions: WeakMap<Du
     if (!session) return refuseRaw(ports, socket, 'NO_CERTIFICATE', txn)
     const failed = (code: RefusalCode, detail: string) => ports.refused(code, detail, txn, session.holder)
     const go = (verdict: Verdict<Swap>) => {
-      if (verdict.ok) return openWebSocket({ ...ports, underWay, failed }, verdict.value, socket, rest, txn)
+      if (verdict.ok) return openWebSocket({ ...ports, underWay, held: session, failed }, verdict.value, socket, rest, txn)
       failed(verdict.code, verdict.detail)
       replyRefusedRaw(socket, verdict.code, txn)
     }
@@ -195,7 +196,7 @@ function answerRequests(server: Server, ports: ServerPorts, sessions: WeakMap<Du
 /** Whose certificate is in force now. */
 function sessionOf(sessions: WeakMap<Duplex, Session>, { socket }: IncomingMessage, { now }: ServerPorts): Session | undefined {
   const session = sessions.get(socket)
-  return session && session.from <= now() && now() <= session.until ? session : undefined
+  return session && isInForce(session, now()) ? session : undefined
 }
 
 /** A connection that is no longer in the hands of the HTTP server, whose deadlines are not for it. */

@@ -59,12 +59,13 @@ export function openWebSocket(ports: ExchangePorts, swap: Swap, socket: Duplex, 
     .dispatch({ path: `${path}${outgoing.query}`, method: 'GET', headers, upgrade: 'websocket' }, handler)
 }
 
-/** It ends with its token. */
-function watch({ underWay, failed }: ExchangePorts, swap: Swap, socket: Duplex): void {
+/** It ends with its token, or with its certificate. */
+function watch({ underWay, held, failed }: ExchangePorts, swap: Swap, socket: Duplex): void {
   const one: UnderWay = {
     swap,
+    held,
     end: code => {
-      failed(code, 'the connection ends with its token')
+      failed(code, 'the connection ends with what let it through')
       socket.destroy()
     },
   }

@@ -2,14 +2,19 @@ import type { TLSSocket } from 'node:tls'
 import type { Destination } from '#engine'
 import { accept, refuse, type Verdict } from '../refusals.ts'
 import { carriedToken } from '../tls/carried.ts'
-import type { Held } from '../tls/holder.ts'
+import { type Held, isInForce } from '../tls/holder.ts'
 import { type Known, unavailable } from '../tokens.ts'
 import { askPassword, type First, MAX_STARTUP, readFirst, readPassword } from './messages.ts'
 import type { SessionPorts } from './ports.ts'
 import type { MessageReader } from './reader.ts'
 import type { Upstream } from './upstream.ts'
 
-export type Admitted = { readonly upstream: Upstream; readonly known: Known; readonly destination: Destination }
+export type Admitted = {
+  readonly upstream: Upstream
+  readonly held: Held
+  readonly known: Known
+  readonly destination: Destination
+}
 
 /** From a startup message to a session at the server: who, where, with what right, then the record of it, then the login. */
 export async function admit(
@@ -20,8 +25,7 @@ export async function admit(
   socket: TLSSocket,
   txn: string,
 ): Promise<Verdict<Admitted>> {
-  if (!held || ports.now() < held.from || ports.now() >= held.until)
-    return refuse('NO_CERTIFICATE', 'none, or one that is not in force')
+  if (!held || !isInForce(held, ports.now())) return refuse('NO_CERTIFICATE', 'none, or one that is not in force')
   if (first?.kind !== 'startup') return refuse('REQUEST_FORM', 'no startup message of protocol 3.0')
   const { parameters } = first
   const database = parameters.get('database') ?? parameters.get('user') ?? ''
@@ -45,7 +49,7 @@ export async function admit(
   const encoding = parameters.get('client_encoding')
   const login = { database, user: username.reveal(), password, applicationName, options, encoding }
   return ports.connect(login).then(
-    upstream => accept({ upstream, known: found.value, destination }),
+    upstream => accept({ upstream, held, known: found.value, destination }),
     (error: NodeJS.ErrnoException) => refuse(error.code === 'ADDRESS_REFUSED' ? 'ADDRESS' : 'UPSTREAM', wordOf(error)),
   )
 }

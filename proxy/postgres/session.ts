@@ -5,6 +5,7 @@ import { leave } from '../leave.ts'
 import { type RefusalCode, toldOf } from '../refusals.ts'
 import { holderOf } from '../tls/holder.ts'
 import { secure } from '../tls/secure.ts'
+import { stillPermitted } from '../tokens.ts'
 import { type Admitted, admit, firstOf } from './admission.ts'
 import { authenticated, backendKey, cancelRequest, type First, fatal, parameterStatus, ready } from './messages.ts'
 import type { SessionPorts } from './ports.ts'
@@ -61,13 +62,8 @@ async function beginning(reader: MessageReader, socket: Socket): Promise<First |
   return firstOf(reader)
 }
 
-/** Bytes both ways until one side ends, or the token does not count any more. */
-async function run(
-  ports: SessionPorts,
-  agent: TLSSocket,
-  { upstream, known, destination }: Admitted,
-  txn: string,
-): Promise<void> {
+/** Bytes both ways until one side ends, or the token or the certificate does not count any more. */
+async function run(ports: SessionPorts, agent: TLSSocket, { upstream, ...admitted }: Admitted, txn: string): Promise<void> {
   const { socket, parameters, processId, secretKey } = upstream
   // it may have left while the proxy logged in: nobody tells again
   if (agent.destroyed) return void socket.destroy()
@@ -80,9 +76,9 @@ async function run(
   const status = [...parameters].map(([name, value]) => parameterStatus(name, value))
   agent.write(Buffer.concat([authenticated(), ...status, backendKey(processId, secretKey), ready()]))
   const watch = setInterval(() => {
-    const still = ports.tokens.permits(known, destination)
+    const still = stillPermitted(ports, admitted)
     if (still.ok) return
-    ports.refused(still.code, 'the session ends with its token', txn, undefined)
+    ports.refused(still.code, 'the session ends with what let it through', txn, undefined)
     agent.destroy()
   }, ports.watchMs)
   await new Promise<void>(resolve => {

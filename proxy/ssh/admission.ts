@@ -2,13 +2,14 @@ import type { Socket } from 'node:net'
 import { z } from 'zod'
 import { type Destination, parseAuthority } from '#engine'
 import { accept, refuse, type Verdict } from '../refusals.ts'
-import type { Held } from '../tls/holder.ts'
+import { type Held, isInForce } from '../tls/holder.ts'
 import { type Known, unavailable } from '../tokens.ts'
 import { credentialOf, type SshCredential } from './credential.ts'
 import { type Frame, kinds } from './frames.ts'
 import type { SessionPorts } from './ports.ts'
 
 export type Admitted = {
+  readonly held: Held
   readonly known: Known
   readonly destination: Destination
   readonly user: string
@@ -27,8 +28,7 @@ export async function admit(
   first: Frame | undefined,
   txn: string,
 ): Promise<Verdict<Admitted>> {
-  if (!held || ports.now() < held.from || ports.now() >= held.until)
-    return refuse('NO_CERTIFICATE', 'none, or one that is not in force')
+  if (!held || !isInForce(held, ports.now())) return refuse('NO_CERTIFICATE', 'none, or one that is not in force')
   const asked = hello.safeParse(jsonOf(first))
   if (!asked.success) return refuse('REQUEST_FORM', 'no first frame, or one that is not well-formed')
   const { token, user, host, port } = asked.data
@@ -47,7 +47,7 @@ export async function admit(
   const kept = await ports.record({ known, service: ports.service, destination, rule: rule.value }, held, txn)
   if (!kept.ok) return kept
   return ports.dial().then(
-    upstream => accept({ known, destination, user, credential: credential.value, upstream }),
+    upstream => accept({ held, known, destination, user, credential: credential.value, upstream }),
     (error: NodeJS.ErrnoException) =>
       refuse(error.code === 'ADDRESS_REFUSED' ? 'ADDRESS' : 'UPSTREAM', error.code ?? 'it could not be reached'),
   )

@@ -4,6 +4,7 @@ import { leave } from '../leave.ts'
 import { type RefusalCode, type Refused, toldOf } from '../refusals.ts'
 import { holderOf } from '../tls/holder.ts'
 import { secure } from '../tls/secure.ts'
+import { stillPermitted } from '../tokens.ts'
 import { type Admitted, admit } from './admission.ts'
 import { type Frame, frame, framesOf, kinds, written } from './frames.ts'
 import { type Shown, watchHandshake } from './handshake.ts'
@@ -40,13 +41,13 @@ async function run(
   ports: SessionPorts,
   agent: TLSSocket,
   frames: AsyncGenerator<Frame, void>,
-  { upstream, known, destination, user, credential }: Admitted,
+  { upstream, user, credential, ...admitted }: Admitted,
   deadline: AbortSignal,
   refused: Tell,
   end: Tell,
 ): Promise<void> {
   let server: { readonly shown: Shown; readonly key: Buffer } | undefined
-  const permits = () => ports.tokens.permits(known, destination)
+  const permits = () => stillPermitted(ports, admitted)
   const signer = openSigner({ credential, user, server: () => server, permits, refused })
   let over = false
   const stop: Tell = why => {
@@ -60,7 +61,7 @@ async function run(
   deadline.addEventListener('abort', tooLate, { once: true })
   const watch = setInterval(() => {
     const still = permits()
-    if (!still.ok) stop({ code: still.code, detail: 'the session ends with its token' })
+    if (!still.ok) stop({ code: still.code, detail: 'the session ends with what let it through' })
   }, ports.watchMs)
   const shows = (shown: Shown) => {
     const key = trustedKey(ports.trust, shown.hostKey, ports.now())

@@ -20,6 +20,9 @@ export function holderOf(socket: TLSSocket): Held | undefined {
   return { holder: { x5tS256: sha256(certificate.raw), jkt }, from, until }
 }
 
+/** Whether the certificate is in force, its last moment among that (RFC 5280, 4.1.2.5). */
+export const isInForce = ({ from, until }: Held, now: number): boolean => from <= now && now <= until
+
 /** RFC 7638: the members that make the key, in the order of their names. */
 function thumbprintOf({ publicKey }: X509Certificate): string | undefined {
   const { kty, crv, x, y, n, e } = publicKey.export({ format: 'jwk' })

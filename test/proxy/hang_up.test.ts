@@ -102,6 +102,7 @@ function ask({ origin, http2 }: HangsUp, outgoing: Slow): string[] {
   const ports = {
     services: () => ({ find: () => undefined }),
     underWay: new Set(),
+    held: { holder: { x5tS256: '', jkt: '' }, from: 0, until: Number.POSITIVE_INFINITY },
     failed: code => void failures.push(code),
     answered: () => undefined,
   } satisfies ExchangePorts

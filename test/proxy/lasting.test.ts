@@ -7,7 +7,7 @@ import { WebSocket, WebSocketServer } from 'ws'
 import { until } from '../harness/process.ts'
 import { bearer, exchangeRaw, openProxyWorld, type ProxyWorld } from './world.ts'
 
-// What lasts ends with the token that let it through, and with what revokes that; the server at the other end hears of it. (PostgreSQL and SSH: their own files.)
+// What lasts ends with the token that let it through, with what revokes that, and with the certificate of its connection; the server at the other end hears of it. (PostgreSQL and SSH: their own files.)
 
 let world: ProxyWorld
 let token: string
@@ -111,9 +111,16 @@ const ends: Readonly<Record<string, string>> = {
 const causes: Readonly<Record<string, () => unknown>> = {
   TOKEN_EXPIRED: () => world.pass(601_000),
   TOKEN_REVOKED: () => world.sealing.revocations.deny('jti-1'),
+  // the certificates are good for a day
+  NO_CERTIFICATE: () => world.pass(25 * 3_600_000),
 }
 
 describe.each(Object.keys(causes))('%s ends', code => {
+  beforeEach(async () => {
+    const expiresAt = Math.floor(Date.now() / 1000) + 48 * 3600
+    if (code === 'NO_CERTIFICATE') token = await world.seal({ expiresAt })
+  })
+
   test.each(Object.keys(lasting))('%s', async name => {
     const socket = Promise.withResolvers<unknown>()
     const begun = await lasting[name]?.(one => one.once('close', () => socket.resolve(undefined)))

@@ -62,19 +62,19 @@ async function secured(): Promise<{ readonly inner: TLSSocket; readonly wire: So
   return { inner, wire }
 }
 
-async function startup(more: readonly string[] = []): Promise<Buffer> {
+async function startup(more: readonly string[] = [], wanted: { expiresAt?: number } = {}): Promise<Buffer> {
   const fields = { username: 'builder', password: PASSWORD }
-  const token = await world.seal({ fields, destinations: [`postgres://${place()}/orders`] })
+  const token = await world.seal({ fields, destinations: [`postgres://${place()}/orders`], ...wanted })
   const said = ['user', 'agent', 'database', 'orders', 'options', `-c assay.token=${token}`, ...more]
   const body = Buffer.concat([int32(196_608), Buffer.from(`${said.join('\0')}\0\0`)])
   return Buffer.concat([int32(body.length + 4), body])
 }
 
 /** A session that is open at both ends. */
-async function session() {
+async function session(wanted: { expiresAt?: number } = {}) {
   onStartup = letIn
   const { inner } = await secured()
-  inner.write(await startup())
+  inner.write(await startup([], wanted))
   await new Promise(resolve => inner.once('data', resolve))
   return inner
 }
@@ -108,6 +108,15 @@ test('settings that a client says first reach the server, and nothing of the tok
   const words = (await said.promise).split('\0')
   expect(words[words.indexOf('options') + 1]).toBe('-c TimeZone=Asia/Tokyo -c DateStyle=German,\\ DMY -c search_path=a\\\\b')
   inner.destroy()
+})
+
+test('a session ends with the certificate of the agent, whatever its token says', async () => {
+  const inner = await session({ expiresAt: Math.floor(Date.now() / 1000) + 48 * 3600 })
+  const left = new Promise(resolve => inner.once('close', resolve).resume())
+  world.pass(25 * 3_600_000)
+  await left
+  await until('the session at the server to end', async () => open.size === 0)
+  expect((await refusals()).map(one => one['code'])).toEqual(['NO_CERTIFICATE'])
 })
 
 test('a server that refuses and then holds its connection open is left', async () => {

@@ -53,8 +53,8 @@ function connected(as: Client | 'nobody' = world.agent): Promise<TLSSocket> {
   })
 }
 
-async function hello(more: object = {}): Promise<Buffer> {
-  const token = await world.seal({ destinations: [`ssh://${place()}/deploy`], fields: credential().fields })
+async function hello(more: object = {}, wanted: { expiresAt?: number } = {}): Promise<Buffer> {
+  const token = await world.seal({ destinations: [`ssh://${place()}/deploy`], fields: credential().fields, ...wanted })
   const [name = '', at] = place().split(':')
   return frame(kinds.hello, Buffer.from(JSON.stringify({ token, user: 'deploy', host: name, port: Number(at), ...more })))
 }
@@ -214,4 +214,14 @@ test('a client that does not read is left when its token ends', async () => {
   world.pass(3_600_000)
   await until('the server to be left', async () => [...sockets].every(one => one.destroyed))
   expect(await recorded()).toContain('TOKEN_EXPIRED')
+})
+
+test('a session ends with the certificate of the agent, whatever its token says', async () => {
+  await open()
+  const socket = await connected()
+  socket.write(await hello({}, { expiresAt: Math.floor(Date.now() / 1000) + 48 * 3600 }))
+  await until('the session to run', async () => sockets.size === 1)
+  world.pass(25 * 3_600_000)
+  expect(code(await all(socket))).toBe('NO_CERTIFICATE')
+  await until('the server to be left', async () => [...sockets].every(one => one.destroyed || one.readableEnded))
 })
