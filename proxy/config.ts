@@ -55,6 +55,8 @@ const schema = z.strictObject({
       /** how often answers, uploads and WebSockets that go on are looked at: they end with their token */
       watch_ms: z.int().min(50).max(60_000).default(1_000),
       connections: z.int().min(1).max(100_000).default(4_096),
+      /** of one certificate, at all ports together */
+      connections_per_agent: z.int().min(1).max(100_000).default(512),
     })
     .prefault({}),
   /** processes that share the ports; each has an audit log of its own, `audit.1.jsonl` and so on */

@@ -6,6 +6,7 @@ import { openGate } from './http/gate.ts'
 import { openServer, type ServerPorts } from './http/server.ts'
 import { openServices, type Services } from './http/service.ts'
 import type { ProxyMetrics } from './metrics.ts'
+import { openPlaces } from './places.ts'
 import { openRecords } from './records.ts'
 import { openStreams } from './streams.ts'
 import type { Mint } from './tls/mint.ts'
@@ -44,6 +45,7 @@ export async function openProxy(ports: ProxyPorts): Promise<ServedProxy> {
   const opened = (outcome: 'ok' | 'refused' | 'unreachable') => metrics.opened.inc({ outcome })
   const tokens = openTokens({ opener: ports.opener, revocations: ports.revocations, now, opened })
   const { record, recordStream, refused } = openRecords({ audit, durable: config.audit.durable, log, metrics })
+  const places = openPlaces(config.limits.connections_per_agent)
   const listener = await listenerOf(config, ports.read)
   const broken = (error: unknown) => log.error({ error }, 'a request failed unexpectedly')
   const server = await openServer({
@@ -51,6 +53,7 @@ export async function openProxy(ports: ProxyPorts): Promise<ServedProxy> {
     services,
     gate: openGate({ tokens, services, now, record }),
     mint: ports.mint,
+    places,
     now,
     newId: ports.newId,
     refused,
@@ -60,7 +63,7 @@ export async function openProxy(ports: ProxyPorts): Promise<ServedProxy> {
   })
   const tellOthers = (text: string) => ports.others?.tell(text)
   ports.others?.hear(connectors.postgres.heard)
-  const lent = { tls: listener.tls, tokens, now, newId: ports.newId, record: recordStream, refused, broken, tellOthers }
+  const lent = { tls: listener.tls, tokens, places, now, newId: ports.newId, record: recordStream, refused, broken, tellOthers }
   const streams = await openStreams(streamsOf(current), lent, config.limits.connections)
   metrics.connections.follow({}, server.count)
   metrics.sessions.follow({}, streams.count)

@@ -3,6 +3,7 @@ import type { z } from 'zod'
 import type { Destination, Holder } from '#engine'
 import type { Resolve } from '../egress/dial.ts'
 import type { HttpService } from '../http/service.ts'
+import type { Places } from '../places.ts'
 import type { RefusalCode, Verdict } from '../refusals.ts'
 import type { Held } from '../tls/holder.ts'
 import type { Known, Tokens } from '../tokens.ts'
@@ -44,6 +45,7 @@ export type StreamPorts = {
   /** the proxy's own certificate, and whom certificates of agents have to lead to */
   readonly tls: { readonly cert: string; readonly key: string; readonly clientCa: string | undefined }
   readonly tokens: Tokens
+  readonly places: Places
   readonly now: () => number
   readonly newId: () => string
   /** Ends when the record of the session is durable; nothing goes out when it cannot be. */

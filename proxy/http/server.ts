@@ -5,6 +5,7 @@ import type { AddressInfo, Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { TLSSocket } from 'node:tls'
 import type { Holder } from '#engine'
+import type { Places } from '../places.ts'
 import type { RefusalCode, Verdict } from '../refusals.ts'
 import { type Held, holderOf, isInForce } from '../tls/holder.ts'
 import type { Mint } from '../tls/mint.ts'
@@ -25,6 +26,7 @@ export type ServerPorts = Pick<ExchangePorts, 'services' | 'answered'> & {
   readonly gate: (question: Question) => Verdict<Swap> | Promise<Verdict<Swap>>
   /** undefined when nothing is intercepted */
   readonly mint: Mint | undefined
+  readonly places: Places
   readonly now: () => number
   readonly newId: () => string
   /** Records a refusal; `holder` when it is known who asked. */
@@ -64,6 +66,7 @@ export async function openServer(ports: ServerPorts): Promise<ProxyServer> {
   outer.maxConnections = ports.limits.connections
   outer.on('secureConnection', (socket: TLSSocket) => {
     const held = holderOf(socket)
+    if (!ports.places.take(socket, held?.holder)) return full(ports, socket, held)
     if (held) sessions.set(socket, { ...held, pinned: undefined })
   })
   outer.on('connection', socket => {
@@ -74,6 +77,7 @@ export async function openServer(ports: ServerPorts): Promise<ProxyServer> {
   const watch = setInterval(() => endOverdue(underWay, ports.still), ports.limits.watchMs).unref()
   for (const server of [outer, inner]) answerRequests(server, ports, sessions, underWay)
   outer.on('connect', (incoming, socket, rest) => {
+    if (isLeft(socket)) return
     const txn = ports.newId()
     quiet(socket as Socket)
     const session = sessionOf(sessions, incoming, ports)
@@ -142,8 +146,9 @@ const due = new WeakMap<Duplex, ServerResponse>()
 function answerRequests(server: Server, ports: ServerPorts, sessions: WeakMap<Duplex, Session>, underWay: Set<UnderWay>): void {
   server.maxHeadersCount = 0 // Node would drop what is more, unseen; readHead refuses
   const answer = (incoming: IncomingMessage, outgoing: ServerResponse) => {
-    const txn = ports.newId()
     const { socket } = incoming
+    if (isLeft(socket)) return
+    const txn = ports.newId()
     due.set(socket, outgoing)
     // a request that was sent ahead is due when the one before it has its answer
     outgoing.on('error', () => {}).once('close', () => due.get(socket) === outgoing && due.delete(socket))
@@ -176,6 +181,7 @@ function answerRequests(server: Server, ports: ServerPorts, sessions: WeakMap<Du
     replyRefused(incoming, outgoing, 'REQUEST_FORM', txn)
   })
   server.on('upgrade', (incoming, socket, rest) => {
+    if (isLeft(socket)) return
     const txn = ports.newId()
     quiet(socket as Socket)
     const session = sessionOf(sessions, incoming, ports)
@@ -233,6 +239,17 @@ function refuseRaw(ports: ServerPorts, socket: Duplex, code: RefusalCode, txn: s
   ports.refused(code, '', txn, undefined)
   replyRefusedRaw(socket, code, txn)
 }
+
+/** One connection of an agent too many: it hears so, whatever it was about to ask. */
+function full(ports: ServerPorts, socket: TLSSocket, held: Held | undefined): void {
+  const txn = ports.newId()
+  quiet(socket)
+  ports.refused('CONNECTIONS', 'as many as one agent may have', txn, held?.holder)
+  replyRefusedRaw(socket, 'CONNECTIONS', txn)
+}
+
+/** It was told the last: what it asks all the same is not heard. */
+const isLeft = (socket: Duplex) => socket.writableEnded
 
 /** What the parser refuses, and what took too long. */
 function answerBroken(ports: ServerPorts, error: NodeJS.ErrnoException, socket: Socket): void {

@@ -42,6 +42,10 @@ async function serve(ports: SessionPorts, socket: Socket): Promise<void> {
   const secured = await secure(ports.door, socket, signal)
   if (!secured) return void socket.destroy()
   const held = holderOf(secured)
+  if (!ports.places.take(secured, held?.holder)) {
+    ports.refused('CONNECTIONS', 'as many as one agent may have', txn, held?.holder)
+    return end(secured, 'CONNECTIONS')
+  }
   const reader = openReader(secured, signal)
   const wanted = await firstOf(reader).catch(() => undefined)
   // libpq asks for it over TLS since its version 17
@@ -114,7 +118,10 @@ export async function cancelHere(key: string): Promise<boolean> {
   return work !== undefined
 }
 
+/** SQLSTATE of refusals that are not of authorization. @see PostgreSQL documentation, Appendix A */
+const states: Readonly<Partial<Record<RefusalCode, string>>> = { UPSTREAM: '08006', UNAVAILABLE: '08006', CONNECTIONS: '53300' }
+
 function end(socket: Duplex, code: RefusalCode): void {
   const { code: shown, sentence } = toldOf(code)
-  leave(socket, fatal(code === 'UPSTREAM' || code === 'UNAVAILABLE' ? '08006' : '28000', `${shown}: ${sentence}`))
+  leave(socket, fatal(states[code] ?? '28000', `${shown}: ${sentence}`))
 }

@@ -25,6 +25,7 @@ export async function serve(ports: SessionPorts, socket: Socket): Promise<void> 
     refused(why)
     leave(agent, told(why.code))
   }
+  if (!ports.places.take(agent, held?.holder)) return end({ code: 'CONNECTIONS', detail: 'as many as one agent may have' })
   const late = () => agent.destroy()
   deadline.addEventListener('abort', late, { once: true })
   const frames = framesOf(agent)

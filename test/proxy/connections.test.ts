@@ -1,9 +1,9 @@
 import type { ServerResponse } from 'node:http'
 import { connect, type Socket } from 'node:net'
-import { connect as tlsConnect } from 'node:tls'
-import { expect, test } from 'vitest'
+import { type TLSSocket, connect as tlsConnect } from 'node:tls'
+import { describe, expect, test } from 'vitest'
 import { until } from '../harness/process.ts'
-import { bearer, exchangeRaw, openProxyWorld } from './world.ts'
+import { bearer, exchangeRaw, openProxyWorld, type ProxyWorld } from './world.ts'
 
 // Who is let in, and who is cut off.
 
@@ -105,4 +105,56 @@ test.each([
   const held = async () => /assay_proxy_connections (\d+)/.exec(await world.metrics.text())?.[1]
   await until('the proxy to leave', async () => (await held()) === '0')
   wire.destroy()
+})
+
+describe('one certificate that holds all its places', () => {
+  const config = { limits: { connections_per_agent: 2 } }
+  const hear = (text: string) => /\]\}$|fine$/.test(text)
+
+  /** A connection that has its place for certain: it was answered, and stays open. */
+  const held = async (world: ProxyWorld): Promise<TLSSocket> => {
+    const socket = await world.connect()
+    const head = `GET ${world.base}/ HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${await world.seal()}\r\n\r\n`
+    expect(await exchangeRaw(socket, head, hear)).toContain('200 OK')
+    return socket
+  }
+
+  test('is told so on the next connection, others are served, and a place comes back when one is closed', async () => {
+    await using world = await openProxyWorld({ config })
+    const sockets = [await held(world), await held(world)]
+    const mine = { headers: bearer(await world.seal()) }
+    expect(await world.ask(mine)).toMatchObject({ status: 429, code: 'CONNECTIONS' })
+    const theirs = { headers: bearer(await world.seal({ x5tS256: world.other.x5tS256, jti: 'theirs' })), as: world.other }
+    expect((await world.ask(theirs)).status).toBe(200)
+    expect((await world.ask({ as: undefined })).code).toBe('NO_CERTIFICATE')
+    sockets[0]?.destroy()
+    await until('the place to be free', async () => (await world.ask(mine)).status === 200)
+    sockets[1]?.destroy()
+    const codes = (await world.records()).map(one => one['code']).filter(code => code !== undefined)
+    expect(new Set(codes)).toEqual(new Set(['CONNECTIONS', 'NO_CERTIFICATE']))
+    expect(await world.metrics.text()).toMatch(/assay_proxy_refusals_total\{code="CONNECTIONS"\} [1-9]/)
+  })
+
+  test.each([
+    ['a tunnel', 'CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n\r\n'],
+    ['a WebSocket', 'GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n'],
+  ])('hears nothing else where it asks for %s', async (_, head) => {
+    await using world = await openProxyWorld({ config })
+    const sockets = [await held(world), await held(world)]
+    const socket = await world.connect()
+    expect(await exchangeRaw(socket, head)).toMatch(/^HTTP\/1\.1 429[^{]*\{"code":"CONNECTIONS"[^}]*\}$/)
+    for (const one of sockets) one.destroy()
+    expect((await world.records()).filter(one => one['type'] === 'refusal').map(one => one['code'])).toEqual(['CONNECTIONS'])
+  })
+
+  test('leaves those without a certificate the places that they share', async () => {
+    await using world = await openProxyWorld({ config })
+    const { cert: _cert, key: _key, ...nobody } = world.dial
+    const [one, two] = [tlsConnect(nobody), tlsConnect(nobody)]
+    for (const socket of [one, two])
+      expect(await exchangeRaw(socket, 'GET / HTTP/1.1\r\nHost: a\r\n\r\n', hear)).toContain('NO_CERTIFICATE')
+    expect((await world.ask({ as: undefined })).code).toBe('CONNECTIONS')
+    expect((await world.ask({ headers: bearer(await world.seal()) })).status).toBe(200)
+    for (const socket of [one, two]) socket.destroy()
+  })
 })

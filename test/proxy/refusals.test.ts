@@ -327,9 +327,9 @@ test.each(provocations)('%s: %s', async (_, code, provoke) => {
   if (!code.startsWith('UPSTREAM')) expect(world.upstream.seen.length).toBe(before)
 })
 
-test('the refusals of tokens, of clocks, of outages and of SSH are provoked in their own files', () => {
+test('the refusals of tokens, of clocks, of outages, of connections and of SSH are provoked in their own files', () => {
   const elsewhere = Object.keys(refusals).filter(code =>
-    /^TOKEN_(?!ROUTE|STRAY|DESTINATION)|^REVOCATIONS|^UNAVAILABLE|^HOST_KEY|^SESSION_SIGNATURE/.test(code),
+    /^TOKEN_(?!ROUTE|STRAY|DESTINATION)|^REVOCATIONS|^UNAVAILABLE|^CONNECTIONS|^HOST_KEY|^SESSION_SIGNATURE/.test(code),
   )
   expect(new Set([...provocations.map(([, code]) => code), ...elsewhere])).toEqual(new Set(Object.keys(refusals)))
 })

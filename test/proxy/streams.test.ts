@@ -143,3 +143,23 @@ test('services that are taken over twice at the same time are taken over twice, 
   await Promise.all([small.proxy.reload([stream('first')]), small.proxy.reload([stream('second')])])
   expect(small.proxy.ports()).toEqual({ second: port })
 })
+
+test.each(Object.keys(greeted))('%s: one certificate has no more connections than it may, at all ports together', async name => {
+  const common = { listen: { port: 0 }, server: '127.0.0.1:1', start_within_ms: 60_000 }
+  await using small = await openProxyWorld({
+    config: { limits: { connections_per_agent: 1 } },
+    more: [
+      { ...common, kind: 'postgres', name: 'postgres' },
+      { ...common, kind: 'ssh', name: 'ssh', host_keys: [ed25519().line] },
+    ],
+  })
+  const holding = await small.connect()
+  await exchangeRaw(holding, 'GET / HTTP/1.1\r\nHost: a\r\n\r\n', text => text.endsWith(']}'))
+  expect(await greeted[name]?.(small, small.agent)).toContain('CONNECTIONS: ')
+  expect(await greeted[name]?.(small, small.other)).toContain(`${refused[name]}: `)
+  holding.destroy()
+  await until(
+    'the place to be free',
+    async () => (await greeted[name]?.(small, small.agent))?.includes(`${refused[name]}: `) === true,
+  )
+})
