@@ -73,7 +73,7 @@ export function openGrants(store: Store, cipher: Cipher, world: World): Grants {
         const sealed = await cipher.seal(rootKey(mountId), tokenIn(fields), path)
         await store.put(path, { ...value, sealed }, Number(version))
       },
-      alone: work => locks.alone(`${mountId}/lock/consented/${idOf(purpose)}`, async () => work(await read())),
+      alone: work => locks.alone(`${mountId}/lock/consented/${idOf(purpose)}`, async hold => work(await read(), hold)),
     }
   }
   return {

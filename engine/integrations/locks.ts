@@ -3,36 +3,52 @@ import { LRUCache } from 'lru-cache'
 import { BrokerError, isConflict } from '../errors.ts'
 import type { Store } from '../vault/store.ts'
 import type { World } from '../world.ts'
+import type { Hold } from './port.ts'
 
-/** One at a time, among all replicas: a record in KV that is taken with check-and-set. Whoever waits takes it from an owner that they saw for too long, by their
- *  own monotonic clock: wall clocks of replicas differ, and jump. */
+/** One at a time, among all replicas: a record in KV that is taken with check-and-set, and written again while the work goes on. Whoever waits takes it from an
+ *  owner that did not write it for too long, by their own monotonic clock: wall clocks of replicas differ, and jump. */
 export type Locks = {
-  /** Runs the work when nobody else runs one under this name. @throws BrokerError unavailable when the lock is not free in time, or the work takes longer than it may */
-  readonly alone: <T>(name: string, work: () => Promise<T>) => Promise<T>
+  /** Runs the work when nobody else runs one under this name, and returns when it ends, however long that takes.
+   *  @throws BrokerError unavailable when the lock is not free in time */
+  readonly alone: <T>(name: string, work: (hold: Hold) => Promise<T>) => Promise<T>
 }
 
+/** After that nothing is sent any more that only one may send. What was sent is waited for, and what came for it kept: neither is given up half-way. */
 export const WORK_MS = 20_000
-/** Longer than any work may take, so that nobody takes a lock away from work that goes on. */
+/** How often the owner writes the record again. */
+const RENEW_MS = 5_000
+/** For so long after it was written the owner counts on it: what is sent then is answered before anybody takes it for dead. */
+const SURE_MS = 15_000
+/** An owner that did not write the record for so long has died, or does not reach Vault. */
 const DEAD_MS = 30_000
 /** Longer than that, so that whoever waits for one that died gets in. */
 const WAIT_MS = 31_000
+/** All that work does ends much sooner, by deadlines of its own: work that does not is a mistake of ours, and keeps nobody out for ever. */
+const LONGEST_MS = 300_000
 const PAUSE_MS = 50
 const SEEN = 10_000
 
 type Held = { readonly owner: string }
+type Seen = { readonly owner: string; readonly version: number; readonly since: number }
 
 export function openLocks(state: Store, { monotonic, random }: World): Locks {
   const queue = new Map<string, Promise<unknown>>()
-  const seen = new LRUCache<string, { readonly owner: string; readonly since: number }>({ max: SEEN })
-  const isDead = (name: string, owner: string): boolean => {
+  const seen = new LRUCache<string, Seen>({ max: SEEN })
+  const isDead = (name: string, owner: string, version: number): boolean => {
     const last = seen.get(name)
-    if (last?.owner === owner) return monotonic() - last.since > DEAD_MS
-    seen.set(name, { owner, since: monotonic() })
+    if (last?.owner === owner && last.version === version) return monotonic() - last.since > DEAD_MS
+    seen.set(name, { owner, version, since: monotonic() })
     return false
   }
+  const look = (name: string) =>
+    state.fresh<Held>(name).catch((error: unknown) => {
+      // where nobody can look, the owner may not be able to write either
+      seen.delete(name)
+      throw error
+    })
   const take = async (name: string, owner: string): Promise<boolean> => {
-    const held = await state.fresh<Held>(name)
-    if (held && held.value.owner !== '' && !isDead(name, held.value.owner)) return false
+    const held = await look(name)
+    if (held && held.value.owner !== '' && !isDead(name, held.value.owner, held.version)) return false
     try {
       await state.put(name, { owner }, held?.version ?? 0)
       return true
@@ -41,19 +57,20 @@ export function openLocks(state: Store, { monotonic, random }: World): Locks {
       throw error
     }
   }
-  const release = async (name: string, owner: string): Promise<void> => {
-    const held = await state.fresh<Held>(name)
-    if (held?.value.owner === owner) await state.put(name, { owner: '' }, held.version)
-  }
-  const held = async <T>(name: string, work: () => Promise<T>): Promise<T> => {
-    const owner = random(16).toString('base64url')
+  /** When the owner began to have it. */
+  const taken = async (name: string, owner: string): Promise<number> => {
     const deadline = performance.now() + WAIT_MS
-    while (!(await take(name, owner))) {
+    while (true) {
+      const since = monotonic()
+      if (await take(name, owner)) return since
       if (performance.now() > deadline) throw new BrokerError('unavailable', 'another replica works on this: try again')
       await sleep(PAUSE_MS)
     }
-    // work that takes too long goes on, and its lock with it, until that ends by itself
-    return inTime(released(work, () => release(name, owner)))
+  }
+  const held = async <T>(name: string, work: (hold: Hold) => Promise<T>): Promise<T> => {
+    const owner = random(16).toString('base64url')
+    const { hold, late, end } = keepHeld({ state, monotonic, name, owner, since: await taken(name, owner) })
+    return Promise.race([ended(() => work(hold), end), late])
   }
   return {
     alone: (name, work) => {
@@ -72,20 +89,52 @@ export function openLocks(state: Store, { monotonic, random }: World): Locks {
   }
 }
 
-async function released<T>(work: () => Promise<T>, release: () => Promise<void>): Promise<T> {
+async function ended<T>(work: () => Promise<T>, end: () => Promise<void>): Promise<T> {
   try {
     return await work()
   } finally {
     // what is not given back ends by itself
-    await release().catch(() => undefined)
+    await end().catch(() => undefined)
   }
 }
 
-async function inTime<T>(work: Promise<T>): Promise<T> {
-  const late = Promise.withResolvers<never>()
-  const timer = setTimeout(
-    () => late.reject(new BrokerError('unavailable', 'the work on this took too long: try again')),
-    WORK_MS,
-  )
-  return Promise.race([work, late.promise]).finally(() => clearTimeout(timer))
+type Holding = Pick<World, 'monotonic'> & {
+  readonly state: Store
+  readonly name: string
+  readonly owner: string
+  /** monotonic, before the record was written */
+  readonly since: number
 }
+
+/** A lock while its work goes on: whether it still is, when that has gone on for too long, and its end. */
+function keepHeld({ state, monotonic, name, owner, since }: Holding) {
+  let sure = since
+  let renewal = Promise.resolve()
+  const write = async (next: string): Promise<void> => {
+    const asked = monotonic()
+    const held = await state.fresh<Held>(name)
+    if (held?.value.owner !== owner) return
+    await state.put(name, { owner: next }, held.version)
+    sure = asked
+  }
+  const late = Promise.withResolvers<never>()
+  const timer = setInterval(() => {
+    renewal = renewal.then(() => write(owner)).catch(() => undefined)
+    if (monotonic() - since <= LONGEST_MS) return
+    clearInterval(timer)
+    late.reject(tooLong())
+  }, RENEW_MS).unref()
+  const hold: Hold = () => {
+    if (monotonic() - since > WORK_MS) throw tooLong()
+    if (monotonic() - sure > SURE_MS)
+      throw new BrokerError('unavailable', 'it is not certain that no other replica works on this: try again')
+  }
+  const end = async (): Promise<void> => {
+    clearInterval(timer)
+    await renewal
+    await write('')
+  }
+  return { hold, late: late.promise, end }
+}
+
+const tooLong = () => new BrokerError('unavailable', 'the work on this took too long: try again')

@@ -48,6 +48,10 @@ export type Root = {
    *  @throws BrokerError conflict when `version` is not the current one any more, unsupported_operation when the store is read-only */
   readonly replace: (next: Pick<RootCredential, 'fields' | 'expiresAt'>, version: string) => Promise<void>
   /** Runs `work` with the fresh root while no other `work` on this integration runs, here or at another replica: for refresh tokens that rotate.
-   *  What is done in it must end within 20 seconds. */
-  readonly alone: <T>(work: (root: RootCredential) => Promise<T>) => Promise<T>
+   *  What only one may send goes out under `hold` (`Outbound.under`). */
+  readonly alone: <T>(work: (root: RootCredential, hold: Hold) => Promise<T>) => Promise<T>
 }
+
+/** Asked right before something is sent that nobody else may send, too.
+ *  @throws BrokerError unavailable when 20 seconds are over, or when it is not certain any more that nobody else works on this */
+export type Hold = () => void

@@ -113,7 +113,7 @@ export function openRoots({ world, state, cipher, settings, metrics, deadlineMs 
         read: () => reading('read'),
         fresh: () => reading('fresh'),
         replace,
-        alone: work => locks.alone(`${mount.id}/lock/${name}`, async () => work(await reading('fresh'))),
+        alone: work => locks.alone(`${mount.id}/lock/${name}`, async hold => work(await reading('fresh'), hold)),
       }
     },
     write: async (mount, name, record, fields) => {

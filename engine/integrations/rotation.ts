@@ -11,7 +11,7 @@ import type { Store } from '../vault/store.ts'
 import type { World } from '../world.ts'
 import { keep } from './keep.ts'
 import { WORK_MS } from './locks.ts'
-import type { RootCredential } from './port.ts'
+import type { Hold, RootCredential } from './port.ts'
 import type { Roots } from './roots.ts'
 import { type IntegrationRecord, type IntegrationSettings, rotationOf, settingsOf } from './settings.ts'
 
@@ -121,7 +121,7 @@ export function openRotation(parts: RotationParts): Rotation {
     told(subject, order, how, handle)
   }
 
-  const rotateNow = async (subject: Subject, root: RootCredential, order: Order): Promise<RotationState> => {
+  const rotateNow = async (subject: Subject, root: RootCredential, hold: Hold, order: Order): Promise<RotationState> => {
     const { rotator, ports } = subject
     const failing = <T>(result: string, handle: Handle, work: () => Promise<T>): Promise<T> =>
       work().catch((error: unknown) => {
@@ -137,7 +137,8 @@ export function openRotation(parts: RotationParts): Rotation {
       fields: { by: plain(order.by), ...handleFields(rotator.handleOf?.(root.fields) ?? {}) },
     })
     await write(subject, { state: 'making', at: now() })
-    const made = await failing('not made', {}, () => rotator.make(root.fields, ports, order.supplied))
+    const alone = { ...ports, http: ports.http.under(hold) }
+    const made = await failing('not made', {}, () => rotator.make(root.fields, alone, order.supplied))
     const old = rotator.retire ? rotator.handleOf?.(root.fields) : undefined
     // what cannot be told from others is not ended when it is found: it may be the only one that is good now, and is stored before anything else
     const isTold = Object.keys(made.handle).length > 0
@@ -199,7 +200,7 @@ export function openRotation(parts: RotationParts): Rotation {
       // whoever brings the next one expects that it is taken
       if (!subject.rotator.supplied && Object.keys({ ...secrets, ...given }).length > 0)
         throw new BrokerError('bad_request', 'secrets, settings: wanted none, as the next root credential is made here')
-      return rootOf(subject).alone(root => rotateNow(subject, root, order))
+      return rootOf(subject).alone((root, hold) => rotateNow(subject, root, hold, order))
     },
     tend: async (mount, name, order) => {
       const record = await settings.integration.get(mount.id, name)
@@ -211,10 +212,10 @@ export function openRotation(parts: RotationParts): Rotation {
       if (!open && !due) return
       const subject = await subjectOf(mount, name, order)
       await rootOf(subject)
-        .alone(async root => {
+        .alone(async (root, hold) => {
           // another replica may have done it meanwhile
           const there = await settings.integration.fresh(mount.id, name)
-          if (isDue(there, now())) await rotateNow(subject, root, order)
+          if (isDue(there, now())) await rotateNow(subject, root, hold, order)
           else await settle(subject, root, order)
         })
         .catch((error: unknown) => {
@@ -224,9 +225,9 @@ export function openRotation(parts: RotationParts): Rotation {
   }
 }
 
-/** When what a rotation that began then made was made: nobody else's credential is taken for a stray. */
+/** When what a rotation that began then made was made: nobody else's credential is taken for a stray. What is sent last is done some seconds later. */
 function windowOf(at: number) {
-  return { from: at, to: at + WORK_MS / 1000 + 5 }
+  return { from: at, to: at + WORK_MS / 1000 + 10 }
 }
 
 function isDue(record: IntegrationRecord | undefined, now: number): boolean {

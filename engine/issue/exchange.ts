@@ -246,7 +246,7 @@ function hiding(root: Root, log: World['log']): Root {
     read: async () => hidden(await root.read()),
     fresh: async () => hidden(await root.fresh()),
     replace: root.replace,
-    alone: work => root.alone(read => work(hidden(read))),
+    alone: work => root.alone((read, hold) => work(hidden(read), hold)),
   }
 }
 

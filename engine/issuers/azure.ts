@@ -133,10 +133,11 @@ function thumbprintOf({ integration }: Ports, pem: string): string {
 
 /** As for every refresh token that rotates: one at a time, and what came anew is durable before anything is handed out. */
 function refreshed(grant: Grant, ports: Ports, msal: Msal): Promise<Credential> {
-  return ports.root.alone(async root => {
-    const { client, answered } = await clientOf(grant, ports, msal, root)
+  return ports.root.alone(async (root, hold) => {
+    const alone = { ...ports, http: ports.http.under(hold) }
+    const { client, answered } = await clientOf(grant, alone, msal, root)
     const refreshToken = secretIn(ports, root, 'refresh_token').reveal()
-    const asked = through(ports, () => client.acquireTokenByRefreshToken({ refreshToken, scopes: [...grant.scope] }))
+    const asked = through(alone, () => client.acquireTokenByRefreshToken({ refreshToken, scopes: [...grant.scope] }))
     const failure = await asked.then(
       () => undefined,
       (error: unknown) => ({ error }),

@@ -117,7 +117,7 @@ const needsSecret = ({ client_auth }: Settings) => client_auth.startsWith('clien
 /** One at a time, here and at other replicas: a server that rotates refresh tokens takes a second use of one for theft.
  *  What it gave anew is durable before anything is handed out. */
 function refreshed(grant: Grant, ports: Ports, proof: string | undefined): Promise<TokenAnswer> {
-  return ports.root.alone(async root => {
+  return ports.root.alone(async (root, hold) => {
     const token = root.fields['refresh_token']
     if (!token) throw new BrokerError('unavailable', `the integration ${ports.integration} holds no refresh_token`)
     const replaced = async (next: Secret | undefined): Promise<void> => {
@@ -125,11 +125,14 @@ function refreshed(grant: Grant, ports: Ports, proof: string | undefined): Promi
         await keep(ports.root, root, { ...root, fields: { refresh_token: next } })
     }
     const parameters = { ...asked(grant, ports), refresh_token: token.reveal() }
-    const answer = await ask(grant, ports, proof, parameters, root, replaced)
+    const answer = await ask(grant, ports, proof, parameters, root, { http: ports.http.under(hold), replaced })
     await replaced(answer.refreshToken).catch((error: unknown) => ended(grant, ports, new Secret(answer.token), error))
     return answer
   })
 }
+
+/** How a token is asked for, and what is done with the refresh token that comes with it. */
+type Asking = Pick<Ports, 'http'> & { readonly replaced: (refreshToken: Left['refreshToken']) => Promise<void> }
 
 async function ask(
   grant: Grant,
@@ -137,11 +140,11 @@ async function ask(
   proof: string | undefined,
   parameters: Readonly<Record<string, string>>,
   root: RootCredential | undefined,
-  replaced: (refreshToken: Left['refreshToken']) => Promise<void> = async () => {},
+  { http, replaced }: Asking = { http: ports.http, replaced: async () => {} },
 ): Promise<TokenAnswer> {
   const { token_url: url, client_id: clientId } = ports.settings
   const auth = await authOf(grant, ports, root)
-  return askToken(ports.http, ports.integration, {
+  return askToken(http, ports.integration, {
     url,
     clientId: clientId || 'none',
     auth,

@@ -1,7 +1,7 @@
 import { openProvider, type ProviderSettings, providerFields } from '../consent/provider.ts'
 import { BrokerError } from '../errors.ts'
 import { keep } from '../integrations/keep.ts'
-import type { RootCredential } from '../integrations/port.ts'
+import type { Hold, RootCredential } from '../integrations/port.ts'
 import { Secret } from '../secret.ts'
 import { claimsIn, notAsked } from './access_token.ts'
 import { type Credential, type Grant, type IssuerPorts, issuer } from './issuer.ts'
@@ -40,12 +40,12 @@ export const oauth2Consent = issuer({
 /** One at a time, here and at other replicas: a server that rotates refresh tokens takes a second use of one for theft. */
 function refreshed(grant: Grant, ports: Ports): Promise<TokenAnswer> {
   const consent = ports.consented(grant)
-  return consent.alone(async root => {
+  return consent.alone(async (root, hold) => {
     const replaced = async (next: Secret | undefined): Promise<void> => {
       if (next !== undefined && next.reveal() !== root.fields['refresh_token']?.reveal())
         await keep(consent, root, { fields: { refresh_token: next } })
     }
-    const answer = await ask(grant, ports, root, replaced)
+    const answer = await ask(grant, ports, root, hold, replaced)
     await replaced(answer.refreshToken).catch((error: unknown) => end(ports, new Secret(answer.token), error))
     return answer
   })
@@ -64,13 +64,14 @@ async function ask(
   grant: Grant,
   ports: Ports,
   root: RootCredential,
+  hold: Hold,
   replaced: (refreshToken: Secret | undefined) => Promise<void>,
 ): Promise<TokenAnswer> {
   const settings: ProviderSettings = ports.settings
   const url = await openProvider(ports.integration, settings, ports.http).tokenEndpoint()
   const secret = await secretOf(ports)
   const token = root.fields['refresh_token']?.reveal() ?? ''
-  return askToken(ports.http, ports.integration, {
+  return askToken(ports.http.under(hold), ports.integration, {
     url,
     clientId: settings.client_id,
     auth: clientAuth(ports.integration, settings, secret),

@@ -30,6 +30,8 @@ export type Outbound = {
   readonly fetch: (url: string, init: FetchInit) => Promise<Response>
   /** What `send` threw last: libraries wrap what their transport throws. */
   readonly failure: () => BrokerError | undefined
+  /** The same for what may not be sent at any time: asked before each attempt, and when `may` throws there is none. */
+  readonly under: (may: () => void) => Outbound
 }
 
 /** Whether an answer is a provider's own way to say that it is asked too often, and so did nothing. */
@@ -73,23 +75,33 @@ export function openUpstreams({ monotonic, deadlineMs = DEADLINE_MS }: Upstreams
   }
   return {
     of: (key, name, ca = '', throttled = () => false) =>
-      outboundOf(name, sent => gateOf(key, sent.url)(() => attempt(clientOf(ca), sent, throttled))),
+      outboundOf(name, (sent, may) => gateOf(key, sent.url)(() => attempt(clientOf(ca), sent, throttled, may))),
     close: async () => void (await Promise.all([...clients.values()].map(client => client.close()))),
   }
 }
 
-function outboundOf(name: string, once: (sent: Sent) => Promise<Received>): Outbound {
+function outboundOf(
+  name: string,
+  once: (sent: Sent, may: () => void) => Promise<Received>,
+  may: () => void = () => undefined,
+): Outbound {
   let failure: BrokerError | undefined
   const send = async (sent: Sent): Promise<Received> => {
     try {
-      return await once(sent)
+      return await once(sent, may)
     } catch (error) {
-      const kind = isUndone(error) ? NothingDone : BrokerError
-      failure = new kind('unavailable', `the provider of the integration ${name} ${reasonOf(error)}`)
+      failure = failureOf(name, error)
       throw failure
     }
   }
-  return { send, failure: () => failure, fetch: fetchOver(send) }
+  return { send, failure: () => failure, fetch: fetchOver(send), under: must => outboundOf(name, once, must) }
+}
+
+function failureOf(name: string, error: unknown): BrokerError {
+  // why it may not be sent is not about the provider
+  if (error instanceof BrokerError) return error
+  const kind = isUndone(error) ? NothingDone : BrokerError
+  return new kind('unavailable', `the provider of the integration ${name} ${reasonOf(error)}`)
 }
 
 /** Why there is no answer to use; nothing of what was sent or received is in it. */
@@ -148,7 +160,8 @@ function reasonOf(error: unknown): string {
   return error instanceof Failure ? error.message : 'could not be asked'
 }
 
-async function attempt(client: Http, sent: Sent, throttled: Throttled): Promise<Received> {
+async function attempt(client: Http, sent: Sent, throttled: Throttled, may: () => void): Promise<Received> {
+  may()
   const received = await client.send(sent).catch(unanswered)
   if (throttled(received)) throw busy(received, 'is asked too often')
   if (isBusy(received)) throw busy(received)

@@ -1,6 +1,8 @@
 import { randomUUID } from 'node:crypto'
-import { beforeEach, describe, expect, test } from 'vitest'
+import { beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest'
+import { openTestBroker } from '../fakes/broker.ts'
 import type { Fault } from '../fakes/vault.ts'
+import { until } from '../harness/process.ts'
 import { outcome } from './integration_world.ts'
 import { rotationWorld } from './rotation_world.ts'
 
@@ -90,6 +92,33 @@ describe('a refresh token', () => {
     expect(await Promise.all(Array.from({ length: 8 }, () => outcome(world.rotate())))).toEqual(
       Array.from({ length: 8 }, () => 'done'),
     )
+    expect(await world.root()).toMatchObject({ refresh_token: current })
+  })
+
+  test('is used once, however long its server takes: who waits at another replica waits on', async () => {
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
+    onTestFinished(() => void vi.useRealTimers())
+    const [reached, go, whole] = [Promise.withResolvers<void>(), Promise.withResolvers<void>(), world.answer]
+    world.answer = async arrived => {
+      reached.resolve()
+      await go.promise
+      return whole(arrived)
+    }
+    const { vault, world: clocks } = world.broker
+    const here = outcome(world.rotate())
+    await reached.promise
+    await using other = await openTestBroker({ beside: world.broker })
+    const at = (method: string) => vault.asked.filter(one => one.method === method && one.path.endsWith('/lock/it')).length
+    const there = outcome(other.ask('update', 'broker/integration/it/rotate'))
+    for (let renewal = 0; renewal < 7; renewal++) {
+      const [looked, written] = [at('GET'), at('POST')]
+      clocks.pass(5_000)
+      vi.advanceTimersByTime(5_000)
+      await until('it is written again, and looked at', async () => at('POST') > written && at('GET') > looked + 2)
+    }
+    expect(world.provider.arrived).toHaveLength(1)
+    go.resolve()
+    expect([await here, await there]).toEqual(['done', 'done'])
     expect(await world.root()).toMatchObject({ refresh_token: current })
   })
 

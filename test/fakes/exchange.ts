@@ -1,7 +1,7 @@
 import { createPublicKey, generateKeyPairSync, type KeyObject, randomBytes, randomUUID, sign } from 'node:crypto'
 import { BrokerError } from '../../engine/errors.ts'
 import { parseFields } from '../../engine/fields.ts'
-import type { Root, RootCredential } from '../../engine/integrations/port.ts'
+import type { Hold, Root, RootCredential } from '../../engine/integrations/port.ts'
 import { type Exchange, openExchange, type Source } from '../../engine/issue/exchange.ts'
 import { type RoleRecord, roleFields } from '../../engine/issue/settings.ts'
 import { type Credential, type Grant, issuerRoleFields, issuers } from '../../engine/issuers/index.ts'
@@ -18,6 +18,8 @@ import { testWorld } from './world.ts'
 export type TestExchange = AsyncDisposable & {
   readonly exchange: Exchange
   readonly root: Root & { readonly replaced: readonly RootCredential[] }
+  /** what is asked before something is sent that nobody else may send */
+  readonly hold: (hold: Hold) => void
   /** public key of the mount, as its JWKS has it */
   readonly jwk: PublicJwk & { readonly kid: string; readonly alg: 'ES256'; readonly use: 'sig' }
   readonly logged: readonly string[]
@@ -62,6 +64,7 @@ export function openTestExchange(options: Options): TestExchange {
   const ec = options.ec ?? newEcKey()
   const rsa = options.rsa ?? rsaKey()
   const key = signingKeyOf(ec.publicKey)
+  let hold: Hold = () => undefined
   const sealed = new Map<string, Secret>()
   const upstreams = openUpstreams({ monotonic: () => performance.now(), deadlineMs })
   const exchange = openExchange({
@@ -82,11 +85,11 @@ export function openTestExchange(options: Options): TestExchange {
       },
       open: async (_key: string, name: string) => sealed.get(name) ?? new Secret(''),
     },
-    grants: { rootOf: () => memoryRoot(consented) },
+    grants: { rootOf: () => memoryRoot(consented, () => hold()) },
     deliver: options.deliver ?? { seal: async (_mount, _destinations, grant, make) => make(grant) },
     leased: async (_from: unknown, _grant: unknown, _asker: unknown, make: () => Promise<Credential>) => make(),
   } as unknown as Parameters<typeof openExchange>[0])
-  const root = memoryRoot(secrets)
+  const root = memoryRoot(secrets, () => hold())
   const shape = issuers[type]?.integration
   const source: Source | undefined = shape && {
     integration: {
@@ -111,6 +114,9 @@ export function openTestExchange(options: Options): TestExchange {
   return {
     exchange,
     root,
+    hold: next => {
+      hold = next
+    },
     jwk: jwkOf(ec.publicKey),
     logged: world.lines,
     issue,
@@ -178,7 +184,7 @@ function recordOf(issuer: string, role: object): RoleRecord {
 }
 
 /** A root credential in memory, with the check-and-set and the one-at-a-time of a real one. */
-function memoryRoot(secrets: Readonly<Record<string, string>>): TestExchange['root'] {
+function memoryRoot(secrets: Readonly<Record<string, string>>, hold: Hold): TestExchange['root'] {
   const fields = Object.fromEntries(Object.entries(secrets).map(([name, value]) => [name, new Secret(value)]))
   let now: RootCredential = { fields, version: '1', stale: false }
   const replaced: RootCredential[] = []
@@ -193,7 +199,7 @@ function memoryRoot(secrets: Readonly<Record<string, string>>): TestExchange['ro
       replaced.push(now)
     },
     alone: async work => {
-      const turn = last.then(() => work(now))
+      const turn = last.then(() => work(now, hold))
       last = turn.catch(() => undefined)
       return turn
     },
