@@ -5,6 +5,7 @@ import { type Broker, BrokerError, outcomeOf, Presented, parseBool, type World }
 import { consentRoutes } from '../consent/routes.ts'
 import type { Dispatch, Logical } from '../dispatch.ts'
 import type { CanonicalPath } from '../path.ts'
+import { answerSys } from '../sys/answer.ts'
 import { findSys } from '../sys/mounts.ts'
 import type { SysRow } from '../sys/request.ts'
 import type { Operation } from '../table.ts'
@@ -97,16 +98,20 @@ async function handleSys(
   path: CanonicalPath,
   { txn, wrapTtl }: Wanted,
 ): Promise<HttpReply> {
-  if (row.changes)
-    await parts.broker.mounts.refresh().catch((error: unknown) => {
-      // a broker that Vault lets in no more holds nobody up; a Vault that does not answer is not asked twice
-      if (row.changes === 'ends' || parts.broker.session.ready()) throw error
-    })
   const body = bodyOf(c.env.incoming)
   const pass = () => parts.forward(c.env.incoming, path.target, body)
   const look = async () => (wrapTtl ? unwrapped(parts.broker, await pass(), addressOf(c.env.incoming)) : pass())
   const caller = { token: tokenOf(c) }
-  return row.handle({ broker: parts.broker, path: params, query: path.query, caller, txn, sent: readable(c, body), pass, look })
+  return answerSys(row, {
+    broker: parts.broker,
+    path: params,
+    query: path.query,
+    caller,
+    txn,
+    sent: readable(c, body),
+    pass,
+    look,
+  })
 }
 
 function readable(c: Ctx, body: Buffer): Record<string, unknown> | undefined {

@@ -8,9 +8,9 @@ import { merged, undoing } from './table_of_mounts.ts'
 
 /** `sys/auth`: behind an auth mount of ours there is a `jwt` mount of Vault's, which it shows as ours. What ends tokens ends their leases too. */
 export const authRows: readonly SysRow[] = [
-  { methods: ['GET'], prefix: 'sys/auth', handle: read },
-  { methods: ['POST', 'PUT'], prefix: 'sys/auth', handle: write, changes: 'makes' },
-  { methods: ['DELETE'], prefix: 'sys/auth', handle: disable, changes: 'ends' },
+  { methods: ['GET'], prefix: 'sys/auth', handle: read, fresh: 'wanted' },
+  { methods: ['POST', 'PUT'], prefix: 'sys/auth', handle: write, fresh: 'wanted' },
+  { methods: ['DELETE'], prefix: 'sys/auth', handle: disable, fresh: 'needed' },
   ...['revoke', 'revoke-self', 'revoke-accessor', 'revoke-orphan'].map(name => ({
     methods: ['POST', 'PUT'],
     prefix: `auth/token/${name}`,

@@ -14,9 +14,11 @@ type UiMounts = { readonly data?: { readonly auth?: Listed; readonly secret?: Li
 /** `sys/internal/ui/mounts`: which mounts a token may know of; the CLI's `kv`, templates of agents and the UI ask here. */
 export async function readUiMounts(request: SysRequest): Promise<HttpReply> {
   const { broker, path } = request
-  const own = broker.mounts.ofType('broker')
-  if (path === '') return listed(request, await shownTo(request, own))
-  const mount = own.find(one => `${path}/`.startsWith(one.path))
+  const find = () => broker.mounts.ofType('broker').find(one => `${path}/`.startsWith(one.path))
+  // `vault kv` asks this before each command: of Vault's own it costs no look. Auth mounts of ours are there in Vault, by another type
+  if (path === '' || path.startsWith('auth/') || find()) await broker.mounts.refresh().catch(() => undefined)
+  if (path === '') return listed(request, await shownTo(request, broker.mounts.ofType('broker')))
+  const mount = find()
   if (mount) return described(request, mount)
   const auth = broker.mounts.ofType('tpm-quote').find(one => `${path}/`.startsWith(one.path))
   return auth

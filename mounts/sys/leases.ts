@@ -7,9 +7,14 @@ import { type SysRequest, type SysRow, sentTo } from './request.ts'
 /** `sys/leases`: ours are answered here, the rest is Vault's; what speaks of a prefix above ours concerns both. Paths without `leases` are Vault's
  *  old ones, which clients still use. */
 export const leaseRows: readonly SysRow[] = [
-  { methods: ['LIST'], prefix: 'sys/leases/lookup', handle: list },
-  { methods: ['POST', 'PUT'], prefix: 'sys/leases/lookup', handle: lookup },
-  ...['sys/leases/renew', 'sys/renew'].map(prefix => ({ methods: ['POST', 'PUT'], prefix, handle: renewAt(prefix) })),
+  { methods: ['LIST'], prefix: 'sys/leases/lookup', handle: list, fresh: 'wanted' },
+  { methods: ['POST', 'PUT'], prefix: 'sys/leases/lookup', handle: lookup, unknown: 400 },
+  ...['sys/leases/renew', 'sys/renew'].map(prefix => ({
+    methods: ['POST', 'PUT'],
+    prefix,
+    handle: renewAt(prefix),
+    unknown: 400,
+  })),
   ...['sys/leases/revoke', 'sys/revoke'].map(prefix => revoking(prefix, revokeAt(prefix))),
   ...['sys/leases/revoke-prefix', 'sys/revoke-prefix'].map(prefix => revoking(prefix, revokePrefixAt(prefix, false))),
   ...['sys/leases/revoke-force', 'sys/revoke-force'].map(prefix => revoking(prefix, revokePrefixAt(prefix, true))),
@@ -19,7 +24,7 @@ export const leaseRows: readonly SysRow[] = [
 ]
 
 function revoking(prefix: string, handle: SysRow['handle']): SysRow {
-  return { methods: ['POST', 'PUT'], prefix, handle, changes: 'ends' }
+  return { methods: ['POST', 'PUT'], prefix, handle, fresh: 'needed' }
 }
 
 const isOurs = ({ broker }: SysRequest, leaseId: string) =>

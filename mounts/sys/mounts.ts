@@ -11,8 +11,8 @@ const rows: readonly SysRow[] = [
   ...secretsRows,
   ...authRows,
   ...leaseRows,
-  { methods: ['GET'], prefix: 'sys/internal/ui/mounts', handle: readUiMounts },
-  { methods: ['GET', 'POST', 'PUT'], prefix: 'sys/internal/specs/openapi', handle: readOpenApi },
+  { methods: ['GET'], prefix: 'sys/internal/ui/mounts', handle: readUiMounts, unknown: 403 },
+  { methods: ['GET', 'POST', 'PUT'], prefix: 'sys/internal/specs/openapi', handle: readOpenApi, fresh: 'wanted' },
 ]
 
 export function findSys(method: string, path: CanonicalPath): { row: SysRow; params: string } | undefined {

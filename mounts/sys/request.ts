@@ -20,9 +20,11 @@ export type SysRequest = {
 export type SysRow = {
   readonly methods: readonly string[]
   readonly prefix: string
-  /** Whether it is ours is looked up first, as another replica may have mounted it just now. While it cannot be, nothing is ended: Vault says "done" of
-   *  what it does not know. */
-  readonly changes?: 'makes' | 'ends'
+  /** What is mounted is looked at first, as another replica may have changed it just now. Where that is `needed`, nothing is done while it cannot be seen:
+   *  Vault says "done" of what it does not know. */
+  readonly fresh?: 'wanted' | 'needed'
+  /** With this status Vault says that it knows of none. Only then is looked, and asked again: clients ask this all the time, of Vault's own. */
+  readonly unknown?: number
   readonly handle: (request: SysRequest) => Promise<HttpReply>
 }
 

@@ -1,4 +1,5 @@
 import { own, type Row } from './differences.ts'
+import { serveUnlooking } from './in_process.ts'
 import type { Side } from './sides.ts'
 
 /** A type of secrets engine that Vault ships, and ours. */
@@ -214,6 +215,25 @@ export const mounts: readonly Row[] = [
       return [(await enable('%20a')).status, (await enable('b%20')).status]
     },
     seen: { straight: [204, 204], through: [400, 400] },
+  },
+  {
+    what: 'a mount that was enabled, tuned, moved or disabled through another front door',
+    vault: 'is known everywhere at once',
+    here: 'at once to who asks about mounts and leases (`sys/mounts`, `sys/auth`, `sys/remount/status`, `sys/internal`, `sys/leases`), within 5 s to requests on the mount itself',
+    why: 'to look at the table of mounts for each request would be two more requests to Vault each time',
+    ask: async side => {
+      await using other = side.name === 'through' ? await serveUnlooking(side.vault) : undefined
+      const there = { ...side, address: other?.address ?? side.address }
+      await own(side, 'sys/mounts/elsewhere', { method: 'POST', body: JSON.stringify({ type: typeOn(side) }) })
+      const path = side.name === 'through' ? 'elsewhere/config' : 'elsewhere/a'
+      const [written, shown] = [
+        await own(there, path, { method: 'POST', body: '{"actions":["a"]}' }),
+        await own(there, 'sys/mounts/elsewhere', {}),
+      ]
+      const after = await own(there, path, {})
+      return [written.status, shown.status, after.status]
+    },
+    seen: { straight: [204, 200, 200], through: [404, 200, 200] },
   },
   {
     what: 'to disable a mount or to revoke a lease, while the front door cannot log in to Vault',

@@ -35,6 +35,16 @@ export async function serveHere(vault: Vault, settings: { listen?: object; vault
   return { address: server.url, auditFile, server, [Symbol.asyncDispose]: () => parts.disposeAsync() }
 }
 
+/** A replica that looks at nothing by itself: what it knows of others it was told, or has looked at for a request. */
+export async function serveUnlooking(vault: Vault): Promise<Here> {
+  vi.useFakeTimers({ toFake: ['setInterval'] })
+  try {
+    return await serveHere(vault)
+  } finally {
+    vi.useRealTimers()
+  }
+}
+
 /** Lets a test say that time has passed: moves the clocks of this process on, never back. Restored by `vi.restoreAllMocks`. */
 export function moveClocks(): (ms: number) => void {
   let ahead = 0

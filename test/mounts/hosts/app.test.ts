@@ -43,6 +43,27 @@ const ENDS = [
 ] as const
 const VAULTS = { status: 204 }
 
+describe('what clients ask all the time, of Vault’s own', () => {
+  const looks = () => at.vault.asked.filter(({ method, path }) => method === 'GET' && path === 'sys/auth').length
+
+  test.each([
+    ['GET', 'sys/internal/ui/mounts/secret/data/a', 403],
+    ['PUT', 'sys/leases/lookup', 400],
+    ['PUT', 'sys/leases/renew', 400],
+  ])('%s %s makes nobody look at the mounts, unless Vault knows of none', async (method, path, unknown) => {
+    const before = looks()
+    expect((await asked(method, `/v1/${path}`, { status: 200 })).status).toBe(200)
+    expect(looks() - before).toBe(0)
+    expect((await asked(method, `/v1/${path}`, { status: unknown })).status).toBe(unknown)
+    expect(looks() - before).toBe(1)
+  })
+
+  test('is Vault’s to answer where nobody can look', async () => {
+    at.vault.fault = () => ({ status: 500 })
+    expect((await asked('GET', '/v1/sys/internal/ui/mounts/secret/data/a', { status: 403 })).status).toBe(403)
+  })
+})
+
 describe('while Vault does not answer the broker', () => {
   test.each([...CHANGES, ...ENDS])('%s %s is not asked of it once more', async (method, path) => {
     expect((await asked(method, `/v1/${path}`, VAULTS)).status).toBe(204)
