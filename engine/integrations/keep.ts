@@ -2,24 +2,19 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { BrokerError } from '../errors.ts'
 import type { Root, RootCredential } from './port.ts'
 
-type Next = Pick<RootCredential, 'fields' | 'expiresAt'>
+type Fields = RootCredential['fields']
 
 /** A store that does not answer is asked again after these. */
 const PAUSES_MS = [100, 500, 2_000]
 
-/** Stores fields that a provider gave in place of those in `read`. They may be the only ones that are good now: so a store that does not answer is asked
+/** Stores fields that a provider gave in place of those in `read`, without the end that those had: nobody said theirs. They may be the only ones that are good now: so a store that does not answer is asked
  *  again, and whoever wrote other fields meanwhile keeps theirs, and does not put back what was in place of these.
  *  @throws BrokerError conflict when somebody replaced the same fields, unavailable when the store does not answer */
-export async function keep(
-  root: Pick<Root, 'fresh' | 'replace'>,
-  read: RootCredential,
-  { fields, expiresAt }: Next,
-): Promise<void> {
+export async function keep(root: Pick<Root, 'fresh' | 'replace'>, read: RootCredential, fields: Fields): Promise<void> {
   let there = read
   for (let attempt = 0; ; attempt++) {
-    const next = { fields: { ...there.fields, ...fields }, ...(expiresAt === undefined ? {} : { expiresAt }) }
     try {
-      return await root.replace(next, there.version)
+      return await root.replace({ fields: { ...there.fields, ...fields } }, there.version)
     } catch (error) {
       const pause = PAUSES_MS[attempt]
       if (!(error instanceof BrokerError) || pause === undefined) throw error
@@ -36,6 +31,6 @@ export async function keep(
 }
 
 /** Whether two have the same in these fields. */
-function agree(names: Next['fields'], one: Next['fields'], other: Next['fields']): boolean {
+function agree(names: Fields, one: Fields, other: Fields): boolean {
   return Object.keys(names).every(name => one[name]?.reveal() === other[name]?.reveal())
 }

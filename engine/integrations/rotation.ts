@@ -189,7 +189,7 @@ export function openRotation(parts: RotationParts): Rotation {
     }
   }
   const store = async ({ mount, name, record }: Subject, root: RootCredential, made: Made): Promise<void> => {
-    if (Object.keys(made.secrets).length > 0) await keep(roots.of(mount, name, record, 0), root, { fields: made.secrets })
+    if (Object.keys(made.secrets).length > 0) await keep(roots.of(mount, name, record, 0), root, made.secrets)
   }
 
   return {

@@ -9,6 +9,7 @@ import { assertion } from './assertion.ts'
 import { baseAt, isToken, outbound, subject, TRANSIT_KEY } from './common.ts'
 import { type Credential, type Grant, type IssuerPorts, issuer } from './issuer.ts'
 import { type Answered, msalTransport } from './msal_transport.ts'
+import { refreshing } from './refresh.ts'
 import { refused, unusable, wider } from './refusal.ts'
 
 const settings = {
@@ -23,7 +24,7 @@ const settings = {
   audience: text('Audience of the JWT, as the federated credential has it.', { fallback: 'api://AzureADTokenExchange' }),
   subject,
   signing_key: text(
-    'RSA key in transit for the JWT (RS256, which is what Entra documents); the key of the mount (ES256) when empty.',
+    'RSA key in transit for the JWT (RS256); the key of the mount (ES256) when empty. Entra documents RS256 alone: with others it may work, and is not tested by its makers.',
     {
       fallback: '',
       form: TRANSIT_KEY,
@@ -131,9 +132,9 @@ function thumbprintOf({ integration }: Ports, pem: string): string {
   }
 }
 
-/** As for every refresh token that rotates: one at a time, and what came anew is durable before anything is handed out. */
+/** As for every refresh token that rotates: what came anew is durable before anything is handed out. */
 function refreshed(grant: Grant, ports: Ports, msal: Msal): Promise<Credential> {
-  return ports.root.alone(async (root, hold) => {
+  return refreshing(ports.root, async (root, hold) => {
     const alone = { ...ports, http: ports.http.under(hold) }
     const { client, answered } = await clientOf(grant, alone, msal, root)
     const refreshToken = secretIn(ports, root, 'refresh_token').reveal()
@@ -145,8 +146,7 @@ function refreshed(grant: Grant, ports: Ports, msal: Msal): Promise<Credential> 
     // also beside what MSAL does not take: the one before may be worth nothing now
     const { status, body } = answered()
     const next = status >= 200 && status < 300 ? body['refresh_token'] : undefined
-    if (isToken(next) && next !== refreshToken)
-      await keep(ports.root, root, { ...root, fields: { refresh_token: new Secret(next) } })
+    if (isToken(next) && next !== refreshToken) await keep(ports.root, root, { refresh_token: new Secret(next) })
     if (failure) throw failure.error
     return credentialOf(grant, ports, answered())
   })

@@ -9,6 +9,7 @@ import { type Claims, claimsIn, lifeOf, notAsked, notFor } from './access_token.
 import { type Asked, actorClaims, assertion } from './assertion.ts'
 import { ceiling, endpoint, optionalEndpoint, outbound, plainWithin, subject, TRANSIT_KEY } from './common.ts'
 import { type Credential, type Grant, type IssuerPorts, issuer, type Plan } from './issuer.ts'
+import { refreshing } from './refresh.ts'
 import { ExchangeRefusal, unusable, unwanted, wider } from './refusal.ts'
 import { askToken, type ClientAuth, clientAuth, type Left, type TokenAnswer } from './token_endpoint.ts'
 
@@ -114,15 +115,13 @@ async function plainly(grant: Grant, ports: Ports, proof: string | undefined): P
 
 const needsSecret = ({ client_auth }: Settings) => client_auth.startsWith('client_secret')
 
-/** One at a time, here and at other replicas: a server that rotates refresh tokens takes a second use of one for theft.
- *  What it gave anew is durable before anything is handed out. */
+/** What the server gave anew is durable before anything is handed out. */
 function refreshed(grant: Grant, ports: Ports, proof: string | undefined): Promise<TokenAnswer> {
-  return ports.root.alone(async (root, hold) => {
+  return refreshing(ports.root, async (root, hold) => {
     const token = root.fields['refresh_token']
     if (!token) throw new BrokerError('unavailable', `the integration ${ports.integration} holds no refresh_token`)
     const replaced = async (next: Secret | undefined): Promise<void> => {
-      if (next !== undefined && next.reveal() !== token.reveal())
-        await keep(ports.root, root, { ...root, fields: { refresh_token: next } })
+      if (next !== undefined && next.reveal() !== token.reveal()) await keep(ports.root, root, { refresh_token: next })
     }
     const parameters = { ...asked(grant, ports), refresh_token: token.reveal() }
     const answer = await ask(grant, ports, proof, parameters, root, { http: ports.http.under(hold), replaced })

@@ -5,6 +5,7 @@ import type { Hold, RootCredential } from '../integrations/port.ts'
 import { Secret } from '../secret.ts'
 import { claimsIn, notAsked } from './access_token.ts'
 import { type Credential, type Grant, type IssuerPorts, issuer } from './issuer.ts'
+import { refreshing } from './refresh.ts'
 import { unusable, wider } from './refusal.ts'
 import { askToken, clientAuth, type TokenAnswer } from './token_endpoint.ts'
 
@@ -37,13 +38,12 @@ export const oauth2Consent = issuer({
   },
 })
 
-/** One at a time, here and at other replicas: a server that rotates refresh tokens takes a second use of one for theft. */
 function refreshed(grant: Grant, ports: Ports): Promise<TokenAnswer> {
   const consent = ports.consented(grant)
-  return consent.alone(async (root, hold) => {
+  return refreshing(consent, async (root, hold) => {
     const replaced = async (next: Secret | undefined): Promise<void> => {
       if (next !== undefined && next.reveal() !== root.fields['refresh_token']?.reveal())
-        await keep(consent, root, { fields: { refresh_token: next } })
+        await keep(consent, root, { refresh_token: next })
     }
     const answer = await ask(grant, ports, root, hold, replaced)
     await replaced(answer.refreshToken).catch((error: unknown) => end(ports, new Secret(answer.token), error))

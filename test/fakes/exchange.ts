@@ -17,7 +17,9 @@ import { testWorld } from './world.ts'
 /** Exchanges of one integration in this process: keys, encryption and root credential are here, the provider is whatever a test points the settings at. */
 export type TestExchange = AsyncDisposable & {
   readonly exchange: Exchange
-  readonly root: Root & { readonly replaced: readonly RootCredential[] }
+  readonly root: MemoryRoot
+  /** what the person left here */
+  readonly person: MemoryRoot
   /** what is asked before something is sent that nobody else may send */
   readonly hold: (hold: Hold) => void
   /** public key of the mount, as its JWKS has it */
@@ -36,6 +38,8 @@ export type TestExchange = AsyncDisposable & {
   /** moves the clocks of the broker, not those of providers */
   readonly pass: (ms: number) => void
 }
+
+type MemoryRoot = Root & { readonly replaced: readonly RootCredential[] }
 
 export type Asked = { readonly grant?: Partial<Grant>; readonly role?: object; readonly decidedBy?: object }
 
@@ -67,6 +71,7 @@ export function openTestExchange(options: Options): TestExchange {
   let hold: Hold = () => undefined
   const sealed = new Map<string, Secret>()
   const upstreams = openUpstreams({ monotonic: () => performance.now(), deadlineMs })
+  const person = memoryRoot(consented, () => hold())
   const exchange = openExchange({
     world,
     upstreams,
@@ -85,7 +90,7 @@ export function openTestExchange(options: Options): TestExchange {
       },
       open: async (_key: string, name: string) => sealed.get(name) ?? new Secret(''),
     },
-    grants: { rootOf: () => memoryRoot(consented, () => hold()) },
+    grants: { rootOf: () => person },
     deliver: options.deliver ?? { seal: async (_mount, _destinations, grant, make) => make(grant) },
     leased: async (_from: unknown, _grant: unknown, _asker: unknown, make: () => Promise<Credential>) => make(),
   } as unknown as Parameters<typeof openExchange>[0])
@@ -117,6 +122,7 @@ export function openTestExchange(options: Options): TestExchange {
     hold: next => {
       hold = next
     },
+    person,
     jwk: jwkOf(ec.publicKey),
     logged: world.lines,
     issue,
@@ -184,7 +190,7 @@ function recordOf(issuer: string, role: object): RoleRecord {
 }
 
 /** A root credential in memory, with the check-and-set and the one-at-a-time of a real one. */
-function memoryRoot(secrets: Readonly<Record<string, string>>, hold: Hold): TestExchange['root'] {
+function memoryRoot(secrets: Readonly<Record<string, string>>, hold: Hold): MemoryRoot {
   const fields = Object.fromEntries(Object.entries(secrets).map(([name, value]) => [name, new Secret(value)]))
   let now: RootCredential = { fields, version: '1', stale: false }
   const replaced: RootCredential[] = []
