@@ -14,6 +14,8 @@ export type Reuse = {
 }
 
 const KEPT = 10_000
+/** No timer of Node's counts further. */
+const LONGEST_MS = 2 ** 31 - 2
 /** Ends are counted in whole seconds from different moments. */
 const SLACK_SECONDS = 2
 
@@ -21,14 +23,16 @@ const SLACK_SECONDS = 2
 type Made = { readonly credential: Credential; readonly end: number; readonly bornAt: number }
 
 export function openReuse(now: () => number): Reuse {
-  const kept = new LRUCache<string, Made>({ max: KEPT })
+  const kept = new LRUCache<string, Made>({ max: KEPT, perf: { now }, ttlResolution: 0, ttlAutopurge: true })
   const flights = new Map<string, Promise<Made>>()
   const fly = async (key: string, end: number, make: () => Promise<Credential>): Promise<Credential> => {
     const flight = make().then(credential => ({ credential, end, bornAt: now() }))
     flights.set(key, flight)
     try {
       const made = await flight
-      kept.set(key, made)
+      const ttl = Math.min(Math.ceil(youthMs(made)), LONGEST_MS)
+      // of the cache, 0 is for ever
+      if (ttl > 0) kept.set(key, made, { ttl })
       return made.credential
     } finally {
       if (flights.get(key) === flight) flights.delete(key)
@@ -56,10 +60,12 @@ function fits({ credential: { expiresAt }, end: asked }: Made, end: number): boo
 }
 
 /** Half of its life is left. */
-function isYoung({ credential, bornAt }: Made, now: number): boolean {
-  const end = credential.expiresAt * 1000
-  return now >= bornAt && end - now >= (end - bornAt) / 2
+function isYoung(made: Made, now: number): boolean {
+  return now >= made.bornAt && now - made.bornAt <= youthMs(made)
 }
+
+/** For how long it may be given again; after that it is not kept either. */
+const youthMs = ({ credential, bornAt }: Made) => (credential.expiresAt * 1000 - bornAt) / 2
 
 /** SHA-256 of the canonical JSON: members in order, so that nothing but the content counts. */
 export function keyOf(decision: object): string {
