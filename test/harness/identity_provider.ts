@@ -10,6 +10,8 @@ export type IdentityProvider = AsyncDisposable & {
   readonly introspect: (token: string) => Promise<Readonly<Record<string, unknown>>>
   /** paths that were asked for, in order */
   readonly asked: readonly string[]
+  /** refresh tokens that were given out, in order */
+  readonly refreshTokens: readonly string[]
 }
 
 /** Starts one that knows one client, which may send people back to `redirectUri`. */
@@ -36,6 +38,9 @@ export async function startIdentityProvider(redirectUri: string): Promise<Identi
     ttl: { AccessToken: 600, RefreshToken: 86_400 },
     cookies: { keys: ['a key of this test'] },
   })
+  const refreshTokens: string[] = []
+  // the identifier of an opaque token is the token
+  provider.on('refresh_token.saved', ({ jti }) => void refreshTokens.push(jti))
   const answer = provider.callback()
   const asked: string[] = []
   const server = createServer((incoming, outgoing) => {
@@ -53,5 +58,5 @@ export async function startIdentityProvider(redirectUri: string): Promise<Identi
     server.closeAllConnections()
     return new Promise<void>(resolve => server.close(() => resolve()))
   }
-  return { issuer, client, introspect, asked, [Symbol.asyncDispose]: stop }
+  return { issuer, client, introspect, asked, refreshTokens, [Symbol.asyncDispose]: stop }
 }

@@ -11,7 +11,7 @@ import { ask, done } from './world.ts'
 export const PERSON = 'a.person@of.this.test'
 export const WISH = { plugin: 'kubernetes', action: 'deploy', scope: ['repo:read'] }
 /** What a machine may do that asks people. */
-const RIGHTS = ['creds', 'consent'].map(path => `path "broker/${path}/*" { capabilities = ["update"] }`).join('\n')
+export const RIGHTS = ['creds', 'consent'].map(path => `path "broker/${path}/*" { capabilities = ["update"] }`).join('\n')
 
 export type Invitation = { url: string; user_code: string; handle: string; expires_in: number; interval: number }
 
