@@ -39,6 +39,7 @@ export type Broker = {
   /** ends sealed tokens before their time */
   readonly revocations: Revocations
   readonly metrics: Metrics
+  readonly version: string
   /** Puts it into a token that gives it once: Vault's `wrap_info`. */
   readonly wrap: (content: Readonly<Record<string, unknown>>, ttl: string) => Promise<object>
   /** Stops in order: nothing is issued any more, the audit log is durable, the own token is revoked, whatever of this fails. */
@@ -48,6 +49,8 @@ export type Broker = {
 export type BrokerOptions = {
   readonly world: World
   readonly metrics: Metrics
+  /** of this service, as mounts show it */
+  readonly version: string
   readonly vault: { readonly address: string; readonly ca?: string | undefined; readonly deadlineMs: number }
   readonly places: Places
   readonly approle: AppRole
@@ -162,6 +165,7 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     integrations,
     tasks,
     metrics,
+    version: options.version,
     close: () => parts.disposeAsync(),
     wrap,
     revocations: sealing.revocations,

@@ -51,6 +51,7 @@ export async function serve(config: Config, log: Log, secretId: SecretId): Promi
   const broker = await openBroker({
     world,
     metrics,
+    version: manifest.version,
     vault: { address: config.vault.address, ca, deadlineMs: config.vault.deadline_ms },
     places: { ...config.places, approle: config.vault.approle.mount, name: 'assay' },
     approle: { mount: config.vault.approle.mount, roleId: config.vault.approle.role_id, secretId },

@@ -1,11 +1,11 @@
-import { BrokerError, type Mount, parseBool } from '#engine'
+import { type Broker, BrokerError, type Mount, parseBool } from '#engine'
 import { tpmQuote } from '../auth/tables.ts'
 import { enveloped, type HttpReply } from '../hosts/envelope.ts'
 import { anywhere, at, type OpenApi, openapiOf } from '../openapi.ts'
 import { brokerPaths } from '../secrets/tables.ts'
 import { asOurs } from './auth.ts'
 import { changed } from './json.ts'
-import { livesOf, rowOf, type SysRequest } from './request.ts'
+import { livesOf, rowOf, type SysRequest, saidOf } from './request.ts'
 import { visibleTo } from './visible.ts'
 
 type Listed = Readonly<Record<string, object>>
@@ -33,8 +33,9 @@ async function shownTo({ broker, caller }: SysRequest, own: readonly Mount[]): P
 }
 
 async function listed(request: SysRequest, secrets: readonly Mount[]): Promise<HttpReply> {
-  const shown = request.caller.token === undefined ? inOutline : inFull
-  const auths = new Set(request.broker.mounts.ofType('tpm-quote').map(one => one.path.slice('auth/'.length)))
+  const { broker, caller } = request
+  const shown = (mount: Mount) => (caller.token === undefined ? inOutline(mount) : inFull(mount, broker))
+  const auths = new Set(broker.mounts.ofType('tpm-quote').map(one => one.path.slice('auth/'.length)))
   return changed(await request.look(), (reply: UiMounts) => {
     const auth = Object.entries(reply.data?.auth ?? {}).map(([path, row]) => [path, auths.has(path) ? asOurs(row) : row])
     const secret = secrets.map(mount => [mount.path, shown(mount)])
@@ -45,13 +46,13 @@ async function listed(request: SysRequest, secrets: readonly Mount[]): Promise<H
 
 /** Without a token, as Vault shows mounts that are to be shown. */
 function inOutline(mount: Mount): object {
-  const { type, description, options } = rowOf(mount)
+  const { type, description, options } = saidOf(mount)
   return { type, description, options }
 }
 
 /** With the lives that count, where nothing was tuned too. */
-function inFull(mount: Mount): object {
-  const row = rowOf(mount)
+function inFull(mount: Mount, broker: Broker): object {
+  const row = rowOf(mount, broker)
   return { ...row, config: { ...row.config, ...livesOf(mount) } }
 }
 
@@ -62,7 +63,7 @@ async function described({ broker, caller, path, txn }: SysRequest, mount: Mount
     const message = `preflight capability check returned 403, please ensure client's policies grant access to path "${path}/"`
     throw new BrokerError('permission_denied', message)
   }
-  return { status: 200, body: enveloped(txn, '', { ...inFull(mount), path: mount.path }, []) }
+  return { status: 200, body: enveloped(txn, '', { ...inFull(mount, broker), path: mount.path }, []) }
 }
 
 const GENERIC = 'generic_mount_paths'

@@ -45,20 +45,28 @@ export function done({ broker, txn }: SysRequest, operation: 'update' | 'delete'
   broker.audit.appendLazy({ type: 'outcome', txn, operation, mount: 'sys/', path, fields })
 }
 
-/** A mount as `sys/mounts` has it: one of Vault's rows. */
-export function rowOf(mount: Mount) {
+/** A mount as `sys/mounts` has it: one of Vault's rows, with the version of this replica. */
+export function rowOf(mount: Mount, { version }: Pick<Broker, 'version'>) {
   return {
-    type: mount.type,
-    description: mount.description,
+    ...saidOf(mount),
     accessor: mount.accessor,
     local: false,
     seal_wrap: false,
     external_entropy_access: false,
-    options: mount.options ?? null,
     uuid: mount.id,
     plugin_version: '',
-    running_plugin_version: '',
+    running_plugin_version: `v${version}`,
     running_sha256: '',
+    deprecation_status: 'supported',
+  }
+}
+
+/** What of it was said by who enabled and tuned it. */
+export function saidOf(mount: Mount) {
+  return {
+    type: mount.type,
+    description: mount.description,
+    options: mount.options ?? null,
     config: {
       default_lease_ttl: mount.defaultTtlSeconds,
       max_lease_ttl: mount.maxTtlSeconds,

@@ -28,7 +28,7 @@ function spokenOf({ broker, path }: SysRequest): { readonly mount: Mount; readon
 async function read(request: SysRequest): Promise<HttpReply> {
   const { broker, path, txn } = request
   if (path === '') {
-    const own = Object.fromEntries(broker.mounts.ofType('broker').map(mount => [mount.path, rowOf(mount)]))
+    const own = Object.fromEntries(broker.mounts.ofType('broker').map(mount => [mount.path, rowOf(mount, broker)]))
     return changed(await request.look(), (reply: VaultReply) => merged(reply, own))
   }
   // an auth mount may be asked for here too
@@ -36,7 +36,7 @@ async function read(request: SysRequest): Promise<HttpReply> {
   const known = spokenOf(request)
   if (!known) return request.pass()
   await admit(request, { operation: 'read', path: `sys/mounts/${path}`, anyOf: ['read'] })
-  const row = known.tune ? tuningOf(known.mount) : rowOf(known.mount)
+  const row = known.tune ? tuningOf(known.mount) : rowOf(known.mount, broker)
   return { status: 200, body: { ...enveloped(txn, 'system', row, []), ...row } }
 }
 

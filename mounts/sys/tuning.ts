@@ -1,13 +1,13 @@
 import { BrokerError, duration, type Mount, map, parseFields, type Tuned, text, visibilities } from '#engine'
 import { enveloped, type HttpReply } from '../hosts/envelope.ts'
 import { admit } from './admit.ts'
-import { livesOf, rowOf, type SysRequest, sentTo } from './request.ts'
+import { livesOf, type SysRequest, saidOf, sentTo } from './request.ts'
 
 type Sent = Readonly<Record<string, unknown>>
 
 /** As Vault shows it: with the lives that count, where nothing was tuned too. */
 export function tuningOf(mount: Mount): object {
-  const { config, description, options } = rowOf(mount)
+  const { config, description, options } = saidOf(mount)
   return { ...config, ...livesOf(mount), description, ...(options === null ? {} : { options }) }
 }
 

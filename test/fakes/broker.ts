@@ -43,6 +43,7 @@ export async function openTestBroker({ deadlineMs = 60_000, beside }: Options = 
   const broker = await openBroker({
     world,
     metrics: openMetrics({ version: 'test' }),
+    version: '0.0.0',
     vault: { address: vault.address, deadlineMs },
     places: PLACES,
     approle: { mount: 'approle', roleId: 'role', secretId: async () => new Secret('secret-id') },

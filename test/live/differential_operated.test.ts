@@ -34,6 +34,10 @@ const operated: Readonly<Record<string, readonly (readonly string[])[]>> = {
     ]),
     ['secrets', 'list'],
     ['secrets', 'list', '-field=Type'],
+    ['secrets', 'list', '-detailed'],
+    ['secrets', 'list', '-format=json'],
+    ['read', 'sys/mounts/deep/er'],
+    ['read', 'sys/internal/ui/mounts/deep/er/none'],
     ['secrets', 'list', '-output-policy'],
     ['read', 'sys/mounts/deep/er/tune'],
     ['read', '-field=max_lease_ttl', 'sys/mounts/deep/er/tune'],
@@ -145,12 +149,13 @@ const TYPES: Readonly<Record<Side['name'], Readonly<Record<string, string>>>> = 
   through: { '@engine': 'broker', '@method': 'tpm-quote' },
 }
 
-/** What is said of a type, whichever it is; other mounts of the one that Vault ships are not compared. */
+/** What is said of a type, whichever it is, and of whatever version; other mounts of the one that Vault ships are not compared. */
 function untyped({ name }: Side, text: string): string {
-  const kept = text.split('\n').filter(line => !/^ *(?:"?transit\/|"?jwt\/)/.test(line))
+  const others = text.replaceAll(/^ {2}"(?:transit|jwt)\/": \{.*?^ {2}\},?\n/gms, '')
+  const kept = others.split('\n').filter(line => !/^ *(?:"?transit\/|"?jwt\/)/.test(line))
   return Object.entries(TYPES[name]).reduce(
     (all, [of, type]) => all.replaceAll(new RegExp(`\\b${type}(?=\\b|_)`, 'g'), of),
-    kept.join('\n'),
+    kept.join('\n').replaceAll(/\bv\d+\.\d+\.\d+(?:\+builtin(?:\.vault)?)?/g, 'VERSION'),
   )
 }
 
