@@ -5,18 +5,27 @@ import type { OwnVault } from '../vault/own.ts'
 import type { Store } from '../vault/store.ts'
 import type { Epoch } from './binding.ts'
 
-/** What is revoked: generations, and single tokens with the second at which they end anyway. */
+/** What is revoked: generations, and single tokens with the second at which they are forgotten. Vault keeps it in one record, so that a proxy sees it at one
+ *  moment. */
 export type Revoked = {
   readonly tenants: Readonly<Record<string, number>>
+  /** Each is the second of its day, or later: one that was forgotten and comes again is above all that were there before. */
   readonly agents: Readonly<Record<string, number>>
   readonly denied: Readonly<Record<string, number>>
+  /** the least that the generation of an agent is */
+  readonly floor?: number
+  /** second from which on generations of agents are such; before, they were counted from 1 */
+  readonly from?: number
 }
 
 const RECORD = 'sealing/revocations'
 const NOTHING: Revoked = { tenants: {}, agents: {}, denied: {} }
 const ATTEMPTS = 8
-/** No sealed token lives longer: what is denied is forgotten then. */
-const LONGEST_SECONDS = 3600
+/** No sealed token lives longer, and clocks of those who seal, revoke and open differ by less than the rest: what is as old is forgotten. */
+const KEPT_SECONDS = 3600 + 600
+/** What Vault takes in one record is bounded by default: 10,000 names in an object (`max_json_object_entry_count`), 1 MiB with integrated storage. */
+const MOST_NAMES = 9_000
+const MOST_BYTES = 900_000
 
 /** The side that revokes. */
 export type Revocations = {
@@ -28,14 +37,23 @@ export type Revocations = {
   readonly deny: (jti: string) => Promise<void>
 }
 
-type Change = (revoked: Revoked) => Revoked
+type Draft = {
+  readonly tenants: Map<string, number>
+  readonly agents: Map<string, number>
+  readonly denied: Map<string, number>
+  readonly floor: number
+  readonly from: number
+}
+type Change = (draft: Draft, second: number) => void
 
 export function openRevocations(store: Store, now: () => number): Revocations {
   const write = async (changes: readonly Change[], attempt = 1): Promise<readonly undefined[]> => {
     const kept = await store.fresh<Revoked>(RECORD)
+    const second = Math.floor(now() / 1000)
+    const draft = draftOf(kept?.value ?? NOTHING, second)
+    for (const make of changes) make(draft, second)
     try {
-      const now = changes.reduce((revoked, make) => make(revoked), kept?.value ?? NOTHING)
-      await store.put(RECORD, now, kept?.version ?? 0)
+      await store.put(RECORD, bounded(draft, second), kept?.version ?? 0)
     } catch (error) {
       if (!isConflict(error) || attempt === ATTEMPTS) throw error
       await write(changes, attempt + 1)
@@ -46,34 +64,44 @@ export function openRevocations(store: Store, now: () => number): Revocations {
   const change = gather<Change, undefined>(write, Number.POSITIVE_INFINITY)
   return {
     epoch: async (tenant, agent) => {
-      const { tenants, agents } = (await store.get<Revoked>(RECORD))?.value ?? NOTHING
-      return [generation(tenants, tenant), generation(agents, agent)]
+      const { tenants, agents, floor = 0 } = (await store.get<Revoked>(RECORD))?.value ?? NOTHING
+      return [generation(tenants, tenant), Math.max(generation(agents, agent), floor)]
     },
     raise: what =>
-      change(revoked => ({
-        ...revoked,
-        ...('tenant' in what
-          ? { tenants: raised(revoked.tenants, what.tenant) }
-          : { agents: raised(revoked.agents, what.agent) }),
-      })),
-    deny: jti => {
-      const second = Math.floor(now() / 1000)
-      return change(revoked => ({ ...revoked, denied: { ...live(revoked.denied, second), [jti]: second + LONGEST_SECONDS } }))
-    },
+      change(({ tenants, agents, floor }, second) => {
+        if ('tenant' in what) tenants.set(what.tenant, (tenants.get(what.tenant) ?? 0) + 1)
+        else agents.set(what.agent, Math.max(second, floor + 1, (agents.get(what.agent) ?? 0) + 1))
+      }),
+    deny: jti => change(({ denied }, second) => void denied.set(jti, second + KEPT_SECONDS)),
   }
 }
 
-function raised(generations: Readonly<Record<string, number>>, name: string): Readonly<Record<string, number>> {
-  return { ...generations, [name]: generation(generations, name) + 1 }
+/** Without what is forgotten: the tokens of an agent that were sealed before its generation have all expired, and those that it has now are of no lower one than
+ *  those that are sealed next. */
+function draftOf({ tenants, agents, denied, floor = 0, from = 0 }: Revoked, second: number): Draft {
+  const begun = from || second
+  return {
+    tenants: new Map(Object.entries(tenants)),
+    agents: new Map(Object.entries(agents).filter(([, since]) => Math.max(since, begun) + KEPT_SECONDS > second)),
+    denied: new Map(Object.entries(denied).filter(([, until]) => until > second)),
+    floor,
+    from: begun,
+  }
+}
+
+/** Where more is revoked in an hour than one record holds, every token of every agent is: whoever may still have one asks again. */
+function bounded({ tenants, agents, denied, floor, from }: Draft, second: number): Revoked {
+  const kept = { tenants: Object.fromEntries(tenants), from }
+  const whole = { ...kept, agents: Object.fromEntries(agents), denied: Object.fromEntries(denied), floor }
+  const fits = Math.max(agents.size, denied.size) <= MOST_NAMES && Buffer.byteLength(JSON.stringify(whole)) <= MOST_BYTES
+  if (fits) return whole
+  const highest = [...agents.values()].reduce((one, other) => Math.max(one, other), floor)
+  return { ...kept, agents: {}, denied: {}, floor: Math.max(second, highest + 1) }
 }
 
 /** Names come from elsewhere: what every object has is no generation. */
 function generation(generations: Readonly<Record<string, number>>, name: string): number {
   return Object.hasOwn(generations, name) ? (generations[name] ?? 0) : 0
-}
-
-function live(denied: Readonly<Record<string, number>>, second: number): Readonly<Record<string, number>> {
-  return Object.fromEntries(Object.entries(denied).filter(([, exp]) => exp > second))
 }
 
 /** The side that heeds what is revoked: a copy that is read again and again. */
@@ -127,7 +155,8 @@ export async function watchRevocations({ vault, kv, monotonic, pollMs, limitMs, 
     current,
     standing: ({ tenant, agent, jti, epoch }) => {
       if (!current()) return 'stale'
-      const old = epoch[0] < generation(revoked.tenants, tenant) || epoch[1] < generation(revoked.agents, agent)
+      const least = Math.max(generation(revoked.agents, agent), revoked.floor ?? 0)
+      const old = epoch[0] < generation(revoked.tenants, tenant) || epoch[1] < least
       return old || Object.hasOwn(revoked.denied, jti) ? 'revoked' : 'live'
     },
     stop: () => {
@@ -142,5 +171,5 @@ function read(data: Readonly<Record<string, unknown>> | null | undefined): Revok
   const value = (data?.['data'] as { value?: Partial<Revoked> } | null | undefined)?.value
   if (!value?.tenants || !value.agents || !value.denied)
     throw new BrokerError('unavailable', 'the record of what is revoked cannot be read')
-  return { tenants: value.tenants, agents: value.agents, denied: value.denied }
+  return { tenants: value.tenants, agents: value.agents, denied: value.denied, floor: value.floor ?? 0 }
 }

@@ -73,7 +73,7 @@ describe('revocation ends', () => {
     const token = await world.seal()
     await world.sealing.revocations.raise({ agent: 'sha256-aa' })
     await eventually(async () => expect((await world.ask({ headers: bearer(token) })).code).toBe('TOKEN_REVOKED'))
-    const next = await world.seal({ epoch: [0, 1] })
+    const next = await world.seal({ epoch: await world.sealing.revocations.epoch('mount', 'sha256-aa') })
     expect((await world.ask({ headers: bearer(next) })).status).toBe(200)
     await world.sealing.revocations.raise({ tenant: 'mount' })
     await eventually(async () => expect((await world.ask({ headers: bearer(next) })).code).toBe('TOKEN_REVOKED'))
