@@ -2,6 +2,7 @@ import { createHmac, timingSafeEqual } from 'node:crypto'
 import { isDeepStrictEqual } from 'node:util'
 import { accept, admitAk, admitEk, type Hierarchy, makeCredential, reject, type VerifiedEk } from '#attestation'
 import { isConflict } from '../errors.ts'
+import { gatherBy } from '../gather.ts'
 import type { Mount } from '../mount_table.ts'
 import type { Verdict } from '../refusals.ts'
 import type { Store } from '../vault/store.ts'
@@ -36,6 +37,8 @@ export type Enrolment = {
 
 const LIFE_SECONDS = 120
 const TAG = 32
+/** Each time another replica was first: there are not so many. */
+const TRIES = 8
 
 /** What waits for its activation travels with the attester, under a key made at start: an unanswered offer costs no memory. */
 type Pending = {
@@ -64,6 +67,7 @@ export function openEnrolment(parts: EnrolmentParts): Enrolment {
   const { settings, world, endorse } = parts
   const key = world.random(32)
   const used = openUsed(world.monotonic)
+  const note = openNote(settings)
   const tagOf = (label: string, body: Uint8Array) => createHmac('sha256', key).update(label).update(body).digest()
 
   const seal = (pending: Pending): Buffer => {
@@ -119,7 +123,7 @@ export function openEnrolment(parts: EnrolmentParts): Enrolment {
       const { tpm_id: tpmId } = pending.value.record
       const standing = await standingOf(parts, mount, tpmId, pending.value.akName)
       if (!standing.ok) return standing
-      if (standing.value === 'enrols') return record(parts, mount, pending.value)
+      if (standing.value === 'enrols') return record({ ...parts, note }, mount, pending.value)
       const { akName, tpm } = pending.value
       await parts.approval.wait(mount, tpmId, { ...tpm, ak_name: akName })
       return accept({ status: 'pending', tpmId, akName: Buffer.from(akName, 'hex') })
@@ -161,8 +165,12 @@ function pendingOf(mount: Mount, offer: Offer, ek: VerifiedEk, akName: Buffer, w
 }
 
 /** Create-only: a key that is there for this TPM already starts its clock anew, where it lives now; for another TPM it is refused. */
-async function record(parts: EnrolmentParts, mount: Mount, pending: Pending): Promise<Verdict<Enrolled>> {
-  const { settings, store, moduli, revoked } = parts
+async function record(
+  parts: EnrolmentParts & { readonly note: Note },
+  mount: Mount,
+  pending: Pending,
+): Promise<Verdict<Enrolled>> {
+  const { store, moduli, revoked, note } = parts
   const akName = Buffer.from(pending.akName, 'hex')
   const path = akPath(mount.id, akName)
   const ek = admitEk(Buffer.from(pending.record.ek_public, 'base64'))
@@ -181,7 +189,7 @@ async function record(parts: EnrolmentParts, mount: Mount, pending: Pending): Pr
   }
   const tpmId = pending.record.tpm_id
   await revoked.keep(mount, tpmId, pending.path)
-  await noted(settings, mount, pending)
+  await note(mount, pending)
   if (await revoked.isRevoked(mount, tpmId)) return reject('REVOKED', 'its maker revoked the endorsement certificate')
   return accept({ status: 'enrolled', tpmId, akName })
 }
@@ -191,19 +199,34 @@ async function beginAnew(store: Store, path: string): Promise<void> {
   if (boot) await store.put(path, { ...boot, anew: true } satisfies BootRecord)
 }
 
-/** Other keys of the same TPM may be enrolled at this moment: all of them end up in its record. */
-async function noted(settings: AttestSettings, mount: Mount, pending: Pending, tries = 5): Promise<void> {
-  const { record, tpm, akName } = pending
-  try {
-    await settings.tpm.write(mount.id, record.tpm_id, kept => ({
-      ...tpm,
-      // that a certificate was revoked since it was shown is for `isRevoked` to take back
-      ...(kept?.revocation === 'revoked' && { revocation: 'revoked' }),
-      ak_names: [...new Set([...(kept?.ak_names ?? []), akName])],
-      enrolled_at: kept?.enrolled_at || record.enrolled_at,
-    }))
-  } catch (error) {
-    if (tries === 1 || !isConflict(error)) throw error
-    await noted(settings, mount, pending, tries - 1)
+/** A key that is enrolled, in the record of its TPM. */
+type Note = (mount: Mount, pending: Pending) => Promise<void>
+
+/** Other keys of the same TPM may be enrolled at this moment, and all of them end up in its record: those that come here together are written together, so that
+ *  only other replicas come between. */
+function openNote({ tpm }: AttestSettings): Note {
+  type Item = { readonly mount: Mount; readonly pending: Pending }
+  const write = async (items: readonly [Item, ...Item[]], tries: number): Promise<void> => {
+    const [{ mount, pending }] = items
+    try {
+      await tpm.write(mount.id, pending.record.tpm_id, kept => ({
+        ...pending.tpm,
+        // that a certificate was revoked since it was shown is for `isRevoked` to take back
+        ...(kept?.revocation === 'revoked' && { revocation: 'revoked' }),
+        ak_names: [...new Set([...(kept?.ak_names ?? []), ...items.map(item => item.pending.akName)])],
+        enrolled_at: kept?.enrolled_at || pending.record.enrolled_at,
+      }))
+    } catch (error) {
+      if (tries === 1 || !isConflict(error)) throw error
+      await write(items, tries - 1)
+    }
   }
+  const placeOf = ({ mount, pending }: Item) => `${mount.id}/${pending.record.tpm_id}`
+  const together = async (items: readonly Item[]): Promise<readonly undefined[]> => {
+    const [first, ...rest] = items
+    if (first) await write([first, ...rest], TRIES)
+    return items.map(() => undefined)
+  }
+  const note = gatherBy<Item, undefined>(placeOf, together, Number.POSITIVE_INFINITY)
+  return (mount, pending) => note({ mount, pending })
 }
