@@ -3,7 +3,7 @@ import { type Arrived, type JsonServer, type Said, startJsonServer } from './jso
 type Field = { id: string; label: string; type: string; value?: string; purpose?: string }
 type Item = { version: number; state?: string; fields: Field[] }
 
-/** A 1Password Connect server, as far as its published OpenAPI document says how an item is read and patched. */
+/** A 1Password Connect server, written by hand after what its published OpenAPI document says of how an item is read and patched. */
 export type Connect = JsonServer & { readonly token: string; readonly vault: string; readonly items: Map<string, Item> }
 
 export async function startConnect(token = 'canary-connect-token'): Promise<Connect> {
