@@ -1,5 +1,5 @@
-import { Agent, type Dispatcher, request } from 'undici'
-import { openCollected } from './collected.ts'
+import { Agent } from 'undici'
+import { type Answer, call, GivenUp } from './call.ts'
 import { isMetadata, lookup, metadataError } from './metadata.ts'
 
 export type Sent = {
@@ -50,16 +50,16 @@ export function openHttp({ deadlineMs, ca = '' }: HttpOptions): Http {
   }
 }
 
-async function exchange(dispatcher: Agent, sent: Sent, deadlineMs: number, ending?: AbortSignal): Promise<Received> {
+async function exchange(agent: Agent, sent: Sent, deadlineMs: number, ending?: AbortSignal): Promise<Received> {
   const { method, url, headers = {}, body = null } = sent
-  const deadline = AbortSignal.timeout(deadlineMs)
-  const signal = ending ? AbortSignal.any([ending, deadline]) : deadline
   try {
-    if (isMetadata(new URL(url).hostname)) throw metadataError()
-    const reply = await request(url, { dispatcher, method, headers, body: bodyOf(body), signal })
-    return { status: reply.statusCode, headers: flat(reply.headers), body: await bounded(reply.body) }
+    const { origin, pathname, search, hostname } = new URL(url)
+    if (isMetadata(hostname)) throw metadataError()
+    const options = { origin, path: `${pathname}${search}`, method, headers, body: bodyOf(body) }
+    const reply = await call(agent, options, { deadlineMs, bytes: MAX_REPLY_BYTES, ending })
+    return { status: reply.status, headers: flat(reply.headers), body: reply.body }
   } catch (error) {
-    throw error instanceof Unanswered ? error : unanswered(error)
+    throw unanswered(error)
   }
 }
 
@@ -70,24 +70,15 @@ const CERTIFICATE = /CERT|SELF_SIGNED|UNABLE_TO|ERR_TLS/
 
 /** Errors of the HTTP client may hold what was sent: of them only what they mean goes on. */
 function unanswered(error: unknown): Unanswered {
-  const { code, name } = error as NodeJS.ErrnoException
+  if (error instanceof GivenUp) return new Unanswered(error.why === 'long' ? 'said too much' : 'did not answer in time')
+  const { code } = error as NodeJS.ErrnoException
   if (code === 'EMETADATA') return new Unanswered('has the address of a metadata service, which is never asked')
-  if (name === 'TimeoutError' || name === 'AbortError') return new Unanswered('did not answer in time')
   if (code !== undefined && CERTIFICATE.test(code)) return new Unanswered('has a certificate that is not trusted')
   return new Unanswered('cannot be reached', NEVER_SENT.includes(code ?? ''))
 }
 
-async function bounded(body: Dispatcher.ResponseData['body']): Promise<Buffer> {
-  const collected = openCollected()
-  for await (const chunk of body as AsyncIterable<Buffer>) {
-    if (collected.size() + chunk.length > MAX_REPLY_BYTES) throw new Unanswered('said too much')
-    collected.add(chunk)
-  }
-  return collected.bytes()
-}
-
 /** Of a header that came several times none counts: what cannot be read in one way is not read. */
-function flat(headers: Readonly<Record<string, string | string[] | undefined>>): Record<string, string> {
+function flat(headers: Answer['headers']): Record<string, string> {
   const single = Object.entries(headers).filter((entry): entry is [string, string] => typeof entry[1] === 'string')
   return Object.fromEntries(single)
 }

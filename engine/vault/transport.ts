@@ -1,4 +1,5 @@
 import { Agent, type Dispatcher } from 'undici'
+import { call, GivenUp } from '../call.ts'
 import type { Secret } from '../secret.ts'
 import { Presented } from './presented.ts'
 
@@ -46,11 +47,12 @@ export function openTransport({ address, ca, deadlineMs, observe }: TransportOpt
       const started = performance.now()
       let status = 0
       try {
-        const reply = await exchange(agent, optionsOf(origin, base, outgoing), deadlineMs)
+        const reply = await call(agent, optionsOf(origin, base, outgoing), { deadlineMs, bytes: MAX_REPLY_BYTES }).catch(tooLong)
         status = reply.status
+        const text = reply.body.toString('utf8')
         // a question is answered, if only with 404; what is done may have nothing to tell
         const mayBeEmpty = status === 204 ? outgoing.method !== 'GET' : status >= 300
-        return { status, body: reply.text === '' && mayBeEmpty ? undefined : envelope(reply.text, status) }
+        return { status, body: text === '' && mayBeEmpty ? undefined : envelope(text, status) }
       } finally {
         observe?.(outgoing.method, status, (performance.now() - started) / 1000)
       }
@@ -76,48 +78,8 @@ function headersOf({ as, from, wrapTtl, namespace }: CallOptions, hasBody: boole
   }
 }
 
-type Reply = { readonly status: number; readonly text: string }
-
-/** One request by undici's `dispatch`: no stream and no abort signal is made for it, which halves its cost. */
-function exchange(agent: Agent, options: Dispatcher.DispatchOptions, deadlineMs: number): Promise<Reply> {
-  const { promise, resolve, reject } = Promise.withResolvers<Reply>()
-  let under: Dispatcher.DispatchController | undefined
-  let late: Error | undefined
-  const timer = setTimeout(() => {
-    late = Object.assign(new Error('no reply within the deadline'), { code: 'DEADLINE' })
-    under?.abort(late)
-    reject(late)
-  }, deadlineMs)
-  let status = 0
-  const chunks: Buffer[] = []
-  let size = 0
-  agent.dispatch(options, {
-    onRequestStart: controller => {
-      under = controller
-      if (late) controller.abort(late)
-    },
-    onResponseStart: (_, code) => {
-      status = code
-    },
-    onResponseData: (controller, chunk) => {
-      size += chunk.length
-      if (size > MAX_REPLY_BYTES) controller.abort(new Unusable('the reply is too long'))
-      else chunks.push(chunk)
-    },
-    onResponseEnd: () => {
-      clearTimeout(timer)
-      resolve({ status, text: textOf(chunks, size) })
-    },
-    onResponseError: (_, error) => {
-      clearTimeout(timer)
-      reject(error)
-    },
-  })
-  return promise
-}
-
-function textOf(chunks: readonly Buffer[], size: number): string {
-  return chunks.length === 1 ? (chunks[0]?.toString('utf8') ?? '') : Buffer.concat(chunks, size).toString('utf8')
+function tooLong(error: unknown): never {
+  throw error instanceof GivenUp && error.why === 'long' ? new Unusable('the reply is too long') : error
 }
 
 /** A success that also holds errors is a server that contradicts itself: nothing in it counts. */
