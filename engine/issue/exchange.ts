@@ -1,10 +1,10 @@
 import { accept, reject } from '#attestation'
 import type { Grants } from '../consent/index.ts'
 import { BrokerError } from '../errors.ts'
-import { parseFields } from '../fields.ts'
+import { type Fields, parseFields } from '../fields.ts'
 import type { Integration, Root, RootCredential } from '../integrations/port.ts'
 import { type Credential, type Grant, type Issuer, issuers } from '../issuers/index.ts'
-import type { IssuerPorts } from '../issuers/issuer.ts'
+import type { IssuerPorts, Keep } from '../issuers/issuer.ts'
 import type { Upstreams } from '../issuers/outbound.ts'
 import { ExchangeRefusal, Unwanted, unwanted } from '../issuers/refusal.ts'
 import { signJwt, signRs256 } from '../jwt.ts'
@@ -15,7 +15,7 @@ import { Secret } from '../secret.ts'
 import { rootKey } from '../stores/vault_kv.ts'
 import type { Cipher } from '../vault/cipher.ts'
 import type { Vault } from '../vault/client.ts'
-import type { OwnVault } from '../vault/own.ts'
+import { isInvalidAccessor, type OwnVault } from '../vault/own.ts'
 import type { RsaSigner } from '../vault/rsa_signer.ts'
 import type { Signer } from '../vault/transit.ts'
 import type { World } from '../world.ts'
@@ -88,14 +88,14 @@ export type ExchangeParts = {
 export function openExchange(parts: ExchangeParts): Exchange {
   const { world } = parts
   const reuse = openReuse(world.now)
-  const made = async (prepared: Prepared, grant: Grant, caller: Secret): Promise<Credential> => {
-    const ports = await portsOf(parts, prepared, caller)
+  const made = async (prepared: Prepared, grant: Grant, caller: Secret, keep?: Keep): Promise<Credential> => {
+    const ports = await portsOf(parts, prepared, caller, keep)
     const credential = await prepared.issuer.issue(grant, ports)
     await assertNotWider(prepared, grant, credential, ports)
     return credential
   }
   const fresh = (prepared: Prepared, grant: Grant, asker: Asker, decidedBy: object): Promise<Credential> => {
-    const make = () => made(prepared, grant, asker.token)
+    const make = (keep?: Keep) => made(prepared, grant, asker.token, keep)
     const { mount, issuer, record, source, maxTtlSeconds } = prepared
     const decision = decisionOf(prepared, grant, decidedBy)
     const from = { mount, issuer: record.issuer, integration: source?.integration.name ?? '', maxTtlSeconds, decision }
@@ -132,7 +132,8 @@ export function openExchange(parts: ExchangeParts): Exchange {
     revoke: async (mount, name, handle, source) => {
       const issuer = issuers[name]
       if (!issuer?.revoke) throw new BrokerError('unavailable', `the issuer ${name} cannot revoke what it issued`)
-      const record = parseFields(issuer.role, {}).values as RoleRecord
+      // a role that says nothing, not even what every one has to say
+      const record = parseFields(optional(issuer.role), {}).values as RoleRecord
       await issuer.revoke(
         handle,
         await portsOf(parts, { mount, record, issuer, source, permissions: [], maxTtlSeconds: 0 }, new Secret('')),
@@ -189,7 +190,14 @@ function fieldsOf({ record, issuer, source }: Prepared) {
   }
 }
 
-async function portsOf(parts: ExchangeParts, prepared: Prepared, caller: Secret): Promise<IssuerPorts> {
+const optional = (fields: Fields): Fields => Object.fromEntries(Object.entries(fields).filter(([, { required }]) => !required))
+
+async function portsOf(
+  parts: ExchangeParts,
+  prepared: Prepared,
+  caller: Secret,
+  keep: Keep = async () => {},
+): Promise<IssuerPorts> {
   const { keys, signer, rsaSigner, cipher, upstreams } = parts
   const { mount } = prepared
   const plain = fieldsOf(prepared)
@@ -222,8 +230,17 @@ async function portsOf(parts: ExchangeParts, prepared: Prepared, caller: Secret)
     },
     vault: parts.vault,
     caller,
-    endToken: async accessor => void (await parts.own.write('auth/token/revoke-accessor', { accessor })),
+    keep,
+    endToken: accessor => endToken(parts, accessor),
     now: parts.world.now,
+  }
+}
+
+async function endToken({ own }: Pick<ExchangeParts, 'own'>, accessor: string): Promise<void> {
+  try {
+    await own.write('auth/token/revoke-accessor', { accessor })
+  } catch (error) {
+    if (!isInvalidAccessor(error)) throw error
   }
 }
 
@@ -282,12 +299,12 @@ async function assertNotWider(
 type Fault = { readonly code: 'EXCHANGE_UNUSABLE' | 'EXCHANGE_WIDER'; readonly detail: string }
 
 function faultOf(record: RoleRecord, grant: Grant, credential: Credential, now: number): Fault | undefined {
-  const { fields, expiresAt, handle } = credential
+  const { fields, expiresAt, handle, selfContained } = credential
   const empty = Object.entries(fields).find(([, value]) => value instanceof Secret && !isText(value.reveal()))
   if (empty) return { code: 'EXCHANGE_UNUSABLE', detail: `${empty[0]} is empty` }
   if (!Number.isSafeInteger(expiresAt)) return { code: 'EXCHANGE_UNUSABLE', detail: 'it has no end of life' }
   if (expiresAt <= now) return { code: 'EXCHANGE_UNUSABLE', detail: 'it has ended already' }
-  const ended = handle !== undefined || record.delivery === 'sealed'
+  const ended = (handle !== undefined && !selfContained) || record.delivery === 'sealed'
   const limit = grant.issuedAt + Math.max(grant.ttlSeconds, Math.min(record.provider_ttl, CEILING_SECONDS)) + SKEW_SECONDS
   if (ended || expiresAt <= limit) return undefined
   return { code: 'EXCHANGE_WIDER', detail: `it lives ${expiresAt - grant.issuedAt} s, asked were ${grant.ttlSeconds} s` }

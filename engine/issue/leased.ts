@@ -1,8 +1,11 @@
 import { createHash } from 'node:crypto'
 import { BrokerError } from '../errors.ts'
 import type { Credential, Grant } from '../issuers/index.ts'
+import type { Keep } from '../issuers/issuer.ts'
 import { NothingDone } from '../issuers/outbound.ts'
 import { ExchangeRefusal, Unwanted } from '../issuers/refusal.ts'
+import type { Begun } from '../leases/begin.ts'
+import type { Handle } from '../leases/lease.ts'
 import type { Leases } from '../leases/service.ts'
 import type { Mount, MountTable } from '../mount_table.ts'
 import type { Secret } from '../secret.ts'
@@ -37,7 +40,8 @@ type From = {
 
 /** Makes a credential that can be revoked under a lease: what it is known by is durable before its provider is called, and whoever asks the same
  *  again within a minute gets the same, or what they got before is revoked first. */
-export type Leased = (from: From, grant: Grant, asker: Asker, make: () => Promise<Credential>) => Promise<Credential>
+export type Leased = (from: From, grant: Grant, asker: Asker, make: Make) => Promise<Credential>
+type Make = (keep?: Keep) => Promise<Credential>
 
 /** Vault's own words. */
 const LAST_USE = 'Secret cannot be returned; token had one use left, so leased credentials were immediately revoked.'
@@ -51,7 +55,7 @@ export function openLeased(leases: Leases, mounts: Pick<MountTable, 'still'>, va
   const recent = openRecent<Answer>(world.monotonic, lives)
   return async (from, grant, asker, make) => {
     if (asker.lastUse) throw new BrokerError('bad_request', LAST_USE)
-    const issue = () => (from.engine ? make() : underLease(leases, mounts, from, grant, asker, make))
+    const issue = () => (from.engine ? underToken : underLease)(leases, mounts, from, grant, asker, make)
     const question = `${asker.request} ${keyOf(from.decision)}`
     const { credential } = await recent.once(question, async () => ({ credential: await issue(), token: asker.token }))
     // of one that was given before a part of its life is over
@@ -74,31 +78,18 @@ async function livesAtVault(vault: Vault, leaseId: string, as: Secret): Promise<
   }
 }
 
+type Still = Pick<MountTable, 'still'>
+
 async function underLease(
   leases: Leases,
-  mounts: Pick<MountTable, 'still'>,
+  mounts: Still,
   from: From,
   grant: Grant,
-  { accessor, role, request }: Asker,
-  make: () => Promise<Credential>,
+  asker: Asker,
+  make: Make,
 ): Promise<Credential> {
-  const { tpmId, txn, ttlSeconds } = grant
-  const begun = await leases.begin({ ...from, accessor, request, path: `creds/${role}`, role, tpmId, txn, ttlSeconds })
-  // whoever disables or moves the mount ends what has a lease by then: what has one only now is not made
-  if (!(await mounts.still(from.mount))) {
-    await begun.abandon(true)
-    throw new BrokerError('unavailable', 'the mount is being disabled or moved')
-  }
-  const credential = await make().catch(async (error: unknown) => {
-    if (error instanceof Unwanted) {
-      // what nobody gets is revoked like any other, until it is done
-      await leases.revoke((await begun.confirm(error.handle, Number.POSITIVE_INFINITY)).leaseId)
-      throw error
-    }
-    // what a provider refused it did not make; what did not answer may have made it
-    await begun.abandon(error instanceof ExchangeRefusal || error instanceof NothingDone)
-    throw error
-  })
+  const begun = await begin(leases, mounts, from, grant, asker)
+  const credential = await make().catch((error: unknown) => failed(leases, begun, error))
   if (!credential.handle) {
     await begun.abandon(true)
     return credential
@@ -107,6 +98,51 @@ async function underLease(
   const durationSeconds = expiresAt - issuedAt
   const lease = { id: leaseId, durationSeconds, renewable: maxExpiresAt > expiresAt }
   return { ...credential, expiresAt: Math.min(credential.expiresAt, grant.issuedAt + durationSeconds), lease }
+}
+
+/** Of an engine the lease is Vault's, and hangs under a token that was made for it. Ours is for that token: so that another replica, or this one after
+ *  it died, ends it before it makes a second. Vault ends it with the token of who asks: nobody has to watch that. */
+async function underToken(
+  leases: Leases,
+  mounts: Still,
+  from: From,
+  grant: Grant,
+  asker: Asker,
+  make: Make,
+): Promise<Credential> {
+  let begun: Begun | undefined
+  const unwatched = { ...asker, accessor: '' }
+  const credential = await make(async under => {
+    begun = await begin(leases, mounts, { ...from, maxTtlSeconds: grant.ttlSeconds }, grant, unwatched, under)
+  }).catch((error: unknown) => failed(leases, begun, error))
+  if (credential.handle && credential.lease) await begun?.confirm(credential.handle, credential.expiresAt)
+  else await begun?.abandon(true)
+  return credential
+}
+
+async function begin(
+  leases: Leases,
+  mounts: Still,
+  from: From,
+  { tpmId, txn, ttlSeconds }: Grant,
+  { accessor, role, request }: Asker,
+  under?: Handle,
+): Promise<Begun> {
+  const asked = { ...from, accessor, request, path: `creds/${role}`, role, tpmId, txn, ttlSeconds }
+  const begun = await leases.begin({ ...asked, ...(under ? { under } : {}) })
+  // whoever disables or moves the mount ends what has a lease by then: what has one only now is not made
+  if (await mounts.still(from.mount)) return begun
+  await begun.abandon(true)
+  throw new BrokerError('unavailable', 'the mount is being disabled or moved')
+}
+
+async function failed(leases: Leases, begun: Begun | undefined, error: unknown): Promise<never> {
+  // what nobody gets is revoked like any other, until it is done
+  if (begun && error instanceof Unwanted)
+    await leases.revoke((await begun.confirm(error.handle, Number.POSITIVE_INFINITY)).leaseId)
+  // what a provider refused it did not make; what did not answer may have made it
+  else await begun?.abandon(error instanceof ExchangeRefusal || error instanceof NothingDone)
+  throw error
 }
 
 type Sent = {

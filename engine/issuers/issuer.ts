@@ -42,9 +42,13 @@ export type Credential = {
   readonly granted: Readonly<Record<string, string | number | readonly string[]>>
   /** how to revoke it, as `Issuer.revoke` reads it: text that may be kept, with nothing secret in it that is not encrypted */
   readonly handle?: Readonly<Record<string, string>>
+  /** it says itself when it ends, and whoever verifies it goes by that: revoking it shortens nothing */
+  readonly selfContained?: true
   /** what `vault lease` knows it by: a lease of Vault's own where the provider is one of its engines, else one of ours */
   readonly lease?: { readonly id: string; readonly durationSeconds: number; readonly renewable: boolean }
 }
+
+export type Keep = (handle: NonNullable<Credential['handle']>) => Promise<void>
 
 /** What an issuer may use. `role`: its own fields of the role; `settings`: those of the integration. */
 export type IssuerPorts<R extends Fields = Fields, S extends Fields = Fields> = {
@@ -71,7 +75,9 @@ export type IssuerPorts<R extends Fields = Fields, S extends Fields = Fields> = 
   readonly vault: Vault
   /** the token of who asks */
   readonly caller: Secret
-  /** in the broker's own name: a token that was made here may not be let end itself */
+  /** Makes durable what ends all that is made from now on. Before it has ended nothing is made. @throws BrokerError when it cannot be kept, or while the same request is answered elsewhere */
+  readonly keep: Keep
+  /** in the broker's own name: a token that was made here may not be let end itself; one that is gone is ended */
   readonly endToken: (accessor: string) => Promise<void>
   /** milliseconds since the epoch */
   readonly now: () => number

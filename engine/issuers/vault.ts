@@ -1,11 +1,13 @@
+import { decodeJwt } from 'jose'
 import { BrokerError } from '../errors.ts'
 import { flag, list, map, required, text } from '../fields.ts'
 import { Secret } from '../secret.ts'
 import { endOfCertificate } from '../ssh/certificate.ts'
-import { VaultRefusal, type VaultReply } from '../vault/client.ts'
+import { VaultFault, VaultRefusal, type VaultReply } from '../vault/client.ts'
 import { heldBy } from '../vault/presented.ts'
 import { type Credential, type Grant, type IssuerPorts, issuer, type Plan } from './issuer.ts'
-import { ExchangeRefusal, refused, unusable } from './refusal.ts'
+import { NothingDone } from './outbound.ts'
+import { ExchangeRefusal, refused, unusable, unwanted } from './refusal.ts'
 
 const role = {
   vault_path: required(
@@ -48,15 +50,27 @@ export const vault = issuer({
   }),
   issue: async (grant, ports) => {
     const parameters = parametersOf(grant, ports)
-    const child = await childOf(grant, ports)
+    const { token, accessor } = await childOf(grant, ports)
+    const handle = { accessor }
+    const ended = (why: unknown) =>
+      unwanted(
+        why,
+        () => ports.endToken(accessor),
+        async () => handle,
+      )
+    // what the engine makes is known before it does: by the token that it hangs under
+    await ports.keep(handle).catch(ended)
     try {
-      return credentialOf(grant, ports, await asked(ports, child.token, parameters))
+      return { ...credentialOf(grant, ports, await asked(ports, token, parameters)), handle }
     } catch (error) {
-      await ports.endToken(child.accessor).catch(() => undefined)
-      throw error
+      // Vault would lease to a token that was ended meanwhile, too: where it may be at it still, the child ends when it cannot be any more
+      return await (isOver(error) ? ended(error) : Promise.reject(error))
     }
   },
+  revoke: ({ accessor = '' }, ports) => ports.endToken(accessor),
 })
+
+const isOver = (error: unknown) => error instanceof ExchangeRefusal || error instanceof NothingDone
 
 function parametersOf(grant: Grant, { role: own }: Pick<Plan<typeof role>, 'role'>): Readonly<Record<string, unknown>> {
   const stray = Object.keys(grant.parameters).find(name => !own.vault_accepts.includes(name))
@@ -79,7 +93,7 @@ async function childOf(grant: Grant, { vault: client, caller, role: { vault_poli
   }
   const reply = await client.write('auth/token/create', body, { as: caller }).catch(told('auth/token/create'))
   const { client_token: token, accessor } = reply?.auth ?? {}
-  if (typeof token !== 'string' || token === '' || typeof accessor !== 'string')
+  if (typeof token !== 'string' || token === '' || typeof accessor !== 'string' || accessor === '')
     throw unusable('vault', 'a child token was not made')
   return { token: heldBy(caller, token), accessor }
 }
@@ -95,34 +109,67 @@ async function asked(
   return reply
 }
 
+/** With these Vault itself says that it did nothing, or could not; 502 and 504 are of whoever stands before it, and does not know. */
+const UNDONE: readonly number[] = [412, 429, 500, 503]
+
 /** What Vault says of a refusal may repeat parameters: of it only the status goes on. */
 const told =
   (path: string) =>
   (error: unknown): never => {
     if (error instanceof VaultRefusal) throw refused(path, `status_${error.status}`)
+    if (error instanceof VaultFault && UNDONE.includes(error.status)) throw new NothingDone(error.code, error.message)
     throw error
   }
 
-function credentialOf(
-  grant: Grant,
-  ports: Ports,
-  reply: VaultReply & { lease_id?: unknown; lease_duration?: unknown },
-): Credential {
-  const { lease_id: id, lease_duration: longest } = reply
+type Leased = VaultReply & { readonly lease_id?: unknown; readonly lease_duration?: unknown }
+type Data = Readonly<Record<string, unknown>>
+
+function credentialOf(grant: Grant, { role: { vault_path: path } }: Ports, reply: Leased): Credential {
   const data = reply.data ?? {}
-  const isLeased = typeof id === 'string' && id !== '' && typeof longest === 'number' && longest > 0
-  // the child ends what was leased to it, whatever the engine would have given: renewing gains nothing
-  const lease = isLeased ? { id, durationSeconds: Math.min(longest, grant.ttlSeconds), renewable: false } : undefined
-  const expiresAt = lease ? grant.issuedAt + lease.durationSeconds : endOf(data)
-  if (expiresAt === undefined) throw unusable(ports.role.vault_path, 'what the engine gave has neither a lease nor an end')
+  const lease = leaseOf(grant, path, reply)
+  const end = endOf(data, grant.issuedAt)
+  const expiresAt = end ?? (lease && grant.issuedAt + lease.durationSeconds)
+  if (expiresAt === undefined) throw unusable(path, 'what the engine gave has neither a lease nor an end')
   const fields = Object.fromEntries(Object.entries(data).flatMap(([name, value]) => shown(name, value)))
-  return { fields, expiresAt, granted: lease ? { lease_duration: lease.durationSeconds } : {}, ...(lease ? { lease } : {}) }
+  if (Object.keys(fields).length === 0) throw unusable(path, 'what the engine gave is empty')
+  const granted = lease ? { lease_duration: lease.durationSeconds } : {}
+  return { fields, expiresAt, granted, ...(end === undefined ? {} : { selfContained: true }), ...(lease ? { lease } : {}) }
 }
 
-/** Where an engine gives no lease, what it gives says itself when it ends: certificates do. */
-function endOf(data: Readonly<Record<string, unknown>>): number | undefined {
-  if (typeof data['expiration'] === 'number') return data['expiration']
-  return typeof data['signed_key'] === 'string' ? endOfCertificate(data['signed_key']) : undefined
+function leaseOf(grant: Grant, path: string, { lease_id: id = '', lease_duration: longest }: Leased): Credential['lease'] {
+  if (id === '' || id === null) return undefined
+  if (typeof id !== 'string' || !Number.isSafeInteger(longest) || Number(longest) <= 0)
+    throw unusable(path, 'the lease that the engine gave has no life')
+  // the child ends what was leased to it, whatever the engine would have given: renewing gains nothing
+  return { id, durationSeconds: Math.min(Number(longest), grant.ttlSeconds), renewable: false }
+}
+
+/** What ends by what it says itself, whatever becomes of its lease, by the field that it is known by; of what cannot be read the end is not a number. */
+const ends: Readonly<Record<string, (value: unknown, data: Data, issuedAt: number) => unknown>> = {
+  // pki: revocation puts a certificate on a list that whoever verifies it may read
+  expiration: value => value,
+  // ssh
+  signed_key: value => endOfCertificate(String(value)),
+  // kubernetes: of a service account that was there before, the lease revokes nothing
+  service_account_token: value => endOfJwt(String(value)),
+  // aws: STS takes nothing back; what has only one of the two is of an older engine
+  session_token: (_, { ttl }, issuedAt) => issuedAt + Number(ttl),
+  security_token: (_, { ttl }, issuedAt) => issuedAt + Number(ttl),
+}
+
+function endOf(data: Data, issuedAt: number): number | undefined {
+  const known = Object.entries(ends).filter(([name]) => (data[name] ?? '') !== '')
+  const all = known.map(([name, read]) => read(data[name], data, issuedAt))
+  if (all.length === 0) return undefined
+  return Math.max(...all.map(end => (typeof end === 'number' ? end : Number.NaN)))
+}
+
+function endOfJwt(token: string): unknown {
+  try {
+    return decodeJwt(token).exp
+  } catch {
+    return undefined
+  }
 }
 
 /** Everything that an engine gives counts as secret, lists as JSON text. */

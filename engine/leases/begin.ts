@@ -20,6 +20,8 @@ export type Begin = {
   readonly maxTtlSeconds: number
   /** what makes two requests the same: the later one ends what the earlier one got, when that is younger than a minute. Absent: none is like it */
   readonly request?: string
+  /** revokes all that may be made; absent where that is known of what was made alone */
+  readonly under?: Handle
 }
 
 export type Begun = {
@@ -52,6 +54,7 @@ export async function begin(parts: Parts, asked: Begin): Promise<Begun> {
     maxExpiresAt: at + asked.maxTtlSeconds,
     renewedAt: 0,
     due: at + PENDING_SECONDS,
+    ...(asked.under ? { under: asked.under } : {}),
   }
   try {
     await create(parts, lease, id)

@@ -29,6 +29,8 @@ export type Lease = {
   /** when something has to be done about it: a call that did not end, an expiry, a revocation */
   readonly due: number
   readonly handle?: Handle
+  /** revokes all that the provider may make for it: known before the provider is called, and of use when the call cannot be under way any more */
+  readonly under?: Handle
   /** who revokes it now, and until when nobody else does */
   readonly claim?: { readonly by: string; readonly until: number }
 }

@@ -41,7 +41,7 @@ async function ended({ provider, clock }: Caller, lease: Lease): Promise<Called>
   const lost = lease.issuedAt + PENDING_SECONDS
   if (clock() < lost) return { waitMs: (lost - clock()) * 1000 }
   try {
-    const handle = await provider.find(lease)
+    const handle = lease.under ?? (await provider.find(lease))
     if (handle) await provider.revoke(lease, handle)
     return 'revoked'
   } catch (error) {

@@ -53,9 +53,9 @@ export function openVault(options: TransportOptions): Vault {
 /** Vault's own refusals stay apart from a Vault that cannot be used: the first are answers, the second is 503. */
 export function answered({ status, body }: Incoming): VaultReply | undefined {
   if (status === 200 || status === 204) return body as VaultReply | undefined
-  if (status === 503) throw new BrokerError('unavailable', 'the vault server is sealed or not active')
-  if (status === 412) throw new BrokerError('unavailable', 'the vault server has not seen the latest state yet')
-  if (status === 429) throw new BrokerError('unavailable', 'the vault server limits the rate of requests')
+  if (status === 503) throw new VaultFault(status, 'is sealed or not active')
+  if (status === 412) throw new VaultFault(status, 'has not seen the latest state yet')
+  if (status === 429) throw new VaultFault(status, 'limits the rate of requests')
   if (status >= 500 || status < 400) throw new VaultFault(status)
   const { errors, data } = (body ?? {}) as { errors?: unknown; data?: unknown }
   if (Array.isArray(errors))
@@ -71,8 +71,8 @@ export function answered({ status, body }: Incoming): VaultReply | undefined {
 /** Vault answered, and could not do it. */
 export class VaultFault extends BrokerError {
   readonly status: number
-  constructor(status: number) {
-    super('unavailable', `the vault server answered with status ${status}`)
+  constructor(status: number, what = `answered with status ${status}`) {
+    super('unavailable', `the vault server ${what}`)
     this.status = status
   }
 }

@@ -102,12 +102,13 @@ const finite = (seconds: number) => (Number.isFinite(seconds) ? seconds : null)
 
 /** What the agent hears of a credential. */
 export function answerOf({ credential, grant, warnings, renewableUntil, beatWithinSeconds }: Issued): Answer {
+  const livesSeconds = credential.expiresAt - grant.issuedAt
   const data = {
     ...Object.fromEntries(Object.entries(credential.fields).map(([name, value]) => [name, shown(value)])),
     ...(credential.tokenType === undefined ? {} : { token_type: credential.tokenType }),
-    expires_in: credential.lease?.durationSeconds ?? credential.expiresAt - grant.issuedAt,
+    expires_in: credential.selfContained ? livesSeconds : (credential.lease?.durationSeconds ?? livesSeconds),
     expires_at: new Date(credential.expiresAt * 1000).toISOString(),
-    renew_at: new Date((grant.issuedAt + ((credential.expiresAt - grant.issuedAt) * 2) / 3) * 1000).toISOString(),
+    renew_at: new Date((grant.issuedAt + (livesSeconds * 2) / 3) * 1000).toISOString(),
     ...(renewableUntil === undefined ? {} : { renewable_until: new Date(renewableUntil * 1000).toISOString() }),
     ...(Number.isFinite(beatWithinSeconds) ? { beat_within: beatWithinSeconds } : {}),
     scope: grant.scope.join(' '),

@@ -92,7 +92,8 @@ export function openTestExchange(options: Options): TestExchange {
     },
     grants: { rootOf: () => person },
     deliver: options.deliver ?? { seal: async (_mount, _destinations, grant, make) => make(grant) },
-    leased: async (_from: unknown, _grant: unknown, _asker: unknown, make: () => Promise<Credential>) => make(),
+    leased: async (_from: unknown, _grant: unknown, _asker: unknown, make: (keep: () => Promise<void>) => Promise<Credential>) =>
+      make(async () => {}),
   } as unknown as Parameters<typeof openExchange>[0])
   const root = memoryRoot(secrets, () => hold())
   const shape = issuers[type]?.integration

@@ -1,5 +1,4 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto'
-import { Client } from 'pg'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Attester } from '../../agent/attester.ts'
 import { assay } from '../harness/assay.ts'
@@ -7,6 +6,7 @@ import { type Postgres, startPostgres } from '../harness/peers/postgres.ts'
 import { provisioned } from '../harness/peers/provisioned.ts'
 import { type Sshd, startSshd } from '../harness/peers/sshd.ts'
 import { until } from '../harness/process.ts'
+import { sql as asked, connected, databaseEngine, isRefused, type Login } from './database_engine.ts'
 import { type EnrolledWorld, openEnrolledWorld } from './enrolled_world.ts'
 import { ask, auditOf, done, logIn } from './world.ts'
 
@@ -22,7 +22,7 @@ beforeAll(async () => {
   world = stack.use(await openEnrolledWorld({ vaultArgs: [`-dev-plugin-dir=${plugins}`], broker: false }))
   ;({ attester } = world)
   postgres = stack.use(await startPostgres())
-  await database()
+  await databaseEngine(write, postgres)
   sshd = stack.use(await startSshd(await certificateAuthority()))
   await pki()
   await roles()
@@ -33,35 +33,6 @@ afterAll(() => stack.disposeAsync())
 const write = (path: string, body: object) => done(world.api('POST', path, body))
 const creds = (role: string, body: object = {}, as = token) =>
   ask(world.door.address, 'PUT', `broker/creds/${role}`, { token: as, body })
-
-async function database(): Promise<void> {
-  const { port, user, password } = postgres
-  await write('sys/mounts/database', { type: 'database' })
-  await write('database/config/orders', {
-    plugin_name: 'postgresql-database-plugin',
-    allowed_roles: 'reader',
-    connection_url: `postgresql://{{username}}:{{password}}@127.0.0.1:${port}/postgres?sslmode=disable`,
-    username: user,
-    password,
-    password_authentication: 'scram-sha-256',
-  })
-  const quoted = '"{{name}}"'
-  await write('database/roles/reader', {
-    db_name: 'orders',
-    creation_statements: [
-      `CREATE ROLE ${quoted} LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}';`,
-      `GRANT SELECT ON orders TO ${quoted};`,
-    ],
-    revocation_statements: [
-      `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{{name}}';`,
-      `REVOKE ALL ON orders FROM ${quoted};`,
-      `DROP ROLE IF EXISTS ${quoted};`,
-    ],
-    default_ttl: '1h',
-    max_ttl: '1h',
-  })
-  await sql({ user, password }, 'CREATE TABLE orders (id int); INSERT INTO orders VALUES (7)')
-}
 
 async function certificateAuthority(): Promise<string> {
   await write('sys/mounts/ssh', { type: 'ssh' })
@@ -76,6 +47,7 @@ async function pki(): Promise<void> {
   await write('pki/root/generate/internal', { common_name: 'Authority of the agents', ttl: '24h' })
   const allowed = { allowed_domains: 'agents.example', allow_subdomains: true, max_ttl: '12h', ttl: '12h' }
   await write('pki/roles/agents', { ...allowed, key_type: 'ec', key_bits: 256 })
+  await write('pki/roles/leased', { ...allowed, key_type: 'ec', key_bits: 256, generate_lease: true })
 }
 
 async function roles(): Promise<void> {
@@ -98,7 +70,9 @@ async function roles(): Promise<void> {
   const pki = { vault_path: 'pki/issue/agents', vault_write: true, vault_parameters: { common_name: 'deploy.agents.example' } }
   await write('broker/role/certificate', { ...common, ...pki, vault_ttl: 'ttl' })
   await write('broker/role/long-certificate', { ...common, ...pki })
-  const allowed = ['broker/creds/*', 'auth/token/create', 'ssh/sign/agents', 'pki/issue/agents'].map(
+  await write('broker/role/leased-certificate', { ...common, ...pki, vault_path: 'pki/issue/leased' })
+  await write('broker/role/short-certificate', { ...common, ...pki, vault_path: 'pki/issue/leased', vault_ttl: 'ttl' })
+  const allowed = ['broker/creds/*', 'auth/token/create', 'ssh/sign/agents', 'pki/issue/*'].map(
     path => `path "${path}" { capabilities = ["update"] }`,
   )
   await write('sys/policies/acl/builder', {
@@ -106,17 +80,8 @@ async function roles(): Promise<void> {
   })
 }
 
-async function sql(as: { user: string; password: string }, text: string): Promise<readonly unknown[]> {
-  const client = new Client({ host: '127.0.0.1', port: postgres.port, database: 'postgres', ...as })
-  // whoever is ended between two calls hears of it from the next one
-  client.on('error', () => undefined)
-  await client.connect()
-  try {
-    return ((await client.query(text)) as { rows?: readonly unknown[] }).rows ?? []
-  } finally {
-    await client.end()
-  }
-}
+const sql = (as: Login, text: string) => asked(postgres, as, text)
+const refusedLogin = (login: Login) => isRefused(postgres, login)
 
 describe('PostgreSQL through the database engine', () => {
   test('a login that reads, lives as long as the grant, and has a lease of Vault’s own', async () => {
@@ -133,9 +98,7 @@ describe('PostgreSQL through the database engine', () => {
   test('revoking the lease with the stock CLI ends the login, and the sessions that are open', async () => {
     const { body } = await creds('orders')
     const login = { user: body.data.username as string, password: body.data.password as string }
-    const client = new Client({ host: '127.0.0.1', port: postgres.port, database: 'postgres', ...login })
-    client.on('error', () => undefined)
-    await client.connect()
+    const client = await connected(postgres, login)
     await world.operator(['lease', 'revoke', body.lease_id])
     await until('the login to be refused', () => refusedLogin(login))
     await expect(client.query('SELECT 1')).rejects.toThrow()
@@ -179,12 +142,6 @@ describe('PostgreSQL through the database engine', () => {
   })
 })
 
-const refusedLogin = (login: { user: string; password: string }) =>
-  sql(login, 'SELECT 1').then(
-    () => false,
-    () => true,
-  )
-
 describe('SSH through the ssh engine', () => {
   test('a certificate for the key of the agent, which sshd takes', async () => {
     const { status, body } = await creds('host', { parameters: { public_key: sshd.publicKey } })
@@ -226,9 +183,20 @@ describe('certificates through the pki engine', () => {
     expect({ status, errors: body.errors }).toMatchObject({ status: 403, errors: [expect.stringMatching(/^PARAMETERS: /)] })
   })
 
-  test('none that would outlive the grant, where the engine was not told how long', async () => {
-    const { status, body } = await creds('long-certificate')
+  test.each([
+    ['', 'long-certificate'],
+    [', though it has a lease that ends with it', 'leased-certificate'],
+  ])('none that would outlive the grant, where the engine was not told how long%s', async (_, role) => {
+    const { status, body } = await creds(role)
     expect({ status, errors: body.errors }).toMatchObject({ status: 403, errors: [expect.stringMatching(/^EXCHANGE_WIDER: /)] })
+    const leased = async () => (await world.vault.api('LIST', 'sys/leases/lookup/pki/issue/leased')).status
+    await until('no lease to be left', async () => (await leased()) === 404)
+  })
+
+  test('one with a lease, that ends with the grant', async () => {
+    const { status, body } = await creds('short-certificate')
+    expect({ status, lease: body.lease_id }).toEqual({ status: 200, lease: expect.stringMatching(/^pki\/issue\/leased\//) })
+    expect(Date.parse(new X509Certificate(body.data.certificate as string).validTo)).toBe(Date.parse(body.data.expires_at))
   })
 })
 
