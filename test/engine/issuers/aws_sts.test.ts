@@ -76,10 +76,13 @@ describe('by an access key', () => {
     expect(JSON.stringify(sts.asked)).not.toContain('CanaRy7')
   })
 
-  test('a life below 900 seconds is ended by the session policy', async () => {
-    const { expiresAt, granted } = await opened(KEY).credential({ grant: { ttlSeconds: 300 } })
-    expect(expiresAt).toBe(Math.floor(Date.now() / 1000) + 300)
-    expect(Number(granted['session_ends'])).toBe(expiresAt + 600)
+  test.each([
+    [300, 600],
+    [3600, 0],
+  ])('a life of %i seconds is ended by the session policy, %i seconds before STS would', async (ttlSeconds, before) => {
+    const { expiresAt, granted } = await opened(KEY).credential({ grant: { ttlSeconds } })
+    expect(expiresAt).toBe(Math.floor(Date.now() / 1000) + ttlSeconds)
+    expect(Number(granted['session_ends'])).toBe(expiresAt + before)
     const [{ Condition }] = (JSON.parse(sent().get('Policy') ?? '') as { Statement: [{ Condition: object }] }).Statement
     expect(Condition).toEqual({
       DateLessThan: { 'aws:CurrentTime': new Date(expiresAt * 1000).toISOString().replace('.000', '') },
@@ -135,7 +138,7 @@ describe('what the session policy lets through, by a simulator of IAM', () => {
   async function decided(
     action: string,
     resource: string,
-    { at = '2026-06-01T11:59:59Z', policy = sessionPolicy(permissions, end) } = {},
+    { at = '2026-06-01T11:59:59Z', policy = sessionPolicy(permissions, end), task = 't-1' } = {},
   ) {
     const result = await runSimulation(
       {
@@ -143,7 +146,7 @@ describe('what the session policy lets through, by a simulator of IAM', () => {
           principal: `arn:aws:sts::123456789012:assumed-role/agents/${SESSION}`,
           action,
           resource: { resource, accountId: '123456789012' },
-          contextVariables: { 'aws:CurrentTime': at, 'aws:PrincipalTag/task': 't-1' },
+          contextVariables: { 'aws:CurrentTime': at, ...(task === '' ? {} : { 'aws:PrincipalTag/task': task }) },
         },
         ...(policy === 'none' ? {} : { sessionPolicy: JSON.parse(policy) as object }),
         identityPolicies: [{ name: 'role', policy: everything }],
@@ -164,6 +167,13 @@ describe('what the session policy lets through, by a simulator of IAM', () => {
     ['s3:GetObject', 'arn:aws:s3:::payroll/t-1/a.csv', {}, DENIED],
     ['s3:GetObject', 'arn:aws:s3:::reports/t-1/a.csv', { at: '2026-06-01T12:00:00Z' }, DENIED],
     ['s3:GetObject', 'arn:aws:s3:::reports/t-1/a.csv', { at: '2026-06-01T12:14:00Z' }, DENIED],
+    // a session at the console, which whoever holds the credentials may begin, is under the same policy, and may last for twelve hours
+    ['s3:GetObject', 'arn:aws:s3:::reports/t-1/a.csv', { at: '2026-06-01T23:59:00Z' }, DENIED],
+    // without a task there is no tag, and what names it stands for nothing
+    ['s3:ListBucket', 'arn:aws:s3:::reports', { task: '' }, 'Allowed'],
+    ['s3:GetObject', 'arn:aws:s3:::reports/t-1/a.csv', { task: '' }, DENIED],
+    ['s3:GetObject', 'arn:aws:s3:::reports//a.csv', { task: '' }, DENIED],
+    ['s3:GetObject', `arn:aws:s3:::reports/${TASK}/a.csv`, { task: '' }, DENIED],
     ['s3:PutObject', 'arn:aws:s3:::payroll/x', { policy: 'none' }, 'Allowed'],
   ])('%s on %s %j: %s', async (action, resource, changes, outcome) => {
     expect(await decided(action, resource, changes)).toBe(outcome)
