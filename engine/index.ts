@@ -66,6 +66,7 @@ export { blobOfLine, parseCertificate, type SshCertificate } from './ssh/certifi
 export { readable, readSsh, type SshReader, sshStrings } from './ssh/wire.ts'
 export { stores } from './stores/index.ts'
 export type { SecretStore } from './stores/store.ts'
+export { refuseUnsafe } from './unsafe.ts'
 export type { Caller, Capability, Identified, TokenFacts } from './vault/authority.ts'
 export { absent, openVault, type Vault, VaultRefusal, type VaultReply } from './vault/client.ts'
 export { INTERCEPT_ROLE } from './vault/intercept.ts'

@@ -99,11 +99,10 @@ async function runServer(options: ServerOptions): Promise<void> {
   process.stdout.write(`assay serves ${server.url} beside ${config.vault.address}, audit log ${config.audit.file}\n`)
 }
 
-/** What is sent to Vault is a secret: it goes to nobody else. */
+/** What is sent to Vault is a secret: it goes to nobody else, and says one thing to who reads it. */
 async function refuseUnverified(): Promise<void> {
-  const { BrokerError } = await import('#engine')
-  if (process.env['NODE_TLS_REJECT_UNAUTHORIZED'] === '0')
-    throw new BrokerError('bad_request', 'NODE_TLS_REJECT_UNAUTHORIZED=0 is set: not starting without verification')
+  const { refuseUnsafe } = await import('#engine')
+  refuseUnsafe(process.env, process.execArgv)
 }
 
 async function production(file: string): Promise<{ config: Config; secretId: SecretId }> {

@@ -45,6 +45,7 @@ test('options and environment', async () => {
     refused(['server', '--dev'], /wanted an operator token in VAULT_TOKEN/),
     refused(['server', '--dev'], /NODE_TLS_REJECT_UNAUTHORIZED=0 is set: not starting without verification/, insecure),
     refused(['setup', '--apply', '--secret-id-file', at('id')], /NODE_TLS_REJECT_UNAUTHORIZED=0 is set/, insecure),
+    refused(['server', '--dev'], /--insecure-http-parser is set: not starting/, { NODE_OPTIONS: '--insecure-http-parser' }),
     refused(['server', '--dev', '--listen', 'nowhere'], /wanted HOST:PORT/),
     refused(['server', '--dev', '--deadline', 'soon'], /wanted milliseconds/),
     refused(['server', '--dev', '--vault-addr', 'nowhere'], /wanted --vault-addr http:/, { VAULT_TOKEN: 'x' }),
