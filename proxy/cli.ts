@@ -5,6 +5,7 @@ import { resolve as absolute, dirname, join } from 'node:path'
 import { Command } from 'commander'
 import type { Log } from '#engine'
 import type { ProxyConfig } from './config.ts'
+import { openReload } from './reload.ts'
 import type { RunningProxy } from './serve.ts'
 import { auditFileOf, openOthers, openWorkers, sayServing, WORKER } from './workers.ts'
 
@@ -43,9 +44,8 @@ async function interceptedBy(config: ProxyConfig): Promise<readonly string[]> {
 }
 
 async function runProxy({ config: file, dev }: Options): Promise<void> {
-  const [{ serveProxy }, { BrokerError, openLog }] = await Promise.all([import('./serve.ts'), import('#engine')])
-  if (process.env['NODE_TLS_REJECT_UNAUTHORIZED'] === '0')
-    throw new BrokerError('bad_request', 'NODE_TLS_REJECT_UNAUTHORIZED=0 is set: not starting without verification')
+  const [{ serveProxy }, { BrokerError, openLog, refuseUnsafe }] = await Promise.all([import('./serve.ts'), import('#engine')])
+  refuseUnsafe(process.env, process.execArgv)
   if (file === undefined) throw new BrokerError('bad_request', 'wanted --config FILE')
   const config = await configOf(file)
   const folder = dirname(absolute(file))
@@ -126,11 +126,7 @@ function heed(proxy: RunningProxy, file: string, log: Log): void {
     unwatchFile(file)
     return proxy.close()
   })
-  const reload = () =>
-    configOf(file)
-      .then(({ services }) => proxy.reload(services))
-      .then(() => log.info('the services were taken over anew'))
-      .catch((error: unknown) => log.error({ error }, 'the configuration was not taken over: what was served is still served'))
+  const reload = openReload({ read: async () => (await configOf(file)).services, takeOver: proxy.reload, log })
   process.on('SIGHUP', () => {
     void proxy
       .reopenAudit()

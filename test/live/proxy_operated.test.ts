@@ -202,6 +202,7 @@ test('a configuration is checked by its command, with line and column', async ()
 
 test.each([
   ['without verification of certificates', { NODE_TLS_REJECT_UNAUTHORIZED: '0' }, 'not starting without verification'],
+  ['with a parser that is lenient', { NODE_OPTIONS: '--insecure-http-parser' }, '--insecure-http-parser is set'],
   ['without a login', {}, 'vault.approle: wanted'],
 ])('it does not start %s', async (_, env, sentence) => {
   const { code, stderr } = await assay(['proxy', '--config', proxy.configFile], env)
