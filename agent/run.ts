@@ -43,11 +43,18 @@ import type { World } from './world.ts'
 /** Runs an action and says what went wrong, in a sentence that holds no secret. @returns the exit code */
 export async function reported(world: World, action: () => Promise<number>): Promise<number> {
   try {
+    refuseUnverified(world)
     return await action()
   } catch (error) {
     world.err(`assay agent: ${sentenceOf(error)}\n`)
     return exitOf(error).code
   }
+}
+
+/** What goes to the service, and comes from it, is secret: it is for nobody else. */
+function refuseUnverified({ env }: World): void {
+  if (env['NODE_TLS_REJECT_UNAUTHORIZED'] === '0')
+    throw new AgentError('usage', 'NODE_TLS_REJECT_UNAUTHORIZED=0 is set: not going on without verification')
 }
 
 export async function runEnroll(world: World, options: EnrollOptions): Promise<number> {

@@ -55,6 +55,20 @@ describe('enroll', () => {
   })
 })
 
+test.each([['login', '--role', 'web'], ['creds', 'role', '--role', 'web'], ['enroll']])(
+  '%s does not go on where nothing is verified',
+  async (...words) => {
+    const before = door.requests.length
+    const ran = await agent({ ...env, NODE_TLS_REJECT_UNAUTHORIZED: '0' }, ...words)
+    expect(ran).toMatchObject({
+      code: exits.usage.code,
+      out: '',
+      err: expect.stringContaining('not going on without verification'),
+    })
+    expect(paths(before)).toEqual([])
+  },
+)
+
 describe('login', () => {
   test('prints what Vault replied, as its own command line does', async () => {
     const { code, out, err } = await agent(env, 'login', '--role', 'web')
