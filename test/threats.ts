@@ -32,7 +32,8 @@ export const threats: Readonly<Record<string, readonly Tried[]>> = {
     proxy('egress', 'whose certificate is for another name, or from nobody known, gets nothing'),
     proxy('connections', 'TLS 1.2 is not spoken', 'certificates of others are not let in'),
     attack('a certificate that is not in force'),
-    live('proxy_operated', 'NODE_TLS_REJECT_UNAUTHORIZED'),
+    live('proxy_operated', 'NODE_TLS_REJECT_UNAUTHORIZED', '--insecure-http-parser'),
+    proxy('postgres_upstream', 'asks for the password in clear', 'asks for its MD5'),
   ],
   'malicious upstream or MCP server': [
     proxy('answers', 'what would log the agent in, or send its client elsewhere, is dropped', 'a redirect with %i'),
@@ -45,6 +46,8 @@ export const threats: Readonly<Record<string, readonly Tried[]>> = {
   'denial of service': [
     proxy('connections', 'a hundred clients that send a byte and wait are cut off', 'stops in the middle of a body is cut off'),
     attack('who does not take an answer is cut off'),
+    proxy('connections', 'one certificate that holds all its places'),
+    proxy('websocket_hostile', 'frames without end'),
   ],
   // how
   'SSRF, metadata endpoints': [
@@ -69,6 +72,7 @@ export const threats: Readonly<Record<string, readonly Tried[]>> = {
     attack('a bare LF', 'what follows a whole request on its connection is a request of its own'),
   ],
   authority: [
+    attack('a header of the service that is there twice'),
     refused('two Hosts', 'two Authorizations', 'two tokens', 'absolute form with another Host'),
     proxy('tunnels', 'leads where it was asked for, whatever the requests in it say'),
     attack('HTTP/2 is not spoken to agents', 'no header has the server do another method'),
@@ -111,7 +115,7 @@ export const threats: Readonly<Record<string, readonly Tried[]>> = {
   'unusual success': [attack('before anything goes out, so that no status and no shape of an answer can hand it on')],
   'live sessions after expiry': [
     live('proxy_postgres', 'ends with its token'),
-    proxy('lasting', "'a stream of events'", "'a download'", "'a WebSocket'", 'TOKEN_EXPIRED', 'TOKEN_REVOKED'),
+    proxy('lasting', "'a stream of events'", "'a download'", "'a WebSocket'", 'TOKEN_EXPIRED', 'TOKEN_REVOKED', 'NO_CERTIFICATE'),
   ],
   // lessons of others
   'SPIRE 1.14.3': [proxy('connections', 'a session is never resumed')],
@@ -126,6 +130,7 @@ export const threats: Readonly<Record<string, readonly Tried[]>> = {
     attack('NUL in a value', 'a bare CR in a value'),
   ],
   'undici CVE-2026-22036': [proxy('answers', 'encoded: it is not handed on, whatever it would become')],
+  'Node CVE-2026-21637': [proxy('hostile_sni', 'an empty name', 'one of 255 bytes', 'an IPv4 address', 'a name with NUL in it')],
   'fast-jwt CVE-2026-35042': [
     engine('sealing', "'crit'"),
     proxy('tokens', 'a remembered token is remembered for its certificate alone'),
