@@ -1,3 +1,5 @@
+import { hasTooManyPairs } from './query.ts'
+
 /** A request's path, read once. What is matched, what Vault is asked about and what is sent on are all read off this value. */
 export type CanonicalPath = {
   /** below `/v1/` */
@@ -55,6 +57,7 @@ export function canonicalise(target: string): Canonical {
   if (!target.startsWith('/')) return refuse('the request target must be a path')
   if (/[^!-~]|#/.test(target)) return refuse('the request target may hold printable ASCII only, everything else percent-encoded')
   const [encoded, query] = cut(target, '?')
+  if (hasTooManyPairs(query)) return refuse('the query holds too many parameters')
   const raw = encoded.slice(1).split('/')
   const trailingSlash = raw.at(-1) === ''
   if (trailingSlash) raw.pop()

@@ -5,6 +5,7 @@ import { type Broker, BrokerError, outcomeOf, Presented, parseBool, type World }
 import { consentRoutes } from '../consent/routes.ts'
 import type { Dispatch, Logical } from '../dispatch.ts'
 import type { CanonicalPath } from '../path.ts'
+import { isWhole, pairsOf } from '../query.ts'
 import { answerSys } from '../sys/answer.ts'
 import { findSys } from '../sys/mounts.ts'
 import type { SysRow } from '../sys/request.ts'
@@ -124,12 +125,14 @@ function readable(c: Ctx, body: Buffer): Record<string, unknown> | undefined {
 }
 
 async function logicalOf(c: Ctx, path: CanonicalPath, txn: string): Promise<Omit<Logical, 'wrapTtl'>> {
-  const query = new URLSearchParams(path.query)
+  const query = pairsOf(path.query)
   const { method = '' } = c.env.incoming
   const helps = method === 'HELP' || Boolean(query.get('help'))
   if (!helps && !VAULTS_METHODS.has(method)) throw new BrokerError('unsupported_operation', '')
   if (!helps && method === 'PATCH') refuseOtherPatches(c.req.header('content-type'))
-  const operation = helps ? 'help' : operationOf(method, query)
+  // a list that is none is refused with help too
+  const wanted = operationOf(method, query)
+  const operation = helps ? 'help' : wanted
   if (operation === 'update' && path.trailingSlash) throw new BrokerError('bad_request', "cannot write to a path ending in '/'")
   const body = bodyOf(c.env.incoming)
   const data = operation === 'update' ? parseBody(c, body) : parametersIn(query)
@@ -175,13 +178,11 @@ function parseBody(c: Ctx, body: Buffer): Record<string, unknown> {
   if (sent.trim() === '') return {}
   const isForm = FORM.test(c.req.header('content-type') ?? '') && !/^\s*[{[]/.test(sent)
   if (!isForm) return jsonObject(sent, JSON.parse)
-  if (NO_FORM.test(sent)) throw new BrokerError('bad_request', 'error parsing form data')
-  return parametersIn(new URLSearchParams(sent))
+  if (!isWhole(sent)) throw new BrokerError('bad_request', 'error parsing form data')
+  return parametersIn(pairsOf(sent))
 }
 
 const FORM = /^application\/x-www-form-urlencoded/i
-/** What Go's net/url takes for no form, where other readers guess. */
-const NO_FORM = /%(?![\da-f]{2})|;/i
 
 /** A name that comes more than once has a list. */
 function parametersIn(sent: URLSearchParams): Record<string, unknown> {

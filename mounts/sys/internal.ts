@@ -2,6 +2,7 @@ import { type Broker, BrokerError, type Mount, parseBool } from '#engine'
 import { tpmQuote } from '../auth/tables.ts'
 import { enveloped, type HttpReply } from '../hosts/envelope.ts'
 import { anywhere, at, type OpenApi, openapiOf } from '../openapi.ts'
+import { pairsOf } from '../query.ts'
 import { brokerPaths } from '../secrets/tables.ts'
 import { asOurs } from './auth.ts'
 import { changed } from './json.ts'
@@ -72,7 +73,7 @@ const GENERIC = 'generic_mount_paths'
 export async function readOpenApi(request: SysRequest): Promise<HttpReply> {
   const { broker, caller } = request
   const visible = await visibleTo(broker, caller, [...broker.mounts.ofType('tpm-quote'), ...broker.mounts.ofType('broker')])
-  const asked = new URLSearchParams(request.query).get(GENERIC) ?? request.sent?.[GENERIC]
+  const asked = pairsOf(request.query).get(GENERIC) ?? request.sent?.[GENERIC]
   const place = parseBool(String(asked)) ? anywhere : at
   const hidden = broker.mounts.ofType('tpm-quote').map(mount => place(mount).prefix)
   const own = visible.map(mount => openapiOf(mount.type === 'broker' ? brokerPaths(broker) : tpmQuote(broker), place(mount)))

@@ -1,5 +1,6 @@
 import { parseBool } from '#engine'
 import type { CanonicalPath } from '../path.ts'
+import { pairsOf } from '../query.ts'
 import { authRows } from './auth.ts'
 import { readOpenApi, readUiMounts } from './internal.ts'
 import { leaseRows } from './leases.ts'
@@ -24,7 +25,7 @@ export function findSys(method: string, path: CanonicalPath): { row: SysRow; par
 
 /** What a request asks for, by its verb and its query. Help, and what is refused for these alone, are Vault's to answer. */
 function verbOf(method: string, { query, trailingSlash }: CanonicalPath): string | undefined {
-  const asked = query === '' ? undefined : new URLSearchParams(query)
+  const asked = query === '' ? undefined : pairsOf(query)
   if (asked?.get('help')) return undefined
   if (method === 'POST' || method === 'PUT') return trailingSlash ? undefined : method
   const list = method === 'GET' && asked?.get('list')

@@ -55,37 +55,44 @@ export const mounts: readonly Row[] = [
     seen: { straight: [true, true], through: [false, true] },
   },
   {
-    what: '`sys/internal/ui/mounts` with a token of few uses',
-    vault: 'costs none',
-    here: 'costs one, for the list and for a mount of ours',
+    what: '`sys/internal/ui/mounts` and `sys/internal/specs/openapi` with a token of few uses',
+    vault: 'cost none',
+    here: 'cost one each, of the former for the list and for a mount of ours',
     why: 'what the token may see of our mounts is asked of Vault in its name',
     ask: async side => {
-      const { body } = await side.vault.api('POST', 'auth/token/create', { policies: ['default'], num_uses: 5 })
-      const token = body.auth.client_token as string
-      await own(side, 'sys/internal/ui/mounts', { headers: { 'X-Vault-Token': token } })
-      const left = await side.vault.api('POST', 'auth/token/lookup', { token })
-      return 5 - (left.body.data.num_uses as number)
+      const counted = await fewUses(side, 'path "kv/*" { capabilities = ["read"] }')
+      const list = await counted.used('sys/internal/ui/mounts', {})
+      return [list, await counted.used('sys/internal/specs/openapi', {})]
     },
-    seen: { straight: 0, through: 1 },
+    seen: {
+      straight: [
+        [200, 0],
+        [200, 0],
+      ],
+      through: [
+        [200, 1],
+        [200, 1],
+      ],
+    },
   },
   {
-    what: 'enabling `tpm-quote` with a token of few uses',
-    vault: 'an auth method costs one',
-    here: 'costs two',
-    why: 'the mount is made, and then told whose signatures count, both in the name of who asks',
+    what: 'enabling `tpm-quote`, and a role of it, with a token of few uses',
+    vault: 'on an auth method everything costs one',
+    here: 'enabling costs two; so does a role to make, to read and to delete, and to write it anew three',
+    why: 'the mount is made, and then told whose signatures count; a role has one part here and one at Vault, which is read before it is changed: all in the name of who asks',
     ask: async side => {
-      const policy =
-        'path "sys/auth/*" { capabilities = ["create", "update", "sudo"] }\npath "auth/*" { capabilities = ["update"] }'
-      await side.vault.api('PUT', 'sys/policies/acl/enabler', { policy })
-      const { body } = await side.vault.api('POST', 'auth/token/create', { policies: ['enabler'], num_uses: 5 })
-      const token = body.auth.client_token as string
-      const type = side.name === 'through' ? 'tpm-quote' : 'jwt'
-      const enabled = { method: 'POST', headers: { 'X-Vault-Token': token }, body: JSON.stringify({ type }) }
-      const { status } = await own(side, 'sys/auth/counted', enabled)
-      const left = await side.vault.api('POST', 'auth/token/lookup', { token })
-      return [status, 5 - (left.body.data.num_uses as number)]
+      const all = '["create", "read", "update", "delete", "sudo"]'
+      const counted = await fewUses(side, `path "sys/auth/*" { capabilities = ${all} }\npath "auth/*" { capabilities = ${all} }`)
+      const ours = side.name === 'through'
+      const post = (body: object) => ({ method: 'POST', body: JSON.stringify(body) })
+      const enabled = await counted.used('sys/auth/counted', post({ type: ours ? 'tpm-quote' : 'jwt' }))
+      if (ours) await own(side, 'auth/counted/reference/a', post({ pcrs: { sha256: { 0: '00'.repeat(32) } } }))
+      const role = post(ours ? { references: 'a' } : { role_type: 'jwt', user_claim: 'sub', bound_audiences: 'a' })
+      const uses = [enabled]
+      for (const init of [role, role, {}, { method: 'DELETE' }]) uses.push(await counted.used('auth/counted/role/a', init))
+      return uses.map(([, cost]) => cost)
     },
-    seen: { straight: [204, 1], through: [204, 2] },
+    seen: { straight: [1, 1, 1, 1, 1], through: [2, 2, 3, 2, 2] },
   },
   {
     what: 'a body of more than 1 MiB on our mounts, logs of measurements (`login`, `creds`) and trust anchors aside',
@@ -250,3 +257,18 @@ export const mounts: readonly Row[] = [
     seen: { straight: [204, 204], through: [503, 204] },
   },
 ]
+
+/** A token that counts, and what a request with it is answered and costs. */
+async function fewUses(side: Side, policy: string) {
+  const { api } = side.vault
+  await api('PUT', 'sys/policies/acl/counted', { policy })
+  const { body } = await api('POST', 'auth/token/create', { policies: ['counted'], num_uses: 50 })
+  const token = body.auth.client_token as string
+  const left = async () => (await api('POST', 'auth/token/lookup', { token })).body.data.num_uses as number
+  const used = async (path: string, init: { method?: string; body?: string }) => {
+    const before = await left()
+    const { status } = await own(side, path, { ...init, headers: { 'X-Vault-Token': token } })
+    return [status, before - (await left())]
+  }
+  return { used }
+}

@@ -24,6 +24,14 @@ export const requests: readonly Row[] = [
     seen: { straight: '307 /v1/kv/a', through: '400' },
   },
   {
+    what: 'more than 10,000 parameters in a query',
+    vault: 'as if there were none',
+    here: '400',
+    why: 'as above: how many are read depends on the Go that Vault was built with',
+    ask: answer(`GET /v1/kv/a?help=1${'&'.repeat(10_000)}`),
+    seen: { straight: '200', through: '400' },
+  },
+  {
     what: 'a target with a scheme and a host, `GET http://vault/v1/kv/a`',
     vault: 'is taken for its path',
     here: '400',
@@ -89,6 +97,20 @@ export const requests: readonly Row[] = [
     why: 'the parser of requests knows a list of verbs, and takes nothing else',
     ask: answer('FOO /v1/kv/a'),
     seen: { straight: '405', through: '400' },
+  },
+  {
+    what: 'LIST, SCAN or HELP that is sent before the request ahead of it is answered',
+    vault: 'is answered',
+    here: 'ends the connection, after the answer to the one ahead',
+    why: 'the parser of requests does not know these verbs; they are put in where it is certain that a request begins. `?list=true` is answered; no client sends ahead',
+    ask: async side => {
+      const connection = await dial(side.address)
+      const lines = ['Host: a', `X-Vault-Token: ${side.vault.rootToken}`]
+      const sent = [['GET /v1/kv/a HTTP/1.1'], ['LIST /v1/kv HTTP/1.1', 'Connection: close']]
+      connection.write(sent.map(line => [...line, ...lines, '', ''].join('\r\n')).join(''))
+      return [...(await connection.closed).matchAll(/HTTP\/1\.1 (\d+)/g)].map(([, status]) => status)
+    },
+    seen: { straight: ['200', '200'], through: ['200'] },
   },
   {
     what: 'a client that closes its side of the connection before the reply',

@@ -72,6 +72,17 @@ describe('sys/leases', () => {
     expect(provider.living()).toBe(0)
   })
 
+  test.each(['help=1;', 'help=%zz', '?help=1', 'help='])(
+    'revokes what Vault would revoke, where a query only looks like help: %s',
+    async query => {
+      await creds()
+      expect((await root('PUT', 'sys/leases/revoke-prefix/broker?help=1', { sync: true })).status).toBe(200)
+      expect(provider.living()).toBe(1)
+      expect((await root('PUT', `sys/leases/revoke-prefix/broker?${query}`, { sync: true })).status).toBe(204)
+      expect(provider.living()).toBe(0)
+    },
+  )
+
   test('lists ours beside Vault’s in a reply that is wrapped, too', async () => {
     await creds()
     const headers = { 'X-Vault-Wrap-TTL': '60s' }

@@ -58,6 +58,7 @@ describe('what has none', () => {
   const RAW = '400 the request target may hold printable ASCII only, everything else percent-encoded'
   const FORM = '400 the request target must be a path'
   const table: readonly (readonly [target: string, refusal: string])[] = [
+    [`/v1/a?help=1${'&'.repeat(10_000)}`, '400 the query holds too many parameters'],
     ['/v1/a/../b', RELATIVE],
     ['/v1/a/./b', RELATIVE],
     ['/v1/a/%2e%2e/b', RELATIVE],
