@@ -19,9 +19,9 @@ export type Compared<T> = { readonly straight: T; readonly through: T }
 
 /** Two Vaults in the same state, each with a front door beside it: one is asked straight, the other through its door. So what a request
  *  changes on one side it changes on the other. */
-export async function openSides(): Promise<Sides> {
+export async function openSides(begin: () => Promise<Vault> = startVault): Promise<Sides> {
   await using opening = new AsyncDisposableStack()
-  const [one, other] = await Promise.all([startVault(), startVault()])
+  const [one, other] = await Promise.all([begin(), begin()])
   opening.use(one)
   opening.use(other)
   const [, door] = await Promise.all([startAssay(one), startAssay(other)].map(async starting => opening.use(await starting)))
@@ -44,6 +44,8 @@ export function sidesOf(straight: Side, through: Side, parts: AsyncDisposableSta
 
 /** What differs from one server to the next and from one moment to the next. */
 const VOLATILE: readonly (readonly [RegExp, string])[] = [
+  [/-----BEGIN ([A-Z ]+)-----[\s\S]*?-----END \1-----/g, 'PEM'],
+  [/\b[0-9a-f]{2}(?::[0-9a-f]{2}){15,}\b/g, 'SERIAL'],
   [/\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b/g, 'UUID'],
   [/\b(?:hvs|hvb|s)\.[A-Za-z0-9_-]{20,}/g, 'TOKEN'],
   [/\broot-[0-9a-f]{32}\b/g, 'TOKEN'],
@@ -51,6 +53,7 @@ const VOLATILE: readonly (readonly [RegExp, string])[] = [
   [/\b\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)? [+-]\d{4} UTC(?: m=[+-][\d.]+)?/g, 'TIME'],
   [/\b[A-Z][a-z]{2}, \d+ [A-Z][a-z]{2} \d{4} [\d:]+ \w+/g, 'TIME'],
   [/\b\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ/g, 'TIME'],
+  [/\b\d{4}-\d\d-\d\d\b/g, 'DAY'],
   // RFC 822, as `vault operator key-status` has it: the two servers need not have begun in the same minute
   [/\b\d\d [A-Z][a-z]{2} \d\d \d\d:\d\d UTC\b/g, 'TIME'],
   [/\b(?:\d+h)?(?:\d+m)?\d+(?:\.\d+)?(?:s|ms|µs)\b/g, 'DURATION'],
@@ -73,7 +76,7 @@ export function steady(text: string): string {
 /** What the CLI printed, without figures that grow with time, names that are made up, and how often was waited. */
 export const lines = (text: string) =>
   steady(text)
-    .replaceAll(/\b\d{7,}\b|(?<=Encryption Count )\d+/g, 'NUMBER')
+    .replaceAll(/\b\d{7,}\b|(?<=Encryption Count |Last Index:? )\d+/g, 'NUMBER')
     .replaceAll(/(?<=^ttl )\d+m$/gm, 'DURATION')
     .replaceAll(/[A-Za-z0-9+/]{24,}={0,2}/g, 'BASE64')
     .split('\n')
@@ -114,9 +117,13 @@ function readable(text: string, type: string | undefined): unknown {
   }
 }
 
-/** Names of the subcommands that a command of the stock CLI lists. */
-export async function subcommandsOf(binary: string, words: readonly string[]): Promise<string[]> {
+/** All commands of the stock CLI below these words, groups of groups too: as they are typed. Of what is in `whole` it is not asked what is below. */
+export async function commandsOf(binary: string, words: readonly string[], whole: readonly string[]): Promise<string[]> {
+  const command = words.join(' ')
+  if (whole.includes(command)) return [command]
   const { stdout } = await run(binary, [...words, '-help'])
-  const listed = stdout.split('\n').filter(line => /^ {4}[a-z]/.test(line))
-  return listed.map(line => line.trim().split(/\s+/)[0] ?? '')
+  const [, listed] = /^(?:Subcommands|Common commands):\n([\s\S]*)/m.exec(stdout) ?? []
+  if (listed === undefined) return [command]
+  const names = [...listed.matchAll(/^ {4}([a-z][\w-]*)/gm)].map(([, name = '']) => name)
+  return (await Promise.all(names.map(name => commandsOf(binary, [...words, name], whole)))).flat()
 }
