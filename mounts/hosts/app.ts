@@ -216,6 +216,7 @@ function tokenOf(c: Ctx): Presented | undefined {
 function send({ status, body, raw, headers }: HttpReply): Response {
   const all = { 'Cache-Control': 'no-store', ...headers }
   if (raw) return new Response(raw.length > 0 ? Buffer.from(raw) : null, { status, headers: all })
-  if (body === undefined) return new Response(null, { status, headers: all })
-  return new Response(`${JSON.stringify(body)}\n`, { status, headers: { ...all, 'Content-Type': 'application/json' } })
+  // also without a body, as Vault does
+  const json = { status, headers: { ...all, 'Content-Type': 'application/json' } }
+  return new Response(body === undefined ? null : `${JSON.stringify(body)}\n`, json)
 }

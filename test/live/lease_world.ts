@@ -8,7 +8,7 @@ import { type AskOptions, ask, done, logIn, ROLE, serviceOf } from './world.ts'
 type Live = { world: EnrolledWorld; here: Here; other: Here; token: string; passes: (ms: number) => void }
 
 /** Opened before the tests of the file that calls this and closed after them; between two of them everything is revoked. */
-export function leaseWorld() {
+export function leaseWorld({ vaultArgs = async () => [] }: { vaultArgs?: () => Promise<readonly string[]> } = {}) {
   const live = {} as Live
   const root = (method: string, path: string, body?: object) =>
     ask(live.here.address, method, path, { token: live.world.vault.rootToken, ...(body ? { body } : {}) })
@@ -27,7 +27,7 @@ export function leaseWorld() {
   }
 
   beforeAll(async () => {
-    live.world = await openEnrolledWorld()
+    live.world = await openEnrolledWorld({ vaultArgs: await vaultArgs() })
     live.here = await serveHere(live.world.vault)
     live.other = await serveHere(live.world.vault)
     live.passes = moveClocks()

@@ -41,7 +41,7 @@ describe('the lease of a credential that can be revoked', () => {
     expect(renewed.lease_duration).toBeLessThanOrEqual(900)
     expect(renewed.lease_duration).toBeGreaterThan(600)
     expect(renewed.warnings).toEqual([
-      expect.stringMatching(/^TTL of "7200s" exceeded the effective max_ttl of "\d+s"; TTL value/),
+      expect.stringMatching(/^TTL of "2h" exceeded the effective max_ttl of "1\dm(?:\d+s)?"; TTL value/),
     ])
   })
 
