@@ -1,12 +1,14 @@
-import { mkdir, readdir, writeFile } from 'node:fs/promises'
+import { randomBytes } from 'node:crypto'
+import { mkdir, readdir, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { start, until } from '../harness/process.ts'
+import { run, start, until } from '../harness/process.ts'
 import { discard, scratch } from '../harness/scratch.ts'
 import { startVaultRaft, vaultBinary } from '../harness/vault.ts'
 import { typedAlike } from './cli_sides.ts'
 import { NOT_ASKED, REFUSED, raftScriptOf, type Step, scriptOf } from './differential_cli_script.ts'
 import { commandsOf, lines, openSides, type Sides, steady } from './sides.ts'
+import { done } from './world.ts'
 
 // The stock CLI, straight and through the front door: every subcommand that has an API call behind it.
 
@@ -25,6 +27,8 @@ afterAll(async () => {
   await discard(folder)
 })
 
+/** Of 384 KiB, which the log of raft takes as one entry. */
+const PIECES = 100
 const succeeded: Step[] = []
 typedAlike(scriptOf(folder), () => sides, succeeded)
 
@@ -36,6 +40,29 @@ describe('with integrated storage', () => {
   afterAll(() => raft?.[Symbol.asyncDispose]())
 
   typedAlike(raftScriptOf(folder), () => raft, succeeded)
+
+  test('a snapshot larger than any other request arrives whole, and takes the server back to what it was', async () => {
+    const { straight, through } = await raft.both(async side => {
+      const { api } = side.vault
+      const [place, file] = [join(folder, `of-${side.name}`), join(folder, `of-${side.name}`, 'large')]
+      const has = async (at: number) => (await api('GET', `secret/large/${at}`)).status === 200
+      await until('the server to be active again', () => api('GET', 'sys/mounts').then(({ status }) => status === 200))
+      for (let at = 0; at < PIECES; at++)
+        await done(api('POST', `secret/large/${at}`, { a: randomBytes(3 * 2 ** 17).toString('base64') }))
+      const saved = await side.cli(['operator', 'raft', 'snapshot', 'save', file])
+      const inspected = await side.cli(['operator', 'raft', 'snapshot', 'inspect', file])
+      const checked = await run('sh', ['-c', 'tar -xzf large && sha256sum --check --quiet SHA256SUMS'], { cwd: place })
+      await done(api('DELETE', 'sys/mounts/secret'))
+      const restored = await side.cli(['operator', 'raft', 'snapshot', 'restore', file])
+      await until('what was saved to be there', () => has(PIECES - 1).catch(() => false))
+      return {
+        codes: [saved, inspected, checked, restored].map(({ code }) => code),
+        large: (await stat(file)).size > 33 * 2 ** 20,
+      }
+    })
+    expect(straight).toEqual({ codes: [0, 0, 0, 0], large: true })
+    expect(through).toEqual(straight)
+  })
 })
 
 test('vault monitor shows lines of the log until it is told to end', async () => {
