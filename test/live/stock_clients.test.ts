@@ -6,9 +6,8 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { Attester } from '../../agent/attester.ts'
 import * as flow from '../../agent/flow.ts'
 import { assay } from '../harness/assay.ts'
-import { run, start, until } from '../harness/process.ts'
+import { run } from '../harness/process.ts'
 import type { Swtpm } from '../harness/swtpm.ts'
-import { vaultBinary } from '../harness/vault.ts'
 import { type EnrolledWorld, openEnrolledWorld } from './enrolled_world.ts'
 import { ask, machine } from './world.ts'
 
@@ -63,38 +62,18 @@ test('evidence of one role is none of another, and what is no evidence is told s
   expect(await answer('login/builder', {})).toBeGreaterThanOrEqual(400)
 })
 
-test('Vault Agent logs in by its method jwt, and renders a template of broker/creds', async () => {
-  const [sink, rendered, evidence] = ['token', 'rendered', 'jwt'].map(name => join(home, name)) as [string, string, string]
-  await writeFile(evidence, await prepared(), { mode: 0o600 })
-  const template =
-    '{{ with secret "broker/creds/deploy" "plugin=kubernetes" "action=deploy" "scope=apps:read" }}{{ .Data.token }} {{ .Data.scope }}{{ end }}'
-  const config = `
-    vault { address = "${world.door.address}" }
-    auto_auth {
-      method "jwt" {
-        mount_path = "auth/tpm-quote"
-        config = { role = "builder", path = "${evidence}" }
-      }
-      sink "file" { config = { path = "${sink}" } }
-    }
-    template {
-      contents    = ${JSON.stringify(template)}
-      destination = "${rendered}"
-    }
-  `
-  await writeFile(join(home, 'agent.hcl'), config)
-  const env = { PATH: process.env['PATH'], HOME: home }
-  await using agent = await start(await vaultBinary(), ['agent', `-config=${join(home, 'agent.hcl')}`], { cwd: home, env })
-  // the agent tells both of its token at a time: either may be written first
-  const written = (file: string) =>
-    until(`${file} to be written`, async () => (await readFile(file, 'utf8').catch(() => '')) || undefined)
-  const text = await written(rendered)
-  expect(text).toMatch(/^[\w-]+\.[\w-]+\.[\w-]+ apps:read$/)
-  const token = (await written(sink)).trim()
-  expect((await ask(world.door.address, 'GET', 'auth/token/lookup-self', { token })).body.data.meta).toMatchObject({
-    role: 'builder',
+// hvac.Client().auth.userpass.login(username, password, mount_point='tpm-quote') sends this
+test('hvac, by auth.userpass.login: the request that it makes', async () => {
+  const { status, body } = await ask(world.door.address, 'POST', 'auth/tpm-quote/login/builder', {
+    body: { password: await prepared() },
+    headers: { 'X-Vault-Request': 'true' },
   })
-  expect(agent.output()).not.toContain(token)
+  expect({ status, body }).toMatchObject({
+    status: 200,
+    body: { auth: { token_policies: ['builder', 'default'], renewable: true } },
+  })
+  const lookup = await ask(world.door.address, 'GET', 'auth/token/lookup-self', { token: body.auth.client_token })
+  expect(lookup.body.data.meta).toMatchObject({ role: 'builder' })
 })
 
 test('the agent prints evidence, or writes it where only its owner reads it', async () => {
