@@ -1,6 +1,7 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import known from '../../scripts/clients/differs.json' with { type: 'json' }
 import { mounts } from './differences_mounts.ts'
 import { overTls, requests, vaultIsAway } from './differences_requests.ts'
 import { openSides, type Sides } from './sides.ts'
@@ -53,4 +54,12 @@ test('the page has these rows', async () => {
   const wanted = `\n| | Vault | front door | why |\n|---|---|---|---|\n${lines.join('')}\n`
   if (process.env['UPDATE_DOCS']) await writeFile(page, `${before}${MARKS[0]}${wanted}${MARKS[1]}${after}`)
   else expect(said).toBe(wanted)
+})
+
+test('the page says how many of hvac’s tests differ, and how many have to pass', async () => {
+  const names = ['none', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine']
+  const count = names[Object.keys(known.differs).length]
+  expect(await readFile(page, 'utf8')).toContain(
+    `all that pass at Vault, ${known.floor} at least, pass here, but for ${count} that`,
+  )
 })
