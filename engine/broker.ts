@@ -125,6 +125,7 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     metrics,
     tasks,
     work,
+    keyOf: mount => issue.keys.read(mount),
   })
   opening.defer(() => integrations.close())
   const leases = await openBrokerLeases({ world, own, audit, metrics, kv: places.kv, provider: () => issue.provider })

@@ -2,12 +2,13 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { type Audit, plain } from '../audit/index.ts'
 import { BrokerError, isConflict } from '../errors.ts'
 import type { Outbound, Throttled } from '../issuers/outbound.ts'
-import { signRs256 } from '../jwt.ts'
+import { signJwt, signRs256 } from '../jwt.ts'
 import type { Mount } from '../mount_table.ts'
 import { rotatorFor } from '../rotators/index.ts'
 import type { Handle, Made, Rotator, RotatorPorts, Secrets, Supplied } from '../rotators/rotator.ts'
 import type { RsaSigner } from '../vault/rsa_signer.ts'
 import type { Store } from '../vault/store.ts'
+import type { Signer, SigningKey } from '../vault/transit.ts'
 import type { World } from '../world.ts'
 import { keep } from './keep.ts'
 import { WORK_MS } from './locks.ts'
@@ -47,7 +48,10 @@ export type RotationParts = {
   readonly audit: Audit
   readonly settings: IntegrationSettings
   readonly roots: Roots
+  readonly signer: Signer
   readonly rsaSigner: RsaSigner
+  /** that the mount signs with */
+  readonly keyOf: (mount: Mount) => Promise<SigningKey>
   readonly outbound: (mount: Mount, name: string, ca: string, throttled: Throttled | undefined) => Outbound
   readonly sleep?: (ms: number) => Promise<unknown>
 }
@@ -83,6 +87,8 @@ export function openRotation(parts: RotationParts): Rotation {
       settings: its,
       own: rotationOf(record),
       http: parts.outbound(mount, name, typeof its['ca'] === 'string' ? its['ca'] : '', found.rotator.throttled),
+      key: () => parts.keyOf(mount),
+      sign: (key, typ, claims) => signJwt(parts.signer, key, key.latest, typ, claims),
       signRs256: (key, claims) => signRs256(parts.rsaSigner, key, claims),
       vaultWrite: order.vaultWrite,
       now: world.now,

@@ -46,10 +46,11 @@ export type IntegrationParts = {
   readonly work: Pick<Work, 'sweep'>
   readonly own: OwnVault
   readonly rsaSigner: RsaSigner
+  readonly keyOf: RotationParts['keyOf']
 }
 
 export function openIntegrations(parts: IntegrationParts): Integrations {
-  const { world, state, audit, mounts, metrics, tasks, work, own, signer, rsaSigner } = parts
+  const { world, state, audit, mounts, metrics, tasks, work, own, signer, rsaSigner, keyOf } = parts
   const settings = openIntegrationSettings(state)
   const roots = openRoots({ world, state, cipher: parts.cipher, settings, metrics })
   const objectionTo = openObjections(settings, world)
@@ -59,7 +60,7 @@ export function openIntegrations(parts: IntegrationParts): Integrations {
   const upstreams = openUpstreams({ monotonic: world.monotonic })
   const outbound: RotationParts['outbound'] = (mount, name, ca, throttled) =>
     upstreams.of(`${mount.id}/${name}/rotation`, name, ca, throttled)
-  const rotation = openRotation({ world, state, audit, settings, roots, rsaSigner, outbound })
+  const rotation = openRotation({ world, state, audit, settings, roots, signer, rsaSigner, keyOf, outbound })
   const names = (mount: Mount) => settings.integration.list(mount.id)
   const upkeep = openUpkeep({ world, metrics, mounts, own, rotation, names, expiry, sweeps: [tasks.sweep, work.sweep] })
   return {

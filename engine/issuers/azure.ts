@@ -80,8 +80,9 @@ async function sdk(): Promise<Msal> {
   }
 }
 
-const authorityOf = ({ authority, tenant_id }: Settings) => `${authority}/${tenant_id}`
-const tokenUrl = (own: Settings) => `${authorityOf(own)}/oauth2/v2.0/token`
+type Place = Pick<Settings, 'authority' | 'tenant_id'>
+const authorityOf = ({ authority, tenant_id }: Place) => `${authority}/${tenant_id}`
+export const tokenUrl = (own: Place) => `${authorityOf(own)}/oauth2/v2.0/token`
 
 async function clientOf(grant: Grant, ports: Ports, { ConfidentialClientApplication }: Msal, root: RootCredential | undefined) {
   const { settings: own, http } = ports

@@ -6,7 +6,7 @@ import { keep } from '../integrations/keep.ts'
 import type { RootCredential } from '../integrations/port.ts'
 import { Secret } from '../secret.ts'
 import { type Claims, claimsIn, lifeOf, notAsked, notFor } from './access_token.ts'
-import { type Asked, actorClaims, assertion } from './assertion.ts'
+import { type Asked, actorClaims, assertion, clientAssertion } from './assertion.ts'
 import { ceiling, endpoint, optionalEndpoint, outbound, plainWithin, subject, TRANSIT_KEY } from './common.ts'
 import { type Credential, type Grant, type IssuerPorts, issuer, type Plan } from './issuer.ts'
 import { refreshing } from './refresh.ts'
@@ -161,18 +161,7 @@ async function ask(
 }
 
 async function authOf(about: Asked, ports: Ports, root: RootCredential | undefined): Promise<ClientAuth> {
-  const { client_auth, client_id } = ports.settings
-  if (client_auth === 'private_key_jwt') {
-    const client_assertion = await signed(about, {
-      ...ports,
-      issuerUrl: client_id,
-      settings: { ...ports.settings, subject: client_id },
-    })
-    return (_server, _client, body) => {
-      body.set('client_assertion_type', 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer')
-      body.set('client_assertion', client_assertion)
-    }
-  }
+  if (ports.settings.client_auth === 'private_key_jwt') return clientAssertion(about, ports, ports.settings)
   return clientAuth(ports.integration, ports.settings, root?.fields['client_secret'])
 }
 

@@ -1,6 +1,7 @@
 import type { IntegrationShape } from '../integrations/port.ts'
 import { issuers } from '../issuers/index.ts'
 import { awsAccessKey } from './aws_access_key.ts'
+import { azureRefreshToken } from './azure_refresh_token.ts'
 import { databaseRoot } from './database_root.ts'
 import { gcpServiceAccountKey } from './gcp_service_account_key.ts'
 import { githubAppKey } from './github_app_key.ts'
@@ -11,6 +12,7 @@ import type { Rotator } from './rotator.ts'
 export const rotators: Readonly<Record<string, Rotator>> = {
   aws_access_key: awsAccessKey,
   oauth_refresh_token: oauthRefreshToken,
+  azure_refresh_token: azureRefreshToken,
   gcp_service_account_key: gcpServiceAccountKey,
   github_app_key: githubAppKey,
   database_root: databaseRoot,

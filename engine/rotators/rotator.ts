@@ -1,5 +1,6 @@
 import type { Fields, Values } from '../fields.ts'
 import type { IntegrationShape } from '../integrations/port.ts'
+import type { IssuerPorts } from '../issuers/issuer.ts'
 import type { Outbound, Throttled } from '../issuers/outbound.ts'
 import type { Secret } from '../secret.ts'
 
@@ -14,14 +15,12 @@ export type Window = { readonly from: number; readonly to: number }
 export type Supplied = { readonly secrets: Secrets; readonly settings: Readonly<Record<string, unknown>> }
 
 /** What a rotator may use. `settings`: those of the integration; `own`: what `Rotator.settings` says of it. */
-export type RotatorPorts<S extends Fields = Fields> = {
+export type RotatorPorts<S extends Fields = Fields> = Pick<IssuerPorts, 'key' | 'sign' | 'signRs256'> & {
   readonly integration: string
   readonly settings: Readonly<Record<string, unknown>>
   readonly own: Values<S>
   /** to the provider */
   readonly http: Outbound
-  /** RS256 by a key in transit */
-  readonly signRs256: (key: string, claims: object) => Promise<string>
   /** Vault, in the name of whoever ordered the rotation, else of the broker */
   readonly vaultWrite: (path: string) => Promise<void>
   /** milliseconds since the epoch */

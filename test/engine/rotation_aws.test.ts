@@ -85,6 +85,8 @@ describe('the access key of an IAM user', () => {
       settings: { region: 'eu-central-1', endpoint: aws.url },
       own: { iam_url: aws.url },
       http: upstreams.of('it', 'it'),
+      key: async () => expect.unreachable(),
+      sign: async () => '',
       signRs256: async () => '',
       vaultWrite: async () => {},
       now: () => now,
