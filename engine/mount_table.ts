@@ -33,6 +33,9 @@ export type Visibility = (typeof visibilities)[number]
 /** What an operator says of a mount when it is enabled, and tunes later. */
 export type Tuned = Pick<Mount, 'description' | 'defaultTtlSeconds' | 'maxTtlSeconds' | 'options' | 'listingVisibility'>
 
+/** Makes what a mount needs before the mount is there, so that none is ever there without it; and destroys it. */
+export type Needs = Readonly<Record<'open' | 'close', (mount: Mount) => Promise<unknown>>>
+
 export type MountTable = {
   /** the mount that a canonical path lies in: synchronous, from the last look */
   readonly find: (path: string) => Mount | undefined
@@ -43,9 +46,8 @@ export type MountTable = {
   readonly still: (mount: Mount) => Promise<boolean>
   /** The mount, of Vault's or ours, that is there, above or below it. */
   readonly takenBy: (path: string) => Promise<string | undefined>
-  /** `open` makes what the mount needs, before the mount is there: so none is ever there without it.
-   *  @throws BrokerError bad_request when the path is taken */
-  readonly addBroker: (path: string, given: Tuned, open: (mount: Mount) => Promise<unknown>) => Promise<Mount>
+  /** @throws BrokerError bad_request when the path is taken */
+  readonly addBroker: (path: string, given: Tuned, needs: Needs) => Promise<Mount>
   readonly tuneBroker: (mount: Mount, given: Partial<Tuned>) => Promise<void>
   /** No request finds it while it is tainted; who had found it before is told by `still`. */
   readonly taintBroker: (mount: Mount, tainted: boolean) => Promise<void>
@@ -100,13 +102,16 @@ export async function openMountTable(vault: OwnVault, store: Store, onError: (er
     find: path => mounts.find(mount => `${path}/`.startsWith(mount.path) && !mount.tainted),
     ofType: type => mounts.filter(mount => mount.type === type),
     refresh,
-    addBroker: async (path, given, open) => {
+    addBroker: async (path, given, { open, close }) => {
       const taken = await takenBy(vault, path, mounts)
       if (taken !== undefined) throw inUse(taken)
       const id = randomUUID()
       const mount: Mount = { type: 'broker', path, id, accessor: `broker_${id.slice(0, 8)}`, ...given }
       await open(mount)
-      await change(rows => [...refuseTaken(rows, path), mount])
+      await change(rows => [...refuseTaken(rows, path), mount]).catch(async (error: unknown) => {
+        if (isRefused(error)) await close(mount).catch(() => undefined)
+        throw error
+      })
       return mount
     },
     still: async ({ id, path }) => {
@@ -184,6 +189,11 @@ async function takenBy(vault: OwnVault, path: string, own: readonly Mount[]): Pr
     'sys/',
   ]
   return paths.find(other => collide(path, other))
+}
+
+/** Somebody else was first. Where nothing was answered the mount may be there. */
+function isRefused(error: unknown): boolean {
+  return isConflict(error) || (error instanceof BrokerError && error.code === 'bad_request')
 }
 
 const inUse = (path: string) => new BrokerError('bad_request', `path is already in use at ${path}`)

@@ -71,7 +71,7 @@ async function enable(request: SysRequest, sent: Readonly<Record<string, unknown
   if (maxTtlSeconds > 0 && defaultTtlSeconds > maxTtlSeconds)
     throw new BrokerError('bad_request', 'given default lease TTL greater than given max lease TTL')
   const all: Tuned = { ...given, defaultTtlSeconds, maxTtlSeconds, description }
-  const mount = await broker.mounts.addBroker(`${path}/`, all, broker.issue.open)
+  const mount = await broker.mounts.addBroker(`${path}/`, all, broker.issue)
   done(request, 'update', `mounts/${path}`, mount)
   return asTold(request, ignored)
 }

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import { type MountTable, openMountTable } from '../../engine/mount_table.ts'
+import { type MountTable, type Needs, openMountTable } from '../../engine/mount_table.ts'
 import { Secret } from '../../engine/secret.ts'
 import { openVault, type Vault } from '../../engine/vault/client.ts'
 import { openOwn } from '../../engine/vault/own.ts'
@@ -10,13 +10,18 @@ import { testWorld } from '../fakes/world.ts'
 import { eventually, PATIENCE_MS } from '../harness/patience.ts'
 
 const MARKED = { assay: 'tpm-quote' }
-const open = async () => {}
+const NEEDS: Needs = { open: async () => {}, close: async () => {} }
 const GIVEN = { description: 'ours', defaultTtlSeconds: 0, maxTtlSeconds: 0 }
+
+/** What is there for mounts, by their ids. */
+const needed = new Set<string>()
+const needs: Needs = { open: async ({ id }) => needed.add(id), close: async ({ id }) => needed.delete(id) }
 
 let fake: FakeVault
 let vault: Vault
 const tables: MountTable[] = []
 beforeEach(async () => {
+  needed.clear()
   // nobody looks by himself, however long a test takes
   vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
   fake = await startFakeVault()
@@ -77,8 +82,8 @@ describe('a path', () => {
     ['', false],
   ])('%j lies in a mount of ours: %s', async (path, inside) => {
     const table = await newTable()
-    await table.addBroker('broker/', GIVEN, open)
-    await table.addBroker('team/broker/', GIVEN, open)
+    await table.addBroker('broker/', GIVEN, NEEDS)
+    await table.addBroker('team/broker/', GIVEN, NEEDS)
     expect(table.find(path) !== undefined).toBe(inside)
   })
 })
@@ -86,7 +91,7 @@ describe('a path', () => {
 describe('a new mount', () => {
   test('has an id and an accessor of its own, and is seen by other replicas at their next look', async () => {
     const [one, other] = await Promise.all([newTable(), newTable()])
-    const mount = await one.addBroker('broker/', GIVEN, open)
+    const mount = await one.addBroker('broker/', GIVEN, NEEDS)
     expect(mount).toMatchObject({
       type: 'broker',
       path: 'broker/',
@@ -112,15 +117,15 @@ describe('a new mount', () => {
   ]
   test.each(taken)('is refused at %s, which is taken', async path => {
     const table = await newTable()
-    await table.addBroker('broker/', GIVEN, open)
-    await expect(table.addBroker(path, GIVEN, open)).rejects.toThrow('path is already in use at')
+    await table.addBroker('broker/', GIVEN, NEEDS)
+    await expect(table.addBroker(path, GIVEN, NEEDS)).rejects.toThrow('path is already in use at')
     expect(table.ofType('broker')).toHaveLength(1)
   })
 
   test('is made beside many others at once, at every replica', async () => {
     const replicas = await Promise.all([newTable(), newTable(), newTable()])
     const paths = Array.from({ length: 24 }, (_, at) => `mount-${at}/`)
-    const made = await Promise.all(paths.map(async (path, at) => replicas[at % 3]?.addBroker(path, GIVEN, open)))
+    const made = await Promise.all(paths.map(async (path, at) => replicas[at % 3]?.addBroker(path, GIVEN, NEEDS)))
     await Promise.all(made.map(async (mount, at) => mount && replicas[(at + 1) % 3]?.tuneBroker(mount, { description: `${at}` })))
     await Promise.all(replicas.map(table => table.refresh()))
     for (const table of replicas) {
@@ -132,7 +137,7 @@ describe('a new mount', () => {
   test('is made once when it is asked for many times at once', async () => {
     const replicas = await Promise.all([newTable(), newTable()])
     const asked = await Promise.allSettled(
-      Array.from({ length: 6 }, async (_, at) => replicas[at % 2]?.addBroker('broker/', GIVEN, open)),
+      Array.from({ length: 6 }, async (_, at) => replicas[at % 2]?.addBroker('broker/', GIVEN, NEEDS)),
     )
     const refused = asked.flatMap(one => (one.status === 'rejected' ? [String((one.reason as Error).message)] : []))
     expect(refused).toEqual(Array.from({ length: 5 }, () => 'path is already in use at broker/'))
@@ -140,27 +145,42 @@ describe('a new mount', () => {
 
   test('may begin like another', async () => {
     const table = await newTable()
-    for (const path of ['broker/', 'broker2/', 'team/broker/', 'team/other/']) await table.addBroker(path, GIVEN, open)
+    for (const path of ['broker/', 'broker2/', 'team/broker/', 'team/other/']) await table.addBroker(path, GIVEN, NEEDS)
     expect(table.ofType('broker')).toHaveLength(4)
   })
 
   test('above one that is there is refused', async () => {
     const table = await newTable()
-    await table.addBroker('team/broker/', GIVEN, open)
-    await expect(table.addBroker('team/', GIVEN, open)).rejects.toThrow('path is already in use at team/broker/')
+    await table.addBroker('team/broker/', GIVEN, NEEDS)
+    await expect(table.addBroker('team/', GIVEN, NEEDS)).rejects.toThrow('path is already in use at team/broker/')
   })
 
   test('made twice at the same time is made once', async () => {
     const replicas = await Promise.all([newTable(), newTable(), newTable()])
-    const made = await Promise.allSettled(replicas.map(table => table.addBroker('broker/', GIVEN, open)))
+    const made = await Promise.allSettled(replicas.map(table => table.addBroker('broker/', GIVEN, NEEDS)))
     expect(made.filter(one => one.status === 'fulfilled')).toHaveLength(1)
     await replicas[0]?.refresh()
     expect(replicas[0]?.ofType('broker')).toHaveLength(1)
   })
 
+  test('leaves nothing of those who came too late', async () => {
+    const replicas = await Promise.all([newTable(), newTable(), newTable()])
+    const made = await Promise.allSettled(replicas.map(table => table.addBroker('broker/', GIVEN, needs)))
+    expect([...needed]).toEqual(made.flatMap(one => (one.status === 'fulfilled' ? [one.value.id] : [])))
+  })
+
+  test('has what it needs where it is not known whether it was made', async () => {
+    const table = await newTable()
+    fake.fault = ({ method, path }) => (method !== 'GET' && path === 'assay/data/mounts' ? 'lost' : undefined)
+    await expect(table.addBroker('broker/', GIVEN, needs)).rejects.toThrow()
+    fake.fault = () => undefined
+    await table.refresh()
+    expect([...needed]).toEqual(table.ofType('broker').map(({ id }) => id))
+  })
+
   test('moved to several places at the same time is at the one of them that was answered so', async () => {
     const replicas = await Promise.all([newTable(), newTable()])
-    const mount = await replicas[0]?.addBroker('broker/', GIVEN, open)
+    const mount = await replicas[0]?.addBroker('broker/', GIVEN, NEEDS)
     if (!mount) throw new Error('there is no mount')
     const moved = await Promise.allSettled(replicas.map((table, at) => table.moveBroker(mount, `to-${at}/`)))
     const won = moved.findIndex(one => one.status === 'fulfilled')
@@ -173,18 +193,18 @@ describe('a new mount', () => {
 
   test('does not come back when it was dropped', async () => {
     const table = await newTable()
-    const mount = await table.addBroker('broker/', GIVEN, open)
-    await table.addBroker('other/', GIVEN, open)
+    const mount = await table.addBroker('broker/', GIVEN, NEEDS)
+    await table.addBroker('other/', GIVEN, NEEDS)
     await table.dropBroker(mount)
     expect(table.ofType('broker').map(one => one.path)).toEqual(['other/'])
-    expect((await table.addBroker('broker/', GIVEN, open)).id).not.toBe(mount.id)
+    expect((await table.addBroker('broker/', GIVEN, NEEDS)).id).not.toBe(mount.id)
   })
 })
 
 describe('the look of every five seconds', () => {
   test('finds what other replicas did', async () => {
     const [one, other] = await Promise.all([newTable(), newTable()])
-    await one.addBroker('broker/', GIVEN, open)
+    await one.addBroker('broker/', GIVEN, NEEDS)
     await vi.advanceTimersByTimeAsync(5001)
     await eventually(() => expect(other.find('broker')).toBeDefined())
   })
@@ -192,7 +212,7 @@ describe('the look of every five seconds', () => {
   test('that fails leaves the table as it was, and says so', async () => {
     const errors: unknown[] = []
     const table = await newTable(error => void errors.push(error))
-    await table.addBroker('broker/', GIVEN, open)
+    await table.addBroker('broker/', GIVEN, NEEDS)
     fake.fault = () => ({ status: 503 })
     await vi.advanceTimersByTimeAsync(5001)
     await eventually(() => expect(errors).toHaveLength(1))
@@ -204,7 +224,7 @@ describe('the look of every five seconds', () => {
     const { met, open: goOn } = heldUp()
     const looks = [table.refresh()]
     await met
-    const made = table.addBroker('broker/', GIVEN, open)
+    const made = table.addBroker('broker/', GIVEN, NEEDS)
     await eventually(() => expect(fake.state.kv.has('mounts')).toBe(true))
     goOn()
     await Promise.all([...looks, made])
