@@ -46,14 +46,15 @@ export async function unwrapped({ vault }: Broker, reply: HttpReply, from: strin
  *  so is this: in the name of the broker. What cannot be wrapped reaches nobody, so a lease of ours that is in it ends. */
 export async function wrapped(broker: Broker, reply: HttpReply, ttl: string | undefined): Promise<HttpReply> {
   const envelope = reply.body as Envelope | undefined
-  if (ttl === undefined || reply.status !== 200 || !envelope?.data || envelope.wrap_info) return reply
+  if (ttl === undefined || reply.status !== 200 || envelope?.wrap_info || !(envelope?.data || envelope?.lease_id)) return reply
   const { status, headers = {} } = reply
   const { data, lease_id, lease_duration, renewable } = envelope
   const content = lease_id ? { ...data, lease_id, lease_duration, renewable } : { ...data }
   try {
     return { status, headers, body: { ...EMPTY, wrap_info: await broker.wrap(content, ttl) } }
   } catch (error) {
-    if (lease_id) await broker.leases.revoke(lease_id)
+    // a lease that was renewed has no credential in the reply, and stays
+    if (lease_id && data) await broker.leases.revoke(lease_id)
     throw error
   }
 }

@@ -309,3 +309,13 @@ test('a reply that is wrapped is unwrapped once, with its lease', async () => {
   })
   expect((await unwrap()).code).not.toBe(0)
 })
+
+test('a renewal that is wrapped is done, and unwrapped once, as Vault’s own', async () => {
+  const { body } = await creds({ ttl: 300 })
+  const renewed = await cli(['lease', 'renew', '-format=json', '-increment=400', '-wrap-ttl=60s', body.lease_id])
+  const { wrap_info: info, lease_id } = JSON.parse(renewed.stdout)
+  expect({ lease_id, ttl: info.ttl as number }).toEqual({ lease_id: '', ttl: 60 })
+  const { stdout } = await cli(['unwrap', '-format=json', info.token])
+  expect(JSON.parse(stdout).data).toEqual({ lease_id: body.lease_id, lease_duration: 400, renewable: true })
+  expect((await root('PUT', 'sys/leases/lookup', { lease_id: body.lease_id })).body.data.ttl).toBeGreaterThan(300)
+})
