@@ -139,6 +139,20 @@ describe('sys/internal/specs/openapi', () => {
     await world.operator(['auth', 'disable', 'of-a/team'])
   })
 
+  test('two mounts of a type have the same operations, as Vault has it for its own', async () => {
+    for (const [type, path] of [
+      ['broker', 'role/{name}'],
+      ['transit', 'keys/{name}'],
+    ] as const) {
+      for (const place of ['one', 'two']) await world.operator(['secrets', 'enable', `-path=${type}-${place}`, type])
+      const { paths } = (await here('sys/internal/specs/openapi', 'root')).body
+      const [one, two] = ['one', 'two'].map(place => paths[`/${type}-${place}/${path}`] as { get?: { operationId?: string } })
+      expect(one?.get?.operationId).toMatch(new RegExp(`^${type}-read-`))
+      expect(two).toEqual(one)
+      for (const place of ['one', 'two']) await world.operator(['secrets', 'disable', `${type}-${place}`])
+    }
+  })
+
   test('every path of it that can be read without a parameter is there', async () => {
     const { body } = await here('sys/internal/specs/openapi', 'root')
     for (const path of ours(body).filter(one => !one.includes('{') && body.paths[one].get && !one.endsWith('/')))
