@@ -42,7 +42,11 @@ const rules = (places: Places): readonly Rule[] => [
   { path: 'auth/token/lookup', capabilities: ['update'], why: 'what the token of a caller says, without costing it a use' },
   { path: 'sys/capabilities', capabilities: ['update'], why: 'what a token with a limited number of uses may do' },
   { path: 'auth/token/lookup-accessor', capabilities: ['update'], why: 'whether the token of a machine or a lease lives' },
-  { path: 'auth/token/revoke-accessor', capabilities: ['update'], why: 'tokens of a machine that rebooted or failed' },
+  {
+    path: 'auth/token/revoke-accessor',
+    capabilities: ['update'],
+    why: 'tokens of a machine that rebooted or failed, and those under which engines were asked',
+  },
   { path: 'auth/token/renew-self', capabilities: ['update'], why: 'the own token' },
   { path: 'auth/token/revoke-self', capabilities: ['update'], why: 'the own token, at shutdown' },
   { path: 'sys/wrapping/wrap', capabilities: ['update'], why: 'replies of our own that shall be wrapped' },

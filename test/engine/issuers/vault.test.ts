@@ -161,3 +161,17 @@ test('where no lease can be written no engine is asked, and the child is ended',
   expect(asked(PATH)).toEqual([])
   expect(ended()).toEqual(['of-child'])
 })
+
+test('a lease whose child Vault has ended already is over', async () => {
+  answers(leased(LOGIN))
+  await world.creds()
+  const { fault } = broker.vault
+  broker.vault.fault = one =>
+    one.path === 'auth/token/revoke-accessor'
+      ? { status: 400, body: { errors: ['1 error occurred:\n\t* invalid accessor\n\n'] } }
+      : fault(one)
+  broker.world.pass(TTL * 1000)
+  await broker.broker.leases.sweep()
+  expect(ended()).toEqual(['of-child'])
+  expect(await broker.broker.leases.list('broker/')).toEqual([])
+})
