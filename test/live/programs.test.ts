@@ -9,8 +9,9 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { assay } from '../harness/assay.ts'
 import { type GitServer, startGitServer } from '../harness/peers/git_server.ts'
 import { startMoto } from '../harness/peers/moto.ts'
+import { type Postgres, startPostgres } from '../harness/peers/postgres.ts'
 import { provisioned } from '../harness/peers/provisioned.ts'
-import { type Ran, run } from '../harness/process.ts'
+import { freePort, type Ran, run } from '../harness/process.ts'
 import { type AssayProxy, startProxy } from '../harness/proxy.ts'
 import { type Authority, openAuthority } from './certificates.ts'
 import { asking, configureAuth, done, enrol, MEASURED, machine, measure, openWorld, serviceOf, type World } from './world.ts'
@@ -30,10 +31,13 @@ let interceptCa: string
 let git: GitServer
 let models: { readonly port: number; readonly keys: (string | undefined)[] }
 let s3: { readonly port: number; readonly aws: string }
+let database: Postgres
+let databaseAtProxy: number
 
 beforeAll(async () => {
   await using opening = new AsyncDisposableStack()
-  world = opening.use(await openWorld({ tpms: [{}] }))
+  const plugins = await provisioned('need_postgres_plugin', 'plugin_dir')
+  world = opening.use(await openWorld({ tpms: [{}], vaultArgs: [`-dev-plugin-dir=${plugins}`] }))
   await write('sys/mounts/broker', { type: 'broker' })
   ca = opening.use(await openAuthority())
   folder = await mkdtemp(join(tmpdir(), 'assay-programs-'))
@@ -45,6 +49,8 @@ beforeAll(async () => {
   git = opening.use(await startGitServer({ ...tls, folder: join(folder, 'served'), ...password }))
   models = await startModels(tls, opening)
   s3 = await startS3(tls, opening)
+  database = opening.use(await startPostgres())
+  databaseAtProxy = await freePort()
   await configure()
   const http = { kind: 'http', ca_file: ca.ca, addresses: ['127.0.0.1', '::1'] }
   const bearer = [{ header: { name: 'Authorization', value: 'Bearer {token}' } }]
@@ -56,6 +62,14 @@ beforeAll(async () => {
         { ...http, name: 'git', hosts: [at(git)], match: 'basic', inject: [{ basic: { ...password, password: '{token}' } }] },
         { ...http, name: 'models', hosts: [at(models)], inject: bearer },
         { ...http, name: 's3', hosts: [at(s3)], match: 'aws', inject: [{ aws: { regions: [REGION], services: ['s3', 'sts'] } }] },
+        {
+          kind: 'postgres',
+          name: 'orders',
+          listen: { port: databaseAtProxy },
+          server: `127.0.0.1:${database.port}`,
+          addresses: ['127.0.0.1'],
+          tls: 'disable',
+        },
       ],
     }),
   )
@@ -79,7 +93,9 @@ async function configure(): Promise<void> {
   await configureAuth(world, tpm, attester)
   await write('broker/config', { actions: 'read' })
   await write('broker/policy/builders', { policy: 'permit (principal, action == Action::"read", resource);' })
-  await write('sys/policies/acl/builder', { policy: 'path "broker/creds/*" { capabilities = ["update"] }' })
+  const rights = ['broker/creds/*', 'auth/token/create'].map(path => `path "${path}" { capabilities = ["update"] }`)
+  rights.push('path "database/creds/reader" { capabilities = ["read"] }')
+  await write('sys/policies/acl/builder', { policy: rights.join('\n') })
   const common = { plugins: 'reader', actions: 'read', audiences: 'https://api.example.com', ttl: '15m', delivery: 'sealed' }
   for (const [name, key, server] of [
     ['repositories', GIT_TOKEN, git],
@@ -96,7 +112,26 @@ async function configure(): Promise<void> {
     permissions: { read: ['s3:* arn:aws:s3:::reports*'] },
     destinations: place(s3),
   })
+  await configureDatabase()
+  const orders = { ...common, issuer: 'vault', vault_path: 'database/creds/reader' }
+  await write('broker/role/orders', { ...orders, destinations: `postgres://127.0.0.1:${database.port}/postgres` })
   await enrol(serviceOf(world.door.address), tpm, attester)
+}
+
+/** An engine of Vault that makes a user of the database for each who asks. */
+async function configureDatabase(): Promise<void> {
+  const { port, user, password } = database
+  await write('sys/mounts/database', { type: 'database' })
+  await write('database/config/orders', {
+    plugin_name: 'postgresql-database-plugin',
+    allowed_roles: 'reader',
+    connection_url: `postgresql://{{username}}:{{password}}@127.0.0.1:${port}/postgres?sslmode=disable`,
+    username: user,
+    password,
+    password_authentication: 'scram-sha-256',
+  })
+  const creation_statements = `CREATE ROLE "{{name}}" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}';`
+  await write('database/roles/reader', { db_name: 'orders', creation_statements, default_ttl: '1h', max_ttl: '1h' })
 }
 
 type Tls = { readonly cert: string; readonly key: string }
@@ -265,5 +300,40 @@ describe('an SDK of models', () => {
   test('asks and streams at the address that it has, as Node heeds the variables of proxies', async () => {
     const env = { OPENAI_BASE_URL: `${place(models)}/v1` }
     expect(await exec('models', ['--env', 'OPENAI_API_KEY'], program, env)).toMatchObject({ code: 0, stdout: told, stderr: '' })
+  })
+})
+
+describe('curl', () => {
+  const asks = (credential: string) =>
+    `curl --silent --show-error --fail -H "Authorization: Bearer ${credential}" -d '{}' "$PLACE/v1/chat/completions"`
+  const answer = expect.stringContaining(`"content":"one two Bearer ${'*'.repeat(MODEL_KEY.length)}"`) as string
+
+  test.each([
+    ['a variable', ['--env', 'TOKEN'], '$TOKEN'],
+    ['a file', [], '$(cat "$ASSAY_CREDENTIAL_FILE")'],
+  ])('asks with the sealed token of %s', async (_, words, credential) => {
+    const asked = await exec('models', words, ['sh', '-c', asks(credential)], { PLACE: place(models) })
+    expect(asked).toMatchObject({ code: 0, stdout: answer, stderr: '' })
+    expect(models.keys.at(-1)).toBe(`Bearer ${MODEL_KEY}`)
+  })
+})
+
+describe('psql', () => {
+  const psql = (role: string) => {
+    const words = ['--postgres', String(databaseAtProxy)]
+    const script = 'printf "%.3s\\n" "$PGPASSWORD"; psql --no-psqlrc --no-password -At -c "select session_user" postgres'
+    return exec(role, words, ['bash', '-euc', script])
+  }
+
+  test('is the user that Vault made for it, with the sealed token as its password', async () => {
+    const { code, stdout, stderr } = await psql('orders')
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
+    expect(stdout).toMatch(/^eyJ\nv-.*-reader-.*\n$/)
+  })
+
+  test('is refused with what was sealed to another server', async () => {
+    const { code, stderr } = await psql('models')
+    expect(code).not.toBe(0)
+    expect(stderr).toContain('TOKEN_DESTINATION')
   })
 })
