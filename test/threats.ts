@@ -5,6 +5,8 @@ const live = (file: string, ...words: string[]): Tried => [`live/${file}.test.ts
 const engine = (file: string, ...words: string[]): Tried => [`engine/${file}.test.ts`, ...words]
 const attack = (...words: string[]): Tried => proxy('attacks', ...words)
 const refused = (...words: string[]): Tried => proxy('refusals', ...words)
+const issuer = (file: string, ...words: string[]): Tried => engine(`issuers/${file}`, ...words)
+const host = (file: string, ...words: string[]): Tried => [`mounts/hosts/${file}.test.ts`, ...words]
 
 /** Threats to sealed tokens, to the proxy and to consent, by how their row begins, and where each is tried. */
 export const threats: Readonly<Record<string, readonly Tried[]>> = {
@@ -38,7 +40,17 @@ export const threats: Readonly<Record<string, readonly Tried[]>> = {
   'malicious upstream or MCP server': [
     proxy('answers', 'what would log the agent in, or send its client elsewhere, is dropped', 'a redirect with %i'),
     live('consent_callbacks', "['another issuer'", 'grants nothing, and the state is spent'),
+    engine('consent_provider', 'may not be another'),
   ],
+  'rogue operator': [
+    engine('reference_approval', 'lets nobody in before somebody else than its writer approved of it'),
+    engine('audit_chain', 'finds any one changed byte, and names its line'),
+    {
+      absent: 'policies and roles are changed by whoever Vault lets: a second person is wanted for reference values alone',
+      shown: ['engine/reference_approval.test.ts', 'a set that needs a second person'],
+    },
+  ],
+  'rogue or relayed TPM': [['attacks.test.ts', 'every attack of the list is tried']],
   'other tenant': [
     engine('sealing', 'for every pair of tokens, a field of the one in the other opens neither'),
     proxy('egress', 'sockets of one tenant never carry requests of another'),
@@ -117,6 +129,50 @@ export const threats: Readonly<Record<string, readonly Tried[]>> = {
     live('proxy_postgres', 'ends with its token'),
     proxy('lasting', "'a stream of events'", "'a download'", "'a WebSocket'", 'TOKEN_EXPIRED', 'TOKEN_REVOKED', 'NO_CERTIFICATE'),
   ],
+  'confused deputy': [
+    engine('integrations', 'a foreign one answers exactly like one that is not there', 'of another organisation'),
+    issuer('aws_sts', "ExternalId: 'ours'"),
+  ],
+  'cache confusion': [
+    engine('exchange', 'is not given for %s', "'policyVersion'", "'entityId'", 'after the root credential was replaced'),
+  ],
+  'timing, oracles': [
+    live('reveal', 'what is there and what is not is answered alike, word for word'),
+    refused('none with what was sent'),
+    engine('sealing', 'a ciphertext of which a bit is other opens not'),
+    {
+      absent: 'times are not measured: on a machine that does other things they say nothing',
+      shown: ['live/reveal.test.ts', 'word for word'],
+    },
+  ],
+  'nonce replay': [
+    live('replay', 'of 50 identical logins at the same time exactly one succeeds'),
+    engine('challenges', '200 who take one challenge'),
+  ],
+  'policy evaluator error': [engine('policy_decide', 'a forbid that fails, where its neighbour permits', 'cedar stopped')],
+  'null upstream token': [
+    issuer('bad_input', 'a success of the prototype'),
+    ['engine/issuers/providers.ts', 'a life of text', 'a life of null', 'a life that has ended', ':1e400,'],
+  ],
+  'approval fail-open': [
+    engine('consent_service', 'of two who come back with one answer'),
+    live('consent_callbacks', 'a form that another site sends decides nothing'),
+    {
+      absent: 'single requests are not approved: a person consents to a purpose, and a second person to reference values',
+      shown: ['engine/reference_approval.test.ts', 'needs a new approval for each version'],
+    },
+  ],
+  'refresh race': [
+    issuer('oauth2', '50 who ask at once take turns'),
+    engine('rotation_refresh', 'who waits at another replica waits on', 'of which nothing else can be used'),
+  ],
+  'stale store': [
+    engine('stores_reader', 'where that is allowed, no longer than allowed', 'is never answered for where that is not allowed'),
+  ],
+  'metadata probing by SDKs': [
+    issuer('outbound', 'no SDK goes anywhere but to the provider', 'AWS_EC2_METADATA_SERVICE_ENDPOINT', 'MSI_ENDPOINT'),
+  ],
+  'package-name trap': [['scripts/packaging.test.ts', 'fetches nothing but packages by their lock']],
   // lessons of others
   'SPIRE 1.14.3': [proxy('connections', 'a session is never resumed')],
   'SPIRE 1.12.3': [engine('sealing', "'no exp'", 'Number.POSITIVE_INFINITY')],
@@ -124,19 +180,69 @@ export const threats: Readonly<Record<string, readonly Tried[]>> = {
   'oauth2-proxy CVE-2025-64484': [
     proxy('modes', 'X_Forwarded_For', 'the twin of an injected header with underscores goes nowhere'),
   ],
+  'Hono CVE-2026-22817': [
+    engine('sealing', 'HS256 with the public key'),
+    engine('tasks', "alg: 'HS256'", 'algorithms: wanted one of'),
+  ],
+  'Hono CVE-2026-44459': [engine('sealing', "'9999999999', true, Number.POSITIVE_INFINITY, [], null")],
+  'Hono CVE-2026-47674': [['mounts/path.test.ts', '/v1/broker%2Fcreds/x', '//v1/a', '/v1/a/%2e']],
+  'Hono CVE-2026-44456': [host('http', "'turns out too large', 413", 'Transfer-Encoding: chunked')],
+  'Hono CVE-2026-44457': [
+    live('wire', "'no-store'"),
+    host('smuggling', 'Cache-Control: no-store'),
+    ['mounts/consent/routes.test.ts', "'no-store'"],
+  ],
   'Hono CVE-2026-47673': [refused('basic where bearer is wanted', 'DPoP where bearer is wanted')],
   'undici CVE-2026-1525': [
     refused('two lengths', 'a credential with a line break'),
     attack('NUL in a value', 'a bare CR in a value'),
   ],
   'undici CVE-2026-22036': [proxy('answers', 'encoded: it is not handed on, whatever it would become')],
-  'Node CVE-2026-21637': [proxy('hostile_sni', 'an empty name', 'one of 255 bytes', 'an IPv4 address', 'a name with NUL in it')],
+  'Node CVE-2026-21637': [
+    proxy('hostile_sni', 'an empty name', 'one of 255 bytes', 'an IPv4 address', 'a name with NUL in it'),
+    attack('HTTP/2 is not spoken to agents'),
+    live('attacks', 'JSON that is deep, wide or strange'),
+  ],
+  'auth0/node-jws CVE-2025-65945': [engine('sealing', 'an embedded key', 'a kid that is a path', "'jku'")],
   'fast-jwt CVE-2026-35042': [
     engine('sealing', "'crit'"),
     proxy('tokens', 'a remembered token is remembered for its certificate alone'),
   ],
+  'jsonwebtoken CVE-2022-23529': [
+    engine('sealing', "'none', 'None', 'NONE', 'nOnE'"),
+    engine('tasks', 'algorithms: wanted one of', 'that brings its own key'),
+  ],
+  'jose CVE-2022-36083': [engine('sealing', 'a JWE', "'zip'")],
+  'node-forge CVE-2022-24771': [
+    engine('sealing', 'r and s that are zero'),
+    {
+      absent: 'forge is not among the packages that a floor may use: signatures are those of OpenSSL and of transit',
+      shown: ['scripts/floors.test.ts', 'packages and the world'],
+    },
+  ],
   'http-proxy-middleware CVE-2024-21536': [
     refused('a host that begins alike', 'another port'),
     attack('user@127.0.0.1', 'metadata.google.internal.'),
+  ],
+}
+
+/** Bad input that has no row of its own. */
+export const besides: Readonly<Record<string, readonly Tried[]>> = {
+  'open redirect': [
+    ['mounts/consent/routes.test.ts', 'is led on by the page itself, to that address and no other'],
+    proxy('answers', 'what would log the agent in, or send its client elsewhere, is dropped'),
+  ],
+  'decompression bombs': [
+    live('attacks', 'compressed evidence is not unpacked'),
+    issuer('bad_input', "'a bomb'"),
+    proxy('answers', 'encoded: it is not handed on, whatever it would become'),
+  ],
+  'replayed callback': [
+    live('consent_callbacks', 'a callback that was granted is worth nothing a second time, at once and later'),
+    engine('consent_service', 'at the same instant, one alone goes to the provider'),
+  ],
+  'mixed-up issuers': [
+    live('consent_callbacks', "['another issuer'", "['no issuer'", 'grants nothing, and the state is spent'),
+    engine('consent_provider', 'may not be another', 'may not be missing where the server said that it names itself'),
   ],
 }
