@@ -41,7 +41,7 @@ test('a callback from another browser, or with another state, grants nothing', a
   const { issuer: iss } = consents.provider
   const before = redeemed()
   const back = async (query: Record<string, string>, headers: Record<string, string>) =>
-    (await fetch(`${new URL(url).origin}/assay/consent/callback?${new URLSearchParams(query)}`, { headers })).status
+    (await fetch(`${new URL(url).origin}/assay/consent/callback?${new URLSearchParams(query).toString()}`, { headers })).status
   expect(await back({ code: 'stolen', state, iss }, {})).toBe(400)
   expect(await back({ code: 'stolen', state, iss }, { cookie: 'assay-consent=of-another-browser' })).toBe(400)
   expect(await back({ code: 'stolen', state: `${state}x`, iss }, { cookie })).toBe(400)
