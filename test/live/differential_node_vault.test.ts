@@ -14,8 +14,17 @@ const commands = createRequire(import.meta.url)('node-vault/src/commands.js') as
 
 /** These want what another has begun, or take away what others need: they come last, in this order, with what brings it back. */
 const LAST = [
-  ...['remount', 'generateRootInit', 'generateRootUpdate', 'generateRootCancel'],
-  ...['stepDown', 'tokenRevokeSelf', 'seal', 'status', 'health', 'leader', 'unseal'],
+  'remount',
+  'generateRootInit',
+  'generateRootUpdate',
+  'generateRootCancel',
+  'stepDown',
+  'tokenRevokeSelf',
+  'seal',
+  'status',
+  'health',
+  'leader',
+  'unseal',
 ]
 const order = [...Object.keys(commands).filter(name => !LAST.includes(name)), ...LAST]
 
@@ -46,21 +55,12 @@ beforeAll(async () => {
 })
 afterAll(() => sides[Symbol.asyncDispose]())
 
+type Made = (path: string, body?: object) => Promise<Reply['body']>
+
 async function prepare({ vault, address }: Side): Promise<Facts> {
-  const made = async (path: string, body: object = {}) => (await done(vault.api('POST', path, body))) as Reply['body']
-  await made('sys/mounts/pki', { type: 'pki' }) // transit and approle are there: a front door has keys in the one, and logs in by the other
-  for (const path of ['kv-gone', 'kv-old']) await made(`sys/mounts/${path}`, { type: 'kv' })
-  for (const type of ['userpass', 'jwt']) await made(`sys/auth/${type}`, { type })
-  await made('transit/keys/one')
-  await made('transit/keys/one/config', { deletion_allowed: true })
-  await made('pki/root/generate/internal', { common_name: 'root.example.com', key_type: 'ec' })
-  await made('pki/roles/one', { allow_any_name: true, key_type: 'ec', generate_lease: true, ttl: '10m' })
-  await made('auth/userpass/users/somebody', { password: 'a-password', token_policies: 'default' })
-  for (const role of ['one', 'gone']) {
-    await made(`auth/token/roles/${role}`, { allowed_policies: ['default'] })
-    await made(`auth/approle/role/${role}`, { policies: ['default'] })
-  }
-  await made('secret/data/one', { data: { a: 'b' } })
+  const made: Made = (path, body = {}) => done(vault.api('POST', path, body))
+  await mounted(made)
+  await filled(made)
   const token = async () => (await made('auth/token/create', { policies: ['default'], ttl: '1h' })).auth
   const secret = async () => (await made('auth/approle/role/one/secret-id')).data
   const lease = async () => (await made('pki/issue/one', { common_name: 'one.example.com' })).lease_id as string
@@ -83,13 +83,33 @@ async function prepare({ vault, address }: Side): Promise<Facts> {
   }
 }
 
+/** Beside transit and approle, which are there: a front door has keys in the one, and logs in by the other. */
+async function mounted(made: Made): Promise<void> {
+  await made('sys/mounts/pki', { type: 'pki' })
+  for (const path of ['kv-gone', 'kv-old']) await made(`sys/mounts/${path}`, { type: 'kv' })
+  for (const type of ['userpass', 'jwt']) await made(`sys/auth/${type}`, { type })
+}
+
+async function filled(made: Made): Promise<void> {
+  await made('transit/keys/one')
+  await made('transit/keys/one/config', { deletion_allowed: true })
+  await made('pki/root/generate/internal', { common_name: 'root.example.com', key_type: 'ec' })
+  await made('pki/roles/one', { allow_any_name: true, key_type: 'ec', generate_lease: true, ttl: '10m' })
+  await made('auth/userpass/users/somebody', { password: 'a-password', token_policies: 'default' })
+  for (const role of ['one', 'gone']) {
+    await made(`auth/token/roles/${role}`, { allowed_policies: ['default'] })
+    await made(`auth/approle/role/${role}`, { policies: ['default'] })
+  }
+  await made('secret/data/one', { data: { a: 'b' } })
+}
+
 async function wrappedBy(address: string, token: string): Promise<string> {
   const headers = { 'X-Vault-Token': token, 'X-Vault-Wrap-TTL': '10m' }
   const reply = (await (await fetch(`${address}/v1/secret/data/one`, { headers })).json()) as { wrap_info: { token: string } }
   return reply.wrap_info.token
 }
 
-async function jwtFor(made: (path: string, body: object) => Promise<unknown>): Promise<string> {
+async function jwtFor(made: Made): Promise<string> {
   const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
   await made('auth/jwt/config', { jwt_validation_pubkeys: [publicKey.export({ type: 'spki', format: 'pem' })] })
   await made('auth/jwt/role/one', { role_type: 'jwt', user_claim: 'sub', bound_subject: 'somebody' })
