@@ -1,5 +1,6 @@
 import { accept, reject } from '#attestation'
 import { type Audit, type AuditFields, plain } from '../audit/index.ts'
+import { cappedWarning } from '../capped.ts'
 import type { Credential, Grant } from '../issuers/index.ts'
 import type { Session } from '../lifecycle/sessions.ts'
 import type { Mount } from '../mount_table.ts'
@@ -238,12 +239,18 @@ async function make(
     outcome('issued', { ...issuedFields(credential), ...(reused ? { reused } : {}), ...(stale ? { stale } : {}) })
     if (stale) ports.onStale()
     const renewableUntil = Number.isFinite(leftSeconds) ? grant.issuedAt + Math.floor(leftSeconds) : undefined
-    const warnings = [...(warning === undefined ? [] : [warning]), ...endOf(renewableUntil, credential.expiresAt)]
+    const own = warning === undefined ? [] : [warning]
+    const warnings = [...own, ...cutOf(request, grant), ...endOf(renewableUntil, credential.expiresAt)]
     return accept({ credential, grant, issuer: prepared.record.issuer, renewableUntil, beatWithinSeconds, warnings })
   } catch (error) {
     outcome('failed', {})
     throw error
   }
+}
+
+/** As at Vault: who asked for a longer life than there is, by the role, the token or the attestation, is told. */
+function cutOf({ ttlSeconds: wanted }: CredsRequest, { ttlSeconds }: Grant): readonly string[] {
+  return wanted !== undefined && wanted > ttlSeconds ? [cappedWarning(wanted, ttlSeconds)] : []
 }
 
 /** The agent is told while there is time to log in anew. */

@@ -1,4 +1,4 @@
-import { BrokerError, duration, flag, type Lease, parseFields } from '#engine'
+import { BrokerError, cappedWarning, duration, flag, type Lease, parseFields } from '#engine'
 import { enveloped, type HttpReply } from '../hosts/envelope.ts'
 import { admit } from './admit.ts'
 import { contentOf } from './json.ts'
@@ -72,18 +72,11 @@ function renewAt(prefix: string) {
     const { leases } = request.broker
     const { lease, capped } = await leases.renew(leaseId, increment)
     const left = lease.expiresAt - lease.renewedAt
-    const wanted = spelled(increment || lease.ttlSeconds)
-    const warning = `TTL of "${wanted}" exceeded the effective max_ttl of "${spelled(left)}"; TTL value is capped accordingly`
-    const reply = enveloped(request.txn, 'system', {}, capped ? [warning] : [])
+    const warnings = capped ? [cappedWarning(increment || lease.ttlSeconds, left)] : []
+    const reply = enveloped(request.txn, 'system', {}, warnings)
     const renewable = lease.maxExpiresAt > lease.expiresAt
     return { status: 200, body: { ...reply, data: null, lease_id: leaseId, renewable, lease_duration: left } }
   }
-}
-
-/** As Vault's warnings have it: `1h30m`, and `1h5s`. */
-function spelled(seconds: number): string {
-  const parts = [`${Math.floor(seconds / 3600)}h`, `${Math.floor(seconds / 60) % 60}m`, `${seconds % 60}s`]
-  return parts.filter(part => !part.startsWith('0')).join('') || '0s'
 }
 
 function revokeAt(prefix: string) {

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { cappedWarning } from '../../engine/capped.ts'
 import { provider } from '../fakes/leased_issuer.ts'
 import { until } from '../harness/process.ts'
 import { LEASE, leaseWorld } from './lease_world.ts'
@@ -40,9 +41,19 @@ describe('the lease of a credential that can be revoked', () => {
     const { body: renewed } = await renew('2h')
     expect(renewed.lease_duration).toBeLessThanOrEqual(900)
     expect(renewed.lease_duration).toBeGreaterThan(600)
-    expect(renewed.warnings).toEqual([
-      expect.stringMatching(/^TTL of "2h" exceeded the effective max_ttl of "1\dm(?:\d+s)?"; TTL value/),
-    ])
+    expect(renewed.warnings).toEqual([cappedWarning(7200, renewed.lease_duration)])
+    const asked = await creds({ ttl: 5400 })
+    expect(asked.body.warnings).toEqual([cappedWarning(5400, asked.body.lease_duration)])
+    expect((await creds({ ttl: 60 })).body.warnings).toBeNull()
+  })
+
+  test('what warns of a life that is cut is worded as Vault words it', async () => {
+    for (const wanted of [2, 60, 61, 119, 3599, 3600, 3601, 3660, 5400, 7200, 10_000, 100_000]) {
+      const token = { ttl: `${wanted}s`, explicit_max_ttl: '1s' }
+      expect((await root('POST', 'auth/token/create', token)).body.warnings).toContain(cappedWarning(wanted, 1))
+    }
+    const token = { ttl: '2h', explicit_max_ttl: '61s' }
+    expect((await root('POST', 'auth/token/create', token)).body.warnings).toContain(cappedWarning(7200, 61))
   })
 
   test('ends at the provider when its time is over, and not before', async () => {
