@@ -1,9 +1,10 @@
 import { setImmediate } from 'node:timers/promises'
-import { expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { BrokerError } from '../../engine/errors.ts'
 import type { Ledger } from '../../engine/leases/ledger.ts'
 import { inParallel } from '../../engine/leases/parallel.ts'
 import { openTokenWatch } from '../../engine/leases/tokens.ts'
+import { issue, living, openProcess, outside } from '../fakes/leases.ts'
 import { testWorld } from '../fakes/world.ts'
 
 /** Leases of so many tokens. */
@@ -28,6 +29,41 @@ test('a Vault that answers so many questions at a time hears of all tokens in ti
     await setImmediate()
   }
   expect(asked.size).toBe(104)
+})
+
+test('a look asks about each token once, about sixteen at a time', async () => {
+  const asked: string[] = []
+  let [now, most] = [0, 0]
+  const tokens = async (accessor: string) => {
+    asked.push(accessor)
+    most = Math.max(most, ++now)
+    await setImmediate()
+    now--
+    return { alive: true, ttlSeconds: 1 } as const
+  }
+  await openTokenWatch(ledgerOf(105), tokens, testWorld(), async () => undefined)()
+  expect(asked.toSorted()).toEqual(Array.from({ length: 105 }, (_, at) => `id ${at}`).toSorted())
+  expect(most).toBe(16)
+})
+
+describe('a token that is revoked at Vault itself', () => {
+  beforeEach(() => void vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] }))
+  afterEach(() => void vi.useRealTimers())
+
+  test.each([0, 1, 2, 3, 4])('takes its leases with it within five seconds, %i seconds after the start', async seconds => {
+    const out = outside()
+    const process = await openProcess(out, { turns: true })
+    const wait = async (ms: number) => {
+      process.world.pass(ms)
+      await vi.advanceTimersByTimeAsync(ms)
+    }
+    await issue(process)
+    await wait(seconds * 1000)
+    out.tokens.set('accessor-1', { alive: false })
+    for (let passed = 0; passed < 5; passed++) await wait(1000)
+    expect(living(out)).toBe(0)
+    await process.leases.stop()
+  })
 })
 
 test('after one of them fails none is begun any more', async () => {
