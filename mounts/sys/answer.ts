@@ -7,7 +7,7 @@ export async function answerSys(row: SysRow, request: SysRequest): Promise<HttpR
   if (row.fresh)
     await mounts.refresh().catch((error: unknown) => {
       // a broker that Vault lets in no more holds nobody up; a Vault that does not answer is not asked twice
-      if (row.fresh === 'needed' || session.ready()) throw error
+      if (row.fresh === 'needed' || (row.fresh === 'wanted' && session.ready())) throw error
     })
   return row.unknown === undefined ? row.handle(request) : askedAgain(row, request)
 }

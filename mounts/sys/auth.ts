@@ -8,7 +8,7 @@ import { merged, undoing } from './table_of_mounts.ts'
 
 /** `sys/auth`: behind an auth mount of ours there is a `jwt` mount of Vault's, which it shows as ours. What ends tokens ends their leases too. */
 export const authRows: readonly SysRow[] = [
-  { methods: ['GET'], prefix: 'sys/auth', handle: read, fresh: 'wanted' },
+  { methods: ['GET'], prefix: 'sys/auth', handle: read, fresh: 'tried' },
   { methods: ['POST', 'PUT'], prefix: 'sys/auth', handle: write, fresh: 'wanted' },
   { methods: ['DELETE'], prefix: 'sys/auth', handle: disable, fresh: 'needed' },
   ...['revoke', 'revoke-self', 'revoke-accessor', 'revoke-orphan'].map(name => ({

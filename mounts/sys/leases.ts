@@ -7,7 +7,7 @@ import { type SysRequest, type SysRow, sentTo } from './request.ts'
 /** `sys/leases`: ours are answered here, the rest is Vault's; what speaks of a prefix above ours concerns both. Paths without `leases` are Vault's
  *  old ones, which clients still use. */
 export const leaseRows: readonly SysRow[] = [
-  { methods: ['LIST'], prefix: 'sys/leases/lookup', handle: list, fresh: 'wanted' },
+  { methods: ['LIST'], prefix: 'sys/leases/lookup', handle: list, fresh: 'tried' },
   { methods: ['POST', 'PUT'], prefix: 'sys/leases/lookup', handle: lookup, unknown: 400 },
   ...['sys/leases/renew', 'sys/renew'].map(prefix => ({
     methods: ['POST', 'PUT'],

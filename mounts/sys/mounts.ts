@@ -13,7 +13,7 @@ const rows: readonly SysRow[] = [
   ...authRows,
   ...leaseRows,
   { methods: ['GET'], prefix: 'sys/internal/ui/mounts', handle: readUiMounts, unknown: 403 },
-  { methods: ['GET', 'POST', 'PUT'], prefix: 'sys/internal/specs/openapi', handle: readOpenApi, fresh: 'wanted' },
+  { methods: ['GET', 'POST', 'PUT'], prefix: 'sys/internal/specs/openapi', handle: readOpenApi, fresh: 'tried' },
 ]
 
 export function findSys(method: string, path: CanonicalPath): { row: SysRow; params: string } | undefined {

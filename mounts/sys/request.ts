@@ -21,8 +21,8 @@ export type SysRow = {
   readonly methods: readonly string[]
   readonly prefix: string
   /** What is mounted is looked at first, as another replica may have changed it just now. Where that is `needed`, nothing is done while it cannot be seen:
-   *  Vault says "done" of what it does not know. */
-  readonly fresh?: 'wanted' | 'needed'
+   *  Vault says "done" of what it does not know. What only tells tells what was seen last, and Vault says what it is that keeps it from more. */
+  readonly fresh?: 'tried' | 'wanted' | 'needed'
   /** With this status Vault says that it knows of none. Only then is looked, and asked again: clients ask this all the time, of Vault's own. */
   readonly unknown?: number
   readonly handle: (request: SysRequest) => Promise<HttpReply>

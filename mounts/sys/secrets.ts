@@ -10,11 +10,11 @@ import { asTold, givenOf, tune, tuningOf } from './tuning.ts'
 
 /** `sys/mounts` and `sys/remount`: mounts of type `broker` are ours, in Vault there is nothing of them. */
 export const secretsRows: readonly SysRow[] = [
-  { methods: ['GET'], prefix: 'sys/mounts', handle: read, fresh: 'wanted' },
+  { methods: ['GET'], prefix: 'sys/mounts', handle: read, fresh: 'tried' },
   { methods: ['POST', 'PUT'], prefix: 'sys/mounts', handle: write, fresh: 'wanted' },
   { methods: ['DELETE'], prefix: 'sys/mounts', handle: disable, fresh: 'needed' },
   { methods: ['POST', 'PUT'], prefix: 'sys/remount', handle: move, fresh: 'wanted' },
-  { methods: ['GET'], prefix: 'sys/remount/status', handle: moved, fresh: 'wanted' },
+  { methods: ['GET'], prefix: 'sys/remount/status', handle: moved, fresh: 'tried' },
 ]
 
 const TUNE = /\/tune$/

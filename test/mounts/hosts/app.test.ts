@@ -64,7 +64,24 @@ describe('what clients ask all the time, of Vault’s own', () => {
   })
 })
 
+const TELLS = [
+  ['GET', 'sys/mounts'],
+  ['GET', 'sys/mounts/transit'],
+  ['GET', 'sys/auth'],
+  ['GET', 'sys/remount/status/an-id'],
+  ['GET', 'sys/internal/ui/mounts'],
+  ['GET', 'sys/internal/specs/openapi'],
+  ['LIST', 'sys/leases/lookup'],
+] as const
+
 describe('while Vault does not answer the broker', () => {
+  test.each(TELLS)('%s %s is Vault’s to answer: why it does not, it says itself', async (method, path) => {
+    at.vault.fault = () => ({ status: 500 })
+    const sealed = { status: 503, body: { errors: ['Vault is sealed'] } }
+    const reply = await asked(method, `/v1/${path}`, sealed)
+    expect({ status: reply.status, body: await reply.json() }).toEqual(sealed)
+  })
+
   test.each([...CHANGES, ...ENDS])('%s %s is not asked of it once more', async (method, path) => {
     expect((await asked(method, `/v1/${path}`, VAULTS)).status).toBe(204)
     at.vault.fault = () => ({ status: 500 })
