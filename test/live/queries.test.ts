@@ -70,7 +70,7 @@ const RUNS = 250
 const AT_ONCE = 40
 
 test('what a query asks for is the same to both, or it is refused', async () => {
-  const queries = [...fc.sample(text, RUNS), ...['help=1;', 'help=%zz', '?help=1', 'a&help=1', 'list=1', 'list=1;']]
+  const queries = [...fc.sample(text, RUNS), 'help=1;', 'help=%zz', '?help=1', 'a&help=1', 'list=1', 'list=1;']
   const cases = queries.flatMap(sent => alike.map(([method, ours, vaults, body]) => ({ method, ours, vaults, body, sent })))
   const answers = async ({ method, ours, vaults, body, sent }: (typeof cases)[number]) =>
     Promise.all([
