@@ -89,6 +89,8 @@ async function ready(): Promise<object> {
 test('sealed', async () => {
   const asked = await prepared()
   await world.vault.seal()
+  const { status, body } = await world.api('GET', 'sys/mounts')
+  expect({ status, body }, 'in its own words').toEqual({ status: 503, body: { errors: ['Vault is sealed'] } })
   await unavailable(asked, /sealed/i)
   expect(await ready()).toMatchObject({ status: 503, ready: false, checks: { vault: false, audit: true } })
   await world.vault.unseal()
