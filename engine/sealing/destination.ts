@@ -1,3 +1,5 @@
+import { LRUCache } from 'lru-cache'
+
 /** Where a request goes: made once, and the only thing that checks, DNS, dialling, SNI, `Host` and audit read. */
 export type Destination = {
   readonly scheme: string
@@ -62,17 +64,24 @@ export function admits(rule: DestinationRule, to: Destination): boolean {
 }
 
 /** Whether a canonical path fits the template. */
-export function fits(template: string, path: string): boolean {
-  const wanted = template.split('/')
-  const segments = path.split('/')
-  const open = wanted.at(-1) === '**'
-  if (open ? segments.length < wanted.length : segments.length !== wanted.length) return false
-  return wanted.every((want, at) => want === segments[at] || (open && at === wanted.length - 1) || isSlot(want, segments[at]))
+function fits(template: string, path: string): boolean {
+  const known = patterns.get(template)
+  if (known) return known.test(path)
+  const pattern = patternOf(template)
+  patterns.set(template, pattern)
+  return pattern.test(path)
 }
 
-/** A slot takes one segment that is there. */
-function isSlot(want: string, segment: string | undefined): boolean {
-  return want.startsWith('{') && segment !== undefined && segment !== ''
+/** Tokens bring the same few again and again. */
+const patterns = new LRUCache<string, RegExp>({ max: 1000 })
+
+/** What fits a template: a slot takes one segment that is there, `**` at the end whatever follows. */
+export function patternOf(template: string): RegExp {
+  const segments = template.split('/').map((want, at, { length }) => {
+    if (want === '**' && at === length - 1) return '.*'
+    return want.startsWith('{') ? '[^/]+' : RegExp.escape(want)
+  })
+  return new RegExp(`^${segments.join('/')}$`, 's')
 }
 
 const SEGMENT = /^(?:[A-Za-z0-9._~!$&'()+,=:@-]|%[0-9A-F]{2})*$/

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { fits, parseAuthority } from '#engine'
+import { parseAuthority, patternOf } from '#engine'
 import { blockListOf } from '../egress/addresses.ts'
 import { openUpstreams } from '../egress/upstreams.ts'
 import { portOf } from '../http/head.ts'
@@ -115,7 +115,10 @@ function serviceOf(declared: Declared, upstreams: HttpService['upstreams']): Htt
     scheme,
     authorities: hosts.flatMap(text => parseAuthority(text, portOf(scheme)) ?? []),
     serves: (method, path) => allow.some(one => one(method, path)),
-    issuesTokens: (method, path) => tokenRoutes.some(one => one(method, looselyRead(path))),
+    issuesTokens: (method, path) => {
+      const read = looselyRead(path)
+      return tokenRoutes.some(one => one(method, read))
+    },
     match,
     injections: made,
     slots: new Set([...match.slots, ...made.flatMap(one => one.slots)].map(one => one.replaceAll('_', '-'))),
@@ -142,5 +145,6 @@ type Route = (method: string, path: string) => boolean
 function routeOf(text: string): Route {
   const [, methods, template = ''] = ROUTE.exec(text) ?? []
   const listed = methods?.split(',')
-  return (method, path) => (listed === undefined || listed.includes(method)) && fits(template, path)
+  const pattern = patternOf(template)
+  return (method, path) => (listed === undefined || listed.includes(method)) && pattern.test(path)
 }

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { admits, fits, parseAuthority, parseRule, ruleText } from '../../engine/sealing/destination.ts'
+import { admits, parseAuthority, parseRule, patternOf, ruleText } from '../../engine/sealing/destination.ts'
 
 test.each([
   ['https://api.example.com', { scheme: 'https', host: 'api.example.com', port: 443, methods: [], path: '/**' }],
@@ -59,7 +59,12 @@ test.each([
   ['/a/{id}/c', '/a/1/c', true],
   ['/a', '/ab', false],
   ['/a', '/a/', false],
-])('%s takes %s: %s', (template, path, taken) => expect(fits(template, path)).toBe(taken))
+  ['/a', '/b/a', false],
+  ['/a.b', '/a.b', true],
+  ['/a.b', '/axb', false],
+  ['/a+(b)$', '/a+(b)$', true],
+  ['/a*', '/aaa', false],
+])('%s takes %s: %s', (template, path, taken) => expect(patternOf(template).test(path)).toBe(taken))
 
 test('every part of a rule counts', () => {
   const rule = parseRule('GET https://a.example/x/**')
