@@ -139,7 +139,7 @@ export const providers: readonly ProviderRow[] = [
     secrets: { client_secret: CANARY },
     asked: { grant: { scope: ['a'] } },
     beside: ({ url }) => (url === '/revoke' ? { status: 200 } : undefined),
-    revocation: ({ url, body }) => url === '/revoke' && /upstream$/.test(new URLSearchParams(body).get('token') ?? ''),
+    revocation: ({ url, body }) => url === '/revoke' && (new URLSearchParams(body).get('token') ?? '').endsWith('upstream'),
     good: ok(token()),
     cases: bounded,
   },
