@@ -85,12 +85,16 @@ test('is listed by the path that was asked, and revoked with all below it', asyn
   }
 })
 
+/** What is left of the longest life is another for each, by the second in which is asked; and the CLI breaks a line where that is long. */
+const leftUnsaid = (text: string) =>
+  text.replaceAll(/(?<=max_ttl of "|lease_duration +)(?!5m\b)\w+/g, 'LEFT').replaceAll(/\n +(?=is|capped|accordingly)/g, ' ')
+
 test('and by the stock CLI', async () => {
   const said = await alike(async ({ at }, lease) => {
     const ended: object[] = []
     for (const words of [['lookup'], ['renew', '-increment=5m'], ['renew', '-increment=2h'], ['revoke', '-sync'], ['lookup']]) {
       const { code, stdout, stderr } = await live.world.vault.cli(['lease', ...words, lease], { env: { VAULT_ADDR: at } })
-      const place = (text: string) => lines(text.replaceAll(folderOf(lease), 'PLACE'))
+      const place = (text: string) => lines(leftUnsaid(text.replaceAll(folderOf(lease), 'PLACE')))
       ended.push({ code, stdout: place(stdout), stderr: place(stderr) })
     }
     return ended
