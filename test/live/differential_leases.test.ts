@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { type Postgres, startPostgres } from '../harness/peers/postgres.ts'
 import { provisioned } from '../harness/peers/provisioned.ts'
+import { databaseEngine } from './database_engine.ts'
 import { leaseWorld } from './lease_world.ts'
 import { lines, type Seen, seen } from './sides.ts'
 import { done } from './world.ts'
@@ -14,19 +15,8 @@ const { live, root, creds } = leaseWorld({
 let postgres: Postgres
 beforeAll(async () => {
   postgres = await startPostgres()
-  const { port, user: username, password } = postgres
   const write = (path: string, body: object) => done(live.world.vault.api('POST', path, body))
-  await write('sys/mounts/database', { type: 'database' })
-  await write('database/config/orders', {
-    plugin_name: 'postgresql-database-plugin',
-    allowed_roles: 'reader',
-    connection_url: `postgresql://{{username}}:{{password}}@127.0.0.1:${port}/postgres?sslmode=disable`,
-    username,
-    password,
-    password_authentication: 'scram-sha-256',
-  })
-  const creation_statements = [`CREATE ROLE "{{name}}" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}'`]
-  await write('database/roles/reader', { db_name: 'orders', creation_statements, default_ttl: '10m', max_ttl: '30m' })
+  await databaseEngine(write, postgres, { life: { default_ttl: '10m', max_ttl: '30m' } })
 })
 afterAll(() => postgres?.[Symbol.asyncDispose]())
 

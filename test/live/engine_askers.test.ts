@@ -21,7 +21,7 @@ beforeAll(async () => {
   world = stack.use(await openEnrolledWorld({ vaultArgs: [`-dev-plugin-dir=${plugins}`] }))
   postgres = stack.use(await startPostgres())
   // whoever has the lock decides how long the engine takes
-  await databaseEngine(write, postgres, { slow: 'SELECT pg_advisory_xact_lock(1);' })
+  await databaseEngine(write, postgres, { others: { slow: 'SELECT pg_advisory_xact_lock(1);' } })
   const common = { plugins: 'kubernetes', actions: 'deploy', audiences: 'orders', issuer: 'vault', ttl: '10m' }
   for (const name of ['reader', 'slow']) await write(`broker/role/${name}`, { ...common, vault_path: `database/creds/${name}` })
   const allowed = ['"broker/creds/*" { capabilities = ["update"] }', '"auth/token/create" { capabilities = ["update"] }']

@@ -14,6 +14,7 @@ import { provisioned } from '../harness/peers/provisioned.ts'
 import { freePort, type Ran, run } from '../harness/process.ts'
 import { type AssayProxy, startProxy } from '../harness/proxy.ts'
 import { type Authority, openAuthority } from './certificates.ts'
+import { databaseEngine } from './database_engine.ts'
 import { asking, configureAuth, done, enrol, MEASURED, machine, measure, openWorld, serviceOf, type World } from './world.ts'
 
 // Programs as they are, led by `assay agent exec --proxy`: a TPM, a Vault, the front door and the proxy, and servers that know the real credential alone.
@@ -112,26 +113,11 @@ async function configure(): Promise<void> {
     permissions: { read: ['s3:* arn:aws:s3:::reports*'] },
     destinations: place(s3),
   })
-  await configureDatabase()
+  // makes a user of the database for each who asks
+  await databaseEngine(write, database)
   const orders = { ...common, issuer: 'vault', vault_path: 'database/creds/reader' }
   await write('broker/role/orders', { ...orders, destinations: `postgres://127.0.0.1:${database.port}/postgres` })
   await enrol(serviceOf(world.door.address), tpm, attester)
-}
-
-/** An engine of Vault that makes a user of the database for each who asks. */
-async function configureDatabase(): Promise<void> {
-  const { port, user, password } = database
-  await write('sys/mounts/database', { type: 'database' })
-  await write('database/config/orders', {
-    plugin_name: 'postgresql-database-plugin',
-    allowed_roles: 'reader',
-    connection_url: `postgresql://{{username}}:{{password}}@127.0.0.1:${port}/postgres?sslmode=disable`,
-    username: user,
-    password,
-    password_authentication: 'scram-sha-256',
-  })
-  const creation_statements = `CREATE ROLE "{{name}}" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}';`
-  await write('database/roles/reader', { db_name: 'orders', creation_statements, default_ttl: '1h', max_ttl: '1h' })
 }
 
 type Tls = { readonly cert: string; readonly key: string }

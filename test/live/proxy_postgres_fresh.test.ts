@@ -6,6 +6,7 @@ import { provisioned } from '../harness/peers/provisioned.ts'
 import { freePort } from '../harness/process.ts'
 import { type AssayProxy, startProxy } from '../harness/proxy.ts'
 import { type Authority, certificateOf, openAuthority } from './certificates.ts'
+import { databaseEngine } from './database_engine.ts'
 import { asking, configureAuth, done, enrol, MEASURED, machine, measure, openWorld, serviceOf, type World } from './world.ts'
 
 // The whole way: a TPM, Vault and its database engine, the front door, the proxy, psql as it is, and a PostgreSQL server that is spoken to over TLS alone. The
@@ -24,7 +25,7 @@ beforeAll(async () => {
   world = opening.use(await openWorld({ tpms: [{}], vaultArgs: [`-dev-plugin-dir=${plugins}`] }))
   ca = opening.use(await openAuthority())
   database = opening.use(await startPostgres(await ca.issue('database')))
-  await engine()
+  await databaseEngine(write, database, { ca: ca.ca })
   await configure()
   proxy = opening.use(await served())
   parts = opening.move()
@@ -32,22 +33,6 @@ beforeAll(async () => {
 afterAll(() => parts.disposeAsync())
 
 const write = (path: string, body: object) => done(world.api('POST', path, body))
-
-async function engine(): Promise<void> {
-  const { port, user, password } = database
-  await write('sys/mounts/database', { type: 'database' })
-  const tls = `sslmode=verify-full&sslrootcert=${ca.ca}`
-  await write('database/config/orders', {
-    plugin_name: 'postgresql-database-plugin',
-    allowed_roles: 'reader',
-    connection_url: `postgresql://{{username}}:{{password}}@127.0.0.1:${port}/postgres?${tls}`,
-    username: user,
-    password,
-    password_authentication: 'scram-sha-256',
-  })
-  const creation_statements = [`CREATE ROLE "{{name}}" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}';`]
-  await write('database/roles/reader', { db_name: 'orders', creation_statements, default_ttl: '1h', max_ttl: '1h' })
-}
 
 /** A role whose logins are made for each request, and sealed to one database of one server. */
 async function configure(): Promise<void> {

@@ -1,8 +1,8 @@
-import { Client } from 'pg'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { type Postgres, startPostgres } from '../harness/peers/postgres.ts'
 import { provisioned } from '../harness/peers/provisioned.ts'
 import { until } from '../harness/process.ts'
+import { sql as asked, databaseEngine, type Login } from './database_engine.ts'
 import { auditOf, done, openWorld, type World } from './world.ts'
 
 // The root password of a real PostgreSQL server, behind Vault's database engine.
@@ -16,44 +16,24 @@ beforeAll(async () => {
   postgres = stack.use(await startPostgres())
   await sql(postgres, `CREATE ROLE vault SUPERUSER LOGIN PASSWORD '${FIRST.password}'`)
   await database('RETURN')
-  await write('sys/mounts/database', { type: 'database' })
-  await write('database/config/orders', {
-    plugin_name: 'postgresql-database-plugin',
-    allowed_roles: '*',
-    connection_url: `postgresql://{{username}}:{{password}}@127.0.0.1:${postgres.port}/postgres?sslmode=disable`,
-    username: FIRST.user,
-    password: FIRST.password,
-    password_authentication: 'scram-sha-256',
-    // the second has the last word on what the first did: both are one transaction
-    root_rotation_statements: [`ALTER ROLE "{{name}}" WITH PASSWORD '{{password}}';`, 'SELECT agree();'],
-  })
-  const creation_statements = [`CREATE ROLE "{{name}}" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}';`]
-  await write('database/roles/reader', { db_name: 'orders', creation_statements })
+  // the second has the last word on what the first did: both are one transaction
+  const rootRotation = [`ALTER ROLE "{{name}}" WITH PASSWORD '{{password}}';`, 'SELECT agree();']
+  await databaseEngine(write, postgres, { as: FIRST, rootRotation })
   await write('sys/mounts/broker', { type: 'broker' })
   await write('broker/integration/orders', { type: 'vault_database', settings: { path: 'database/rotate-root/orders' } })
 })
 afterAll(() => stack.disposeAsync())
 
 const write = (path: string, body: object) => done(world.api('POST', path, body))
-
-async function sql(as: { user: string; password: string }, text: string): Promise<readonly unknown[]> {
-  const { user, password } = as
-  const client = new Client({ host: '127.0.0.1', port: postgres.port, database: 'postgres', user, password })
-  await client.connect()
-  try {
-    return ((await client.query(text)) as { rows?: readonly unknown[] }).rows ?? []
-  } finally {
-    await client.end()
-  }
-}
+const sql = (as: Login, text: string) => asked(postgres, as, text)
 
 /** Whether the database takes another root password. */
 const database = (statement: 'RETURN' | `RAISE ${string}`) =>
   sql(postgres, `CREATE OR REPLACE FUNCTION agree() RETURNS void LANGUAGE plpgsql AS 'BEGIN ${statement}; END'`)
-const logsIn = async (as: { user: string; password: string }) => expect(await sql(as, 'SELECT 1 AS one')).toEqual([{ one: 1 }])
+const logsIn = async (as: Login) => expect(await sql(as, 'SELECT 1 AS one')).toEqual([{ one: 1 }])
 
 /** What Vault issues with its root password. */
-async function issued(): Promise<{ user: string; password: string }> {
+async function issued(): Promise<Login> {
   const { data } = await done(world.api('GET', 'database/creds/reader'))
   return { user: data.username, password: data.password }
 }
