@@ -1,8 +1,8 @@
 import { constants } from 'node:fs'
-import { mkdtemp, open, readdir, rm } from 'node:fs/promises'
+import { mkdtemp, open, readdir, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { basename, dirname, join } from 'node:path'
-import { onTestFinished } from 'vitest'
+import { expect, onTestFinished } from 'vitest'
 import { realDisk } from '../../engine/audit/disk.ts'
 import { type Audit, type AuditOptions, type Disk, type DiskFile, openAudit, type Problem } from '../../engine/audit/index.ts'
 import { Secret } from '../../engine/secret.ts'
@@ -89,3 +89,11 @@ export async function filesOf(file: string): Promise<string[]> {
 
 export const record = (txn: string) =>
   ({ type: 'intent', txn, operation: 'update', mount: 'broker/', path: 'creds/deploy' }) as const
+
+export const linesOf = async (file: string) =>
+  (await readFile(file, 'utf8'))
+    .trimEnd()
+    .split('\n')
+    .map(line => JSON.parse(line) as Record<string, unknown>)
+
+export const unavailable = expect.objectContaining({ name: 'BrokerError', code: 'unavailable' })

@@ -3,17 +3,15 @@ import { setImmediate as immediate } from 'node:timers/promises'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { type Audit, verifyAudit } from '../../engine/audit/index.ts'
 import { until } from '../harness/process.ts'
-import { eio, type Fault, faultyDisk, filesOf, full, type Operation, opened, record } from './audit_disk.ts'
+import { eio, type Fault, faultyDisk, filesOf, full, linesOf, type Operation, opened, record, unavailable } from './audit_disk.ts'
 
-const unavailable = expect.objectContaining({ name: 'BrokerError', code: 'unavailable' })
 const healthy = (audit: Audit) => until('the log to recover', async () => audit.healthy())
 
 /** What the log holds: the txn of every record, over all files of a chain that verifies. */
-async function kept(file: string): Promise<string[]> {
+async function kept(file: string): Promise<unknown[]> {
   const files = await filesOf(file)
   expect(await verifyAudit(files)).toMatchObject({ ok: true, first: 0 })
-  const lines = (await Promise.all(files.map(name => readFile(name, 'utf8')))).flatMap(text => text.trimEnd().split('\n'))
-  return lines.map(line => (JSON.parse(line) as { txn?: string; event?: string }).txn ?? 'event')
+  return (await Promise.all(files.map(linesOf))).flat().map(line => line['txn'] ?? 'event')
 }
 
 /** Lets the operation through so many times, then does this once. */
