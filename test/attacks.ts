@@ -165,8 +165,8 @@ export const attacks: Readonly<Record<number, readonly Tried[]>> = {
   112: [vectors('T07-'), live('replicas', 'not before its clock is certain again')],
   113: [quotes, engine('enrolment', 'with new firmware has to show itself again')],
   114: [quotes, vectors('T09-')],
-  115: [engine('lifecycle', 'an older one of another cannot take back')],
-  116: [engine('lifecycle', 'without its system, as that says: an alarm', 'loses what it had before')],
+  115: [engine('reboots', 'an older one of another cannot take back')],
+  116: [engine('reboots', 'without its system, as that says: an alarm', 'loses what it had before')],
   // logs
   117: [logs('E01-'), events],
   118: [logs('E03-', 'E07-'), events],

@@ -1,19 +1,10 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { qualifiedNameOf } from '#attestation'
-import {
-  configure,
-  dataOf,
-  enrol,
-  evidence,
-  logIn,
-  openTestBroker,
-  outcomeOf,
-  refusalOf,
-  type TestBroker,
-} from '../fakes/broker.ts'
+import { configure, enrol, evidence, logIn, openTestBroker, outcomeOf, type TestBroker } from '../fakes/broker.ts'
 import { fakeMachine } from '../fakes/machine.ts'
 import { until } from '../harness/process.ts'
 import { unrevoked } from './lifecycle_provocations.ts'
+import { lifeOf } from './lifecycle_world.ts'
 
 // What an operator can end at once, beside a TPM, a role and a set of reference values (lifecycle.test.ts): one key of a machine,
 // and all machines whose TPMs have a firmware.
@@ -22,7 +13,6 @@ const machine = fakeMachine({ label: 'enrolled' })
 const second = fakeMachine({ label: 'enrolled', ak: fakeMachine({ label: 'second' }).ak })
 const other = fakeMachine({ label: 'other' })
 const tpm = `auth/tpm-quote/tpm/${machine.tpmId}`
-const nobody = { token: '' }
 
 let broker: TestBroker
 beforeEach(async () => {
@@ -33,13 +23,7 @@ beforeEach(async () => {
 afterEach(() => broker[Symbol.asyncDispose]())
 
 const config = (data: object) => broker.ask('update', 'auth/tpm-quote/config', data)
-const login = (sent: object) => broker.ask('update', 'auth/tpm-quote/login', sent, nobody)
-const creds = (token: string) =>
-  broker.ask('update', 'broker/creds/deploy', { plugin: 'kubernetes', scope: 'apps:read' }, { token })
-const refusal = (asked: Promise<unknown>) => refusalOf(broker, asked)
-const gone = (...tokens: string[]) =>
-  until('the tokens to be revoked', async () => !tokens.some(token => broker.vault.state.tokens.has(token)))
-const shown = async () => dataOf(await broker.ask('read', tpm)) as Record<string, unknown>
+const { creds, gone, login, refusal, shown } = lifeOf(machine, () => broker)
 
 describe('an attestation key that is disabled', () => {
   const key = machine.akName.toString('hex')
