@@ -5,14 +5,14 @@ import { type Broker, BrokerError, outcomeOf, Presented, parseBool, type World }
 import { consentRoutes } from '../consent/routes.ts'
 import type { Dispatch, Logical } from '../dispatch.ts'
 import type { CanonicalPath } from '../path.ts'
-import { isWhole, pairsOf } from '../query.ts'
+import { pairsOf } from '../query.ts'
 import { answerSys } from '../sys/answer.ts'
 import { findSys } from '../sys/mounts.ts'
 import type { SysRow } from '../sys/request.ts'
 import type { Operation } from '../table.ts'
 import { othersTurn } from './body.ts'
 import { type HttpReply, replyOf, replyOfError } from './envelope.ts'
-import { parseLargeJson } from './large_json.ts'
+import { LARGE, parametersAtVault, parametersIn, parametersOf } from './parameters.ts'
 import { addressOf, bodyOf, canonicalPathOf } from './request_facts.ts'
 import { unwrapped, wrapped, wrapTtlOf } from './wrapping.ts'
 
@@ -109,19 +109,10 @@ async function handleSys(
     query: path.query,
     caller,
     txn,
-    sent: readable(c, body),
+    sent: parametersAtVault(c.req.header('content-type'), body),
     pass,
     look,
   })
-}
-
-function readable(c: Ctx, body: Buffer): Record<string, unknown> | undefined {
-  try {
-    return parseBody(c, body)
-  } catch (error) {
-    if (error instanceof BrokerError) return undefined
-    throw error
-  }
 }
 
 async function logicalOf(c: Ctx, path: CanonicalPath, txn: string): Promise<Omit<Logical, 'wrapTtl'>> {
@@ -135,7 +126,7 @@ async function logicalOf(c: Ctx, path: CanonicalPath, txn: string): Promise<Omit
   const operation = helps ? 'help' : wanted
   if (operation === 'update' && path.trailingSlash) throw new BrokerError('bad_request', "cannot write to a path ending in '/'")
   const body = bodyOf(c.env.incoming)
-  const data = operation === 'update' ? parseBody(c, body) : parametersIn(query)
+  const data = operation === 'update' ? parametersOf(c.req.header('content-type'), body) : parametersIn(query)
   if (body.length > LARGE) await othersTurn()
   delete data['list']
   delete data['help']
@@ -166,43 +157,6 @@ function operationOf(method: string, query: URLSearchParams): Operation | 'unsup
   const asked = parseBool(list)
   if (asked === undefined) throw new BrokerError('bad_request', 'list: wanted true or false')
   return asked ? 'list' : 'read'
-}
-
-/** Only logs of measurements make a body as large as this. */
-const LARGE = 2 ** 20
-
-/** JSON, whatever the client calls it; a form only when it says so and the body does not look like JSON. */
-function parseBody(c: Ctx, body: Buffer): Record<string, unknown> {
-  if (body.length > LARGE) return jsonObject(body, parseLargeJson)
-  const sent = body.toString('utf8')
-  if (sent.trim() === '') return {}
-  const isForm = FORM.test(c.req.header('content-type') ?? '') && !/^\s*[{[]/.test(sent)
-  if (!isForm) return jsonObject(sent, JSON.parse)
-  if (!isWhole(sent)) throw new BrokerError('bad_request', 'error parsing form data')
-  return parametersIn(pairsOf(sent))
-}
-
-const FORM = /^application\/x-www-form-urlencoded/i
-
-/** A name that comes more than once has a list. */
-function parametersIn(sent: URLSearchParams): Record<string, unknown> {
-  const named = Map.groupBy(sent, ([name]) => name)
-  return Object.fromEntries(
-    named.entries().map(([name, all]) => [name, all.length > 1 ? all.map(([, value]) => value) : all[0]?.[1]]),
-  )
-}
-
-function jsonObject<T>(sent: T, parse: (sent: T) => unknown): Record<string, unknown> {
-  let value: unknown
-  try {
-    value = parse(sent)
-  } catch (error) {
-    throw new BrokerError('bad_request', 'the body is no valid JSON', { cause: error })
-  }
-  // `vault write -f` sends null for nothing
-  if (value === null) return {}
-  if (typeof value !== 'object' || Array.isArray(value)) throw new BrokerError('bad_request', 'the body is no JSON object')
-  return value as Record<string, unknown>
 }
 
 /** `X-Vault-Token` first, else the first `Authorization: Bearer`; an empty one is none. */

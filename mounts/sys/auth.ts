@@ -3,7 +3,7 @@ import type { HttpReply } from '../hosts/envelope.ts'
 import { admit, announce } from './admit.ts'
 import { changed, contentOf } from './json.ts'
 import { passedAndLooked } from './leases.ts'
-import { done, type SysRequest, type SysRow, typeOf } from './request.ts'
+import { done, type SysRequest, type SysRow, sentTo, typeOf } from './request.ts'
 import { merged, undoing } from './table_of_mounts.ts'
 
 /** `sys/auth`: behind an auth mount of ours there is a `jwt` mount of Vault's, which it shows as ours. What ends tokens ends their leases too. */
@@ -106,7 +106,7 @@ export async function tuneAuth(request: SysRequest, path: string, asked: string)
 
 /** Without its mark it would be a `jwt` mount of Vault's at once, and everything of ours there out of reach. */
 async function refuseUnmarking(request: SysRequest, asked: string): Promise<void> {
-  const fault = faultIn(request.sent ?? {})
+  const fault = faultIn(sentTo(request))
   if (!fault) return
   const rootProtected = asked.startsWith('sys/auth/') ? ({ sudo: true } as const) : {}
   await admit(request, { operation: 'update', path: asked, anyOf: ['update'], ...rootProtected })

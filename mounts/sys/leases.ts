@@ -2,7 +2,7 @@ import { BrokerError, cappedWarning, duration, flag, type Lease, parseFields } f
 import { enveloped, type HttpReply } from '../hosts/envelope.ts'
 import { admit } from './admit.ts'
 import { contentOf } from './json.ts'
-import { type SysRequest, type SysRow, sentTo } from './request.ts'
+import { type SysRequest, type SysRow, sentTo, textIn } from './request.ts'
 
 /** `sys/leases`: ours are answered here, the rest is Vault's; what speaks of a prefix above ours concerns both. Paths without `leases` are Vault's
  *  old ones, which clients still use. */
@@ -30,16 +30,17 @@ function revoking(prefix: string, handle: SysRow['handle']): SysRow {
 const isOurs = ({ broker }: SysRequest, leaseId: string) =>
   broker.mounts.ofType('broker').some(mount => leaseId.startsWith(mount.path))
 
-/** In the body, or, as old clients have it, in the path. */
-function leaseIdOf(request: SysRequest): string {
-  const id = request.sent?.['lease_id']
-  return typeof id === 'string' && id !== '' ? id : request.path
+/** Of a lease of ours: in the body, or, as old clients have it, in the path. */
+function ownIn(request: SysRequest): string | undefined {
+  const sent = textIn(request, 'lease_id')
+  const leaseId = sent === '' ? request.path : sent
+  return leaseId !== undefined && isOurs(request, leaseId) ? leaseId : undefined
 }
 
 async function lookup(request: SysRequest): Promise<HttpReply> {
-  const leaseId = leaseIdOf(request)
+  const leaseId = ownIn(request)
   // there is no such path with an id in it, but for lists
-  if (request.path !== '' || !isOurs(request, leaseId)) return request.pass()
+  if (request.path !== '' || leaseId === undefined) return request.pass()
   await admit(request, { operation: 'read', path: 'sys/leases/lookup', anyOf: ['update'] })
   const lease = await request.broker.leases.lookup(leaseId)
   if (!lease || lease.state === 'pending') throw new BrokerError('bad_request', 'invalid lease')
@@ -65,8 +66,8 @@ const renewFields = { increment: duration('Wanted life from now on.', { fallback
 
 function renewAt(prefix: string) {
   return async (request: SysRequest): Promise<HttpReply> => {
-    const leaseId = leaseIdOf(request)
-    if (!isOurs(request, leaseId)) return request.pass()
+    const leaseId = ownIn(request)
+    if (leaseId === undefined) return request.pass()
     await admit(request, { operation: 'update', path: at(prefix, request), anyOf: ['update'] })
     const { increment } = parseFields(renewFields, sentTo(request)).values
     const { leases } = request.broker
@@ -81,8 +82,8 @@ function renewAt(prefix: string) {
 
 function revokeAt(prefix: string) {
   return async (request: SysRequest): Promise<HttpReply> => {
-    const leaseId = leaseIdOf(request)
-    if (!isOurs(request, leaseId)) return passedAndLooked(request)
+    const leaseId = ownIn(request)
+    if (leaseId === undefined) return passedAndLooked(request)
     await admit(request, { operation: 'update', path: at(prefix, request), anyOf: ['update'] })
     const { sync } = parseFields(revokeFields, sentTo(request)).values
     const left = await request.broker.leases.revoke(leaseId, { sync })

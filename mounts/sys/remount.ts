@@ -2,7 +2,7 @@ import { BrokerError, type Mount } from '#engine'
 import { enveloped, type HttpReply } from '../hosts/envelope.ts'
 import { isMountPath } from '../path.ts'
 import { admit, type Wanted } from './admit.ts'
-import { done, type SysRequest } from './request.ts'
+import { done, type SysRequest, textIn } from './request.ts'
 import { undoing } from './table_of_mounts.ts'
 
 const QUEUED =
@@ -11,9 +11,10 @@ const QUEUED =
 /** `sys/remount`, as Vault moves a mount: what it issued is revoked, as its leases have the old path in their ids; its data, its keys and its
  *  accessor stay. */
 export async function move(request: SysRequest): Promise<HttpReply> {
-  const { broker, txn, sent = {} } = request
-  const to = trimmed(sent['to'])
-  const mount = broker.mounts.ofType('broker').find(one => one.path === `${trimmed(sent['from'])}/`)
+  const { broker, txn } = request
+  const [from, to] = [placeIn(request, 'from'), placeIn(request, 'to')]
+  if (from === undefined || to === undefined) return request.pass()
+  const mount = broker.mounts.ofType('broker').find(one => one.path === `${from}/`)
   const taken = (path: string) => `path already in use at "${path}"`
   if (!mount) {
     await refuseTaken(request, to, { path: 'sys/remount', sudo: true }, taken)
@@ -36,7 +37,7 @@ export async function move(request: SysRequest): Promise<HttpReply> {
   return { status: 200, body: { ...enveloped(txn, 'system', data, [QUEUED]), ...data } }
 }
 
-const trimmed = (path: unknown) => (typeof path === 'string' ? path.replace(/^\/+|\/+$/g, '') : '')
+const placeIn = (request: SysRequest, name: string) => textIn(request, name)?.replace(/^\/+|\/+$/g, '')
 
 /** A mount that no request could name could neither be used nor be disabled. */
 function refuseDestination(to: string): void {

@@ -10,7 +10,7 @@ export type SysRequest = {
   readonly query: string
   readonly caller: Caller
   readonly txn: string
-  /** its parameters; undefined when they cannot be read, which Vault refuses where it is asked */
+  /** its parameters, as Vault reads them; undefined where that is not certain */
   readonly sent: Readonly<Record<string, unknown>> | undefined
   /** Vault's own answer to this very request */
   readonly pass: () => Promise<HttpReply>
@@ -28,10 +28,25 @@ export type SysRow = {
   readonly handle: (request: SysRequest) => Promise<HttpReply>
 }
 
-/** The parameters, where nobody else reads them. @throws BrokerError bad_request */
+/** The parameters, where nobody else reads them, or where Vault could do what they say to what is ours. @throws BrokerError bad_request */
 export function sentTo({ sent }: SysRequest): Readonly<Record<string, unknown>> {
-  if (!sent) throw new BrokerError('bad_request', 'the body is no JSON object')
+  if (!sent) throw new BrokerError('bad_request', 'the body is neither a JSON object nor a form')
   return sent
+}
+
+/** A parameter as Vault reads one that is a text. Undefined for lists and objects, which it refuses.
+ *  @throws BrokerError bad_request for what is no text in Unicode, of which Vault would make another */
+export function textIn(request: SysRequest, name: string): string | undefined {
+  const text = asText(sentTo(request)[name])
+  if (text?.isWellFormed() === false) throw new BrokerError('bad_request', `${name}: wanted well-formed Unicode`)
+  return text
+}
+
+/** What Vault makes of a value that is to be a text: truth is 1, nothing is empty; undefined where it makes none. */
+function asText(value: unknown): string | undefined {
+  if (typeof value === 'string') return value
+  if (typeof value === 'boolean') return value ? '1' : '0'
+  return value === undefined || value === null ? '' : undefined
 }
 
 /** Which kind of mount is to be: old clients name it as that of a plugin. */

@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { openApp } from '../../../mounts/hosts/app.ts'
 import type { HttpReply } from '../../../mounts/hosts/envelope.ts'
 import { remember } from '../../../mounts/hosts/request_facts.ts'
@@ -17,13 +17,13 @@ afterEach(() => {
 })
 
 /** A request to the app, to which Vault answers so. */
-async function asked(method: string, target: string, vaults: HttpReply): Promise<Response> {
+async function asked(method: string, target: string, vaults: HttpReply, body = ''): Promise<Response> {
   const { broker, dispatch, world } = at
   const app = openApp({ broker, dispatch, world, newId: () => 'an-id', forward: async () => vaults })
   const read = canonicalise(target)
   if (!read.ok) throw new Error(read.message)
   const incoming = { method } as IncomingMessage
-  remember(incoming, read.path, '127.0.0.1', Buffer.alloc(0))
+  remember(incoming, read.path, '127.0.0.1', Buffer.from(body))
   const request = new Request(`http://here${target}`, { method, headers: { 'X-Vault-Token': at.vault.rootToken } })
   return app.fetch(request, { incoming, outgoing: {} as ServerResponse })
 }
@@ -73,6 +73,20 @@ const TELLS = [
   ['GET', 'sys/internal/specs/openapi'],
   ['LIST', 'sys/leases/lookup'],
 ] as const
+
+test.each([
+  ['POST', 'sys/remount'],
+  ['POST', 'sys/auth/machines/tune'],
+  ['PUT', 'sys/leases/revoke'],
+])('%s %s is refused where Vault might read another thing in the body', async (method, path) => {
+  await at.sys('POST', 'sys/auth/machines', { type: 'tpm-quote' })
+  onTestFinished(async () => void (await at.sys('DELETE', 'sys/auth/machines')))
+  const read = (body: string) => asked(method, `/v1/${path}`, VAULTS, body)
+  expect((await read('{"from":"a","to":"b"}')).status).toBe(204)
+  const reply = await read('{"from":"a","to":"b"} {}')
+  const errors = ['the body is neither a JSON object nor a form']
+  expect({ status: reply.status, body: await reply.json() }).toEqual({ status: 400, body: { errors } })
+})
 
 describe('while Vault does not answer the broker', () => {
   test.each(TELLS)('%s %s is Vault’s to answer: why it does not, it says itself', async (method, path) => {

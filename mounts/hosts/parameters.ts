@@ -1,0 +1,77 @@
+import { BrokerError } from '#engine'
+import { isWhole, pairsOf } from '../query.ts'
+import { parseLargeJson } from './large_json.ts'
+
+export type Parameters = Record<string, unknown>
+
+/** Only logs of measurements make a body as large as this. */
+export const LARGE = 2 ** 20
+
+/** What the body of a request says, on our mounts. @throws BrokerError bad_request */
+export function parametersOf(type: string | undefined, body: Buffer): Parameters {
+  return body.length > LARGE ? object(json(() => parseLargeJson(body))) : read(type, body, text => JSON.parse(text) as unknown)
+}
+
+/** What the body of a request on one of Vault's own paths says to Vault, which may read it after us: there a number is the text that was sent, `1e2` as
+ *  well. Undefined where it is not certain that Vault reads the same. */
+export function parametersAtVault(type: string | undefined, body: Buffer): Parameters | undefined {
+  const isUtf8 = Buffer.from(body.toString('utf8')).equals(body)
+  if (!isUtf8 || BLANK.test(body.toString('latin1', 0, LOOKED_AT))) return undefined
+  try {
+    return read(type, body, numbersAsText)
+  } catch (error) {
+    if (error instanceof BrokerError) return undefined
+    throw error
+  }
+}
+
+/** So much Vault looks at to tell JSON from a form: what begins later is a form to it, whatever it looks like. */
+const LOOKED_AT = 512
+const BLANK = new RegExp(`^[ \\t\\n\\r]{${LOOKED_AT}}`)
+
+/** JSON, whatever the client calls it; a form only when it says so and the body does not look like JSON. */
+function read(type = '', body: Buffer, parse: (text: string) => unknown): Parameters {
+  const sent = body.toString('utf8')
+  if (sent.trim() === '') return {}
+  const isForm = FORM.test(type) && !/^[ \t\n\r]*[{[]/.test(sent)
+  if (!isForm) return object(json(() => parse(sent)))
+  if (!isWhole(sent)) throw new BrokerError('bad_request', 'error parsing form data')
+  return inForm(pairsOf(sent))
+}
+
+const FORM = /^application\/x-www-form-urlencoded/i
+
+/** A name that comes more than once has all its values in one, as Vault puts them together. */
+function inForm(sent: URLSearchParams): Parameters {
+  return Object.fromEntries([...sent.keys()].map(name => [name, sent.getAll(name).join(',')]))
+}
+
+/** A name that comes more than once in a query has a list. */
+export function parametersIn(sent: URLSearchParams): Parameters {
+  const named = Map.groupBy(sent, ([name]) => name)
+  return Object.fromEntries(
+    named.entries().map(([name, all]) => [name, all.length > 1 ? all.map(([, value]) => value) : all[0]?.[1]]),
+  )
+}
+
+function json(parse: () => unknown): unknown {
+  try {
+    return parse()
+  } catch (error) {
+    throw new BrokerError('bad_request', 'the body is no valid JSON', { cause: error })
+  }
+}
+
+function object(value: unknown): Parameters {
+  // `vault write -f` sends null for nothing
+  if (value === null) return {}
+  if (typeof value !== 'object' || Array.isArray(value)) throw new BrokerError('bad_request', 'the body is no JSON object')
+  return value as Parameters
+}
+
+/** As Go's json.Number has them. */
+function numbersAsText(text: string): unknown {
+  return JSON.parse(text, (_, value: unknown, context?: { readonly source?: string }) =>
+    typeof value === 'number' ? context?.source : value,
+  )
+}
