@@ -19,8 +19,9 @@ import { isInvalidAccessor, type OwnVault } from '../vault/own.ts'
 import type { RsaSigner } from '../vault/rsa_signer.ts'
 import type { Signer } from '../vault/transit.ts'
 import type { World } from '../world.ts'
+import type { Asker } from './asker.ts'
 import type { Keys } from './keys.ts'
-import type { Asker, Leased } from './leased.ts'
+import type { Leased } from './leased.ts'
 import { within } from './life.ts'
 import { permissionsOf, textsOf } from './permissions.ts'
 import { openReuse } from './reuse.ts'
@@ -97,9 +98,9 @@ export function openExchange(parts: ExchangeParts): Exchange {
   const fresh = (prepared: Prepared, grant: Grant, asker: Asker, decidedBy: object): Promise<Credential> => {
     const make = (keep?: Keep) => made(prepared, grant, asker.token, keep)
     const { mount, issuer, record, source, maxTtlSeconds } = prepared
-    const decision = decisionOf(prepared, grant, decidedBy)
-    const from = { mount, issuer: record.issuer, integration: source?.integration.name ?? '', maxTtlSeconds, decision }
-    return isRevocable(prepared) || issuer.engine ? parts.leased({ ...from, engine: issuer.engine }, grant, asker, make) : make()
+    if (!isRevocable(prepared) && !issuer.engine) return make()
+    const from = { mount, issuer: record.issuer, integration: source?.integration.name ?? '', maxTtlSeconds }
+    return parts.leased({ ...from, engine: issuer.engine, grant, asker, make }, decisionOf(prepared, grant, decidedBy))
   }
   const issued = (prepared: Prepared, grant: Grant, asker: Asker, decidedBy: object): Promise<Verdict<Exchanged>> =>
     answered(async () => {

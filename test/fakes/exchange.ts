@@ -4,6 +4,7 @@ import { parseFields } from '../../engine/fields.ts'
 import type { Hold, Root, RootCredential } from '../../engine/integrations/port.ts'
 import { type Exchange, openExchange, type Source } from '../../engine/issue/exchange.ts'
 import { type RoleRecord, roleFields } from '../../engine/issue/settings.ts'
+import type { Order } from '../../engine/issue/under_lease.ts'
 import { type Credential, type Grant, issuerRoleFields, issuers } from '../../engine/issuers/index.ts'
 import { openUpstreams } from '../../engine/issuers/outbound.ts'
 import type { Mount } from '../../engine/mount_table.ts'
@@ -92,8 +93,7 @@ export function openTestExchange(options: Options): TestExchange {
     },
     grants: { rootOf: () => person },
     deliver: options.deliver ?? { seal: async (_mount, _destinations, grant, make) => make(grant) },
-    leased: async (_from: unknown, _grant: unknown, _asker: unknown, make: (keep: () => Promise<void>) => Promise<Credential>) =>
-      make(async () => {}),
+    leased: async ({ make }: Order) => make(async () => {}),
   } as unknown as Parameters<typeof openExchange>[0])
   const root = memoryRoot(secrets, () => hold())
   const shape = issuers[type]?.integration
