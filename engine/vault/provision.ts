@@ -67,7 +67,7 @@ export function hclOf(list: readonly Rule[]): string {
 
 /** The commands that an operator runs once; `policy.hcl` holds `policyHcl`. */
 export function setupCommands(places: Places): readonly string[] {
-  const role = `auth/${places.approle}/role/${places.name}`
+  const role = rolePath(places)
   return [
     `vault secrets enable -path=${places.transit} transit`,
     `vault secrets enable -path=${places.kv} -version=2 kv`,
@@ -81,8 +81,11 @@ export function setupCommands(places: Places): readonly string[] {
   ]
 }
 
-const approleOf = (places: Places) => ({
-  token_policies: places.name,
+type RolePlaces = Pick<Places, 'approle' | 'name'>
+export const rolePath = ({ approle, name }: RolePlaces) => `auth/${approle}/role/${name}`
+
+export const approleOf = ({ name }: RolePlaces) => ({
+  token_policies: name,
   token_ttl: '1h',
   token_max_ttl: '24h',
   token_no_default_policy: true,
@@ -109,9 +112,13 @@ async function applied(vault: Vault, places: Places, as: Secret): Promise<Identi
   if (missing(mounts, places.kv)) await vault.write(`sys/mounts/${places.kv}`, { type: 'kv', options: { version: '2' } }, { as })
   if (missing(auths, places.approle)) await vault.write(`sys/auth/${places.approle}`, { type: 'approle' }, { as })
   await vault.write(`sys/policies/acl/${places.name}`, { policy: policyHcl(places) }, { as })
-  const role = `auth/${places.approle}/role/${places.name}`
-  await vault.write(role, approleOf(places), { as })
+  await vault.write(rolePath(places), approleOf(places), { as })
   await usable(vault, places, as)
+  return identityOf(vault, places, as)
+}
+
+export async function identityOf(vault: Vault, places: RolePlaces, as: Secret): Promise<Identity> {
+  const role = rolePath(places)
   const [id, secret] = await Promise.all([vault.read(`${role}/role-id`, { as }), vault.write(`${role}/secret-id`, {}, { as })])
   return { roleId: String(id?.data?.['role_id']), secretId: new Secret(String(secret?.data?.['secret_id'])) }
 }

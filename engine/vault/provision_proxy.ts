@@ -1,7 +1,7 @@
-import { Secret } from '../secret.ts'
+import type { Secret } from '../secret.ts'
 import type { Vault } from './client.ts'
 import { authorityWrites, INTERCEPT_ROLE, makeAuthority, mountCommand } from './intercept.ts'
-import { hclOf, type Identity, type Places, type Rule } from './provision.ts'
+import { approleOf, hclOf, type Identity, identityOf, PLACES, type Places, type Rule, rolePath } from './provision.ts'
 import type { TransportOptions } from './transport.ts'
 
 /** Where in Vault the proxy keeps its things; the rest it shares with the broker. */
@@ -12,13 +12,7 @@ export type ProxyPlaces = Pick<Places, 'transit' | 'kv' | 'approle'> & {
   readonly name: string
 }
 
-export const PROXY_PLACES: ProxyPlaces = {
-  transit: 'transit',
-  kv: 'assay',
-  approle: 'approle',
-  pki: 'assay-proxy-ca',
-  name: 'assay-proxy',
-}
+export const PROXY_PLACES: ProxyPlaces = { ...PLACES, pki: 'assay-proxy-ca', name: 'assay-proxy' }
 
 /** Everything that the proxy may do at Vault: open, and nothing that the broker does. */
 const rules = (places: ProxyPlaces): readonly Rule[] => [
@@ -38,14 +32,6 @@ const rules = (places: ProxyPlaces): readonly Rule[] => [
 /** The policy in Vault's HCL. */
 export const proxyPolicyHcl = (places: ProxyPlaces): string => hclOf(rules(places))
 
-/** What is written where, in order; the same list is applied and printed. */
-const writes = (places: ProxyPlaces): readonly (readonly [string, Readonly<Record<string, string | boolean>>])[] => [
-  [
-    `auth/${places.approle}/role/${places.name}`,
-    { token_policies: places.name, token_ttl: '1h', token_max_ttl: '24h', token_no_default_policy: true },
-  ],
-]
-
 /** The commands that an operator runs once, after those of the service; `proxy.hcl` holds `proxyPolicyHcl`.
  *  @param hosts what may be intercepted, names and addresses without ports; there is no authority for none */
 export function proxySetupCommands(places: ProxyPlaces, hosts: readonly string[]): readonly string[] {
@@ -53,13 +39,12 @@ export function proxySetupCommands(places: ProxyPlaces, hosts: readonly string[]
     Object.entries(body)
       .map(([name, value]) => `${name}='${value}'`)
       .join(' ')
-  const role = `auth/${places.approle}/role/${places.name}`
+  const role = rolePath(places)
   return [
     `vault policy write ${places.name} proxy.hcl`,
     ...(hosts.length > 0 ? [mountCommand(places.pki)] : []),
-    ...[...(hosts.length > 0 ? authorityWrites(places.pki, hosts) : []), ...writes(places)].map(
-      ([path, body]) => `vault write ${path} ${words(body)}`,
-    ),
+    ...(hosts.length > 0 ? authorityWrites(places.pki, hosts) : []).map(([path, body]) => `vault write ${path} ${words(body)}`),
+    `vault write ${role} ${words(approleOf(places))}`,
     `vault read -field=role_id ${role}/role-id`,
     `vault write -f -field=secret_id ${role}/secret-id`,
   ]
@@ -87,8 +72,6 @@ async function applied(vault: Vault, places: ProxyPlaces, as: Secret, hosts: rea
     await vault.write(`sys/auth/${places.approle}`, { type: 'approle' }, { as })
   await vault.write(`sys/policies/acl/${places.name}`, { policy: proxyPolicyHcl(places) }, { as })
   if (hosts.length > 0) await makeAuthority(vault, places.pki, hosts, as)
-  for (const [path, body] of writes(places)) await vault.write(path, body, { as })
-  const role = `auth/${places.approle}/role/${places.name}`
-  const [id, secret] = await Promise.all([vault.read(`${role}/role-id`, { as }), vault.write(`${role}/secret-id`, {}, { as })])
-  return { roleId: String(id?.data?.['role_id']), secretId: new Secret(String(secret?.data?.['secret_id'])) }
+  await vault.write(rolePath(places), approleOf(places), { as })
+  return identityOf(vault, places, as)
 }
