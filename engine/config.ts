@@ -1,11 +1,9 @@
 import { z } from 'zod'
+import { configParts } from './config_parts.ts'
 import { BrokerError } from './errors.ts'
 import { sealingModes } from './sealing/index.ts'
-import { PLACES } from './vault/provision.ts'
 
-const name = z.string().regex(/^[a-z0-9][a-z0-9_-]{0,62}$/, 'wanted lower-case letters, digits, dashes and underscores')
-const file = z.string().min(1)
-const url = z.url({ protocol: /^https?$/ }).transform(value => value.replace(/\/+$/, ''))
+const { file, url } = configParts
 
 /** How many connections are open at the same time unless said otherwise: in all, and from one address. */
 export const CONNECTIONS = { all: 4096, perPeer: 1024 } as const
@@ -16,8 +14,8 @@ const schema = z.strictObject({
     address: url,
     ca_file: file.optional(),
     /** AppRole of the service: `assay setup --print` tells how it is made */
-    approle: z.strictObject({ mount: name.default(PLACES.approle), role_id: z.string().min(1), secret_id_file: file }),
-    deadline_ms: z.int().min(50).max(60_000).default(2_000),
+    approle: configParts.approle,
+    deadline_ms: configParts.vaultDeadlineMs,
     /** how long Vault may take to begin its answer to what is passed on: longer than its own `max_request_duration`, so that it speaks for itself */
     answer_within_ms: z.int().min(50).max(86_400_000).default(95_000),
     /** what Vault's listener believes of this service, such as its `x_forwarded_for_client_cert_header`: clients cannot send these */
@@ -43,18 +41,12 @@ const schema = z.strictObject({
       })
       .optional(),
   }),
-  audit: z.strictObject({
-    file,
-    /** how long the disk may take for a group of records: after that nothing is issued until it has */
-    deadline_ms: z.int().min(50).max(60_000).default(1_000),
-  }),
-  places: z
-    .strictObject({ transit: name.default(PLACES.transit), kv: name.default(PLACES.kv) })
-    .default({ transit: PLACES.transit, kv: PLACES.kv }),
+  audit: z.strictObject({ file, deadline_ms: configParts.auditDeadlineMs }),
+  places: z.strictObject({ transit: configParts.transit, kv: configParts.kv }).prefault({}),
   /** how real tokens are encrypted in sealed ones: under data keys that are held for minutes, or in transit each time */
   sealing: z.enum(sealingModes).default('datakey'),
-  log_level: z.enum(['debug', 'info', 'warn', 'error']).default('info'),
-  shutdown_seconds: z.int().min(0).max(600).default(10),
+  log_level: configParts.logLevel,
+  shutdown_seconds: configParts.shutdownSeconds,
 })
 
 /** The configuration of a server, as its file has it. */

@@ -11,6 +11,7 @@ export { cappedWarning } from './capped.ts'
 export { openCollected } from './collected.ts'
 export type { Collection } from './collection.ts'
 export { CONNECTIONS, type Config, readConfig } from './config.ts'
+export { configParts } from './config_parts.ts'
 export { CALLBACK_PATH, type ConsentView, PAGE_PATH } from './consent/index.ts'
 export { BrokerError, type Code, codes } from './errors.ts'
 export {

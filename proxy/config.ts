@@ -1,10 +1,9 @@
 import { isMap, LineCounter, type Node, parseDocument } from 'yaml'
 import { z } from 'zod'
-import { parseAuthority } from '#engine'
+import { configParts, PROXY_PLACES, parseAuthority } from '#engine'
 import { connectors } from './connectors/index.ts'
 
-const name = z.string().regex(/^[a-z0-9][a-z0-9_-]{0,62}$/, 'wanted lower-case letters, digits, dashes and underscores')
-const file = z.string().min(1)
+const { name, file, url } = configParts
 
 const schema = z.strictObject({
   /** where agents connect, with mutual TLS 1.3 */
@@ -17,19 +16,16 @@ const schema = z.strictObject({
     client_ca_file: file.optional(),
   }),
   vault: z.strictObject({
-    address: z.url({ protocol: /^https?$/ }).transform(value => value.replace(/\/+$/, '')),
+    address: url,
     ca_file: file.optional(),
     /** AppRole of the proxy: `assay setup --proxy --print` tells how it is made */
-    approle: z.strictObject({ mount: name.default('approle'), role_id: z.string().min(1), secret_id_file: file }).optional(),
-    deadline_ms: z.int().min(50).max(60_000).default(2_000),
+    approle: configParts.approle.optional(),
+    deadline_ms: configParts.vaultDeadlineMs,
   }),
-  places: z
-    .strictObject({ transit: name.default('transit'), kv: name.default('assay'), pki: name.default('assay-proxy-ca') })
-    .prefault({}),
+  places: z.strictObject({ transit: configParts.transit, kv: configParts.kv, pki: name.default(PROXY_PLACES.pki) }).prefault({}),
   audit: z.strictObject({
     file,
-    /** how long the disk may take for a group of records: after that no request goes out until it has */
-    deadline_ms: z.int().min(50).max(60_000).default(1_000),
+    deadline_ms: configParts.auditDeadlineMs,
     /** whether the record of each request is on disk before it goes out; those of sessions and upgrades always are */
     durable: z.boolean().default(false),
   }),
@@ -61,8 +57,8 @@ const schema = z.strictObject({
     .prefault({}),
   /** processes that share the ports; each has an audit log of its own, `audit.1.jsonl` and so on */
   workers: z.int().min(1).max(64).default(1),
-  log_level: z.enum(['debug', 'info', 'warn', 'error']).default('info'),
-  shutdown_seconds: z.int().min(0).max(600).default(10),
+  log_level: configParts.logLevel,
+  shutdown_seconds: configParts.shutdownSeconds,
   services: z
     .array(z.discriminatedUnion('kind', [connectors.http.schema, connectors.postgres.schema, connectors.ssh.schema]))
     .min(1),

@@ -1,10 +1,10 @@
 import { z } from 'zod'
-import { parseAuthority } from '#engine'
+import { configParts, parseAuthority } from '#engine'
 import { parseRange } from '../egress/addresses.ts'
 
 /** What services of several kinds are declared by. */
 
-export const name = z.string().regex(/^[a-z0-9][a-z0-9_-]{0,62}$/, 'wanted lower-case letters, digits, dashes and underscores')
+export const { name, file } = configParts
 
 /** Guarded addresses that may be dialled all the same. */
 export const addresses = z

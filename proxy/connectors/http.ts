@@ -9,12 +9,11 @@ import { parseMatch } from '../http/match.ts'
 import type { HttpService } from '../http/service.ts'
 import { TOKEN_ROUTES } from '../http/token_routes.ts'
 import type { Connector } from './connector.ts'
-import { addresses, name } from './fields.ts'
+import { addresses, file, name } from './fields.ts'
 
 const HEADER = /^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$/
 const ROUTE = /^(?:([A-Z]+(?:,[A-Z]+)*) )?(\/[^?#\s]*)$/
 
-const file = z.string().min(1)
 const header = z.string().regex(HEADER, 'wanted the name of a header')
 /** Text with `{field}` where a field of the credential goes. */
 const template = z

@@ -7,7 +7,7 @@ import { beginSession, cancelHere } from '../postgres/session.ts'
 import { logIn } from '../postgres/upstream.ts'
 import { doorOf } from '../tls/secure.ts'
 import type { Connector, ConnectorPorts, StreamPorts } from './connector.ts'
-import { addresses, listen, name, server, startWithinMs, watchMs } from './fields.ts'
+import { addresses, file, listen, name, server, startWithinMs, watchMs } from './fields.ts'
 
 const schema = z.strictObject({
   kind: z.literal('postgres'),
@@ -20,7 +20,7 @@ const schema = z.strictObject({
   /** `disable` only where the way to the server is guarded otherwise */
   tls: z.enum(['verify', 'disable']).default('verify'),
   /** whom the certificate of the server must lead to; the system's authorities when left out */
-  ca_file: z.string().min(1).optional(),
+  ca_file: file.optional(),
   start_within_ms: startWithinMs,
   watch_ms: watchMs,
 })
