@@ -1,7 +1,7 @@
-import { randomBytes, randomUUID } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
-import { idFrom, type Lease } from '../engine/leases/lease.ts'
+import type { Lease } from '../engine/leases/lease.ts'
 import { openLedger } from '../engine/leases/ledger.ts'
 import { minuteOf, nameOf } from '../engine/leases/name.ts'
 import { openPacks } from '../engine/leases/packs.ts'
@@ -13,6 +13,7 @@ import { openVault } from '../engine/vault/client.ts'
 import { openOwn } from '../engine/vault/own.ts'
 import { openStore, type Store } from '../engine/vault/store.ts'
 import type { World } from '../engine/world.ts'
+import { activeLease } from '../test/fakes/leases.ts'
 import { lasting } from '../test/fakes/session.ts'
 import { startVault } from '../test/harness/vault.ts'
 import { limitRow, type Row } from './rows.ts'
@@ -80,28 +81,14 @@ async function fill(store: Store): Promise<void> {
 }
 
 /** Spread over an hour; the first are overdue. */
-function lease(at: number, now: number): Lease {
-  const expiresAt = at < OVERDUE ? now - 1 : now + 600 + (at % 3000)
-  return {
-    state: 'active',
-    leaseId: `broker/creds/deploy/${idFrom(randomUUID())}`,
-    mountId: 'mount',
-    issuer: 'github_app',
-    role: 'deploy',
-    integration: 'github',
+const lease = (at: number, now: number): Lease =>
+  activeLease({
     // the watch of tokens reads a record of each, and most have none here
     accessor: at < OVERDUE ? `accessor-${at % TOKENS}` : '',
     tpmId: `sha256-${at % TOKENS}`,
-    txn: randomUUID(),
-    ttlSeconds: 900,
-    issuedAt: now - 900,
-    expiresAt,
-    maxExpiresAt: expiresAt + 900,
-    renewedAt: 0,
-    due: expiresAt,
+    expiresAt: at < OVERDUE ? now - 1 : now + 600 + (at % 3000),
     handle: { token: `vault:v1:${randomBytes(60).toString('base64')}` },
-  }
-}
+  })
 
 setFlagsFromString('--expose-gc')
 const collect = runInNewContext('gc') as () => void

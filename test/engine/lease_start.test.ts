@@ -1,10 +1,9 @@
-import { randomUUID } from 'node:crypto'
 import { expect, test } from 'vitest'
-import { idFrom, idOf, type Lease } from '../../engine/leases/lease.ts'
+import { idOf, type Lease } from '../../engine/leases/lease.ts'
 import { openLedger } from '../../engine/leases/ledger.ts'
 import { minuteOf, nameOf } from '../../engine/leases/name.ts'
 import { openPacks } from '../../engine/leases/packs.ts'
-import { openProcess, outside, rest } from '../fakes/leases.ts'
+import { activeLease, openProcess, outside, rest } from '../fakes/leases.ts'
 import { testWorld } from '../fakes/world.ts'
 
 // What a start costs is what it asks of the store: `npm run bench` says how long that takes.
@@ -18,27 +17,8 @@ const world = testWorld()
 const now = world.now() / 1000
 
 /** The first are overdue, the others due within an hour, and not soon. */
-function lease(at: number): Lease {
-  const expiresAt = at < OVERDUE ? now - 1 : now + 600 + (at % MINUTES) * 60
-  return {
-    state: 'active',
-    leaseId: `broker/creds/deploy/${idFrom(randomUUID())}`,
-    mountId: 'mount-1',
-    issuer: 'fake',
-    role: 'deploy',
-    integration: '',
-    accessor: `accessor-${at % TOKENS}`,
-    tpmId: 'tpm-1',
-    txn: randomUUID(),
-    ttlSeconds: 900,
-    issuedAt: now - 900,
-    expiresAt,
-    maxExpiresAt: expiresAt + 900,
-    renewedAt: 0,
-    due: expiresAt,
-    handle: { credential: randomUUID() },
-  }
-}
+const lease = (at: number): Lease =>
+  activeLease({ accessor: `accessor-${at % TOKENS}`, expiresAt: at < OVERDUE ? now - 1 : now + 600 + (at % MINUTES) * 60 })
 const recordOf = ({ leaseId }: Lease) => `leases/record/${idOf(leaseId)}`
 
 test('a start with 100,000 leases reads packs, and no record of what is not due', async () => {

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { BrokerError } from '../../engine/errors.ts'
 import type { Begin } from '../../engine/leases/begin.ts'
-import type { Handle, Lease } from '../../engine/leases/lease.ts'
+import { type Handle, idFrom, type Lease } from '../../engine/leases/lease.ts'
 import { type Ended, type Provider, Unfindable } from '../../engine/leases/provider.ts'
 import type { everySoOften } from '../../engine/leases/rounds.ts'
 import { type Leases, openLeases } from '../../engine/leases/service.ts'
@@ -201,6 +201,25 @@ export const asked = (more: Partial<Begin> = {}): Begin => ({
   maxTtlSeconds: 3600,
   ...more,
 })
+
+/** A lease that is active, and had 900 s to live, as it is kept. */
+export function activeLease({ expiresAt, ...more }: Pick<Lease, 'expiresAt'> & Partial<Lease>): Lease {
+  const { mount, path, ttlSeconds, maxTtlSeconds: _, ...names } = asked()
+  return {
+    state: 'active',
+    leaseId: `${mount.path}${path}/${idFrom(randomUUID())}`,
+    mountId: mount.id,
+    ...names,
+    ttlSeconds,
+    issuedAt: expiresAt - ttlSeconds,
+    expiresAt,
+    maxExpiresAt: expiresAt + ttlSeconds,
+    renewedAt: 0,
+    due: expiresAt,
+    handle: { credential: randomUUID() },
+    ...more,
+  }
+}
 
 /** A whole issue: intent, provider, confirmation. What the caller got. */
 export async function issue(
