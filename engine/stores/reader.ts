@@ -11,6 +11,7 @@ import {
   wrap,
 } from 'cockatiel'
 import { LRUCache } from 'lru-cache'
+import { openReads } from '../reads.ts'
 import { type FaultKind, type Held, type Next, type OpenStore, StoreFault } from './store.ts'
 
 /** What a store said, and whether that was before it stopped to answer. */
@@ -51,42 +52,22 @@ export function openReader(store: OpenStore, options: ReaderOptions): Reader {
   const { monotonic } = options
   const run = guarded(options)
   const cache = new LRUCache<string, Kept>({ max: KEPT })
-  const flights = new Map<string, Promise<Held>>()
-  let writes = 0
-  const load = async (ref: string): Promise<Held> => {
-    const [at, before] = [monotonic(), writes]
+  const reads = openReads(cache, async (ref): Promise<Kept> => {
+    const at = monotonic()
     try {
-      const held = await run(signal => store.read(ref, signal))
-      // what was read while something was written may be from before the write: good for this reader, not for the next
-      if (writes === before) cache.set(ref, { held, at })
-      return held
+      return { held: await run(signal => store.read(ref, signal)), at }
     } catch (error) {
       // a store that says no is obeyed: what it said before does not count any more
       if (kindOf(error) !== 'down') cache.delete(ref)
       throw error
     }
-  }
-  const shared = (ref: string): Promise<Held> => {
-    const flight = flights.get(ref) ?? load(ref).finally(() => flights.delete(ref))
-    flights.set(ref, flight)
-    return flight
-  }
-  const change = async (ref: string, make: () => Promise<void>): Promise<void> => {
-    writes += 1
-    try {
-      await make()
-    } finally {
-      writes += 1
-      cache.delete(ref)
-      flights.delete(ref)
-    }
-  }
+  })
   return {
     read: async (ref, maxStaleSeconds) => {
       const kept = cache.get(ref)
       if (kept && monotonic() - kept.at < FRESH_MS) return { ...kept.held, stale: false }
       try {
-        return { ...(await shared(ref)), stale: false }
+        return { ...(await reads.shared(ref)).held, stale: false }
       } catch (error) {
         const last = cache.get(ref)
         if (kindOf(error) === 'down' && last && monotonic() - last.at <= maxStaleSeconds * 1000)
@@ -94,14 +75,13 @@ export function openReader(store: OpenStore, options: ReaderOptions): Reader {
         throw error
       }
     },
-    // not the flight that is under way: it may have been asked before what its caller saw
-    fresh: async ref => ({ ...(await load(ref)), stale: false }),
+    fresh: async ref => ({ ...(await reads.fresh(ref)).held, stale: false }),
     replace: async (ref, next, version) => {
       const { replace } = store
       if (!replace) throw new StoreFault('denied', 'the store is read-only')
-      await change(ref, () => run(signal => replace(ref, next, version, signal)))
+      await reads.change(ref, () => run(signal => replace(ref, next, version, signal)))
     },
-    remove: ref => change(ref, async () => store.remove?.(ref)),
+    remove: ref => reads.change(ref, async () => store.remove?.(ref)),
     close: () => store.close(),
   }
 }

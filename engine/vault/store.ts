@@ -1,5 +1,6 @@
 import { LRUCache } from 'lru-cache'
 import { BrokerError } from '../errors.ts'
+import { openReads } from '../reads.ts'
 import { absent, type VaultReply } from './client.ts'
 import { isConflict, type OwnVault } from './own.ts'
 
@@ -22,47 +23,25 @@ export type Store = {
 export const FRESH_MS = 5_000
 const MAX_KEPT = 10_000
 
+/** What is not there is known, too. */
+type Found = { readonly kept: Kept<unknown> | undefined }
+
 /** State in a KV v2 mount, read through a small cache (`kept` records at most) with one flight per path. */
 export function openStore(vault: OwnVault, mount: string, monotonic: () => number, kept = MAX_KEPT): Store {
   const clock = { perf: { now: monotonic }, ttlResolution: 0 }
-  const cache = new LRUCache<string, { kept: Kept<unknown> | undefined }>({ max: kept, ttl: FRESH_MS, ...clock })
-  const flights = new Map<string, Promise<Kept<unknown> | undefined>>()
-  let writes = 0
-
-  const fetch = async (path: string): Promise<Kept<unknown> | undefined> => {
-    const before = writes
+  const cache = new LRUCache<string, Found>({ max: kept, ttl: FRESH_MS, ...clock })
+  const { shared, fresh, change } = openReads(cache, async (path): Promise<Found> => {
     const reply = await absent(vault.read(`${mount}/data/${path}`))
-    const kept = reply && keptOf(path, reply.data)
-    // what was read while something was written may be from before the write: good for this reader, not for the next
-    if (writes === before) cache.set(path, { kept })
-    return kept
-  }
-  const shared = (path: string) => {
-    const flight = flights.get(path) ?? fetch(path).finally(() => flights.delete(path))
-    flights.set(path, flight)
-    return flight
-  }
-  const change = async (path: string, make: () => Promise<unknown>) => {
-    writes += 1
-    try {
-      await make()
-    } finally {
-      writes += 1
-      flights.delete(path)
-      cache.delete(path)
-    }
-  }
+    return { kept: reply && keptOf(path, reply.data) }
+  })
   const list = (path: string) => vault.list(`${mount}/metadata/${path}`)
   const remove = (path: string) => change(path, () => absent(vault.delete(`${mount}/metadata/${path}`)))
   const deleteAll = async (folder: string): Promise<void> => {
     for (const name of await list(folder)) await (name.endsWith('/') ? deleteAll(folder + name) : remove(folder + name))
   }
   return {
-    get: async <T>(path: string) => {
-      const hit = cache.get(path)
-      return (hit ? hit.kept : await shared(path)) as Kept<T> | undefined
-    },
-    fresh: async <T>(path: string) => (await fetch(path)) as Kept<T> | undefined,
+    get: async <T>(path: string) => (cache.get(path) ?? (await shared(path))).kept as Kept<T> | undefined,
+    fresh: async <T>(path: string) => (await fresh(path)).kept as Kept<T> | undefined,
     put: (path, value, cas) => {
       const body = { data: { value }, ...(cas === undefined ? {} : { options: { cas } }) }
       return change(path, () => vault.write(`${mount}/data/${path}`, body).catch(conflict))
