@@ -170,9 +170,12 @@ function authMount(path: string, row: AuthRow): readonly Mount[] {
 
 /** As Vault does it: of the options that are not given nothing changes, and one that is given empty goes. */
 function tuned(row: Mount, given: Partial<Tuned>): Mount {
-  const { options, ...others } = { ...row, ...given }
-  const named = Object.entries({ ...row.options, ...options }).filter(([, value]) => value !== '')
-  return named.length > 0 ? { ...others, options: Object.fromEntries(named) } : others
+  const { options = {}, ...others } = given
+  if (Object.keys(options).length === 0) return { ...row, ...others }
+  const named = Object.entries({ ...row.options, ...options }).filter(
+    ([name, value]) => value !== '' || options[name] === undefined,
+  )
+  return { ...row, ...others, options: Object.fromEntries(named) }
 }
 
 /** Vault's own rule: no mount may lie within another. */

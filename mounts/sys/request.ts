@@ -43,7 +43,7 @@ export function textIn(request: SysRequest, name: string): string | undefined {
 }
 
 /** What Vault makes of a value that is to be a text: truth is 1, nothing is empty; undefined where it makes none. */
-function asText(value: unknown): string | undefined {
+export function asText(value: unknown): string | undefined {
   if (typeof value === 'string') return value
   if (typeof value === 'boolean') return value ? '1' : '0'
   return value === undefined || value === null ? '' : undefined

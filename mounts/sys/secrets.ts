@@ -70,7 +70,9 @@ async function enable(request: SysRequest, sent: Readonly<Record<string, unknown
   const { defaultTtlSeconds = 0, maxTtlSeconds = 0, description = '' } = given
   if (maxTtlSeconds > 0 && defaultTtlSeconds > maxTtlSeconds)
     throw new BrokerError('bad_request', 'given default lease TTL greater than given max lease TTL')
-  const all: Tuned = { ...given, defaultTtlSeconds, maxTtlSeconds, description }
+  // as at Vault, whose CLI says that there are none: those of whom nothing was said are none too, but are shown otherwise
+  const options = sent['options'] === null ? {} : { options: given.options ?? {} }
+  const all: Tuned = { ...given, ...options, defaultTtlSeconds, maxTtlSeconds, description }
   const mount = await broker.mounts.addBroker(`${path}/`, all, broker.issue)
   done(request, 'update', `mounts/${path}`, mount)
   return asTold(request, ignored)

@@ -1,14 +1,14 @@
 import { BrokerError, duration, type Mount, map, parseFields, type Tuned, text, visibilities } from '#engine'
 import { enveloped, type HttpReply } from '../hosts/envelope.ts'
 import { admit } from './admit.ts'
-import { livesOf, type SysRequest, saidOf, sentTo } from './request.ts'
+import { asText, livesOf, type SysRequest, saidOf, sentTo } from './request.ts'
 
 type Sent = Readonly<Record<string, unknown>>
 
 /** As Vault shows it: with the lives that count, where nothing was tuned too. */
 export function tuningOf(mount: Mount): object {
   const { config, description, options } = saidOf(mount)
-  return { ...config, ...livesOf(mount), description, ...(options === null ? {} : { options }) }
+  return { ...config, ...livesOf(mount), description, ...(Object.keys(options ?? {}).length === 0 ? {} : { options }) }
 }
 
 /** `sys/mounts/:path/tune`. */
@@ -93,6 +93,11 @@ function visibilityOf(wanted: string | undefined): Partial<Tuned> {
 }
 
 function optionsOf(options: Sent | undefined): Partial<Tuned> {
-  const entries = Object.entries(options ?? {}).map(([name, value]) => [name, String(value)])
-  return entries.length === 0 ? {} : { options: Object.fromEntries(entries) as Record<string, string> }
+  return options === undefined ? {} : { options: Object.fromEntries(Object.entries(options).map(optionOf)) }
+}
+
+function optionOf([name, value]: readonly [string, unknown]): [string, string] {
+  const text = asText(value)
+  if (text === undefined) throw new BrokerError('bad_request', 'options: wanted texts')
+  return [name, text]
 }

@@ -175,6 +175,20 @@ export const mounts: readonly Row[] = [
     seen: { straight: [400, true], through: [400, false] },
   },
   {
+    what: '`options` of an auth mount of ours that has none',
+    vault: '`null` where `null` was sent, `{}` else',
+    here: '`null`',
+    why: 'Vault keeps them with the mark of ours among them, which leaves nothing to tell one from the other',
+    ask: async side => {
+      const [type, path] = [side.name === 'through' ? 'tpm-quote' : 'jwt', 'sys/auth/without']
+      await own(side, path, { method: 'POST', body: JSON.stringify({ type, options: {} }) })
+      const { data } = (await (await own(side, path, {})).json()) as { data: { options: unknown } }
+      await own(side, path, { method: 'DELETE' })
+      return data.options
+    },
+    seen: { straight: {}, through: null },
+  },
+  {
     what: 'a negative life (`default_lease_ttl=-1s`) for a mount',
     vault: 'counts as none',
     here: '400',

@@ -88,6 +88,28 @@ const operated: Readonly<Record<string, readonly (readonly string[])[]>> = {
     ['HTTP', 'DELETE', 'sys/mounts/form/'],
     ['secrets', 'list'],
   ],
+  'the options of a secrets engine': [
+    '',
+    ',"options":{}',
+    ',"options":null',
+    ',"options":[]',
+    ',"options":["a=b"]',
+    ',"options":{"a":null,"b":true,"c":1e2}',
+  ].flatMap(options => [
+    ['HTTP', 'POST', 'sys/mounts/own', `{"type":"@engine"${options}}`],
+    ...['sys/mounts/own', 'sys/mounts/own/tune', 'sys/internal/ui/mounts/own'].map(path => [
+      'read',
+      '-format=json',
+      '-field=options',
+      path,
+    ]),
+    ...['{}', '{"x":"y"}', '{"x":"","c":false}'].flatMap(changed => [
+      ['HTTP', 'POST', 'sys/mounts/own/tune', `{"options":${changed}}`],
+      ['read', '-format=json', '-field=options', 'sys/mounts/own'],
+    ]),
+    ['secrets', 'list', '-format=json'],
+    ['secrets', 'disable', 'own'],
+  ]),
   'leases of a secrets engine that has issued none': [
     ['secrets', 'enable', '-path=own', '@engine'],
     ...['lookup', 'renew', 'revoke'].map(command => ['lease', command, 'own/creds/some/none']),
