@@ -54,6 +54,8 @@ export async function logIn(options: UpstreamOptions): Promise<Upstream> {
     ...(settings === '' ? {} : { options: settings }),
     // whose certificate it has to be; the library names it in the handshake where that is no address
     ssl: tls ? { rejectUnauthorized: true, host, ...(tls.ca === undefined ? {} : { ca: tls.ca }) } : false,
+    // to the certificate of this very connection, where the server can (SCRAM-SHA-256-PLUS, RFC 5929, 4): else it hears that we could
+    enableChannelBinding: tls !== undefined,
     connectionTimeoutMillis: options.timeoutMs,
     stream: () => connected(options.socket),
   }) as Client & { readonly connection: Connecting }

@@ -1,5 +1,6 @@
 import { createHash, createHmac, pbkdf2Sync, randomBytes } from 'node:crypto'
 import type { Duplex } from 'node:stream'
+import { TLSSocket } from 'node:tls'
 
 // The side of a PostgreSQL server until a session is ready, as far as tests need it.
 
@@ -25,11 +26,14 @@ export const loggedIn = (processId: number, secretKey: number): Buffer =>
  *  @see RFC 5802, 3 SCRAM Algorithm Overview */
 export function askScram(socket: Duplex, password: string, then: Buffer, between?: Buffer): void {
   const salt = randomBytes(16)
+  // over TLS a client could bind to the certificate, and says that it knows that this server cannot
+  const flag = socket instanceof TLSSocket ? 'y,,' : 'n,,'
+  const bound = Buffer.from(flag).toString('base64')
   socket.once('data', (first: Buffer) => {
-    const [, bare = '', nonce = ''] = /n,,(.*r=(.*))$/s.exec(first.toString('latin1')) ?? []
+    const [, bare = '', nonce = ''] = new RegExp(`${flag}(.*r=(.*))$`, 's').exec(first.toString('latin1')) ?? []
     const challenge = `r=${nonce}server,s=${salt.toString('base64')},i=4096`
     socket.once('data', (last: Buffer) => {
-      const [, without = '', proof = ''] = /(c=biws,r=.*),p=(.*)$/s.exec(last.toString('latin1')) ?? []
+      const [, without = '', proof = ''] = new RegExp(`(c=${bound},r=.*),p=(.*)$`, 's').exec(last.toString('latin1')) ?? []
       const { client, server } = proofs(password, salt, `${bare},${challenge},${without}`)
       const isRight = client === proof
       socket.write(isRight ? Buffer.concat([between ?? authentication(12, `v=${server}`), then]) : refused)
