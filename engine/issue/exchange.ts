@@ -24,7 +24,7 @@ import type { Keys } from './keys.ts'
 import type { Leased } from './leased.ts'
 import { within } from './life.ts'
 import { permissionsOf, textsOf } from './permissions.ts'
-import { openReuse } from './reuse.ts'
+import { livesLonger, openReuse } from './reuse.ts'
 import { CEILING_SECONDS, type RoleRecord } from './settings.ts'
 
 /** An integration and its root credential, after whoever asked was found to be allowed to use it. */
@@ -109,7 +109,7 @@ export function openExchange(parts: ExchangeParts): Exchange {
         return { credential: await fresh(prepared, grant, asker, decidedBy), reused: false }
       const version = (await prepared.source?.root.read())?.version
       const decision = { ...decisionOf(prepared, grant, decidedBy), version }
-      return reuse.of(decision, grant.issuedAt + grant.ttlSeconds, () => fresh(prepared, grant, asker, decidedBy))
+      return reuse.of(decision, grant.ttlSeconds, () => fresh(prepared, grant, asker, decidedBy))
     })
   return {
     prepare,
@@ -275,9 +275,6 @@ function decisionOf({ mount, record, source, permissions }: Prepared, grant: Gra
   return { mount: mount.id, record: within(mount, record), integration, permissions, asked, decidedBy }
 }
 
-/** Clocks of others may be ahead of ours by so much. */
-const SKEW_SECONDS = 5
-
 /** No provider's answer goes out that is empty, that has ended, or that lives longer than was asked without our being able to end it. */
 async function assertNotWider(
   { record, issuer }: Prepared,
@@ -285,7 +282,7 @@ async function assertNotWider(
   credential: Credential,
   ports: IssuerPorts,
 ): Promise<void> {
-  const fault = faultOf(record, grant, credential, ports.now() / 1000)
+  const fault = faultOf(record, grant, credential, ports.now())
   if (!fault) return
   const why = new ExchangeRefusal(fault.code, `${ports.integration || record.issuer}: ${fault.detail}`)
   const { handle } = credential
@@ -304,11 +301,11 @@ function faultOf(record: RoleRecord, grant: Grant, credential: Credential, now: 
   const empty = Object.entries(fields).find(([, value]) => value instanceof Secret && !isText(value.reveal()))
   if (empty) return { code: 'EXCHANGE_UNUSABLE', detail: `${empty[0]} is empty` }
   if (!Number.isSafeInteger(expiresAt)) return { code: 'EXCHANGE_UNUSABLE', detail: 'it has no end of life' }
-  if (expiresAt <= now) return { code: 'EXCHANGE_UNUSABLE', detail: 'it has ended already' }
+  if (expiresAt <= now / 1000) return { code: 'EXCHANGE_UNUSABLE', detail: 'it has ended already' }
   const ended = (handle !== undefined && !selfContained) || record.delivery === 'sealed'
-  const limit = grant.issuedAt + Math.max(grant.ttlSeconds, Math.min(record.provider_ttl, CEILING_SECONDS)) + SKEW_SECONDS
-  if (ended || expiresAt <= limit) return undefined
-  return { code: 'EXCHANGE_WIDER', detail: `it lives ${expiresAt - grant.issuedAt} s, asked were ${grant.ttlSeconds} s` }
+  const longest = Math.max(grant.ttlSeconds, Math.min(record.provider_ttl, CEILING_SECONDS))
+  if (ended || !livesLonger(credential, longest, now)) return undefined
+  return { code: 'EXCHANGE_WIDER', detail: `it lives ${Math.ceil(expiresAt - now / 1000)} s, asked were ${grant.ttlSeconds} s` }
 }
 
 const isText = (value: unknown) => typeof value === 'string' && value !== ''

@@ -5,10 +5,10 @@ import type { Credential } from '../issuers/issuer.ts'
 /** Credentials that answer the same decision again while they are young, and one flight for all who ask at once. Memory only; a restart forgets them. */
 export type Reuse = {
   /** @param decision everything that was decided and everything that it was decided from, but when: two that differ in anything never share
-   *  @param end seconds since the epoch: what lives longer is not given for this decision, unless its life is the provider's to decide */
+   *  @param ttlSeconds from when it is given: what lives longer is not given for this decision, unless its life is the provider's to decide */
   readonly of: (
     decision: object,
-    end: number,
+    ttlSeconds: number,
     make: () => Promise<Credential>,
   ) => Promise<{ credential: Credential; reused: boolean }>
 }
@@ -16,17 +16,22 @@ export type Reuse = {
 const KEPT = 10_000
 /** No timer of Node's counts further. */
 const LONGEST_MS = 2 ** 31 - 2
-/** Ends are counted in whole seconds from different moments. */
-const SLACK_SECONDS = 2
+/** Clocks of others may be ahead of ours by so much. */
+const SKEW_SECONDS = 5
 
-/** What was made for a decision: `end` is the one that was asked for, `bornAt` in milliseconds. */
-type Made = { readonly credential: Credential; readonly end: number; readonly bornAt: number }
+/** Whether that is longer than was asked for, counted from `at`, in milliseconds: of a provider that was slow to answer it is not known when it began. */
+export function livesLonger({ expiresAt }: Pick<Credential, 'expiresAt'>, ttlSeconds: number, at: number): boolean {
+  return expiresAt > at / 1000 + ttlSeconds + SKEW_SECONDS
+}
+
+/** What was made for a decision: `ttlSeconds` are those that were asked for, `bornAt` is in milliseconds. */
+type Made = { readonly credential: Credential; readonly ttlSeconds: number; readonly bornAt: number }
 
 export function openReuse(now: () => number): Reuse {
   const kept = new LRUCache<string, Made>({ max: KEPT, perf: { now }, ttlResolution: 0, ttlAutopurge: true })
   const flights = new Map<string, Promise<Made>>()
-  const fly = async (key: string, end: number, make: () => Promise<Credential>): Promise<Credential> => {
-    const flight = make().then(credential => ({ credential, end, bornAt: now() }))
+  const fly = async (key: string, ttlSeconds: number, make: () => Promise<Credential>): Promise<Credential> => {
+    const flight = make().then(credential => ({ credential, ttlSeconds, bornAt: now() }))
     flights.set(key, flight)
     try {
       const made = await flight
@@ -39,24 +44,24 @@ export function openReuse(now: () => number): Reuse {
     }
   }
   return {
-    of: async (decision, end, make) => {
+    of: async (decision, ttlSeconds, make) => {
       const key = keyOf(decision)
       const found = kept.get(key)
-      if (found && fits(found, end) && isYoung(found, now())) return { credential: found.credential, reused: true }
+      if (found && fits(found, ttlSeconds, now()) && isYoung(found, now())) return { credential: found.credential, reused: true }
       // one that ends too late for one asker ends in time for another: they wait for the next one together, too
       for (let flight = flights.get(key); flight; flight = flights.get(key)) {
         const under = await flight
-        if (fits(under, end)) return { credential: under.credential, reused: true }
+        if (fits(under, ttlSeconds, now())) return { credential: under.credential, reused: true }
       }
-      return { credential: await fly(key, end, make), reused: false }
+      return { credential: await fly(key, ttlSeconds, make), reused: false }
     },
   }
 }
 
 /** It ends in time; or it did not end in time for who asked for it either and was taken all the same: then its life is the provider's to decide, and the
  *  next one would live as long. */
-function fits({ credential: { expiresAt }, end: asked }: Made, end: number): boolean {
-  return expiresAt <= end + SLACK_SECONDS || expiresAt > asked + SLACK_SECONDS
+function fits({ credential, ttlSeconds: asked, bornAt }: Made, ttlSeconds: number, now: number): boolean {
+  return !livesLonger(credential, ttlSeconds, now) || livesLonger(credential, asked, bornAt)
 }
 
 /** Half of its life is left. */

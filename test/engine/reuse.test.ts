@@ -15,7 +15,7 @@ function opened() {
   const make = async (name: string, lifeSeconds: number) => {
     const expiresAt = world.now() / 1000 + lifeSeconds
     const credential = { fields: { token: new Secret(name) }, tokenType: 'Bearer' as const, expiresAt, granted: {} }
-    return new WeakRef((await of({ name }, expiresAt, async () => credential)).credential)
+    return new WeakRef((await of({ name }, lifeSeconds, async () => credential)).credential)
   }
   const pass = (ms: number) => {
     world.pass(ms)

@@ -2,7 +2,7 @@ import { generateKeyPairSync } from 'node:crypto'
 import { IAMCredentialsClient } from '@google-cloud/iam-credentials'
 import { Impersonated, OAuth2Client } from 'google-auth-library'
 import * as jose from 'jose'
-import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest'
 import type { Credential } from '../../../engine/issuers/index.ts'
 import type { Secret } from '../../../engine/secret.ts'
 import { ISSUER_URL, jwkOf, newEcKey, openTestExchange, type TestExchange } from '../../fakes/exchange.ts'
@@ -83,6 +83,43 @@ describe('an access token by impersonation', () => {
     // the token endpoint took the assertion; the server of the proto does not know the token that it gave
     expect(await exchange.issue(ask)).toMatchObject({ code: 'EXCHANGE_REFUSED', detail: 'acme: UNAUTHENTICATED' })
     expect(endpoint.asked).toHaveLength(1)
+  })
+})
+
+describe('an answer that takes its time', () => {
+  const PAUSE_SECONDS = 8
+  /** A provider whose tokens live for what was asked and `more`, from when it answers: so much later by the clock of the broker. */
+  async function slow({ role = {}, more = 0 } = {}) {
+    const server = await startProvider()
+    onTestFinished(() => server[Symbol.asyncDispose]())
+    const exchange = opened({ role, settings: { sts_url: `${server.url}/sts`, iam_url: server.url } })
+    let late = 0
+    server.answer = ({ url, body }) => {
+      if (url === '/sts') return { status: 200, body: { access_token: 'a', token_type: 'Bearer', expires_in: 3599 } }
+      late += PAUSE_SECONDS
+      exchange.pass(PAUSE_SECONDS * 1000)
+      const { lifetime } = JSON.parse(body) as { lifetime: string }
+      const ends = Date.now() + (late + Number.parseInt(lifetime, 10) + more) * 1000
+      return { status: 200, body: { accessToken: `ya29.${late}`, expireTime: new Date(ends).toISOString() } }
+    }
+    return exchange
+  }
+
+  test('counts from when it came', async () => {
+    const exchange = await slow()
+    expect((await exchange.credential(ask)).expiresAt).toBe(in300() + PAUSE_SECONDS)
+  })
+
+  test('and may be no longer than what was asked from then on', async () => {
+    expect(await (await slow({ more: 6 })).outcome(ask)).toBe('EXCHANGE_WIDER')
+  })
+
+  test('is not given again to who may have less', async () => {
+    const exchange = await slow({ role: { reuse: true } })
+    const wanted = [300, 300, 60].map(ttlSeconds => ({ grant: { scope: [READ_ONLY], ttlSeconds } }))
+    const tokens: string[] = []
+    for (const one of wanted) tokens.push(tokenOf(await exchange.credential(one)))
+    expect(tokens).toEqual(['ya29.8', 'ya29.8', 'ya29.16'])
   })
 })
 
