@@ -1,4 +1,4 @@
-import { weaknessOf } from './certs/weak_keys.ts'
+import { weakName, weakRsa, wrongAttributes } from './key_faults.ts'
 import type { Refusal } from './refusals.ts'
 import { alg, attribute } from './tpm2/constants.ts'
 import { isKey, nameOf, type Public, readPublic } from './tpm2/public.ts'
@@ -38,25 +38,20 @@ export function admitAk(publicBytes: Uint8Array, rules: AkRules = {}): Verdict<A
 type Check = readonly [Refusal, (area: Public, rules: AkRules) => string | undefined]
 
 const checks: readonly Check[] = [
-  ['AK_ATTRIBUTES', wrongAttributes],
+  ['AK_ATTRIBUTES', area => wrongAttributes(area, wanted, free)],
   ['AK_ATTRIBUTES', wrongScheme],
   ['AK_ATTRIBUTES', area => (area.symmetric === null ? undefined : 'a signing key has no symmetric algorithm')],
   ['AK_ATTRIBUTES', unknownPolicy],
   ['WEAK_HASH', area => (area.scheme?.hash === 'sha1' ? 'the scheme of the key signs SHA-1 digests' : undefined)],
-  ['WEAK_KEY', area => (area.nameAlg === 'sha1' ? 'the Name of the key is a SHA-1 digest' : undefined)],
-  ['WEAK_KEY', area => (area.kind === 'rsa' ? weaknessOf(area) : undefined)],
+  ['WEAK_KEY', weakName],
+  ['WEAK_KEY', weakRsa],
   ['BAD_KEY', area => (isKey(area) ? undefined : 'the point is not on its curve')],
 ]
 
 const { fixedTPM, fixedParent, sensitiveDataOrigin, restricted, sign, userWithAuth, adminWithPolicy, noDA } = attribute
+/** So decrypt, stClear, encryptedDuplication and reserved bits are clear. */
 const wanted = fixedTPM | fixedParent | sensitiveDataOrigin | restricted | sign
 const free = userWithAuth | adminWithPolicy | noDA
-
-/** All bits but the free ones are as wanted: so decrypt, stClear, encryptedDuplication and reserved bits are clear. */
-function wrongAttributes({ attributes }: Public): string | undefined {
-  if ((attributes & ~free) === wanted) return undefined
-  return `TPMA_OBJECT is 0x${attributes.toString(16).padStart(8, '0')}, wanted 0x${wanted.toString(16)}`
-}
 
 function wrongScheme({ kind, scheme }: Public): string | undefined {
   if (scheme === null) return 'the key has no scheme'

@@ -1,6 +1,6 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
 import type { AttestationKey } from './attestation_key.ts'
-import { weaknessOf } from './certs/weak_keys.ts'
+import { weakName, weakRsa, wrongAttributes } from './key_faults.ts'
 import { type Hierarchy, qualifiedNameOf, qualifiedUnder } from './qualified_name.ts'
 import type { Refusal } from './refusals.ts'
 import { parseCertification } from './tpm2/attest.ts'
@@ -73,21 +73,16 @@ export function verifyCertifiedKey(evidence: KeyEvidence, rules: KeyRules): Verd
 
 type Check = readonly [Refusal, (area: Public) => string | undefined]
 const checks: readonly Check[] = [
-  ['KEY_ATTRIBUTES', wrongAttributes],
-  ['WEAK_KEY', area => (area.nameAlg === 'sha1' ? 'the Name of the key is a SHA-1 digest' : undefined)],
-  ['WEAK_KEY', area => (area.kind === 'rsa' ? weaknessOf(area) : undefined)],
+  ['KEY_ATTRIBUTES', area => wrongAttributes(area, wanted, free)],
+  ['WEAK_KEY', weakName],
+  ['WEAK_KEY', weakRsa],
 ]
 
 const { fixedTPM, fixedParent, sensitiveDataOrigin, restricted, sign, decrypt } = attribute
 const { userWithAuth, adminWithPolicy, noDA } = attribute
+/** So restricted, stClear, encryptedDuplication and reserved bits are clear: a restricted key would sign what attests. */
 const wanted = fixedTPM | fixedParent | sensitiveDataOrigin | sign
 const free = userWithAuth | adminWithPolicy | noDA | decrypt
-
-/** So restricted, stClear, encryptedDuplication and reserved bits are clear: a restricted key would sign what attests. */
-function wrongAttributes({ attributes }: Public): string | undefined {
-  if ((attributes & ~free) === wanted) return undefined
-  return `TPMA_OBJECT is 0x${attributes.toString(16).padStart(8, '0')}, wanted 0x${wanted.toString(16)}`
-}
 
 const primaries: readonly Hierarchy[] = ['endorsement', 'owner']
 const storage = fixedTPM | fixedParent | sensitiveDataOrigin | restricted | decrypt

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { weaknessOf } from './certs/weak_keys.ts'
+import { weakRsa } from './key_faults.ts'
 import { qualifiedNameOf } from './qualified_name.ts'
 import { alg, attribute, type Hash } from './tpm2/constants.ts'
 import { isKey, nameOf, type Public, readPublic, spkiOf } from './tpm2/public.ts'
@@ -31,7 +31,7 @@ export function admitEk(publicBytes: Uint8Array): Verdict<EndorsementKey> {
   const area = read.value
   const kind = templates.find(template => fits(area, template))?.kind
   if (kind === undefined) return reject('EK_TEMPLATE', `no template of the TCG has ${describe(area)}`)
-  const weakness = area.kind === 'rsa' ? weaknessOf(area) : undefined
+  const weakness = weakRsa(area)
   if (weakness !== undefined) return reject('WEAK_KEY', weakness)
   if (!isKey(area)) return reject('BAD_KEY', 'the point is not on its curve')
   const qualifiedName = qualifiedNameOf('endorsement', nameOf(area.bytes, area.nameAlg))

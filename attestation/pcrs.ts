@@ -138,7 +138,7 @@ function wrongValues(table: PcrTable, pcrs: ReferenceValues, allowReset: boolean
       if (value === undefined) return reject('PCR_NOT_QUOTED', `PCR ${index} of ${bank} has reference values, but is not signed`)
       if (!allowed.some(one => value.equals(one)))
         return reject('PCR_POLICY', `PCR ${index} of ${bank} is ${value.toString('hex')}`)
-      if (!allowReset && isReset(index, value)) return reject('PCR_POLICY', `PCR ${index} of ${bank} was never extended`)
+      if (!allowReset && isReset(index, value)) return neverExtended(bank, index)
     }
   }
   return undefined
@@ -149,11 +149,13 @@ function unmeasured(table: PcrTable, explained: Selection, allowReset: boolean):
     for (const index of indices) {
       const value = table.get(bank as Bank)?.get(index)
       if (value === undefined) return reject('PCR_NOT_QUOTED', `PCR ${index} of ${bank} has to be explained, but is not signed`)
-      if (!allowReset && isReset(index, value)) return reject('PCR_POLICY', `PCR ${index} of ${bank} was never extended`)
+      if (!allowReset && isReset(index, value)) return neverExtended(bank, index)
     }
   }
   return undefined
 }
+
+const neverExtended = (bank: string, index: number) => reject('PCR_POLICY', `PCR ${index} of ${bank} was never extended`)
 
 /** A set that looks at nothing would let everything in. */
 function boundless(pcrs: ReferenceValues, explained: Selection): Fault {
