@@ -6,16 +6,12 @@ import type { Mount } from '../mount_table.ts'
 import type { Verdict } from '../refusals.ts'
 import type { Store } from '../vault/store.ts'
 import type { World } from '../world.ts'
-import type { AttestSettings } from './settings.ts'
+import { type AttestSettings, certificateFields } from './settings.ts'
 
 /** A TPM that has shown its certificate and opened its credential, and that an operator has not decided on, or has denied. */
 const pendingFields = {
   state: text('`waiting` or `denied`.', { fallback: 'waiting', choices: ['waiting', 'denied'] }),
-  maker: text('Manufacturer as in the certificate.', { fallback: '' }),
-  model: text('Model as in the certificate.', { fallback: '' }),
-  version: text('Firmware version as in the certificate.', { fallback: '' }),
-  ek_type: text('Kind of the endorsement key.', { fallback: '' }),
-  ek_certificate_sha256: text('Fingerprint of the endorsement certificate.', { fallback: '' }),
+  ...certificateFields,
   revocation: text('Whether its makers had current revocation lists.', { fallback: '' }),
   ak_name: text('Name of the attestation key that it came with first, hex.', { fallback: '' }),
   requested_at: text('When it came first.', { fallback: '' }),
@@ -25,14 +21,7 @@ const pendingFields = {
 type Pending = Values<typeof pendingFields>
 
 /** What is known of a TPM from its certificate. */
-export type TpmFacts = {
-  readonly maker: string
-  readonly model: string
-  readonly version: string
-  readonly ek_type: string
-  readonly ek_certificate_sha256: string
-  readonly revocation: string
-}
+export type TpmFacts = Values<typeof certificateFields> & { readonly revocation: string }
 
 export const factsOf = (ek: VerifiedEk): TpmFacts => ({
   maker: ek.manufacturer,

@@ -64,6 +64,6 @@ export function databasesOf(
   return Object.fromEntries(entries)
 }
 
-function fail(name: string, sentence: string): never {
+export function fail(name: string, sentence: string): never {
   throw new BrokerError('bad_request', `${name}: ${sentence}`)
 }

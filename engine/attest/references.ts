@@ -3,7 +3,7 @@ import { type Collection, type Given, openCollection } from '../collection.ts'
 import { BrokerError } from '../errors.ts'
 import { flag, integer, list, map, text, type Values } from '../fields.ts'
 import type { Store } from '../vault/store.ts'
-import { databasesOf, PCR_FORM, pcrOf, referenceValues } from './reference_values.ts'
+import { databasesOf, fail, PCR_FORM, pcrOf, referenceValues } from './reference_values.ts'
 
 /** What an operator writes of good machines. A field that is left out is not looked at. */
 export const referenceFields = {
@@ -255,8 +255,4 @@ async function checkIma(
   if (ima_lists.length > MOST_LISTS) fail('ima_lists', `wanted at most ${MOST_LISTS}`)
   for (const [index, name] of ima_lists.entries())
     if (!(await exists(mountId, name))) fail('ima_lists', `there is no list of the name at place ${index + 1}: write it first`)
-}
-
-function fail(name: string, sentence: string): never {
-  throw new BrokerError('bad_request', `${name}: ${sentence}`)
 }

@@ -92,6 +92,15 @@ export const roleFields = {
   disabled: flag('Nobody logs in with a disabled role, and what it gave is revoked.', { fallback: false }),
 }
 
+/** What the endorsement certificate says of a TPM. */
+export const certificateFields = {
+  maker: text('Manufacturer as in the certificate.', { fallback: '' }),
+  model: text('Model as in the certificate.', { fallback: '' }),
+  version: text('Firmware version as in the certificate.', { fallback: '' }),
+  ek_type: text('Kind of the endorsement key.', { fallback: '' }),
+  ek_certificate_sha256: text('Fingerprint of the endorsement certificate.', { fallback: '' }),
+}
+
 export const tpmFields = {
   disabled: flag('A disabled TPM is refused everywhere.', { fallback: false }),
   disabled_aks: list(
@@ -99,11 +108,7 @@ export const tpmFields = {
   ),
   ended_aks: list('Those of them that were disabled when what the machine had was revoked. Written by the broker.'),
   labels: list('Labels, for people and for policies.'),
-  maker: text('Manufacturer as in the certificate.', { fallback: '' }),
-  model: text('Model as in the certificate.', { fallback: '' }),
-  version: text('Firmware version as in the certificate.', { fallback: '' }),
-  ek_type: text('Kind of the endorsement key.', { fallback: '' }),
-  ek_certificate_sha256: text('Fingerprint of the endorsement certificate.', { fallback: '' }),
+  ...certificateFields,
   revocation: text(
     'Whether its makers had current revocation lists when it enrolled: `checked`, `unknown` or `unchecked`. `revoked` when one of them has revoked it since.',
     { fallback: '' },
