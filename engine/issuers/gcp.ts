@@ -1,4 +1,3 @@
-import { importPKCS8, SignJWT } from 'jose'
 import { BrokerError } from '../errors.ts'
 import { list, map, required, text, type Values } from '../fields.ts'
 import type { Received } from '../http.ts'
@@ -7,6 +6,7 @@ import { assertion } from './assertion.ts'
 import { baseAt, endpointAt, isToken, objectIn, outbound, subject, TRANSIT_KEY } from './common.ts'
 import { type Credential, type Grant, type IssuerPorts, issuer, type Plan } from './issuer.ts'
 import { refused, unusable, wider } from './refusal.ts'
+import { accountKeyIn, CLOUD, noKey, tokenByKey } from './service_account_key.ts'
 import { askToken } from './token_endpoint.ts'
 
 const EMAIL = [/^[a-z0-9-]{1,63}@[a-z0-9.-]{1,255}$/, 'the e-mail address of a service account'] as const
@@ -120,7 +120,6 @@ function boundaryOf({ permissions }: Grant, { role: { boundary } }: Planned): ob
   return accessBoundaryRules.length > 0 ? { accessBoundary: { accessBoundaryRules } } : {}
 }
 
-const CLOUD = 'https://www.googleapis.com/auth/cloud-platform'
 const EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange'
 const TYPES = { jwt: 'urn:ietf:params:oauth:token-type:jwt', access: 'urn:ietf:params:oauth:token-type:access_token' } as const
 
@@ -143,39 +142,10 @@ async function federated(grant: Grant, ports: Ports): Promise<string> {
   return (await exchanged(ports, parameters)).token
 }
 
-/** RFC 7523 with the key that Google gave for the service account. */
+/** With the key that Google gave for the service account. */
 async function byKey(grant: Grant, ports: Ports): Promise<string> {
-  const { token_url: url } = ports.settings
-  const key = keyIn(ports.integration, (await ports.root.read()).fields['key'])
-  const signed = await new SignJWT({ scope: CLOUD })
-    .setProtectedHeader({ alg: 'RS256', typ: 'JWT', kid: key.private_key_id })
-    .setIssuer(key.client_email)
-    .setAudience(url)
-    .setIssuedAt(grant.issuedAt)
-    .setExpirationTime(grant.issuedAt + 300)
-    .sign(await importPKCS8(key.private_key, 'RS256').catch(() => unreadable(ports.integration)))
-  const request = {
-    url,
-    clientId: 'none',
-    auth: () => {},
-    grantType: 'urn:ietf:params:oauth:grant-type:jwt-bearer',
-    proof: undefined,
-  }
-  return (await askToken(ports.http, ports.integration, { ...request, parameters: { assertion: signed } })).token
-}
-
-type AccountKey = { readonly client_email: string; readonly private_key: string; readonly private_key_id: string }
-
-function keyIn(integration: string, secret: Secret | undefined): AccountKey {
-  try {
-    const read = JSON.parse(secret?.reveal() ?? '') as AccountKey
-    if ([read.client_email, read.private_key, read.private_key_id].every(one => typeof one === 'string')) return read
-  } catch {}
-  return unreadable(integration)
-}
-
-function unreadable(integration: string): never {
-  throw new BrokerError('unavailable', `the integration ${integration} holds no key of a service account`)
+  const key = accountKeyIn((await ports.root.read()).fields['key']) ?? noKey(ports.integration)
+  return tokenByKey(ports, ports.settings.token_url, key, grant.issuedAt)
 }
 
 function bodyOf({ integration }: Ports, received: Received): Readonly<Record<string, unknown>> {

@@ -1,15 +1,13 @@
-import { importPKCS8, SignJWT } from 'jose'
 import { BrokerError } from '../errors.ts'
 import { baseAt, objectIn } from '../issuers/common.ts'
 import { ExchangeRefusal } from '../issuers/refusal.ts'
-import { askToken } from '../issuers/token_endpoint.ts'
+import { type AccountKey, accountKeyIn, tokenByKey } from '../issuers/service_account_key.ts'
 import { Secret } from '../secret.ts'
 import { type RotatorPorts, rotator, type Secrets } from './rotator.ts'
 
 const settings = { iam_admin_url: baseAt('https://iam.googleapis.com', 'Where IAM is.') }
 type Ports = RotatorPorts<typeof settings>
 
-const CLOUD = 'https://www.googleapis.com/auth/cloud-platform'
 const KEY_ID = /^[A-Za-z0-9]{8,64}$/
 const PROOFS = 10
 const PAUSE_MS = 1_000
@@ -60,35 +58,16 @@ export const gcpServiceAccountKey = rotator({
   },
 })
 
-type AccountKey = { readonly client_email: string; readonly private_key: string; readonly private_key_id: string }
-
+/** Its names are parts of addresses here. */
 function keyIn(root: Secrets): AccountKey {
-  try {
-    const read = JSON.parse(root['key']?.reveal() ?? '') as AccountKey
-    const fine = [read.client_email, read.private_key, read.private_key_id].every(one => typeof one === 'string')
-    if (fine && KEY_ID.test(read.private_key_id) && /^[a-z0-9-]+@[a-z0-9.-]+$/.test(read.client_email)) return read
-  } catch {}
+  const key = accountKeyIn(root['key'])
+  if (key && KEY_ID.test(key.private_key_id) && /^[a-z0-9-]+@[a-z0-9.-]+$/.test(key.client_email)) return key
   throw new BrokerError('unavailable', 'what is there is no key of a service account')
 }
 
-/** A token by the key (RFC 7523, 2.1). */
 async function tokenBy(root: Secrets, ports: Ports): Promise<string> {
-  const key = keyIn(root)
-  const url = String(ports.settings['token_url'])
-  const start = Math.floor(ports.now() / 1000)
-  const pkcs8 = await importPKCS8(key.private_key, 'RS256').catch(() => undefined)
-  if (!pkcs8) throw new BrokerError('unavailable', `${ports.integration}: what is there is no key of a service account`)
-  const signed = await new SignJWT({ scope: CLOUD })
-    .setProtectedHeader({ alg: 'RS256', typ: 'JWT', kid: key.private_key_id })
-    .setIssuer(key.client_email)
-    .setAudience(url)
-    .setIssuedAt(start)
-    .setExpirationTime(start + 300)
-    .sign(pkcs8)
-  const grantType = 'urn:ietf:params:oauth:grant-type:jwt-bearer'
-  const request = { url, clientId: 'none', auth: () => {}, grantType, proof: undefined, parameters: { assertion: signed } }
   try {
-    return (await askToken(ports.http, ports.integration, request)).token
+    return await tokenByKey(ports, String(ports.settings['token_url']), keyIn(root), Math.floor(ports.now() / 1000))
   } catch (error) {
     if (error instanceof ExchangeRefusal) throw new BrokerError('unavailable', error.detail)
     throw error
