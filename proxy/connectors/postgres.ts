@@ -1,19 +1,18 @@
 import { z } from 'zod'
-import { parseAuthority } from '#engine'
-import { blockListOf } from '../egress/addresses.ts'
-import { openDial, openSocket } from '../egress/dial.ts'
 import type { SessionPorts } from '../postgres/ports.ts'
 import { beginSession, cancelHere } from '../postgres/session.ts'
 import { logIn } from '../postgres/upstream.ts'
-import { doorOf } from '../tls/secure.ts'
 import type { Connector, ConnectorPorts, StreamPorts } from './connector.ts'
 import { addresses, file, listen, name, server, startWithinMs, watchMs } from './fields.ts'
+import { servicePorts } from './sessions.ts'
+
+const PORT = 5432
 
 const schema = z.strictObject({
   kind: z.literal('postgres'),
   name,
   listen,
-  server: server(5432),
+  server: server(PORT),
   /** databases that are served; any when left out */
   databases: z.array(z.string().min(1)).default([]),
   addresses,
@@ -49,24 +48,13 @@ export const postgres: Connector<typeof schema> & { readonly heard: (text: strin
   },
 }
 
-function sessionPorts(declared: Declared, { resolve }: ConnectorPorts, ca: string | undefined, lent: StreamPorts): SessionPorts {
-  const place = parseAuthority(declared.server, 5432)
-  if (!place) throw new Error('the schema lets no other server through')
-  const timeoutMs = declared.start_within_ms
-  const connect = openDial({ resolve, listed: blockListOf(declared.addresses), timeoutMs, http2: false })
-  const dial = () => openSocket(connect, place)
+function sessionPorts(declared: Declared, ports: ConnectorPorts, ca: string | undefined, lent: StreamPorts): SessionPorts {
+  const common = servicePorts(declared, PORT, ports, lent)
+  const { place, dial, startWithinMs: timeoutMs } = common
+  const tls = declared.tls === 'verify' ? { ca } : undefined
   return {
-    ...lent,
-    service: declared.name,
-    place,
+    ...common,
     databases: declared.databases,
-    door: doorOf(lent.tls),
-    startWithinMs: timeoutMs,
-    watchMs: declared.watch_ms,
-    dial,
-    connect: async login => {
-      const tls = declared.tls === 'verify' ? { ca } : undefined
-      return logIn({ ...place, ...login, tls, socket: await dial(), timeoutMs })
-    },
+    connect: async login => logIn({ ...place, ...login, tls, socket: await dial(), timeoutMs }),
   }
 }

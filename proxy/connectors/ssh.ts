@@ -1,14 +1,14 @@
 import { z } from 'zod'
-import { blobOfLine, parseAuthority } from '#engine'
-import { blockListOf } from '../egress/addresses.ts'
-import { openDial, openSocket } from '../egress/dial.ts'
+import { blobOfLine } from '#engine'
 import { USER } from '../ssh/admission.ts'
 import { publicKeyOf } from '../ssh/keys.ts'
 import type { SessionPorts } from '../ssh/ports.ts'
 import { serve } from '../ssh/session.ts'
-import { doorOf } from '../tls/secure.ts'
 import type { Connector, ConnectorPorts, StreamPorts } from './connector.ts'
 import { addresses, listen, name, server, startWithinMs, watchMs } from './fields.ts'
+import { servicePorts } from './sessions.ts'
+
+const PORT = 22
 
 const publicKey = z
   .string()
@@ -22,7 +22,7 @@ const schema = z
     kind: z.literal('ssh'),
     name,
     listen,
-    server: server(22),
+    server: server(PORT),
     /** users that are served; any when left out */
     users: z.array(z.string().regex(USER, 'wanted the name of a user')).default([]),
     /** keys that the server may have */
@@ -65,23 +65,15 @@ export const ssh: Connector<typeof schema> = {
   },
 }
 
-function sessionPorts(declared: Declared, { resolve }: ConnectorPorts, { tls, ...lent }: StreamPorts): SessionPorts {
-  const place = parseAuthority(declared.server, 22)
-  if (!place) throw new Error('the schema lets no other server through')
-  const timeoutMs = declared.start_within_ms
-  const connect = openDial({ resolve, listed: blockListOf(declared.addresses), timeoutMs, http2: false })
+function sessionPorts(declared: Declared, ports: ConnectorPorts, lent: StreamPorts): SessionPorts {
+  const common = servicePorts(declared, PORT, ports, lent)
   const keysOf = (lines: readonly string[]) => lines.flatMap(line => keyOf(line) ?? [])
+  const { host } = common.place
   return {
-    ...lent,
-    service: declared.name,
-    place,
-    door: doorOf(tls),
-    trust: { host: place.host, keys: keysOf(declared.host_keys), authorities: keysOf(declared.host_authorities) },
+    ...common,
+    trust: { host, keys: keysOf(declared.host_keys), authorities: keysOf(declared.host_authorities) },
     users: declared.users,
     permitted: declared.extensions,
-    dial: () => openSocket(connect, place),
-    startWithinMs: timeoutMs,
-    watchMs: declared.watch_ms,
   }
 }
 

@@ -9,15 +9,19 @@ export type Upstream = {
   readonly secretKey: number
 }
 
-export type UpstreamOptions = {
-  readonly host: string
-  readonly port: number
+export type Login = {
   readonly database: string
   readonly user: string
   readonly password: Secret
   readonly applicationName: string
   readonly options: string
+  /** what texts are encoded in, where the client says so; UTF8 else */
   readonly encoding: string | undefined
+}
+
+export type UpstreamOptions = Login & {
+  readonly host: string
+  readonly port: number
   /** undefined: without TLS, as an operator declared it */
   readonly tls: { readonly ca: string | undefined } | undefined
   /** a connection to an address that was checked */
@@ -26,7 +30,7 @@ export type UpstreamOptions = {
 }
 
 /** The server wants the password in another way than SCRAM, or did not prove that it knows it. */
-export class NotScram extends Error {
+class NotScram extends Error {
   readonly code = 'NOT_SCRAM'
   constructor() {
     super('the server does not authenticate with SCRAM')
