@@ -4,7 +4,8 @@ import type { Mount, MountTable } from '../mount_table.ts'
 import type { OwnVault } from '../vault/own.ts'
 import type { World } from '../world.ts'
 import { type Expiry, expiryStates } from './expiry.ts'
-import { NOTHING, type Order, type Rotation } from './rotation.ts'
+import { NOTHING, type Rotation } from './rotation.ts'
+import type { Order } from './turn.ts'
 
 /** Looks after the integrations of all mounts: what ends soon is counted and logged, what is due is rotated. */
 export type Upkeep = {
