@@ -3,7 +3,7 @@ import type { Credential, Grant } from '../issuers/index.ts'
 import type { Mount } from '../mount_table.ts'
 import { taskFields } from '../tasks/account.ts'
 import type { TokenFacts } from '../vault/authority.ts'
-import type { Prepared } from './exchange.ts'
+import type { Prepared } from './prepared.ts'
 
 /** What the audit log has of a credential: where it was asked for, what was decided, what came of it. */
 export function issuedFields({ kid, expiresAt, granted, lease }: Credential): AuditFields {
