@@ -97,6 +97,10 @@ export function onwardPage({ host, href }: URL) {
 const ENDS = {
   granted: ['Done', 'The program may go on. You can close this window.'],
   denied: ['Denied', 'The program gets nothing. You can close this window.'],
+  sent: [
+    'Not finished yet',
+    'This was allowed, and led on to sign in: go forward in this browser to finish there, or start again from the program.',
+  ],
   failed: ['It did not work', 'Nothing was granted. Start again from the program.'],
   gone: ['Nothing to decide here', 'This was answered already, or it took too long. Start again from the program.'],
 } as const

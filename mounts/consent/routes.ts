@@ -2,7 +2,7 @@ import { createHash, timingSafeEqual } from 'node:crypto'
 import type { HttpBindings } from '@hono/node-server'
 import { type Context, Hono } from 'hono'
 import { getCookie, setCookie } from 'hono/cookie'
-import { type Broker, BrokerError, CALLBACK_PATH, PAGE_PATH, type World } from '#engine'
+import { type Broker, BrokerError, CALLBACK_PATH, type ConsentView, PAGE_PATH, type World } from '#engine'
 import { askPage, type End, endPage, onwardPage, PAGE_HEADERS } from './pages.ts'
 
 type Bindings = { Bindings: HttpBindings }
@@ -30,10 +30,19 @@ async function show(parts: ConsentParts, c: Ctx): Promise<Response> {
   const { broker, world } = parts
   const view = await failing(parts, () => broker.issue.consent.view(c.req.param('id') ?? ''))
   if (typeof view === 'string') return ended(c, view)
-  if (view?.state !== 'asked') return ended(c, view?.state === 'granted' || view?.state === 'denied' ? view.state : 'gone')
+  if (view?.state !== 'asked') return ended(c, view ? ENDED[view.state] : 'gone')
   const cookie = getCookie(c, COOKIE) ?? world.random(24).toString('base64url')
   setCookie(c, COOKIE, cookie, { httpOnly: true, sameSite: 'Lax', secure: view.overTls, path: PAGE_PATH, maxAge: 900 })
   return c.html(askPage(view, proofOf(cookie)), 200, PAGE_HEADERS)
+}
+
+/** What is said of a request to who comes to its page again, such as by going back from the identity provider. */
+const ENDED: Readonly<Record<Exclude<ConsentView['state'], 'asked'>, End>> = {
+  sent: 'sent',
+  redeeming: 'sent',
+  granted: 'granted',
+  denied: 'denied',
+  failed: 'failed',
 }
 
 /** A form that another site sent in the person's name comes without the cookie, as that is for our own pages. */
@@ -60,7 +69,7 @@ async function failing<T>({ world }: ConsentParts, work: () => Promise<T>): Prom
   }
 }
 
-const STATUS: Readonly<Record<End, 200 | 400 | 404>> = { granted: 200, denied: 200, failed: 400, gone: 404 }
+const STATUS: Readonly<Record<End, 200 | 400 | 404>> = { granted: 200, denied: 200, sent: 200, failed: 400, gone: 404 }
 
 function ended(c: Ctx, end: End): Response | Promise<Response> {
   return c.html(endPage(end), STATUS[end], PAGE_HEADERS)

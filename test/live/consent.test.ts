@@ -171,7 +171,7 @@ test('who goes back from the provider sends nothing a second time, and may go on
   await page.click('button[value=allow]')
   await page.waitForURL(`${provider.issuer}/**`)
   await page.goBack()
-  expect(await page.innerText('main')).toContain('Nothing to decide here')
+  expect(await page.innerText('main')).toContain('go forward in this browser to finish there, or start again from the program')
   expect(sent).toEqual(['GET', 'POST', 'GET'])
   await page.goForward()
   await agree(page, provider)

@@ -50,6 +50,21 @@ test('who opens the page while Vault is away sees that it did not work, and the 
   expect(warned).toMatchObject([{ error: { message: 'vault does not answer' } }])
 })
 
+test.each([
+  ['sent', 200, 'Not finished yet'],
+  ['redeeming', 200, 'Not finished yet'],
+  ['granted', 200, 'Done'],
+  ['denied', 200, 'Denied'],
+  ['failed', 400, 'It did not work'],
+] as const)('who comes to the page of a request that is %s hears that, and no more of it', async (state, status, words) => {
+  const broker = { issue: { consent: { view: async () => ({ ...view, state }) } } } as unknown as Broker
+  const parts = { broker, world: {}, newId: () => 'txn' } as unknown as ConsentParts
+  const answer = await consentRoutes(parts).request('http://assay.internal/assay/consent/one')
+  const text = await answer.text()
+  expect([answer.status, /<h1>(.*)<\/h1>/.exec(text)?.[1]]).toEqual([status, words])
+  for (const told of [view.wish.plugin, view.wish.audience, view.userCode, '<form']) expect(text).not.toContain(told)
+})
+
 test('who allows it is led on by the page itself, to that address and no other', async () => {
   const next = new URL("https://id.example.com/it's?client_id=assay&scope=a+b&state=one")
   const consent = { view: async () => view, decide: async () => next }
