@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { Writer } from './tpm2/bytes.ts'
 import { handle, hashes, hashOf } from './tpm2/constants.ts'
 import { nameOf } from './tpm2/public.ts'
 
@@ -13,8 +14,8 @@ export type Hierarchy = (typeof hierarchies)[number]
  * @param ekPublic TPMT_PUBLIC of the parent, for `ek` alone
  */
 export function qualifiedNameOf(hierarchy: Hierarchy, akName: Uint8Array, ekPublic?: Uint8Array): Buffer {
-  if (hierarchy === 'owner') return qualifiedUnder(handleBytes(handle.OWNER), akName)
-  const endorsement = handleBytes(handle.ENDORSEMENT)
+  if (hierarchy === 'owner') return qualifiedUnder(new Writer().u32(handle.OWNER).done(), akName)
+  const endorsement = new Writer().u32(handle.ENDORSEMENT).done()
   if (hierarchy === 'endorsement') return qualifiedUnder(endorsement, akName)
   if (!ekPublic) throw new TypeError('the qualified name of a child of the EK needs the public area of the EK')
   return qualifiedUnder(qualifiedUnder(endorsement, nameOf(ekPublic)), akName)
@@ -26,10 +27,4 @@ export function qualifiedUnder(parent: Uint8Array, name: Uint8Array): Buffer {
   const hash = hashOf(Buffer.from(nameAlg).readUInt16BE())
   if (hash === undefined || name.length !== 2 + hashes[hash].size) throw new TypeError('not a Name of a known hash')
   return Buffer.concat([nameAlg, createHash(hash).update(parent).update(name).digest()])
-}
-
-function handleBytes(value: number): Buffer {
-  const bytes = Buffer.alloc(4)
-  bytes.writeUInt32BE(value)
-  return bytes
 }

@@ -1,5 +1,6 @@
 import { parse, type Reader } from '../tpm2/bytes.ts'
 import { reject, type Verdict } from '../verdict.ts'
+import { u32 } from './little_endian.ts'
 
 /** UEFI_VARIABLE_DATA: a variable of the firmware as it was measured. */
 export type EfiVariable = {
@@ -84,10 +85,6 @@ function readGuid(reader: Reader): string {
   const hex = reader.take(GUID_SIZE).toString('hex')
   const octets = (...places: number[]) => places.map(place => hex.slice(2 * place, 2 * place + 2)).join('')
   return [octets(3, 2, 1, 0), octets(5, 4), octets(7, 6), hex.slice(16, 20), hex.slice(20)].join('-')
-}
-
-function u32(reader: Reader): number {
-  return reader.take(4).readUInt32LE()
 }
 
 /** A UINT64 that counts bytes which are there, so that it is a small number. */

@@ -3,6 +3,7 @@ import { parse, type Reader } from '../tpm2/bytes.ts'
 import { type Hash, hashes } from '../tpm2/constants.ts'
 import { reject, type Verdict } from '../verdict.ts'
 import { eventType } from './event_types.ts'
+import { u16, u32 } from './little_endian.ts'
 
 /** The log of a boot is refused above this many bytes; that of a PC has about 40,000. */
 const LOG_LIMIT = 1_048_576
@@ -145,16 +146,6 @@ function readData(reader: Reader): Buffer {
   return size > limits.data
     ? reader.fail('LIMIT', `an event of ${size} bytes, at most ${limits.data} are read`)
     : reader.take(size)
-}
-
-// unlike what a TPM writes, logs are little-endian
-
-function u16(reader: Reader): number {
-  return reader.take(2).readUInt16LE()
-}
-
-function u32(reader: Reader): number {
-  return reader.take(4).readUInt32LE()
 }
 
 function isZero(bytes: Uint8Array): boolean {

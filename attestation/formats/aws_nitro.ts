@@ -4,7 +4,8 @@ import { validatePath } from '../certs/path.ts'
 import type { PcrTable } from '../pcr_table.ts'
 import { matchReferences } from '../pcrs.ts'
 import { accept, type Rejection, reject, type Verdict } from '../verdict.ts'
-import { readCbor, writeCbor } from './cbor.ts'
+import { isBytes, readCbor } from './cbor.ts'
+import { type Sign1, sign1In, signedBytes } from './cose.ts'
 import type { DocumentClaims, ExpectedDocument, Format } from './format.ts'
 
 /** AWS Nitro Enclaves: documents of the Nitro hypervisor on what runs in an enclave. */
@@ -47,23 +48,19 @@ export async function verifyNitroDocument(document: Uint8Array, expected: Expect
   return references.ok ? accept(claimsOf(payload.value, table, references.value)) : references
 }
 
-type Envelope = { readonly head: Uint8Array; readonly payload: Uint8Array; readonly signature: Uint8Array }
-
-/** [protected, unprotected, payload, signature]; the algorithm is protected and ES384, and nothing else is in either head. */
-function readEnvelope(document: Uint8Array): Verdict<Envelope> {
+/** The algorithm is protected and ES384, and nothing else is in either head. */
+function readEnvelope(document: Uint8Array): Verdict<Sign1> {
   const read = readCbor(document, limits)
   if (!read.ok) return read
-  const parts: readonly unknown[] = Array.isArray(read.value) ? read.value : []
-  const [head, open, payload, signature] = parts
-  if (parts.length !== 4 || !isBytes(head) || !(open instanceof Map) || !isBytes(payload) || !isBytes(signature))
-    return reject('BAD_ENCODING', 'it is no COSE_Sign1')
-  const protectedHead = readCbor(head, limits)
+  const envelope = sign1In(read.value)
+  if (envelope === undefined) return reject('BAD_ENCODING', 'it is no COSE_Sign1')
+  const protectedHead = readCbor(envelope.head, limits)
   if (!protectedHead.ok) return protectedHead
   if (!(protectedHead.value instanceof Map)) return reject('BAD_ENCODING', 'the protected head is no map')
-  if (open.size > 0) return reject('UNSUPPORTED_ALG', 'something is in the unprotected head')
+  if (envelope.open.size > 0) return reject('UNSUPPORTED_ALG', 'something is in the unprotected head')
   if (protectedHead.value.size !== 1 || protectedHead.value.get(ALGORITHM) !== ES384)
     return reject('UNSUPPORTED_ALG', 'the protected head is not that of ES384')
-  return accept({ head, payload, signature })
+  return accept(envelope)
 }
 
 type Payload = {
@@ -127,7 +124,6 @@ function pcrsIn(value: unknown): ReadonlyMap<number, Buffer> | undefined {
   return pcrs
 }
 
-const isBytes = (value: unknown): value is Uint8Array => value instanceof Uint8Array
 const isOptional = (value: unknown) => value === undefined || (isBytes(value) && value.length <= most.bytes)
 const isBundle = (value: unknown): value is Uint8Array[] =>
   Array.isArray(value) && value.length > 0 && value.length <= most.certificates && value.every(isBytes)
@@ -141,14 +137,14 @@ function wrongSigner(certificate: Certificate): Rejection | undefined {
   return ca || (usage & DIGITAL_SIGNATURE) === 0 ? reject('BAD_CHAIN', 'the certificate is not one for signing') : undefined
 }
 
-/** Sig_structure (RFC 9052, 4.4) without external data, signed with r and s side by side. */
-function wrongSignature({ head, payload, signature }: Envelope, certificate: Certificate): Rejection | undefined {
+/** With r and s side by side. */
+function wrongSignature(envelope: Sign1, certificate: Certificate): Rejection | undefined {
+  const { signature } = envelope
   const key = publicKeyOf(certificate)
   if (!key.ok) return key
   if (key.value.asymmetricKeyDetails?.namedCurve !== 'secp384r1') return reject('UNSUPPORTED_ALG', 'the key is not on P-384')
   if (signature.length !== SIGNATURE_BYTES) return reject('BAD_ENCODING', `a signature of ${signature.length} bytes`)
-  const signed = writeCbor(['Signature1', head, new Uint8Array(0), payload])
-  const fine = verify('sha384', signed, { key: key.value, dsaEncoding: 'ieee-p1363' }, signature)
+  const fine = verify('sha384', signedBytes(envelope), { key: key.value, dsaEncoding: 'ieee-p1363' }, signature)
   return fine ? undefined : reject('SIGNATURE', 'the signature is not of the certificate over this document')
 }
 

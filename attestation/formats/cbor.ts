@@ -38,6 +38,8 @@ export function readCbor(bytes: Uint8Array, limits: Limits): Verdict<unknown> {
   }
 }
 
+export const isBytes = (value: unknown): value is Uint8Array => value instanceof Uint8Array
+
 export function isTagged(value: unknown, tag: number): value is Tagged {
   return value instanceof Tagged && value.tag === tag
 }

@@ -1,5 +1,6 @@
 import { type KeyObject, verify } from 'node:crypto'
-import { isTagged, readCbor, writeCbor } from '../formats/cbor.ts'
+import { isBytes, isTagged, readCbor } from '../formats/cbor.ts'
+import { type Sign1, sign1In, signedBytes } from '../formats/cose.ts'
 import { type Bank, banks } from '../pcrs.ts'
 import { hashes } from '../tpm2/constants.ts'
 import { accept, type Rejection, reject, type Verdict } from '../verdict.ts'
@@ -52,31 +53,23 @@ export function verifyCorim(bytes: Uint8Array, keys: readonly CorimKey[]): Verdi
   return readManifest(manifest, signer.value)
 }
 
-type Envelope = {
-  readonly head: Uint8Array
-  readonly algorithm: number
-  readonly payload: Uint8Array
-  readonly signature: Uint8Array
-}
+type Envelope = Sign1 & { readonly algorithm: number }
 
 const [ALGORITHM, CRITICAL, CONTENT_TYPE] = [1, 2, 3]
 
 function readEnvelope(bytes: Uint8Array): Verdict<Envelope> {
   const read = readCbor(bytes, { ...limits, tags: readable })
   if (!read.ok) return read
-  const parts: readonly unknown[] =
-    isTagged(read.value, tag.COSE_SIGN1) && Array.isArray(read.value.value) ? read.value.value : []
-  const [head, open, payload, signature] = parts
-  if (parts.length !== 4 || !isBytes(head) || !(open instanceof Map) || !isBytes(payload) || !isBytes(signature))
-    return malformed('it is no COSE_Sign1 with its payload')
-  const fields = readCbor(head, { ...limits, tags: readable })
+  const sign1 = isTagged(read.value, tag.COSE_SIGN1) ? sign1In(read.value.value) : undefined
+  if (sign1 === undefined) return malformed('it is no COSE_Sign1 with its payload')
+  const fields = readCbor(sign1.head, { ...limits, tags: readable })
   if (!fields.ok) return fields
   const map = mapOf(fields.value)
   if (map === undefined || map.has(CRITICAL))
     return malformed('the protected head is no map, or wants something that is not known')
   if (map.get(CONTENT_TYPE) !== 'application/rim+cbor') return malformed('the content type is not application/rim+cbor')
   const algorithm = map.get(ALGORITHM)
-  return typeof algorithm === 'number' ? accept({ head, algorithm, payload, signature }) : malformed('no algorithm is named')
+  return typeof algorithm === 'number' ? accept({ ...sign1, algorithm }) : malformed('no algorithm is named')
 }
 
 type Algorithm = { readonly type: string; readonly curve?: string; readonly hash?: string; readonly size: number }
@@ -89,10 +82,11 @@ const algorithms = new Map<number, Algorithm>([
 ])
 
 /** The key says what may be verified with it; the message only has to agree. */
-function signerOf({ head, algorithm, payload, signature }: Envelope, keys: readonly CorimKey[]): Verdict<string> {
+function signerOf(envelope: Envelope, keys: readonly CorimKey[]): Verdict<string> {
+  const { algorithm, signature } = envelope
   const wanted = algorithms.get(algorithm)
   if (wanted === undefined) return reject('UNSUPPORTED_ALG', `COSE algorithm ${algorithm}`)
-  const signed = writeCbor(['Signature1', head, new Uint8Array(0), payload])
+  const signed = signedBytes(envelope)
   const fitting = keys.filter(({ key }) => fits(key, wanted))
   const signer = fitting.find(
     ({ key }) =>
@@ -213,6 +207,5 @@ function malformed(detail: string): Rejection {
   return reject('BAD_ENCODING', detail)
 }
 
-const isBytes = (value: unknown): value is Uint8Array => value instanceof Uint8Array
 const mapOf = (value: unknown): Fields | undefined => (value instanceof Map ? value : undefined)
 const listOf = (value: unknown): readonly unknown[] => (Array.isArray(value) ? value : [])

@@ -1,4 +1,5 @@
 import { createHash, createHmac } from 'node:crypto'
+import { Writer } from './bytes.ts'
 import { type Hash, hashes } from './constants.ts'
 
 /**
@@ -28,8 +29,4 @@ function blocks(hash: Hash, bits: number, block: (counter: Buffer) => Buffer): B
   return Buffer.concat(Array.from({ length: count }, (_, index) => block(u32(index + 1)))).subarray(0, bits / 8)
 }
 
-function u32(value: number): Buffer {
-  const bytes = Buffer.alloc(4)
-  bytes.writeUInt32BE(value)
-  return bytes
-}
+const u32 = (value: number): Buffer => new Writer().u32(value).done()
