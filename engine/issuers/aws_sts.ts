@@ -3,13 +3,13 @@ import { required, text } from '../fields.ts'
 import { Secret } from '../secret.ts'
 import { assertion } from './assertion.ts'
 import { sessionPolicy, withinAws } from './aws_policy.ts'
-import { explicit, STS, smithyHandler, stsUrl, throttled } from './aws_transport.ts'
+import { explicit, REGION, STS, smithyHandler, stsUrl, throttled } from './aws_transport.ts'
 import { ceiling, endpointAt, outbound, subject } from './common.ts'
 import { type Credential, type Grant, type IssuerPorts, issuer, type Plan } from './issuer.ts'
 import { ExchangeRefusal, refused, unusable, wider } from './refusal.ts'
 
 const settings = {
-  region: required(text('Region of the STS endpoint.', { form: [/^[a-z]{2}(?:-[a-z]+)+-\d$/, 'a region such as eu-central-1'] })),
+  region: required(text('Region of the STS endpoint.', { form: REGION })),
   endpoint: endpointAt(STS, 'Where STS is, when it is not the endpoint of the region.'),
   auth: text(
     '`web_identity`: a JWT of this mount, whose issuer IAM knows as an OIDC provider; no root key. `access_key`: a key of an IAM user.',

@@ -18,6 +18,9 @@ export const isThrottled = (name: string | undefined) => THROTTLED.has(name ?? '
 export const throttled: Throttled = ({ status, body }) =>
   status >= 400 && isThrottled(/<Code>([A-Za-z]{1,64})<\/Code>/.exec(body.toString('utf8'))?.[1])
 
+/** What a setting for a region may be. */
+export const REGION = [/^[a-z]{2}(?:-[a-z]+)+-\d$/, 'a region such as eu-central-1'] as const
+
 /** Where a service is in a region. */
 export function regional(service: string, region: string): string {
   return `https://${service}.${region}.amazonaws.com${region.startsWith('cn-') ? '.cn' : ''}`

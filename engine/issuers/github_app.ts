@@ -61,7 +61,7 @@ function asked(grant: Grant, { role: { repositories } }: Plan<typeof role, typeo
   return { repositories, permissions }
 }
 
-const API = { accept: 'application/vnd.github+json', 'x-github-api-version': '2022-11-28', 'user-agent': 'assay' }
+export const API = { accept: 'application/vnd.github+json', 'x-github-api-version': '2022-11-28', 'user-agent': 'assay' }
 
 /** A JWT for ten minutes at most; a minute back, for clocks that are behind. */
 async function appHeaders(grant: Grant, { settings: { app_id, key }, signRs256 }: Ports): Promise<Record<string, string>> {

@@ -1,8 +1,7 @@
 import { BrokerError } from '../errors.ts'
 import { TRANSIT_KEY } from '../issuers/common.ts'
+import { API } from '../issuers/github_app.ts'
 import { rotator } from './rotator.ts'
-
-const API = { accept: 'application/vnd.github+json', 'x-github-api-version': '2022-11-28', 'user-agent': 'assay' }
 
 /** The private key of a GitHub App. GitHub has no API that makes one: the operator makes it there, imports it into transit under a new name, and gives
  *  that name with the order; it is shown to GitHub before it is used. The old one is deleted by hand, at GitHub and in transit.

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import type { SecretsManagerClient } from '@aws-sdk/client-secrets-manager'
 import { required, text, type Values } from '../fields.ts'
 import { type Http, openHttp, Unanswered } from '../http.ts'
-import { explicit, isThrottled, regional, smithyHandler } from '../issuers/aws_transport.ts'
+import { explicit, isThrottled, REGION, regional, smithyHandler } from '../issuers/aws_transport.ts'
 import { optionalEndpoint } from '../issuers/common.ts'
 import { codeIn } from '../issuers/refusal.ts'
 import { fieldsOf, textOfFields } from './payload.ts'
@@ -10,7 +10,7 @@ import { unanswered } from './replies.ts'
 import { type Held, type Next, type SecretStore, StoreFault, type StoreWorld } from './store.ts'
 
 const settings = {
-  region: required(text('AWS region.', { form: [/^[a-z]{2}(?:-[a-z]+)+-\d$/, 'a region such as eu-central-1'] })),
+  region: required(text('AWS region.', { form: REGION })),
   endpoint: optionalEndpoint('URL of the service; that of the region when empty.'),
 }
 type Settings = Values<typeof settings>

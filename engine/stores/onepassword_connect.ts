@@ -2,6 +2,7 @@ import { text, type Values } from '../fields.ts'
 import { type Http, openHttp } from '../http.ts'
 import { endpoint } from '../issuers/common.ts'
 import { Secret } from '../secret.ts'
+import { NAME } from './payload.ts'
 import { ask, members, textIn } from './replies.ts'
 import { type Held, type Next, type SecretStore, StoreFault } from './store.ts'
 import { base } from './url.ts'
@@ -53,11 +54,9 @@ async function itemOf(session: Session, ref: string, signal: AbortSignal): Promi
   return { version: version as number, fields: fields.flatMap(fieldOf) }
 }
 
-const LABEL = /^[A-Za-z][A-Za-z0-9_.-]{0,63}$/
-
 function fieldOf(raw: unknown): Field[] {
   const { id, label, value } = members(raw, 'field')
-  if (typeof label !== 'string' || !LABEL.test(label) || value === undefined || value === '') return []
+  if (typeof label !== 'string' || !NAME.test(label) || value === undefined || value === '') return []
   return [{ id: textIn(id, 'id of a field'), label, value: textIn(value, 'text in a field') }]
 }
 

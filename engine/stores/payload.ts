@@ -2,7 +2,8 @@ import { Secret } from '../secret.ts'
 import { type Next, StoreFault } from './store.ts'
 
 const MAX_FIELDS = 64
-const NAME = /^[A-Za-z][A-Za-z0-9_.-]{0,63}$/
+/** Of a field of a root credential. */
+export const NAME = /^[A-Za-z][A-Za-z0-9_.-]{0,63}$/
 
 /** Reads what a foreign store holds: a JSON object of texts, numbers and objects is one field each, any other text is the field `value`.
  *  @throws StoreFault malformed; what was read is never in it */
