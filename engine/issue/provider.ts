@@ -13,7 +13,7 @@ export function providerOf(exchange: Exchange, mounts: MountTable, integrations:
       const source = lease.integration === '' ? undefined : await integrations.source(mount, lease.integration)
       // what another of its name would send is not for its provider
       if (lease.integration !== '' && !source)
-        throw new BrokerError('unavailable', `the integration ${lease.integration} of the lease ${lease.leaseId} is not there`)
+        throw new BrokerError('unavailable', `the integration ${lease.integration} that it was issued through was deleted`)
       await exchange.revoke(mount, lease.issuer, handle, source)
     },
     // none of the providers that issuers know today tells what it issued under which name

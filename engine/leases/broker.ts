@@ -42,7 +42,11 @@ export function openBrokerLeases({ world, own, audit, metrics, kv, provider }: L
     },
     onFailure: (lease, error) => {
       metrics.leaseFailures.inc({ issuer: lease.issuer })
-      world.log.warn({ error, lease: lease.leaseId }, 'a credential could not be revoked: it is tried again until it is')
+      const drop = `vault lease revoke -force -prefix ${lease.leaseId}`
+      world.log.warn(
+        { error, lease: lease.leaseId, drop },
+        'a credential could not be revoked: it is tried again until it is, or is dropped',
+      )
     },
     observe: ({ held, overdue }) => {
       metrics.leasesHeld.follow({}, held)

@@ -1,4 +1,4 @@
-import { isConflict } from '../errors.ts'
+import { BrokerError, isConflict } from '../errors.ts'
 import type { Kept } from '../vault/store.ts'
 import type { World } from '../world.ts'
 import { type Gates, openGates, pause } from './gates.ts'
@@ -33,8 +33,8 @@ export type Revoker = {
   /** One try of what was taken, whatever the pauses say; `patient`: although its provider does not answer. `later`: somebody else is at it, its time has
    *  not come, or its provider is left alone. */
   readonly now: (name: string, patient: boolean) => Promise<'done' | 'failed' | 'later'>
-  /** what is due and not done, with how often it failed here */
-  readonly waiting: () => readonly { readonly id: string; readonly failures: number }[]
+  /** what is due and not done, with how often it failed here, and why it did last where that may be told */
+  readonly waiting: () => readonly { readonly id: string; readonly failures: number; readonly why: string | undefined }[]
 }
 
 const AT_ONCE = 16
@@ -50,6 +50,8 @@ type Task = {
   readonly name: string
   notBefore: number
   failures: number
+  /** of the last failure */
+  why: string | undefined
   provider: string | undefined
   flight: Promise<Step> | undefined
   /** taken while a try was under way, which may have read what was there before */
@@ -154,12 +156,14 @@ export function openRevoker(options: RevokerOptions): Revoker {
       }
       return 'done'
     },
-    waiting: () => [...tasks.values()].filter(({ due }) => due).map(({ name, failures }) => ({ id: idIn(name), failures })),
+    waiting: () =>
+      [...tasks.values()].filter(({ due }) => due).map(({ name, failures, why }) => ({ id: idIn(name), failures, why })),
   }
 }
 
 function taskOf(name: string): Task {
-  return { name, notBefore: 0, failures: 0, provider: undefined, flight: undefined, again: false, due: true, told: false }
+  const begun = { notBefore: 0, failures: 0, why: undefined, provider: undefined, flight: undefined }
+  return { name, ...begun, again: false, due: true, told: false }
 }
 
 /** One look at what is due: puts its name right, or ends it. A lease that has another name by now is looked after under that one alone. */
@@ -228,7 +232,7 @@ async function claimIt({ ledger, clock, me }: RevokerOptions, kept: Kept<Lease>)
 }
 
 async function end(options: RevokerOptions, gates: Gates, lease: Lease, task: Task): Promise<Step> {
-  const how = await asked(options, gates, lease, task.provider ?? '')
+  const how = await asked(options, gates, lease, task)
   if (how === 'failed' || typeof how === 'object') return how
   // once, also when the store has to be asked again to forget it
   if (!task.told) options.onEnd(lease, how)
@@ -241,8 +245,9 @@ async function asked(
   options: RevokerOptions,
   gates: Gates,
   lease: Lease,
-  provider: string,
+  task: Task,
 ): Promise<Ended | 'failed' | { readonly waitMs: number }> {
+  const { provider = '' } = task
   try {
     const how = await call(options, lease)
     // nobody was asked
@@ -251,6 +256,7 @@ async function asked(
     return how
   } catch (error) {
     gates.ended(provider, false)
+    task.why = error instanceof BrokerError ? error.message : undefined
     options.onFailure(lease, error)
     await unclaim(options, lease)
     return 'failed'

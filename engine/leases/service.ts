@@ -25,8 +25,8 @@ export type Leases = {
   readonly revoke: (leaseId: string, how?: How) => Promise<number>
   readonly revokeWhere: (which: Which, how?: How) => Promise<{ readonly found: number; readonly left: number }>
   readonly list: (prefix: string) => Promise<readonly string[]>
-  /** what this replica could not revoke for so long that Vault would have given up: it goes on */
-  readonly stuck: () => readonly Entry[]
+  /** what this replica could not revoke for so long that Vault would have given up, and why where that may be told: it goes on */
+  readonly stuck: () => readonly (Pick<Entry, 'path' | 'id'> & { readonly why: string | undefined })[]
   /** Looks now, of which tokens with leases are gone. */
   readonly lookAtTokens: () => Promise<void>
   readonly tidy: () => Promise<{ readonly named: number; readonly dropped: number }>
@@ -92,8 +92,8 @@ export async function openLeases(options: LeasesOptions): Promise<Leases> {
       )
     },
     stuck: () => {
-      const ids = new Set(revoker.waiting().flatMap(({ id, failures }) => (failures >= STUCK ? [id] : [])))
-      return ledger.calendar.where(({ id }) => ids.has(id))
+      const stuck = new Map(revoker.waiting().flatMap(({ id, failures, why }) => (failures >= STUCK ? [[id, why]] : [])))
+      return ledger.calendar.where(({ id }) => stuck.has(id)).map(({ path, id }) => ({ path, id, why: stuck.get(id) }))
     },
     lookAtTokens: watch,
     tidy: async () => {

@@ -182,14 +182,20 @@ async function irrevocable(request: SysRequest): Promise<HttpReply> {
   const [reply, vaults] = await vaultsOf<Irrevocable>(request)
   const stuck = request.broker.leases.stuck()
   if (!vaults?.data || stuck.length === 0) return reply
-  const error = 'its provider did not answer with success: it is tried again until it is done'
-  const ours = stuck.map(({ path, id }) => ({ lease_id: `${path}/${id}`, error }))
+  const ours = stuck.map(({ path, id, why }) => stuckRow(`${path}/${id}`, why))
   const data = {
     ...vaults.data,
     lease_count: (vaults.data.lease_count ?? 0) + stuck.length,
     leases: [...(vaults.data.leases ?? []), ...ours],
   }
   return { status: 200, body: { ...vaults, data } }
+}
+
+function stuckRow(lease_id: string, why = 'its provider did not answer with success'): object {
+  return {
+    lease_id,
+    error: `${why}: it is tried again until it is done, or dropped by \`vault lease revoke -force -prefix ${lease_id}\``,
+  }
 }
 
 async function vaultsOf<T>({ look }: SysRequest): Promise<readonly [HttpReply, T | undefined]> {
