@@ -82,7 +82,7 @@ export function openUpstream(options: UpstreamOptions): Upstream {
     connect: { rejectUnauthorized: true, timeout: connectWithinMs, ...ca },
     pipelining: 1,
     allowH2: false,
-    // the two deadlines are ours: see `deadlines`
+    // the two deadlines are ours: see `exchange`
     headersTimeout: 0,
     bodyTimeout: 0,
     maxHeaderSize: REPLY_HEADER_BYTES,
