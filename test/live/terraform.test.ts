@@ -98,7 +98,7 @@ test('vault_generic_secret writes and reads a role of ours, and takes it away', 
   const role = { plugins: 'kubernetes', actions: 'deploy', audiences: 'https://api.example.com' }
   // is it a path of a KV store of version 2?
   const { body } = await provider('GET', 'sys/internal/ui/mounts/broker/role/by-terraform')
-  expect(body.data).toMatchObject({ path: 'broker/', type: 'broker', options: null })
+  expect(body.data).toMatchObject({ path: 'broker/', type: 'broker', options: {} })
   expect((await provider('PUT', 'broker/role/by-terraform', role)).status).toBeLessThan(300)
   expect((await done(provider('GET', 'broker/role/by-terraform'))).data).toMatchObject({ plugins: ['kubernetes'] })
   expect((await provider('DELETE', 'broker/role/by-terraform')).status).toBe(204)
