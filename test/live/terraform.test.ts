@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { until } from '../harness/process.ts'
 import type { Reply } from '../harness/vault.ts'
 import { type EnrolledWorld, openEnrolledWorld } from './enrolled_world.ts'
 import { shapeOf } from './sides.ts'
@@ -66,6 +67,7 @@ async function applied(provider: Provider, steps: readonly Parameters<Provider>[
   const replies: object[] = []
   for (const step of steps) {
     const { status, body } = await provider(...step)
+    if (body?.data?.migration_id) await moved(provider, body.data.migration_id as string)
     const made = body?.data?.['made/'] ?? body?.data ?? {}
     const { default_lease_ttl, max_lease_ttl } = made.config ?? made
     const lives = [default_lease_ttl, max_lease_ttl]
@@ -77,6 +79,15 @@ async function applied(provider: Provider, steps: readonly Parameters<Provider>[
   }
   return replies
 }
+
+/** Vault moves a mount when it has answered already; the provider asks until it has. */
+async function moved(provider: Provider, id: string): Promise<void> {
+  await until('the move', async () => {
+    const { data } = await done(provider('GET', `sys/remount/status/${id}`))
+    return data.migration_info.status === 'success'
+  })
+}
+
 /** How long what a mount issues lives by default, at most too: Vault's, and ours. */
 const UNSAID = new Set(['2764800,2764800', '900,3600'])
 
