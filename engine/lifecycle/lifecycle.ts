@@ -6,7 +6,7 @@ import { type RefusalCode, refusals, type Verdict } from '../refusals.ts'
 import type { World } from '../world.ts'
 import { type Login, type Logins, MOST_LOGINS } from './logins.ts'
 import { type Boot, type Happened, type Latch, type MachineRecord, moved, noted } from './machine.ts'
-import type { Machines } from './machines.ts'
+import type { MachineId, Machines } from './machines.ts'
 import { bootOf, isResetAlone } from './standing.ts'
 import type { Worker } from './worker.ts'
 
@@ -65,17 +65,20 @@ export function isFailure(code: RefusalCode): boolean {
   return code === 'PCR_POLICY' || refusals[code].family === 'reference'
 }
 
-export function openLifecycle({ world, machines, logins, worker }: LifecycleParts): Lifecycle {
-  const idOf = (mount: Mount, tpmId: string) => ({ mountId: mount.id, tpmId })
+const idOf = (mount: Mount, tpmId: string): MachineId => ({ mountId: mount.id, tpmId })
+
+export function openLifecycle(parts: LifecycleParts): Lifecycle {
+  const { world, machines, logins, worker } = parts
   const happened = (reason: Happened['reason'], detail: string, at = world.now()): Happened => {
     return { id: world.random(16).toString('base64url'), reason, detail, at }
   }
-  const change = async (mount: Mount, tpmId: string, make: (kept: MachineRecord) => MachineRecord | undefined) => {
+  const change: Acts['change'] = async (mount, tpmId, make) => {
     await worker.announce(mount, tpmId)
     const after = await machines.change(idOf(mount, tpmId), make)
     worker.begin(mount, tpmId)
     return after
   }
+  const acts = { ...parts, happened, change }
   return {
     standing: (mount, tpmId) => machines.get(idOf(mount, tpmId)),
     look: (mount, tpmId) => machines.fresh(idOf(mount, tpmId)),
@@ -89,49 +92,12 @@ export function openLifecycle({ world, machines, logins, worker }: LifecyclePart
         'a machine failed its attestation: it gets nothing until it is cleared',
       )
     },
-    booted: async (mount, tpmId, counters, boot, bootId = '') => {
-      const id = idOf(mount, tpmId)
-      const { resetCount, restartCount } = boot
-      const next = (kept: MachineRecord) => ({
-        ...kept,
-        recount: false,
-        ...(bootId && { bootId }),
-        boots: { ...kept.boots, [counters]: { resetCount, restartCount } },
-      })
-      const kept = await machines.get(id)
-      const order = bootOf(kept, counters, boot)
-      if (order === 'same') return accept(kept.epoch)
-      if (order === 'first')
-        return accept((await machines.change(id, now => (now.boots[counters] ? undefined : next(now)))).epoch)
-      const wasReset = isResetAlone(kept, counters, boot, bootId)
-      const what = happened('rebooted', wasReset ? RESET_ALONE : '')
-      if (wasReset) world.log.error({ tpm: tpmId, mount: mount.path, boot_id: bootId }, RESET_ALONE)
-      const after = await change(mount, tpmId, now =>
-        bootOf(now, counters, boot) === 'newer' ? next(moved(now, what, true)) : undefined,
-      )
-      if (bootOf(after, counters, boot) === 'older')
-        return reject('OLD_BOOT', 'the machine has shown a newer boot with another key')
-      return accept(after.epoch)
-    },
+    booted: (mount, tpmId, counters, boot, bootId = '') => booted(acts, mount, tpmId, counters, boot, bootId),
     room: async (mount, tpmId) => {
       const count = await logins.count(idOf(mount, tpmId))
       return count < MOST_LOGINS ? accept(undefined) : reject('TOO_MANY_LOGINS', `${count} tokens are alive`)
     },
-    hold: async (mount, tpmId, login, revocable, still) => {
-      const { accessor, epoch } = login
-      if (accessor === '' && revocable) return reject('NOT_REVOCABLE', 'the token has no accessor')
-      const id = idOf(mount, tpmId)
-      try {
-        if (accessor !== '') await logins.note(id, login)
-        const now = await machines.fresh(id)
-        if (!now.latch && epoch === now.epoch && (await still())) return accept(undefined)
-      } catch (error) {
-        if (accessor !== '') await logins.revoke(accessor).catch(() => undefined)
-        throw error
-      }
-      if (accessor !== '') await logins.revoke(accessor)
-      return reject('STALE_EPOCH', 'something happened to the machine, or to what its role wants, while it logged in')
-    },
+    hold: (mount, tpmId, login, revocable, still) => hold(parts, idOf(mount, tpmId), login, revocable, still),
     clear: async (mount, tpmId, why) => {
       const what = happened('cleared', why)
       await change(mount, tpmId, kept => {
@@ -153,4 +119,65 @@ export function openLifecycle({ world, machines, logins, worker }: LifecyclePart
       await machines.change(idOf(mount, tpmId), kept => (known(kept) ? { ...kept, recount: true } : undefined))
     },
   }
+}
+
+type Acts = LifecycleParts & {
+  readonly happened: (reason: Happened['reason'], detail: string) => Happened
+  /** announced before it is durable, and begun to be carried out after that */
+  readonly change: (
+    mount: Mount,
+    tpmId: string,
+    make: (kept: MachineRecord) => MachineRecord | undefined,
+  ) => Promise<MachineRecord>
+}
+
+async function booted(
+  { world, machines, happened, change }: Acts,
+  mount: Mount,
+  tpmId: string,
+  counters: string,
+  boot: Boot,
+  bootId: string,
+): Promise<Verdict<number>> {
+  const id = idOf(mount, tpmId)
+  const { resetCount, restartCount } = boot
+  const next = (kept: MachineRecord) => ({
+    ...kept,
+    recount: false,
+    ...(bootId && { bootId }),
+    boots: { ...kept.boots, [counters]: { resetCount, restartCount } },
+  })
+  const kept = await machines.get(id)
+  const order = bootOf(kept, counters, boot)
+  if (order === 'same') return accept(kept.epoch)
+  if (order === 'first') return accept((await machines.change(id, now => (now.boots[counters] ? undefined : next(now)))).epoch)
+  const wasReset = isResetAlone(kept, counters, boot, bootId)
+  const what = happened('rebooted', wasReset ? RESET_ALONE : '')
+  if (wasReset) world.log.error({ tpm: tpmId, mount: mount.path, boot_id: bootId }, RESET_ALONE)
+  const after = await change(mount, tpmId, now =>
+    bootOf(now, counters, boot) === 'newer' ? next(moved(now, what, true)) : undefined,
+  )
+  if (bootOf(after, counters, boot) === 'older') return reject('OLD_BOOT', 'the machine has shown a newer boot with another key')
+  return accept(after.epoch)
+}
+
+async function hold(
+  { machines, logins }: LifecycleParts,
+  id: MachineId,
+  login: Login,
+  revocable: boolean,
+  still: () => Promise<boolean>,
+): Promise<Verdict<undefined>> {
+  const { accessor, epoch } = login
+  if (accessor === '' && revocable) return reject('NOT_REVOCABLE', 'the token has no accessor')
+  try {
+    if (accessor !== '') await logins.note(id, login)
+    const now = await machines.fresh(id)
+    if (!now.latch && epoch === now.epoch && (await still())) return accept(undefined)
+  } catch (error) {
+    if (accessor !== '') await logins.revoke(accessor).catch(() => undefined)
+    throw error
+  }
+  if (accessor !== '') await logins.revoke(accessor)
+  return reject('STALE_EPOCH', 'something happened to the machine, or to what its role wants, while it logged in')
 }
