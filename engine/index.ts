@@ -31,6 +31,7 @@ export {
   text,
   type Values,
 } from './fields.ts'
+export { keepHeapYoung } from './heap.ts'
 export { grantFields, integrationFields, secrets as secretsField, storeFields } from './integrations/settings.ts'
 export type { Issued } from './issue/creds.ts'
 export { lifeOf } from './issue/life.ts'

@@ -81,8 +81,9 @@ function home(): string {
 
 async function runServer(options: ServerOptions): Promise<void> {
   process.on('SIGHUP', () => {}) // what it would have read anew is read below
-  const [{ serve }, { BrokerError, openLog }] = await Promise.all([import('./serve.ts'), import('#engine')])
+  const [{ serve }, { BrokerError, keepHeapYoung, openLog }] = await Promise.all([import('./serve.ts'), import('#engine')])
   await refuseUnverified()
+  keepHeapYoung()
   // no SDK looks for credentials at a metadata address, whatever it would do by itself
   Object.assign(process.env, { AWS_EC2_METADATA_DISABLED: 'true', METADATA_SERVER_DETECTION: 'none' })
   if (!options.dev && !options.config) throw new BrokerError('bad_request', 'wanted --dev or --config FILE')

@@ -2,7 +2,6 @@ import { unwatchFile, watchFile } from 'node:fs'
 import { mkdir, readFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { resolve as absolute, dirname, join } from 'node:path'
-import { setFlagsFromString } from 'node:v8'
 import { Command } from 'commander'
 import type { Log } from '#engine'
 import type { ProxyConfig } from './config.ts'
@@ -45,7 +44,10 @@ async function interceptedBy(config: ProxyConfig): Promise<readonly string[]> {
 }
 
 async function runProxy({ config: file, dev }: Options): Promise<void> {
-  const [{ serveProxy }, { BrokerError, openLog, refuseUnsafe }] = await Promise.all([import('./serve.ts'), import('#engine')])
+  const [{ serveProxy }, { BrokerError, keepHeapYoung, openLog, refuseUnsafe }] = await Promise.all([
+    import('./serve.ts'),
+    import('#engine'),
+  ])
   refuseUnsafe(process.env, process.execArgv)
   if (file === undefined) throw new BrokerError('bad_request', 'wanted --config FILE')
   const config = await configOf(file)
@@ -54,7 +56,7 @@ async function runProxy({ config: file, dev }: Options): Promise<void> {
   const log = openLog({ level: config.log_level })
   const number = process.env[WORKER]
   if (config.workers > 1 && number === undefined) return lead(config, log, dev)
-  setFlagsFromString(BODIES_COUNT_WITH_THE_HEAP)
+  keepHeapYoung()
   const proxy = await serveProxy({
     config: number === undefined ? config : ownOf(config, number),
     folder,
@@ -67,10 +69,6 @@ async function runProxy({ config: file, dev }: Options): Promise<void> {
   if (number === undefined) announce(proxy.url, config)
   else sayServing()
 }
-
-/** Bodies go through in buffers that lie outside of V8's heap. By default V8 marks all of its heap after every 64 MiB of them, dead though they are by then:
- *  with bodies of 1 MB that took more than all else. Counted with the heap, they are collected as it grows. */
-const BODIES_COUNT_WITH_THE_HEAP = '--external-memory-accounted-in-global-limit'
 
 /** What of the configuration is a worker's own. */
 function ownOf(config: ProxyConfig, number: string): ProxyConfig {

@@ -27,7 +27,8 @@ const AHEAD = 16
 
 export function keepConnections(server: Server, limits: ConnectionLimits): Connections {
   const sockets = new Map<string, Socket>()
-  const replies = new WeakMap<Socket, Set<ServerResponse>>()
+  // lists, as a set that much came into and went from keeps what left it alive
+  const replies = new WeakMap<Socket, ServerResponse[]>()
   const peers = countPeers(limits.connectionsPerPeer)
   server.maxConnections = limits.connections
   server.setTimeout(limits.stallMs, socket => endStalled(socket, due(socket)))
@@ -46,15 +47,23 @@ export function keepConnections(server: Server, limits: ConnectionLimits): Conne
   }
 
   function began({ socket }: IncomingMessage, outgoing: ServerResponse): void {
-    const waiting = replies.get(socket) ?? new Set()
-    replies.set(socket, waiting.add(outgoing))
-    outgoing.once('close', () => waiting.delete(outgoing))
+    const waiting = waitingAt(socket)
+    waiting.push(outgoing)
+    outgoing.once('close', () => waiting.splice(waiting.indexOf(outgoing), 1))
     outgoing.on('error', () => {}) // what is written to a client that has left; `close` says so too
-    if (waiting.size > AHEAD) socket.destroy()
+    if (waiting.length > AHEAD) socket.destroy()
+  }
+
+  function waitingAt(socket: Socket): ServerResponse[] {
+    const known = replies.get(socket)
+    if (known) return known
+    const waiting: ServerResponse[] = []
+    replies.set(socket, waiting)
+    return waiting
   }
 
   function due(socket: Socket): ServerResponse | undefined {
-    return replies.get(socket)?.values().next().value
+    return replies.get(socket)?.[0]
   }
 
   function retire(): void {

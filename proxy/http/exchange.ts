@@ -6,6 +6,7 @@ import type { Held } from '../tls/holder.ts'
 import { filterHead, rawHeaders } from './answers.ts'
 import type { Swap } from './gate.ts'
 import { hasBody, replyRefused } from './replies.ts'
+import type { Roster } from './roster.ts'
 import type { ScrubStream } from './scrub.ts'
 import type { Services } from './service.ts'
 
@@ -14,7 +15,7 @@ export type ExchangePorts = {
   /** Called when the exchange fails on its way; the agent hears the code. */
   readonly failed: (code: RefusalCode, detail: string) => void
   /** What lasts, as long as it does: it ends with its token, or with the certificate of who holds the connection. */
-  readonly underWay: Set<UnderWay>
+  readonly underWay: Roster<UnderWay>
   readonly held: Held
   /** Called when the head of an answer came: of which service, with which status, after how many milliseconds. */
   readonly answered: (service: string, status: number, tookMs: number) => void
@@ -68,9 +69,9 @@ class Answer implements Dispatcher.DispatchHandler, UnderWay {
     this.#incoming = incoming
     this.#outgoing = outgoing
     this.#txn = txn
-    ports.underWay.add(this)
+    const leave = ports.underWay.enter(this)
     outgoing.once('close', () => {
-      ports.underWay.delete(this)
+      leave()
       if (!this.#ended) this.#controller?.abort(new Error('the agent has left'))
     })
   }

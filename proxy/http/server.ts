@@ -14,6 +14,7 @@ import { readBody } from './body.ts'
 import { type ExchangePorts, exchange, type UnderWay } from './exchange.ts'
 import type { Question, Session, Swap } from './gate.ts'
 import { hasBody, replyRefused, replyRefusedRaw } from './replies.ts'
+import { Roster } from './roster.ts'
 import { openTunnel } from './tunnel.ts'
 import { openWebSocket } from './websocket.ts'
 
@@ -73,7 +74,7 @@ export async function openServer(ports: ServerPorts): Promise<ProxyServer> {
     sockets.add(socket)
     socket.once('close', () => sockets.delete(socket))
   })
-  const underWay = new Set<UnderWay>()
+  const underWay = new Roster<UnderWay>()
   const watch = setInterval(() => endOverdue(underWay, ports.still), ports.limits.watchMs).unref()
   for (const server of [outer, inner]) answerRequests(server, ports, sessions, underWay)
   outer.on('connect', (incoming, socket, rest) => {
@@ -105,8 +106,8 @@ export async function openServer(ports: ServerPorts): Promise<ProxyServer> {
 
 /** What was let through goes on for as long as it would be let through: an answer that lasts does not outlive its token, nor what revokes that, nor the
  *  certificate of its connection. */
-function endOverdue(underWay: ReadonlySet<UnderWay>, still: ServerPorts['still']): void {
-  for (const one of underWay) {
+function endOverdue(underWay: Roster<UnderWay>, still: ServerPorts['still']): void {
+  for (const one of underWay.all()) {
     const found = still(one.swap, one.held)
     if (!found.ok) one.end(found.code)
   }
@@ -143,7 +144,12 @@ function tlsOptions({ tls }: ServerPorts) {
 /** What is being answered on a connection. */
 const due = new WeakMap<Duplex, ServerResponse>()
 
-function answerRequests(server: Server, ports: ServerPorts, sessions: WeakMap<Duplex, Session>, underWay: Set<UnderWay>): void {
+function answerRequests(
+  server: Server,
+  ports: ServerPorts,
+  sessions: WeakMap<Duplex, Session>,
+  underWay: Roster<UnderWay>,
+): void {
   server.maxHeadersCount = 0 // Node would drop what is more, unseen; readHead refuses
   const answer = (incoming: IncomingMessage, outgoing: ServerResponse) => {
     const { socket } = incoming

@@ -69,8 +69,7 @@ function watch({ underWay, held, failed }: ExchangePorts, swap: Swap, socket: Du
       socket.destroy()
     },
   }
-  underWay.add(one)
-  socket.once('close', () => underWay.delete(one))
+  socket.once('close', underWay.enter(one))
 }
 
 /** Both ways, until one side ends; what breaks on one side breaks the other. */

@@ -1,13 +1,19 @@
-import { setFlagsFromString } from 'node:v8'
+import { getHeapSpaceStatistics, setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 
 setFlagsFromString('--expose-gc')
-const collect = runInNewContext('gc') as () => void
+const collect = runInNewContext('gc') as (how?: { readonly type: 'minor' | 'major' }) => void
 
 /** Bytes on the heap that something still refers to. */
 export function heapUsed(): number {
   collect()
   return process.memoryUsage().heapUsed
+}
+
+/** Bytes that have grown old on the heap, after a look at the young alone. */
+export function heapGrownOld(): number {
+  collect({ type: 'minor' })
+  return getHeapSpaceStatistics().find(({ space_name: name }) => name === 'old_space')?.space_used_size ?? Number.NaN
 }
 
 /** How many of these something still refers to. */

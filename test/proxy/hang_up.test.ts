@@ -6,8 +6,9 @@ import { Writable } from 'node:stream'
 import { afterEach, beforeAll, expect, test } from 'vitest'
 import { blockListOf } from '../../proxy/egress/addresses.ts'
 import { openUpstreams, type Upstreams } from '../../proxy/egress/upstreams.ts'
-import { type ExchangePorts, exchange } from '../../proxy/http/exchange.ts'
+import { type ExchangePorts, exchange, type UnderWay } from '../../proxy/http/exchange.ts'
 import type { Swap } from '../../proxy/http/gate.ts'
+import { Roster } from '../../proxy/http/roster.ts'
 import { type Authority, newAuthority, type Pair } from '../mounts/hosts/certificates.ts'
 import { bearer, openProxyWorld } from './world.ts'
 
@@ -101,7 +102,7 @@ function ask({ origin, http2 }: HangsUp, outgoing: Slow): string[] {
   const failures: string[] = []
   const ports = {
     services: () => ({ find: () => undefined }),
-    underWay: new Set(),
+    underWay: new Roster<UnderWay>(),
     held: { holder: { x5tS256: '', jkt: '' }, from: 0, until: Number.POSITIVE_INFINITY },
     failed: code => void failures.push(code),
     answered: () => undefined,
