@@ -5,7 +5,17 @@ export type { KeyOffer } from './attest/bound_key.ts'
 export { countAnchors, describeAnchors, describeLists, repeatedIn } from './attest/bundles.ts'
 export { corimFields } from './attest/corim.ts'
 export { fromTpmFields } from './attest/from_tpm.ts'
-export { type Audit, type AuditRecord, type AuditVerdict, faults, hashed, openAudit, plain, verifyAudit } from './audit/index.ts'
+export {
+  type Audit,
+  type AuditRecord,
+  type AuditVerdict,
+  faults,
+  hashed,
+  openAudit,
+  plain,
+  Shared as SharedFields,
+  verifyAudit,
+} from './audit/index.ts'
 export { type Broker, type BrokerOptions, openBroker } from './broker.ts'
 export { cappedWarning } from './capped.ts'
 export { openCollected } from './collected.ts'

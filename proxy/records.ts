@@ -1,10 +1,11 @@
-import { type Audit, type AuditRecord, type Holder, hashed, type Log, plain } from '#engine'
+import { LRUCache } from 'lru-cache'
+import { type Audit, type AuditRecord, type Holder, type Log, plain, SharedFields } from '#engine'
 import type { StreamPorts, StreamSwap } from './connectors/connector.ts'
 import type { GatePorts } from './http/gate.ts'
 import type { ServerPorts } from './http/server.ts'
 import type { ProxyMetrics } from './metrics.ts'
 import { accept } from './refusals.ts'
-import { unavailable } from './tokens.ts'
+import { type Known, unavailable } from './tokens.ts'
 
 /** What is on record, and counted, of swaps and refusals. */
 export type Records = {
@@ -23,6 +24,7 @@ export type RecordPorts = {
 
 /** A request goes out with its record on the way to the disk, unless that is to be there first; what lasts waits for it: there it costs nothing. */
 export function openRecords({ audit, durable, log, metrics }: RecordPorts): Records {
+  const recordOf = recorderOf(audit.hash)
   return {
     record: ({ head, service, known, rule }, { holder }, txn, upgrade) => {
       const record = recordOf({ known, service: service.name, destination: head.destination, rule }, holder, txn)
@@ -38,27 +40,43 @@ export function openRecords({ audit, durable, log, metrics }: RecordPorts): Reco
   }
 }
 
+/** Paths that were asked for, with their hash, and what requests of one token have in common: agents ask for the same again and again. */
+const PATHS = 1000
+const KINDS = 50
+
 /** Who swapped what for where; of the token only its id, of the path only its keyed hash and the rule that it fits. */
-function recordOf({ known, service, destination, rule }: StreamSwap, holder: Holder, txn: string): AuditRecord {
-  const { scheme, host, port, method, path } = destination
-  const { agent, plugin } = known.binding
-  return {
-    type: 'request',
-    txn,
-    operation: 'swap',
-    mount: 'proxy',
-    path: hashed(path),
-    fields: {
-      agent: plain(agent),
-      plugin: plain(plugin),
-      jti: plain(known.jti),
-      certificate: plain(holder.x5tS256),
-      service: plain(service),
-      destination: plain(`${scheme}://${host}:${port}`),
-      method: plain(method),
-      rule: plain(rule),
-    },
+function recorderOf(hash: Audit['hash']): (swap: StreamSwap, holder: Holder, txn: string) => AuditRecord {
+  const paths = new LRUCache<string, string>({ max: PATHS, memoMethod: hash })
+  const kinds = new WeakMap<Known, Kinds>()
+  const remember = (known: Known) => {
+    const made: Kinds = new LRUCache({ max: KINDS, memoMethod: (_, __, { context }) => fieldsOf(context.swap, context.holder) })
+    kinds.set(known, made)
+    return made
   }
+  return (swap, holder, txn) => {
+    const { known, service, destination, rule } = swap
+    const { scheme, host, port, method, path } = destination
+    const ofToken = kinds.get(known) ?? remember(known)
+    const kind = `${holder.x5tS256} ${service} ${method} ${scheme}://${host}:${port} ${rule}`
+    const fields = ofToken.memo(kind, { context: { swap, holder } })
+    return { type: 'request', txn, operation: 'swap', mount: 'proxy', path: paths.memo(path), fields }
+  }
+}
+
+type Kinds = LRUCache<string, SharedFields, { readonly swap: StreamSwap; readonly holder: Holder }>
+
+function fieldsOf({ known, service, destination, rule }: StreamSwap, { x5tS256 }: Holder): SharedFields {
+  const { scheme, host, port, method } = destination
+  return new SharedFields({
+    agent: plain(known.binding.agent),
+    plugin: plain(known.binding.plugin),
+    jti: plain(known.jti),
+    certificate: plain(x5tS256),
+    service: plain(service),
+    destination: plain(`${scheme}://${host}:${port}`),
+    method: plain(method),
+    rule: plain(rule),
+  })
 }
 
 /** A refusal that cannot be recorded is a refusal all the same. */

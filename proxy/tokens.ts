@@ -4,20 +4,22 @@ import {
   admits,
   BrokerError,
   type Destination,
+  type DestinationRule,
   type Holder,
   type Opened,
   type Opener,
   type RevocationWatch,
   ruleText,
 } from '#engine'
+import type { Injection } from './http/injection.ts'
 import { openScrubber, type Scrubber } from './http/scrub.ts'
 import { accept, refuse, type Verdict } from './refusals.ts'
 import { type Held, isInForce } from './tls/holder.ts'
 
 /** A token that was opened for whoever holds the connection. */
 export type Known = Opened & {
-  /** looks for what it holds in answers; made when the first answer of a service comes */
-  readonly scrubber: (spelled: readonly string[]) => Scrubber | undefined
+  /** looks for what it holds in answers, in the spellings of these injections too; made when the first answer of a service comes */
+  readonly scrubber: (injections: readonly Injection[]) => Scrubber | undefined
   /** Overwrites what can be overwritten of what it held; no answer may need it any more. */
   readonly forget: () => void
 }
@@ -85,7 +87,7 @@ export function openTokens({ opener, revocations, now, opened: tell }: TokenPort
       const standing = revocations.standing({ ...found.binding, jti: found.jti })
       if (standing !== 'live') return refuse(standing === 'stale' ? 'REVOCATIONS_STALE' : 'TOKEN_REVOKED', standing)
       const rule = found.binding.destinations.find(one => admits(one, to))
-      return rule ? accept(ruleText(rule)) : refuse('TOKEN_DESTINATION', 'no rule of the token fits')
+      return rule ? accept(textOf(rule)) : refuse('TOKEN_DESTINATION', 'no rule of the token fits')
     },
     sweep: () => {
       // what is under way with them has ended since
@@ -105,21 +107,36 @@ export function stillPermitted(
   return isInForce(held, now()) ? tokens.permits(known, destination) : refuse('NO_CERTIFICATE', 'it is not in force any more')
 }
 
+/** Of a rule that is held for as long as its token is. */
+const texts = new WeakMap<DestinationRule, string>()
+
+function textOf(rule: DestinationRule): string {
+  const known = texts.get(rule)
+  if (known !== undefined) return known
+  const text = ruleText(rule)
+  texts.set(rule, text)
+  return text
+}
+
 function nameOf(token: string, holder: Holder): string {
   return `${hash('sha256', token, 'base64')} ${holder.x5tS256}`
 }
 
 function knownOf(opened: Opened): Known {
-  // services may send it in spellings of their own
+  const { fields } = opened
+  // services may send it in spellings of their own, and are made anew with the configuration
   const made = new Map<string, Scrubber | undefined>()
+  const found = new WeakMap<readonly Injection[], Scrubber | undefined>()
+  const make = (injections: readonly Injection[]) => {
+    const spelled = injections.flatMap(one => one.spelled?.(fields) ?? [])
+    const name = JSON.stringify(spelled)
+    if (!made.has(name)) made.set(name, openScrubber([...Object.values(fields).map(field => field.reveal()), ...spelled]))
+    found.set(injections, made.get(name))
+    return made.get(name)
+  }
   return {
     ...opened,
-    scrubber: spelled => {
-      const name = JSON.stringify(spelled)
-      if (!made.has(name))
-        made.set(name, openScrubber([...Object.values(opened.fields).map(field => field.reveal()), ...spelled]))
-      return made.get(name)
-    },
+    scrubber: injections => (found.has(injections) ? found.get(injections) : make(injections)),
     forget: () => {
       for (const scrubber of made.values()) scrubber?.wipe()
     },

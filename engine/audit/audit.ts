@@ -50,8 +50,8 @@ export async function openAudit(options: AuditOptions): Promise<Audit> {
   })
   const writer = new Writer(world, segment, head)
   return {
-    append: async record => writer.push(membersOf(record, options.now(), hash), false),
-    appendLazy: record => void writer.push(membersOf(record, options.now(), hash), true),
+    append: async record => writer.push(membersOf(record, options.now(), hash)),
+    appendLazy: record => writer.pushLazy(membersOf(record, options.now(), hash)),
     hash,
     reopen: async () => writer.reopen(),
     close: () => writer.close().finally(letGo),

@@ -3,8 +3,11 @@ import type { Head } from './chain.ts'
 
 export type Entry = {
   readonly members: string
-  /** may wait for others to go with, and stays when the disk fails */
-  readonly lazy: boolean
+  /** who waits for it; without one it is lazy: it may wait for others to go with, and stays when the disk fails */
+  readonly waiter: Waiter | undefined
+}
+
+export type Waiter = {
   /** ms, monotonic */
   readonly since: number
   readonly resolve: (head: Head) => void
@@ -35,9 +38,10 @@ export class Queue {
 
   add(entry: Entry): void {
     this.#entries.push(entry)
-    if (entry.lazy) this.#timer ??= setTimeout(() => this.hurry(), this.#lazyMs)
-    else this.#strict += 1
-    if (!entry.lazy) this.#onDue()
+    if (entry.waiter) {
+      this.#strict += 1
+      this.#onDue()
+    } else this.#timer ??= setTimeout(() => this.hurry(), this.#lazyMs)
   }
 
   /** Makes the lazy ones due now. */
@@ -49,15 +53,15 @@ export class Queue {
   /** The oldest, up to this many. */
   take(limit: number): Entry[] {
     const taken = this.#entries.splice(0, limit)
-    for (const entry of taken) if (!entry.lazy) this.#strict -= 1
+    for (const entry of taken) if (entry.waiter) this.#strict -= 1
     if (this.#entries.length === 0) this.#rest()
     return taken
   }
 
   /** Takes out the strict ones and refuses them; `failed`, a group taken before, comes back first, its lazy ones only. */
   refuse(error: BrokerError, failed: readonly Entry[]): void {
-    for (const entry of [...failed, ...this.#entries]) if (!entry.lazy) entry.reject(error)
-    this.#entries = [...failed, ...this.#entries].filter(entry => entry.lazy)
+    for (const { waiter } of [...failed, ...this.#entries]) waiter?.reject(error)
+    this.#entries = [...failed, ...this.#entries].filter(({ waiter }) => !waiter)
     this.#strict = 0
     if (this.#entries.length > 0) this.#lazyDue = true
     else this.#rest()

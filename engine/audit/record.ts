@@ -9,7 +9,7 @@ export type AuditRecord = {
   readonly operation: string
   readonly mount: string
   readonly path: string | Hashed
-  readonly fields?: Fields
+  readonly fields?: Fields | Shared
 }
 export type Fields = Readonly<Record<string, Field | undefined>>
 /** What a field may hold. Text is marked by the caller as plain or hashed, so that none gets in by accident; a `Secret` is always hashed. */
@@ -33,6 +33,21 @@ export class Hashed {
 
   text(hash: Hash): string {
     return `"${hash(this.#value)}"`
+  }
+}
+
+/** Fields that many records have: as JSON they are made once. */
+export class Shared {
+  readonly fields: Fields
+  #text: string | undefined
+
+  constructor(fields: Fields) {
+    this.fields = fields
+  }
+
+  text(hash: Hash): string {
+    this.#text ??= fieldsOf(this.fields, hash, JSON.stringify)
+    return this.#text
   }
 }
 
@@ -63,7 +78,8 @@ function written({ type, txn, operation, mount, path, fields }: AuditRecord, tim
     `"time":"${new Date(time).toISOString()}","type":"${type}","txn":${JSON.stringify(txn)}` +
     `,"operation":${JSON.stringify(operation)},"mount":${JSON.stringify(mount)}` +
     `,"path":${path instanceof Hashed ? path.text(hash) : json(path)}`
-  return common + fieldsOf(fields ?? {}, hash, json)
+  if (fields instanceof Shared && json === JSON.stringify) return common + fields.text(hash)
+  return common + fieldsOf(fields instanceof Shared ? fields.fields : (fields ?? {}), hash, json)
 }
 
 /** Plain text as JSON. */

@@ -17,7 +17,7 @@ export type Limits = {
 }
 
 export type Problem = { readonly kind: 'torn' | 'broken' | 'sealed' | 'stalled' | 'unwritable'; readonly detail: string }
-/** One group that became durable. `waitedMs`: from append to durable, of each record in it. */
+/** One group that became durable. `waitedMs`: from append to durable, of each record in it that somebody waited for. */
 export type Sync = {
   readonly records: number
   readonly bytes: number
@@ -74,19 +74,24 @@ export class Writer {
     return this.#trouble === undefined && !this.#closing.signal.aborted
   }
 
-  /** Throws `BrokerError` unavailable: closed, bad, or too many wait. The promise of a lazy record may never end. */
-  push(members: string, lazy: boolean): Promise<Head> {
-    this.#open()
-    if (this.#trouble && !lazy) throw unavailable(UNWRITABLE, this.#trouble)
-    if (this.#queue.size >= this.#world.queueLimit * (lazy ? 2 : 1)) throw unavailable('too many records wait for the audit log')
+  /** Throws `BrokerError` unavailable: closed, bad, or too many wait. */
+  push(members: string): Promise<Head> {
+    this.#open(1)
+    if (this.#trouble) throw unavailable(UNWRITABLE, this.#trouble)
     const { promise, resolve, reject } = Promise.withResolvers<Head>()
-    this.#queue.add({ members, lazy, since: performance.now(), resolve, reject })
+    this.#queue.add({ members, waiter: { since: performance.now(), resolve, reject } })
     return promise
+  }
+
+  /** The same for a record that nobody waits for: it is taken while the log is bad, too. */
+  pushLazy(members: string): void {
+    this.#open(2)
+    this.#queue.add({ members, waiter: undefined })
   }
 
   /** Goes on in a new file when the path no longer names this one. */
   reopen(): Promise<void> {
-    this.#open()
+    this.#open(Number.POSITIVE_INFINITY)
     const rotation = Promise.withResolvers<void>()
     this.#rotations.push(rotation)
     this.#wake()
@@ -108,8 +113,9 @@ export class Writer {
     throw unavailable('the audit log was closed without its last records', this.#trouble)
   }
 
-  #open(): void {
+  #open(limits: number): void {
     if (this.#closing.signal.aborted) throw unavailable('the audit log is closed')
+    if (this.#queue.size >= this.#world.queueLimit * limits) throw unavailable('too many records wait for the audit log')
   }
 
   #wake(): void {
@@ -139,7 +145,7 @@ export class Writer {
     this.#head = heads.at(-1) ?? this.#head
     this.#answered()
     // those of a group that took too long were refused before; that the log has them all the same does no harm
-    for (const [at, entry] of group.entries()) entry.resolve(heads[at] as Head)
+    for (const [at, { waiter }] of group.entries()) waiter?.resolve(heads[at] as Head)
     this.#tell(group, bytes.length, started)
   }
 
@@ -148,7 +154,7 @@ export class Writer {
     const stall = () => {
       this.#trouble = new Error(`${this.#world.path}: no answer within ${this.#world.deadlineMs} ms`)
       const refused = unavailable(UNWRITABLE, this.#trouble)
-      for (const entry of group) if (!entry.lazy) entry.reject(refused)
+      for (const { waiter } of group) waiter?.reject(refused)
       this.#queue.refuse(refused, [])
       this.#bad('stalled', this.#trouble.message)
       this.#stuck.resolve()
@@ -226,7 +232,7 @@ export class Writer {
     const { onSync } = this.#world
     if (!onSync) return
     const ended = performance.now()
-    const waitedMs = group.map(entry => ended - entry.since)
+    const waitedMs = group.flatMap(({ waiter }) => (waiter ? [ended - waiter.since] : []))
     queueMicrotask(() => onSync({ records: group.length, bytes, tookMs: ended - started, waitedMs }))
   }
 }

@@ -108,7 +108,7 @@ function serviceOf(declared: Declared, upstreams: HttpService['upstreams']): Htt
   const match = parseMatch(declared.match)
   if (!match) throw new Error('the schema lets no other match through')
   const allow = declared.allow.map(routeOf)
-  const tokenRoutes = declared.token_routes.map(route => routeOf(looselyRead(route)))
+  const tokenRoutes = declared.token_routes.map(route => routeOf(route.replace(/\/.*$/, looselyRead)))
   return {
     name,
     scheme,
@@ -135,8 +135,9 @@ function injectionOf(declared: DeclaredInjection): Injection {
 }
 
 /** As servers read it that do not look closely: what they may take for a route that issues tokens is one. */
-function looselyRead(text: string): string {
-  return text.replace(/\/.*$/, path => path.toLowerCase().replace(/(?<=.)\/$/, ''))
+function looselyRead(path: string): string {
+  const lower = path.toLowerCase()
+  return lower.length > 1 && lower.endsWith('/') ? lower.slice(0, -1) : lower
 }
 
 type Route = (method: string, path: string) => boolean

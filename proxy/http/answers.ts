@@ -1,14 +1,14 @@
 import type { Dispatcher } from 'undici'
 import { type Destination, parseAuthority } from '#engine'
+import { openDropped } from './dropped.ts'
 import { portOf } from './head.ts'
 import type { Scrubber } from './scrub.ts'
 import type { Services } from './service.ts'
 
 /** What of an answer does not reach the agent: what belongs to this hop, what would log it in by itself, what would send its client elsewhere. */
-const DROPPED =
-  /^(?:connection|keep-alive|proxy-.*|te|trailer|transfer-encoding|upgrade|set-cookie2?|www-authenticate|authentication-info|authorization|alt-svc|alt-used|refresh|strict-transport-security|clear-site-data|x-vault-.*|assay-.*)$/
-const decided = new Map<string, boolean>()
-const REMEMBERED = 1000
+const isDropped = openDropped(
+  /^(?:connection|keep-alive|proxy-.*|te|trailer|transfer-encoding|upgrade|set-cookie2?|www-authenticate|authentication-info|authorization|alt-svc|alt-used|refresh|strict-transport-security|clear-site-data|x-vault-.*|assay-.*)$/,
+)
 
 /** What says how a body is encoded, and of what it says that it is not: chunks are taken off on the way. */
 const UNENCODED: ReadonlyMap<string, string> = new Map([
@@ -21,6 +21,8 @@ export type AnswerHead = {
   readonly headers: string[]
   /** `Content-Encoding` or `Transfer-Encoding`, when it is one */
   readonly encoding: string | undefined
+  /** bytes of the body, NaN where it is not said */
+  readonly length: number
 }
 
 export type Filter = {
@@ -41,6 +43,7 @@ export function rawHeaders({ rawHeaders: raw }: Dispatcher.DispatchController): 
 export function filterHead(raw: readonly string[], filter: Filter): AnswerHead {
   const headers: string[] = []
   let encoding: string | undefined
+  let length = Number.NaN
   let named: ReadonlySet<string> | undefined
   for (let at = 0; at < raw.length; at += 2) {
     const name = raw[at] ?? ''
@@ -52,25 +55,18 @@ export function filterHead(raw: readonly string[], filter: Filter): AnswerHead {
           .toLowerCase()
           .split(/\s*,\s*/),
       ])
+    if (lower === 'content-length') length = Number(text(raw, at))
     const plain = UNENCODED.get(lower)
     if (plain !== undefined && text(raw, at).toLowerCase() !== plain) encoding = text(raw, at)
     if (isDropped(lower)) continue
     const value = lower === 'location' || lower === 'content-location' ? relocated(text(raw, at), filter) : text(raw, at)
     if (value !== undefined) headers.push(name, value)
   }
-  return { headers: scrubbed(named ? headersWithout(headers, named) : headers, filter.scrubber), encoding }
+  return { headers: scrubbed(named ? headersWithout(headers, named) : headers, filter.scrubber), encoding, length }
 }
 
 function text(raw: readonly string[], at: number): string {
   return raw[at + 1] ?? ''
-}
-
-function isDropped(name: string): boolean {
-  const known = decided.get(name)
-  if (known !== undefined) return known
-  const dropped = DROPPED.test(name)
-  if (decided.size < REMEMBERED) decided.set(name, dropped)
-  return dropped
 }
 
 function headersWithout(headers: readonly string[], names: ReadonlySet<string>): string[] {

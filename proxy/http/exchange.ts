@@ -60,6 +60,8 @@ class Answer implements Dispatcher.DispatchHandler, UnderWay {
   #scrub: ScrubStream | undefined
   #controller: Dispatcher.DispatchController | undefined
   #ended = false
+  /** bytes that are still to come, where the answer says how many */
+  #left = Number.NaN
   readonly #since = performance.now()
 
   constructor(ports: ExchangePorts, swap: Swap, incoming: IncomingMessage, outgoing: ServerResponse, txn: string) {
@@ -85,8 +87,8 @@ class Answer implements Dispatcher.DispatchHandler, UnderWay {
     if (status < 200) return
     const { head, service, known } = this.swap
     this.#ports.answered(service.name, status, performance.now() - this.#since)
-    const scrubber = known.scrubber(service.injections.flatMap(one => one.spelled?.(known.fields) ?? []))
-    const { headers, encoding } = filterHead(rawHeaders(controller), {
+    const scrubber = known.scrubber(service.injections)
+    const { headers, encoding, length } = filterHead(rawHeaders(controller), {
       destination: head.destination,
       prefix: head.prefix,
       services: this.#ports.services(),
@@ -97,19 +99,28 @@ class Answer implements Dispatcher.DispatchHandler, UnderWay {
       return
     }
     this.#scrub = scrubber?.stream()
+    this.#left = length
     this.#outgoing.writeHead(status, headers)
     this.#outgoing.on('drain', () => controller.resume())
   }
 
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
     const clean = this.#scrub ? this.#scrub.push(chunk) : chunk
-    if (clean.length > 0 && !this.#outgoing.write(clean)) controller.pause()
+    this.#left -= chunk.length
+    // the last of it goes out together with the end
+    if (this.#left === 0) this.#end(clean)
+    else if (clean.length > 0 && !this.#outgoing.write(clean)) controller.pause()
   }
 
   onResponseEnd(): void {
+    if (!this.#ended) this.#end(EMPTY)
+  }
+
+  #end(clean: Buffer): void {
     this.#ended = true
-    const rest = this.#scrub?.end()
-    if (rest && rest.length > 0) this.#outgoing.end(rest)
+    const rest = this.#scrub?.end() ?? EMPTY
+    const last = rest.length > 0 ? Buffer.concat([clean, rest]) : clean
+    if (last.length > 0) this.#outgoing.end(last)
     else this.#outgoing.end()
   }
 
@@ -134,6 +145,8 @@ class Answer implements Dispatcher.DispatchHandler, UnderWay {
     this.#controller?.abort(new Error(detail))
   }
 }
+
+const EMPTY = Buffer.alloc(0)
 
 function codeOf(error: Error & { code?: string }): RefusalCode {
   if (error instanceof AddressRefused) return 'ADDRESS'

@@ -1,5 +1,6 @@
 import { type Destination, parseAuthority as readAuthority } from '#engine'
 import { accept, refuse, type Verdict } from '../refusals.ts'
+import { openDropped } from './dropped.ts'
 import { splitTarget } from './path.ts'
 
 /** Name, value, name, value, ... as they were on the wire. */
@@ -81,7 +82,7 @@ export function twiceIn({ raw }: Head, names: ReadonlySet<string>): string | und
   const found = new Set<string>()
   for (let at = 0; at < raw.length; at += 2) {
     const name = (raw[at] ?? '').toLowerCase()
-    if (!names.has(name.replaceAll('_', '-'))) continue
+    if (!names.has(folded(name))) continue
     if (found.has(name)) return name
     found.add(name)
   }
@@ -142,6 +143,7 @@ function byAbsolute(target: string, values: ReadonlyMap<string, string>): Verdic
 
 /** The same few come again and again. */
 const authorities = new Map<string, Authority>()
+const REMEMBERED = 1000
 
 function parseAuthority(text: string, defaultPort: number): Authority | undefined {
   const name = `${text} ${defaultPort}`
@@ -168,11 +170,9 @@ const NONE: ReadonlySet<string> = new Set()
 
 /** RFC 9110, 7.6.1, and what grew around it; what is said anew; what the proxy or another hop may be made to believe; and what would have a server do
  *  another method, or look at another path, than the one that was decided on. */
-const DROPPED =
-  /^(?:connection|keep-alive|te|trailer|transfer-encoding|upgrade|http2-settings|host|expect|accept-encoding|forwarded|via|x-real-ip|x-forwarded-.*|proxy-.*|assay-.*|x-broker-.*|x-vault-.*|x-http-method.*|x-method-override|x-original-.*|x-rewrite-url)$/
-/** By name, so that the expression runs once for each that is common. */
-const decided = new Map<string, boolean>()
-const REMEMBERED = 1000
+const isDropped = openDropped(
+  /^(?:connection|keep-alive|te|trailer|transfer-encoding|upgrade|http2-settings|host|expect|accept-encoding|forwarded|via|x-real-ip|x-forwarded-.*|proxy-.*|assay-.*|x-broker-.*|x-vault-.*|x-http-method.*|x-method-override|x-original-.*|x-rewrite-url)$/,
+)
 
 /** Headers as they go on, without those of this hop, without what `slots` name: there the proxy puts its own. */
 export function onward({ raw, named: ends }: Head, slots: ReadonlySet<string>): string[] {
@@ -180,22 +180,19 @@ export function onward({ raw, named: ends }: Head, slots: ReadonlySet<string>): 
   for (let at = 0; at < raw.length; at += 2) {
     const name = raw[at] ?? ''
     const lower = name.toLowerCase()
-    const folded = lower.includes('_') ? lower.replaceAll('_', '-') : lower
-    if (isDropped(folded) || slots.has(folded) || isNamed(ends, lower)) continue
+    const plain = folded(lower)
+    if (isDropped(plain) || slots.has(plain) || isNamed(ends, lower)) continue
     headers.push(name, raw[at + 1] ?? '')
   }
   return headers
 }
 
+/** As servers read it that take an underscore for a dash. */
+function folded(name: string): string {
+  return name.includes('_') ? name.replaceAll('_', '-') : name
+}
+
 /** What says how long a body is stays, whatever `Connection` says. */
 function isNamed(ends: ReadonlySet<string>, name: string): boolean {
   return ends.has(name) && !name.startsWith('content-')
-}
-
-function isDropped(name: string): boolean {
-  const known = decided.get(name)
-  if (known !== undefined) return known
-  const dropped = DROPPED.test(name)
-  if (decided.size < REMEMBERED) decided.set(name, dropped)
-  return dropped
 }

@@ -28,7 +28,7 @@ export function openWebSocket(ports: ExchangePorts, swap: Swap, socket: Duplex, 
     onRequestUpgrade: (controller, status, _, upstream) => {
       done = true
       ports.answered(service.name, status, performance.now() - since)
-      const scrubber = known.scrubber(service.injections.flatMap(one => one.spelled?.(known.fields) ?? []))
+      const scrubber = known.scrubber(service.injections)
       const filter = { destination: head.destination, prefix: head.prefix, services: ports.services(), scrubber }
       const { headers } = filterHead(rawHeaders(controller), filter)
       if (status !== 101 || offersExtensions(headers)) {

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { type Fault, faults, genesis, type Head, LINE_LIMIT, link, readLine } from '../../engine/audit/chain.ts'
-import { type Expected, hashed, plain, type Source, verifyAudit } from '../../engine/audit/index.ts'
+import { type Expected, hashed, plain, Shared, type Source, verifyAudit } from '../../engine/audit/index.ts'
 import { type AuditRecord, hasherOf, membersOf, systemMembers } from '../../engine/audit/record.ts'
 import { Secret } from '../../engine/secret.ts'
 import { key, record } from './audit_disk.ts'
@@ -30,7 +30,7 @@ const source = (text: string | readonly string[]): Source => pieces(Buffer.from(
 const verdictOf = (text: string | readonly string[], expected?: Expected) => verifyAudit(source(text), expected)
 
 describe('a record', () => {
-  const all: AuditRecord = {
+  const all = {
     ...record('01J'),
     fields: {
       plugin: plain('github'),
@@ -43,7 +43,7 @@ describe('a record', () => {
       bound: null,
       absent: undefined,
     },
-  }
+  } satisfies AuditRecord
 
   test('holds plain text as it is and everything else as a keyed hash', () => {
     const written = JSON.parse(`{${membersOf(all, 1_800_000_000_000, hash)}}`)
@@ -79,6 +79,15 @@ describe('a record', () => {
   test('has no field in the place of another', () => {
     for (const name of ['index', 'prev', 'hash', 'time', 'type', 'event', 'Upper', 'with"quote', ''])
       expect(() => membersOf({ ...record('t'), fields: { [name]: 1 } }, 0, hash)).toThrow(TypeError)
+  })
+
+  test.each([
+    ['as they are', all],
+    ['shortened', { ...record('t'), fields: { long: plain('\u20ac'.repeat(5_400)), other: hashed('canary') } }],
+  ])('has fields that it shares with others as if they were its own, %s', (_, own) => {
+    const shared = new Shared(own.fields ?? {})
+    for (const txn of ['first', 'second'])
+      expect(membersOf({ ...own, txn, fields: shared }, 0, hash)).toBe(membersOf({ ...own, txn }, 0, hash))
   })
 
   test('is no longer than a line: what is too long is there with its beginning and its hash', () => {

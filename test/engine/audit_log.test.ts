@@ -130,9 +130,10 @@ describe('append', () => {
   test('tells of each group what it was and how long it took', async () => {
     const syncs: unknown[] = []
     const { audit } = await opened({ onSync: sync => syncs.push(sync) })
+    audit.appendLazy(record('nobody waits for it'))
     await Promise.all([audit.append(record('a')), audit.append(record('b'))])
     expect(syncs).toEqual([
-      { records: 2, bytes: expect.any(Number), tookMs: expect.any(Number), waitedMs: [expect.any(Number), expect.any(Number)] },
+      { records: 3, bytes: expect.any(Number), tookMs: expect.any(Number), waitedMs: [expect.any(Number), expect.any(Number)] },
     ])
   })
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import type { Audit, AuditRecord } from '../../engine/audit/index.ts'
+import type { Audit } from '../../engine/audit/index.ts'
 import type { ConsentGrant, Grants } from '../../engine/consent/grants.ts'
 import { openRequests, type Requests, type State, type Wish } from '../../engine/consent/requests.ts'
 import { type ConsentParts, openConsent } from '../../engine/consent/service.ts'
@@ -63,7 +63,7 @@ function consents(settings: object, answer: object, { lost, moving, answering }:
     mounts: { ofType: () => [mount] },
     audit: {
       append: async () => undefined,
-      appendLazy: ({ fields }: AuditRecord) => void recorded.push(fields?.['result']),
+      appendLazy: ({ fields }: { fields: Readonly<Record<string, unknown>> }) => void recorded.push(fields['result']),
     } as unknown as Audit,
     ownUrl: () => 'https://assay.example',
   } as unknown as ConsentParts)

@@ -1,9 +1,10 @@
+import type { OutgoingHttpHeaders } from 'node:http'
 import { gzipSync } from 'node:zlib'
 import fc from 'fast-check'
 import { describe, expect, test, vi } from 'vitest'
 import { openScrubber } from '../../proxy/http/scrub.ts'
 import { REAL } from '../fakes/sealing.ts'
-import { bearer, openProxyWorld } from './world.ts'
+import { bearer, exchangeRaw, openProxyWorld } from './world.ts'
 
 const spelled: readonly (readonly [string, string])[] = [
   ['raw', REAL],
@@ -248,6 +249,40 @@ test('what would log the agent in, or send its client elsewhere, is dropped', as
 })
 
 const lower = (names: object) => Object.fromEntries(Object.keys(names).map(name => [name.toLowerCase(), true]))
+
+describe('an answer that says how long it is', () => {
+  const cases: readonly (readonly [string, string, number, OutgoingHttpHeaders, string, string])[] = [
+    ['and has no body, as nobody asked for one', 'HEAD', 200, { 'Content-Length': '5' }, '', ''],
+    ['and has none, as it has not changed', 'GET', 304, { 'Content-Length': '5' }, '', ''],
+    ['and is empty', 'GET', 200, { 'Content-Length': '0' }, '', ''],
+    ['and ends with what begins a secret', 'GET', 200, {}, `a${REAL.slice(0, -1)}`, `a${REAL.slice(0, -1)}`],
+    ['and ends with a secret', 'GET', 200, {}, `a${REAL}`, `a${'*'.repeat(REAL.length)}`],
+  ]
+
+  test.each(cases)('%s, is whole, and the connection goes on', async (_, method, status, headers, sent, shown) => {
+    await using world = await openProxyWorld()
+    world.upstream.answer = (_, outgoing) =>
+      void outgoing.writeHead(status, { 'Content-Length': sent.length, ...headers, 'X-End': 'a' }).end(sent)
+    const socket = await world.connect()
+    const host = `Host: a\r\nAuthorization: Bearer ${await world.seal()}`
+    const asked = `${method} ${world.base}/ HTTP/1.1\r\n${host}\r\n\r\n`
+    const ends = (received: string) => received.split('X-End: a').length === 3 && received.endsWith(`\r\n\r\n${shown}`)
+    const received = await exchangeRaw(socket, asked + asked, ends)
+    const bodies = received.split(/HTTP\/1\.1 .*?\r\n\r\n/s)
+    expect(bodies).toEqual(['', shown, shown])
+    expect(world.upstream.seen).toHaveLength(2)
+  })
+
+  test('and comes in pieces is whole', async () => {
+    await using world = await openProxyWorld()
+    world.upstream.answer = (_, outgoing) => {
+      outgoing.writeHead(200, { 'Content-Length': 3 + REAL.length }).write(`abc${REAL.slice(0, 9)}`)
+      setImmediate(() => outgoing.end(REAL.slice(9)))
+    }
+    const answered = await world.ask({ headers: bearer(await world.seal()) })
+    expect(answered.text).toBe(`abc${'*'.repeat(REAL.length)}`)
+  })
+})
 
 describe.each([301, 302, 303, 307, 308])('a redirect with %i', status => {
   test('is handed on and not followed: nobody else hears of the credential', async () => {
