@@ -13,7 +13,7 @@ export default defineConfig({
     globalSetup: 'test/harness/own_folder.ts',
     // most tests wait for programs more than they work
     maxWorkers: Math.max(2, availableParallelism() - 1),
-    coverage: { provider: 'v8', include: ['attestation/**', 'engine/**', 'mounts/**', 'agent/**'] },
+    coverage: { provider: 'v8', include: ['attestation/**', 'engine/**', 'mounts/**', 'proxy/**', 'agent/**'] },
     projects: [
       {
         extends: true,

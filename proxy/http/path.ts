@@ -7,7 +7,7 @@ const HIDDEN = /%(?:2e|2f|5c|00)/i
 const QUERY = /^(?:\?[\x21-\x7e]*)?$/
 
 /** The path in the one spelling that is matched and sent; undefined when it can be read in more than one way. */
-export function canonicalPath(path: string): string | undefined {
+function canonicalPath(path: string): string | undefined {
   if (PLAIN.test(path)) return path === '' ? undefined : path
   if (!ALLOWED.test(path) || HIDDEN.test(path) || path.includes('//')) return undefined
   const spelled = path.replace(/%[0-9A-Fa-f]{2}/g, spell)

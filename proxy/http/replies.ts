@@ -5,7 +5,7 @@ import { leave } from '../leave.ts'
 import { type RefusalCode, rowOf, toldOf } from '../refusals.ts'
 
 /** What a refusal says: Vault's shape of errors, the code beside it, nothing of what was sent. All tokens that open nothing get one answer. */
-export function refusalBody(code: RefusalCode, txn: string): { readonly status: number; readonly json: string } {
+function refusalBody(code: RefusalCode, txn: string): { readonly status: number; readonly json: string } {
   const { code: shown, sentence } = toldOf(code)
   return {
     status: rowOf(code).status,
