@@ -42,7 +42,8 @@ export function openRecords({ audit, durable, log, metrics }: RecordPorts): Reco
 
 /** Paths that were asked for, with their hash, and what requests of one token have in common: agents ask for the same again and again. */
 const PATHS = 1000
-const KINDS = 50
+const LONGEST_PATH = 512
+const KINDS = 20
 
 /** Who swapped what for where; of the token only its id, of the path only its keyed hash and the rule that it fits. */
 function recorderOf(hash: Audit['hash']): (swap: StreamSwap, holder: Holder, txn: string) => AuditRecord {
@@ -59,7 +60,14 @@ function recorderOf(hash: Audit['hash']): (swap: StreamSwap, holder: Holder, txn
     const ofToken = kinds.get(known) ?? remember(known)
     const kind = `${holder.x5tS256} ${service} ${method} ${scheme}://${host}:${port} ${rule}`
     const fields = ofToken.memo(kind, { context: { swap, holder } })
-    return { type: 'request', txn, operation: 'swap', mount: 'proxy', path: paths.memo(path), fields }
+    return {
+      type: 'request',
+      txn,
+      operation: 'swap',
+      mount: 'proxy',
+      path: path.length > LONGEST_PATH ? hash(path) : paths.memo(path),
+      fields,
+    }
   }
 }
 

@@ -105,6 +105,7 @@ class Answer implements Dispatcher.DispatchHandler, UnderWay {
   }
 
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    if (this.#ended) return
     const clean = this.#scrub ? this.#scrub.push(chunk) : chunk
     this.#left -= chunk.length
     // the last of it goes out together with the end
