@@ -13,7 +13,7 @@ export function parametersOf(type: string | undefined, body: Buffer): Parameters
 }
 
 /** What the body of a request on one of Vault's own paths says to Vault, which may read it after us: there a number is the text that was sent, `1e2` as
- *  well. Undefined where it is not certain that Vault reads the same. */
+ *  well. Undefined where it is not certain that Vault reads the same, or would take too long to say. */
 export function parametersAtVault(type: string | undefined, body: Buffer): Parameters | undefined {
   const isUtf8 = Buffer.from(body.toString('utf8')).equals(body)
   if (!isUtf8 || BLANK.test(body.toString('latin1', 0, LOOKED_AT))) return undefined
@@ -69,9 +69,21 @@ function object(value: unknown): Parameters {
   return value as Parameters
 }
 
-/** As Go's json.Number has them. */
+/** To be told how each number was spelled takes 30 times as long: anybody could keep everybody waiting with a long list of them. */
+const SPELLED = 4096
+
+/** Numbers as Go's json.Number has them. @throws SyntaxError for numbers in what is too long to ask how they were spelled */
 function numbersAsText(text: string): unknown {
-  return JSON.parse(text, (_, value: unknown, context?: { readonly source?: string }) =>
-    typeof value === 'number' ? context?.source : value,
-  )
+  if (text.length <= SPELLED)
+    return JSON.parse(text, (_, value: unknown, context?: { readonly source?: string }) =>
+      typeof value === 'number' ? context?.source : value,
+    )
+  const value: unknown = JSON.parse(text)
+  if (holdsNumber(value)) throw new SyntaxError('numbers in a long text')
+  return value
+}
+
+function holdsNumber(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null) return typeof value === 'number'
+  return Object.values(value).some(holdsNumber)
 }

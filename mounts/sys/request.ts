@@ -30,7 +30,11 @@ export type SysRow = {
 
 /** The parameters, where nobody else reads them, or where Vault could do what they say to what is ours. @throws BrokerError bad_request */
 export function sentTo({ sent }: SysRequest): Readonly<Record<string, unknown>> {
-  if (!sent) throw new BrokerError('bad_request', 'the body is neither a JSON object nor a form')
+  if (!sent)
+    throw new BrokerError(
+      'bad_request',
+      'the body is neither a JSON object nor a form, or it is not certain to mean the same to Vault',
+    )
   return sent
 }
 
