@@ -1,27 +1,14 @@
-import { X509Certificate } from 'node:crypto'
+import { type IssuedAs, issue } from './asking.ts'
+import { certificatesIn, proofOf, tokenAtHand } from './at_hand.ts'
 import { chainOf } from './chain.ts'
-import { consented } from './consent.ts'
 import { modeOf } from './delivery.ts'
 import { athOf } from './dpop.ts'
 import { exec } from './exec.ts'
 import { AgentError, exits } from './exits.ts'
-import {
-  creds,
-  enroll,
-  evidence,
-  type HeldKey,
-  heartbeat,
-  type Issued,
-  type LoggedIn,
-  login,
-  present,
-  type Service,
-} from './flow.ts'
-import { logsFrom } from './logs.ts'
+import { enroll, evidence, type Issued, type LoggedIn, login, present } from './flow.ts'
 import { keepAlive, sayOnce } from './long_work.ts'
-import { type LazyTpm, lazyTpm, openService, readBytes } from './open.ts'
+import { lazyTpm, openService } from './open.ts'
 import type {
-  AskOptions,
   CredsOptions,
   DpopOptions,
   EnrollOptions,
@@ -29,7 +16,6 @@ import type {
   ExecOptions,
   KeyOptions,
   LoginOptions,
-  LogOptions,
   PcrsOptions,
   PrintOptions,
 } from './options.ts'
@@ -161,37 +147,6 @@ export async function runPcrs(world: World, options: PcrsOptions): Promise<numbe
   return exits.ok.code
 }
 
-/** Asks for a credential with the token at hand or one of a fresh login; answers with a quote when that is wanted. */
-async function issue(world: World, role: string, options: AskOptions, { held, signal }: Asking = {}): Promise<IssuedAs> {
-  const service = await openService(world, options)
-  await using tpm = lazyTpm(world, options)
-  const { plugin, action, scope, audience, ttl, parameter } = options
-  const taskToken = await taskTokenOf(options)
-  const parameters = Object.keys(parameter).length > 0 ? { parameters: parameter } : {}
-  const request = { role, scope, ...present({ plugin, action, audience, ttl, taskToken }), ...parameters }
-  // a token of an earlier login is bound to another key than the one that is held now
-  const atHand = held ? undefined : await tokenAtHand(world, options)
-  const token = atHand ?? (await freshToken(service, tpm, options, held))
-  const attesting = async () => ({
-    attester: await tpm.attester(),
-    role: authRole(options),
-    ...(await proofOf(options)),
-    ...(held && { held }),
-  })
-  const beat = async () => heartbeat(await openService(world, options), role, token, await taskTokenOf(options))
-  const asked = async (quoted: boolean): Promise<Issued> => {
-    try {
-      return await creds(service, request, token, quoted ? await attesting() : undefined)
-    } catch (error) {
-      if (!(error instanceof AgentError && error.exit === 'refused')) throw error
-      if (CONSENT_HELPS.test(error.message)) return await consented(service, request, token, sayTo(world), signal)
-      if (quoted || !QUOTE_HELPS.test(error.message)) throw error
-      return await asked(true)
-    }
-  }
-  return { ...(await asked(options.attest === true)), beat }
-}
-
 /** The credential in a certificate, behind those of the key that it is bound to. */
 async function chained(world: World, { keyCertificate }: KeyOptions, issued: Issued): Promise<string> {
   if (keyCertificate === undefined || issued.token === '')
@@ -199,59 +154,6 @@ async function chained(world: World, { keyCertificate }: KeyOptions, issued: Iss
   const [first, ...others] = await certificatesIn(keyCertificate)
   if (!first) throw new AgentError('file', `there is no certificate in ${keyCertificate}`)
   return chainOf([first, ...others], issued, world)
-}
-
-/** `signal`: nobody wants the credential any more */
-type Asking = { readonly held?: HeldKey | undefined; readonly signal?: AbortSignal | undefined }
-
-/** `beat`: shows that the work goes on, with the token that asked. */
-type IssuedAs = Issued & { readonly beat: () => Promise<void> }
-
-async function taskTokenOf({ taskTokenFile }: AskOptions): Promise<string | undefined> {
-  return taskTokenFile === undefined ? undefined : readSecret(taskTokenFile)
-}
-
-/** Reason codes of the broker that a quote with the request answers. */
-const QUOTE_HELPS = /\b(QUOTE_REQUIRED|REATTEST|ATTESTATION_STALE|KEY_NOT_CERTIFIED)\b/
-
-/** and the one that a person answers */
-const CONSENT_HELPS = /\bCONSENT_REQUIRED\b/
-
-async function tokenAtHand(world: World, { tokenFile }: { readonly tokenFile?: string }): Promise<string | undefined> {
-  return tokenFile === undefined ? world.env['VAULT_TOKEN'] || undefined : readSecret(tokenFile)
-}
-
-async function freshToken(service: Service, tpm: LazyTpm, options: AskOptions, held?: HeldKey): Promise<string> {
-  const { token } = await login(service, await tpm.attester(), {
-    role: authRole(options),
-    ...(await proofOf(options)),
-    ...(held && { held }),
-  })
-  return token
-}
-
-/** What goes with a quote. */
-async function proofOf({ bind, keyCertificate, eventLog, imaLog }: ProofOptions) {
-  const [certificate] = keyCertificate === undefined ? [] : await certificatesIn(keyCertificate)
-  return { bind, ...(certificate && { certificate }), logs: logsFrom({ tcg: eventLog, ima: imaLog }) }
-}
-
-type ProofOptions = KeyOptions & LogOptions & { readonly bind: boolean }
-
-function authRole({ role }: AskOptions): string {
-  if (role === undefined) throw new AgentError('usage', 'wanted --role, the role of the auth mount to log in or be attested with')
-  return role
-}
-
-/** Certificates in a file: one DER, or any number of PEM. */
-async function certificatesIn(path: string): Promise<Buffer[]> {
-  const content = await readBytes(path)
-  const pem = content.toString('latin1').match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g)
-  try {
-    return (pem ?? [content]).map(one => new X509Certificate(one).raw)
-  } catch (error) {
-    throw new AgentError('file', `there is no certificate in ${path}`, { cause: error })
-  }
 }
 
 type Printed = { readonly json: object; readonly rows: readonly (readonly [string, unknown])[] }
