@@ -1,3 +1,4 @@
+import type { Mount } from '../mount_table.ts'
 import type { Store } from '../vault/store.ts'
 import type { World } from '../world.ts'
 import { openAdrift } from './adrift.ts'
@@ -12,6 +13,7 @@ import type { Ended, Provider } from './provider.ts'
 import { renew } from './renewal.ts'
 import { openRevoker } from './revoker.ts'
 import { everySoOften, sweepDue } from './rounds.ts'
+import { type Through, through } from './through.ts'
 import { openTokenWatch, type Tokens } from './tokens.ts'
 import { below, matcher, slashed, type Which } from './which.ts'
 
@@ -25,6 +27,8 @@ export type Leases = {
   readonly revoke: (leaseId: string, how?: How) => Promise<number>
   readonly revokeWhere: (which: Which, how?: How) => Promise<{ readonly found: number; readonly left: number }>
   readonly list: (prefix: string) => Promise<readonly string[]>
+  /** What nothing could revoke any more without this integration. */
+  readonly through: (mount: Mount, integration: string) => Promise<Through>
   /** what this replica could not revoke for so long that Vault would have given up, and why where that may be told: it goes on */
   readonly stuck: () => readonly (Pick<Entry, 'path' | 'id'> & { readonly why: string | undefined })[]
   /** Looks now, of which tokens with leases are gone. */
@@ -91,6 +95,7 @@ export async function openLeases(options: LeasesOptions): Promise<Leases> {
         ledger.calendar.where(entry => `${entry.path}/`.startsWith(slashed(prefix))),
       )
     },
+    through: (mount, integration) => through(parts, mount, integration),
     stuck: () => {
       const stuck = new Map(revoker.waiting().flatMap(({ id, failures, why }) => (failures >= STUCK ? [[id, why]] : [])))
       return ledger.calendar.where(({ id }) => stuck.has(id)).map(({ path, id }) => ({ path, id, why: stuck.get(id) }))

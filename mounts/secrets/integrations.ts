@@ -23,7 +23,7 @@ async function asker({ identified }: Request<never>): Promise<Identified['facts'
   return identified.facts
 }
 
-export const integration = ({ integrations }: Broker): readonly Path[] => [
+export const integration = ({ integrations, leases }: Broker): readonly Path[] => [
   path({
     pattern: 'integration',
     help: { synopsis: 'List the integrations.', description: DESCRIPTION },
@@ -56,15 +56,23 @@ export const integration = ({ integrations }: Broker): readonly Path[] => [
         },
       },
       delete: {
-        summary: 'Delete the integration, its root credential in Vault and its grants.',
+        summary:
+          'Delete the integration, its root credential in Vault and its grants; a warning says how many live leases it leaves.',
         run: async request => {
-          await integrations.delete(request.mount, request.values.name, await asker(request as never))
-          return undefined
+          const { mount, values } = request
+          const who = await asker(request as never)
+          await integrations.managed(mount, values.name, who)
+          const { found, all } = await leases.through(mount, values.name)
+          await integrations.delete(mount, values.name, who)
+          return found === 0 && all ? undefined : { data: {}, warnings: [orphaned(`${found}${all ? '' : ' or more'}`)] }
         },
       },
     },
   }),
 ]
+
+const orphaned = (count: string) =>
+  `live leases that were issued through it: ${count}. Nothing can revoke them any more: each ends at its provider by itself, and stays in sys/leases?type=irrevocable until it is dropped`
 
 export const grant = ({ integrations }: Broker): readonly Path[] => [
   path({
