@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { configParts } from './config_parts.ts'
+import { configParts, sentencesOf } from './config_parts.ts'
 import { BrokerError } from './errors.ts'
 import { sealingModes } from './sealing/index.ts'
 
@@ -57,8 +57,12 @@ export type Config = z.output<typeof schema>
 export function readConfig(value: unknown): Config {
   const read = schema.safeParse(value)
   if (read.success) return plaintextOnLoopbackOnly(read.data)
-  const sentences = read.error.issues.map(issue => `${issue.path.join('.') || 'the configuration'}: ${issue.message}`)
-  throw new BrokerError('bad_request', sentences.join('; '))
+  throw new BrokerError(
+    'bad_request',
+    sentencesOf(read.error)
+      .map(({ message }) => message)
+      .join('; '),
+  )
 }
 
 const LOOPBACK = /^(127\.[\d.]+|::1|localhost)$/

@@ -19,3 +19,15 @@ export const configParts = {
   logLevel: z.enum(['debug', 'info', 'warn', 'error']).default('info'),
   shutdownSeconds: z.int().min(0).max(600).default(10),
 }
+
+type Place = readonly PropertyKey[]
+
+/** What is wrong with a configuration, a sentence for each member; a member that is not known may be a misspelt one. */
+export function sentencesOf({ issues }: z.ZodError): readonly { readonly path: Place; readonly message: string }[] {
+  const about = (path: Place, message: string) => ({ path, message: `${path.join('.') || 'the configuration'}: ${message}` })
+  return issues.flatMap(issue =>
+    issue.code === 'unrecognized_keys'
+      ? issue.keys.map(key => about([...issue.path, key], 'there is no such setting'))
+      : [about(issue.path, issue.message)],
+  )
+}

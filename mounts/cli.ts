@@ -33,27 +33,24 @@ function serverCommand(): Command {
       ).conflicts('config'),
     )
     .option('--config <file>', 'configuration in YAML or JSON, for production')
-    .addOption(new Option('--vault-addr <url>', 'with --dev: the Vault server').env('ASSAY_VAULT_ADDR').default(DEFAULT_VAULT))
+    .addOption(inDev('--vault-addr <url>', 'the Vault server').env('ASSAY_VAULT_ADDR').default(DEFAULT_VAULT))
     .addOption(
-      new Option('--listen <host:port>', 'with --dev: where to listen')
+      inDev('--listen <host:port>', 'where to listen')
         .argParser(hostAndPort)
         .default(hostAndPort(DEFAULT_LISTEN), DEFAULT_LISTEN),
     )
-    .addOption(new Option('--audit-file <file>', 'with --dev: the audit log').default(join(stateFolder(), 'audit.jsonl')))
-    .addOption(
-      new Option('--deadline <ms>', 'with --dev: how long Vault and the disk of the audit log may take').argParser(milliseconds),
-    )
-    .addOption(
-      new Option('--log-level <level>', 'with --dev: how much is logged')
-        .choices(['debug', 'info', 'warn', 'error'])
-        .default('info'),
-    )
+    .addOption(inDev('--audit-file <file>', 'the audit log').default(join(stateFolder(), 'audit.jsonl')))
+    .addOption(inDev('--deadline <ms>', 'how long Vault and the disk of the audit log may take').argParser(milliseconds))
+    .addOption(inDev('--log-level <level>', 'how much is logged').choices(['debug', 'info', 'warn', 'error']).default('info'))
     .addHelpText(
       'after',
       '\nThe server stops on SIGINT and SIGTERM after it has finished what is in flight; on SIGHUP it opens its audit log anew and reads its certificates again.',
     )
     .action((options: ServerOptions, command: Command) => reported(command, () => runServer(options)))
 }
+
+/** A configuration says all of this itself: beside it nothing is passed over in silence. */
+const inDev = (flags: string, what: string) => new Option(flags, `with --dev: ${what}`).conflicts('config')
 
 function hostAndPort(value: string): { host: string; port: number } {
   const [, host, port] = value.match(/^(.+):(\d{1,5})$/) ?? []
@@ -116,11 +113,19 @@ async function production(file: string): Promise<{ config: Config; secretId: Sec
     try {
       return parse(content)
     } catch (error) {
-      throw new BrokerError('bad_request', `${file} is no valid YAML or JSON`, { cause: error })
+      throw new BrokerError('bad_request', `${file}${placeOf(error)} is no valid YAML or JSON${whatOf(error)}`, { cause: error })
     }
   }
   const config = readConfig(parsed(await readFile(file, 'utf8')))
   return { config, secretId: secretIdFrom(config.vault.approle.secret_id_file) }
+}
+
+/** What its parser says goes on to quote the text. */
+const whatOf = (error: unknown) => `: ${String((error as Error).message).split(/ at line |[\n:]/, 1)[0]}`
+
+function placeOf(error: unknown): string {
+  const [place] = (error as { linePos?: readonly { line: number; col: number }[] }).linePos ?? []
+  return place ? `:${place.line}:${place.col}` : ''
 }
 
 /** Provisions with an operator's token, then goes on exactly as in production: as an AppRole with nothing but its policy. */
@@ -181,10 +186,13 @@ function setupCommand(): Command {
     .option('--policy', 'print the policy alone, as HCL')
     .option(
       '--apply',
-      'apply it now, with the token in VAULT_TOKEN; prints the role id, writes the secret id to --secret-id-file',
+      'apply it now, with the operator token in VAULT_TOKEN or ~/.vault-token; prints the role id, writes the secret id to --secret-id-file',
     )
     .option('--secret-id-file <file>', 'with --apply: where the secret id goes (mode 0600)')
     .addOption(new Option('--vault-addr <url>', 'with --apply: the Vault server').env('VAULT_ADDR').default(DEFAULT_VAULT))
+    .addOption(
+      new Option('--ca-file <file>', "with --apply: PEM of the CAs that Vault's certificate comes from").env('VAULT_CACERT'),
+    )
     .action((options: SetupOptions, command: Command) => reported(command, () => runSetup(options)))
 }
 
@@ -196,12 +204,14 @@ type SetupOptions = {
   apply?: true
   secretIdFile?: string
   vaultAddr: string
+  caFile?: string
 }
 
 async function runSetup(options: SetupOptions): Promise<void> {
   const { BrokerError, PLACES, PROXY_PLACES, policyHcl, proxyPolicyHcl, proxySetupCommands, setupCommands } = await import(
     '#engine'
   )
+  if (options.permit.length > 0 && !options.proxy) throw new BrokerError('bad_request', '--permit: wanted with --proxy alone')
   const [name, policy, commands] = options.proxy
     ? ['proxy.hcl', proxyPolicyHcl(PROXY_PLACES), proxySetupCommands(PROXY_PLACES, options.permit)]
     : ['policy.hcl', policyHcl(PLACES), setupCommands(PLACES)]
@@ -211,11 +221,12 @@ async function runSetup(options: SetupOptions): Promise<void> {
   else throw new BrokerError('bad_request', 'wanted --print, --policy or --apply')
 }
 
-async function apply({ vaultAddr, secretIdFile, proxy, permit }: SetupOptions): Promise<void> {
-  const { BrokerError, PLACES, PROXY_PLACES, provision, provisionProxy, Secret } = await import('#engine')
+async function apply({ vaultAddr, caFile, secretIdFile, proxy, permit }: SetupOptions): Promise<void> {
+  const { authoritiesIn, BrokerError, PLACES, PROXY_PLACES, provision, provisionProxy, Secret } = await import('#engine')
   if (!secretIdFile) throw new BrokerError('bad_request', 'wanted --secret-id-file FILE')
   await refuseUnverified()
-  const vault = { address: await vaultAt(vaultAddr), deadlineMs: 10_000 }
+  const ca = caFile ? { ca: authoritiesIn(await readFile(caFile, 'utf8'), '--ca-file') } : {}
+  const vault = { address: await vaultAt(vaultAddr), deadlineMs: 10_000, ...ca }
   const token = new Secret(await operatorToken())
   // before there is something to keep: what could not be written would be lost, and good for ever
   await using file = await open(secretIdFile, 'a', 0o600)

@@ -2,6 +2,7 @@ import { randomBytes, randomUUID } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { createSecureContext } from 'node:tls'
 import {
+  authoritiesIn,
   type Broker,
   BrokerError,
   type Config,
@@ -46,7 +47,7 @@ export async function serve(config: Config, log: Log, secretId: SecretId): Promi
   const world: World = { now: Date.now, monotonic: () => performance.now(), random: randomBytes, log }
   const metrics = openMetrics({ version: manifest.version })
   const tls = await tlsOf(config)
-  const ca = await text(config.vault.ca_file)
+  const ca = await authorities(config.vault.ca_file, 'vault.ca_file')
   let ownUrl = config.listen.url ?? ''
   const broker = await openBroker({
     world,
@@ -128,16 +129,16 @@ async function reload(door: FrontDoor, broker: Broker, config: Config): Promise<
 
 async function tlsOf({ listen: { tls } }: Config): Promise<{ tls?: TlsOptions }> {
   if (!tls) return {}
-  const [cert, key, clientCa] = await Promise.all([text(tls.cert_file), text(tls.key_file), text(tls.client_ca_file)])
+  const [cert, key, clientCa] = await Promise.all([
+    text(tls.cert_file),
+    text(tls.key_file),
+    authorities(tls.client_ca_file, 'listen.tls.client_ca_file'),
+  ])
   if (cert === undefined || key === undefined) throw new BrokerError('bad_request', 'listen.tls: wanted a certificate and a key')
   try {
-    createSecureContext({ cert, key, ca: clientCa })
+    createSecureContext({ cert, key })
   } catch (cause) {
-    throw new BrokerError(
-      'bad_request',
-      'listen.tls: the certificate, its key and the CA of clients have to be PEM and belong together',
-      { cause },
-    )
+    throw new BrokerError('bad_request', 'listen.tls: the certificate and its key have to be PEM and belong together', { cause })
   }
   return {
     tls: { cert, key, minVersion: tls.min_version, ...(clientCa === undefined ? {} : { clientCa }) },
@@ -149,11 +150,18 @@ export const secretIdFrom =
   async () =>
     new Secret(((await text(file)) ?? '').trim())
 
+async function authorities(file: string | undefined, setting: string): Promise<string | undefined> {
+  const pem = await text(file)
+  return pem === undefined ? undefined : authoritiesIn(pem, setting)
+}
+
 async function text(file: string | undefined): Promise<string | undefined> {
   if (file === undefined) return undefined
   try {
     return await readFile(file, 'utf8')
   } catch (error) {
-    throw new BrokerError('unavailable', `the file ${file} cannot be read`, { cause: error })
+    throw new BrokerError('unavailable', `the file ${file} cannot be read (${(error as NodeJS.ErrnoException).code})`, {
+      cause: error,
+    })
   }
 }

@@ -1,6 +1,6 @@
 import { isMap, LineCounter, type Node, parseDocument } from 'yaml'
 import { z } from 'zod'
-import { configParts, PROXY_PLACES, parseAuthority } from '#engine'
+import { configParts, PROXY_PLACES, parseAuthority, sentencesOf } from '#engine'
 import { connectors } from './connectors/index.ts'
 
 const { name, file, url } = configParts
@@ -94,7 +94,7 @@ export function readConfig(text: string): Read {
   const read = schema.safeParse(plainOf(document))
   const problems = read.success
     ? clashes(read.data).map(({ path, message }) => ({ ...at(path), message }))
-    : read.error.issues.flatMap(issue => sentences(issue).map(({ path, message }) => ({ ...at(path), message })))
+    : sentencesOf(read.error).map(({ path, message }) => ({ ...at(path), message }))
   return read.success && problems.length === 0 ? { ok: true, config: read.data } : { ok: false, problems }
 }
 
@@ -104,17 +104,6 @@ function plainOf(document: YamlDocument): unknown {
   } catch {
     return undefined
   }
-}
-
-/** One sentence per unknown member, else one per issue. */
-function sentences(issue: z.core.$ZodIssue): { path: Path; message: string }[] {
-  if (issue.code === 'unrecognized_keys')
-    return issue.keys.map(key => ({
-      path: [...issue.path, key],
-      message: `${[...issue.path, key].join('.')}: there is no such setting`,
-    }))
-  const where = issue.path.join('.') || 'the configuration'
-  return [{ path: issue.path, message: `${where}: ${issue.message}` }]
 }
 
 /** Names and places are given once: which service would answer must not be a matter of order. */

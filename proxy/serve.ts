@@ -5,6 +5,7 @@ import { isAbsolute, join } from 'node:path'
 import {
   type Audit,
   absent,
+  authoritiesIn,
   BrokerError,
   type Log,
   type OwnVault,
@@ -58,7 +59,7 @@ export async function serveProxy(options: ServeOptions): Promise<RunningProxy> {
     address,
     deadlineMs,
     observe: metrics.upstream,
-    ...(ca_file === undefined ? {} : { ca: await read(ca_file) }),
+    ...(ca_file === undefined ? {} : { ca: authoritiesIn(await read(ca_file), 'vault.ca_file') }),
   })
   opening.defer(() => vault.close())
   const session = await openSession(vault, options.approle, world)
@@ -149,7 +150,9 @@ async function textOf(folder: string, file: string): Promise<string> {
   try {
     return await readFile(inFolder(folder, file), 'utf8')
   } catch (error) {
-    throw new BrokerError('unavailable', `the file ${file} cannot be read`, { cause: error })
+    throw new BrokerError('unavailable', `the file ${file} cannot be read (${(error as NodeJS.ErrnoException).code})`, {
+      cause: error,
+    })
   }
 }
 

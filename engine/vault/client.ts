@@ -80,9 +80,20 @@ export class VaultFault extends BrokerError {
 /** Errors of the HTTP client may hold what was sent or received: of them only the code goes on. */
 export function unanswered(error: unknown): never {
   if (error instanceof Unusable) throw new BrokerError('unavailable', `the vault server cannot be understood: ${error.message}`)
-  const code = (error as NodeJS.ErrnoException).code ?? 'unknown'
-  throw new BrokerError('unavailable', 'the vault server did not answer in time', { cause: new Error(String(code)) })
+  const code = String((error as NodeJS.ErrnoException).code ?? 'unknown')
+  const [, why = 'did not answer in time'] = REASONS.find(([pattern]) => pattern.test(code)) ?? []
+  throw new BrokerError('unavailable', `the vault server ${why}`, { cause: new Error(code) })
 }
+
+const REASONS: readonly (readonly [RegExp, string])[] = [
+  [
+    /^(?:ECONNREFUSED|EHOSTUNREACH|ENETUNREACH|ENOTFOUND|EAI_AGAIN)$/,
+    'cannot be reached: nobody listens there, or its name leads nowhere',
+  ],
+  [/^(?:ECONNRESET|EPIPE|UND_ERR_SOCKET)$/, 'closed the connection before it answered'],
+  [/CERT|SELF_SIGNED|UNABLE_TO/, 'has a certificate that is not trusted, or is for another name: see ca_file and the address'],
+  [/ERR_SSL|EPROTO/, 'does not speak TLS as wanted: see whether its address is http or https'],
+]
 
 /** Whether nothing is there. Where no engine is mounted any more Vault says so, with the same status: that is not known to be nothing. */
 export function isAbsent(error: unknown): boolean {

@@ -16,23 +16,23 @@ export type OwnVault = {
 }
 
 export function openOwn(vault: Vault, session: Session, log: Log): OwnVault {
-  const own = async <T>(call: (how: CallOptions) => Promise<T>, isSecond = false): Promise<T> => {
+  const own = async <T>(path: string, call: (how: CallOptions) => Promise<T>, isSecond = false): Promise<T> => {
     const token = session.token()
     try {
       return await call({ as: token })
     } catch (error) {
       if (!(error instanceof VaultRefusal) || isAnswer(error)) throw error
-      log.warn({ status: error.status, errors: error.errors }, 'vault refused the broker')
+      log.warn({ path, status: error.status, errors: error.errors }, 'vault refused the broker')
       if (error.status === 403 && isSecond) session.lacks()
-      else if (error.status === 403 && (await session.replaced(token))) return own(call, true)
+      else if (error.status === 403 && (await session.replaced(token))) return own(path, call, true)
       throw new BrokerError('unavailable', `vault refused the broker with status ${error.status}`)
     }
   }
   return {
-    read: path => own(how => vault.read(path, how)),
-    list: path => own(how => vault.list(path, how)),
-    write: (path, body, wrapTtl) => own(how => vault.write(path, body, { ...how, wrapTtl })),
-    delete: path => own(how => vault.delete(path, how)),
+    read: path => own(path, how => vault.read(path, how)),
+    list: path => own(path, how => vault.list(path, how)),
+    write: (path, body, wrapTtl) => own(path, how => vault.write(path, body, { ...how, wrapTtl })),
+    delete: path => own(path, how => vault.delete(path, how)),
   }
 }
 

@@ -26,7 +26,7 @@ const LACKING_MS = 2_000
 const LONGEST_WAIT_MS = 86_400_000
 
 /** Logs in by AppRole; renews at two thirds of the token's life, logs in anew when that fails, and keeps trying with growing pauses.
- *  @throws BrokerError unavailable, VaultRefusal when the first login fails */
+ *  @throws BrokerError unavailable when the first login fails */
 export async function openSession(vault: Vault, approle: AppRole, world: World): Promise<Session> {
   let token: Secret | undefined
   let lackingSince = Number.NEGATIVE_INFINITY
@@ -83,7 +83,7 @@ export async function openSession(vault: Vault, approle: AppRole, world: World):
     if (!token) throw new BrokerError('unavailable', 'the broker is not logged in to vault')
     return token
   }
-  await login()
+  await login().catch(notLetIn(approle.mount))
   return {
     token: current,
     replaced: async refused => {
@@ -104,6 +104,17 @@ export async function openSession(vault: Vault, approle: AppRole, world: World):
       token = undefined
     },
   }
+}
+
+/** Whoever starts it reads this: which of the three is wrong, Vault does not say. */
+const notLetIn = (mount: string) => (error: unknown) => {
+  if (!(error instanceof VaultRefusal)) throw error
+  const said = [error.status, ...error.errors].join(': ')
+  throw new BrokerError(
+    'unavailable',
+    `vault does not let this service in by AppRole (${said}): wanted the mount (auth/${mount}), the role id and the secret id that \`assay setup\` made`,
+    { cause: error },
+  )
 }
 
 type Auth = { client_token: string; lease_duration: number; renewable: boolean }

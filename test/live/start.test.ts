@@ -42,6 +42,12 @@ test('options and environment', async () => {
     refused(['server'], /wanted --dev or --config/),
     refused(['setup'], /wanted --print, --policy or --apply/),
     refused(['setup', '--apply'], /wanted --secret-id-file/),
+    refused(['setup', '--print', '--permit', 'api.example.com'], /--permit: wanted with --proxy alone/),
+    refused(
+      ['server', '--config', at('nowhere.yaml'), '--vault-addr', vault.address],
+      /'--vault-addr <url>' cannot be used with/,
+    ),
+    refused(['server', '--config', at('nowhere.yaml'), '--log-level', 'debug'], /'--log-level <level>' cannot be used with/),
     refused(['server', '--dev'], /wanted an operator token in VAULT_TOKEN/),
     refused(['server', '--dev'], /NODE_TLS_REJECT_UNAUTHORIZED=0 is set: not starting without verification/, insecure),
     refused(['setup', '--apply', '--secret-id-file', at('id')], /NODE_TLS_REJECT_UNAUTHORIZED=0 is set/, insecure),
@@ -97,8 +103,12 @@ test('the configuration', async () => {
   const rest = `vault: { address: 'http://127.0.0.1:1', ${approle} }\naudit: { file: ${at('refused.jsonl')} }`
   await Promise.all([
     refused(['server', '--config', at('nowhere.yaml')], /ENOENT: no such file or directory, open '.*nowhere\.yaml'/),
-    refused(await configured('broken.yaml', '{ a: ['), /broken\.yaml is no valid YAML or JSON/),
-    refused(await configured('misspelt.yaml', `${rest}\nlisten: { prot: 1 }`), /listen: .*prot/),
+    refused(
+      await configured('broken.yaml', 'a: b\nc: hvs.CANARY\nc: ['),
+      /broken\.yaml:\d+:\d+ is no valid YAML or JSON: (?!.*CANARY)/,
+    ),
+    refused(await configured('twice.yaml', 'a: b\na: b'), /twice\.yaml:2:1 is no valid YAML or JSON: Map keys must be unique$/),
+    refused(await configured('misspelt.yaml', `${rest}\nlisten: { prot: 1 }`), /listen\.prot: there is no such setting/),
     refused(
       await configured('open.yaml', `${rest}\nlisten: { host: 0.0.0.0 }`),
       /listen\.tls: wanted for every address but a loopback one/,
@@ -108,9 +118,13 @@ test('the configuration', async () => {
         'mixed.yaml',
         `${rest}\nlisten: { tls: { cert_file: ${at('misspelt.yaml')}, key_file: ${at('misspelt.yaml')} } }`,
       ),
-      /listen\.tls: the certificate, its key and the CA of clients have to be PEM and belong together/,
+      /listen\.tls: the certificate and its key have to be PEM and belong together/,
     ),
-    refused(await configured('idless.yaml', `${rest}\nlisten: { port: 0 }`), /\/nowhere\/id cannot be read/),
+    refused(
+      await configured('authority.yaml', `${rest.replace('vault: {', `vault: { ca_file: ${at('misspelt.yaml')},`)}\nlisten: {}`),
+      /vault\.ca_file: wanted certificates in PEM/,
+    ),
+    refused(await configured('idless.yaml', `${rest}\nlisten: { port: 0 }`), /\/nowhere\/id cannot be read \(ENOENT\)/),
   ])
 })
 
@@ -139,7 +153,9 @@ test('a Vault that is not there or lets nobody in, a port and an audit log that 
     vault.env,
   )
   await Promise.all([
-    refused(['server', '--dev', '--vault-addr', 'http://127.0.0.1:1'], /the vault server did not answer/, { VAULT_TOKEN: 'x' }),
+    refused(['server', '--dev', '--vault-addr', 'http://127.0.0.1:1'], /the vault server cannot be reached/, {
+      VAULT_TOKEN: 'x',
+    }),
     refused(dev, /vault answered 403: .*permission denied/, { VAULT_TOKEN: 'hvs.nobody' }),
     refused(
       [...dev, '--listen', vault.address.slice('http://'.length), '--audit-file', at('other.jsonl')],
