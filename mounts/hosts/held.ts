@@ -1,7 +1,7 @@
 import { setTimeout } from 'node:timers/promises'
-import type { FrontDoorOptions } from './http.ts'
+import type { AnswerPorts } from './answering.ts'
 
-type Own = FrontDoorOptions['own']
+type Own = AnswerPorts['own']
 
 const TOO_MANY = 429
 /** ms; the reply says so in seconds */

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
+import type { Bindings } from '../../../mounts/hosts/answering.ts'
 import { holdBack } from '../../../mounts/hosts/held.ts'
-import type { Bindings } from '../../../mounts/hosts/http.ts'
 
 const env = {} as Bindings
 const ask = (status: number) => new Request(`http://127.0.0.1/${status}`)
