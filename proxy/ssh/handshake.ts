@@ -3,11 +3,14 @@ import { readable, readSsh, type SshReader } from '#engine'
 /** What a server shows of itself before encryption begins: its host key, or the certificate over it, and its signature over the session. */
 export type Shown = { readonly hostKey: Buffer; readonly signature: Buffer }
 
-/** `more`: the server has not shown it yet. `never`: what came is not how SSH begins. */
-export type Handshake = (bytes: Buffer) => Shown | 'more' | 'never'
+/** All that the server has shown so far, and whether encryption has begun behind it. `never`: what came is not how SSH begins. */
+export type Seen = { readonly shown: readonly Shown[]; readonly isOver: boolean }
+export type Handshake = (bytes: Buffer) => Seen | 'never'
 
 /** No server says more before encryption begins. */
 const MOST = 65_536
+/** Nor before its version. */
+const MOST_LINES = 8192
 const LONGEST_PACKET = 35_000
 
 const NEWKEYS = 21
@@ -16,46 +19,55 @@ const REPLY = 31
 /** The same where 31 is the group that the server proposes: RFC 4419 (3). */
 const GROUP_REPLY = 33
 
-/** Watches what a server says from its first byte. @see RFC 4253, 4.2 (identification) and 6 (packets) */
+/** Watches what a server says from its first byte until encryption begins: a client passes over replies that it does not expect, so that only when all of them
+ *  are looked at, the one that it takes is among them. @see RFC 4253, 4.2 (identification) and 6 (packets) */
 export function watchHandshake(): Handshake {
   let seen: Buffer = Buffer.alloc(0)
   return bytes => {
     seen = Buffer.concat([seen, bytes])
-    const found = packetsOf(seen)
-    return found === 'more' && seen.length > MOST ? 'never' : found
+    const at = behindIdentification(seen)
+    if (at === 'never') return at
+    const found = at === undefined ? { shown: [], isOver: false } : packetsOf(seen.subarray(at))
+    return found !== 'never' && !found.isOver && seen.length > MOST ? 'never' : found
   }
 }
 
-function packetsOf(seen: Buffer): Shown | 'more' | 'never' {
-  let at = behindIdentification(seen)
-  if (at === undefined) return 'more'
-  while (seen.length >= at + 5) {
-    const length = seen.readUInt32BE(at)
-    const padding = seen.readUInt8(at + 4)
+function packetsOf(bytes: Buffer): Seen | 'never' {
+  const shown: Shown[] = []
+  for (let at = 0; bytes.length >= at + 5; ) {
+    const length = bytes.readUInt32BE(at)
+    const padding = bytes.readUInt8(at + 4)
     if (length > LONGEST_PACKET || length < padding + 2) return 'never'
-    if (seen.length < at + 4 + length) return 'more'
-    const payload = seen.subarray(at + 5, at + 4 + length - padding)
-    const shown = shownIn(payload)
-    if (shown) return shown
-    if (payload[0] === NEWKEYS) return 'never'
+    if (bytes.length < at + 4 + length) break
+    const payload = bytes.subarray(at + 5, at + 4 + length - padding)
+    if (payload[0] === NEWKEYS) return shown.length > 0 ? { shown, isOver: true } : 'never'
+    const found = shownIn(payload)
+    if (found === 'never') return found
+    if (found) shown.push(found)
     at += 4 + length
   }
-  return 'more'
+  return { shown, isOver: false }
 }
 
-/** A server may say other lines before that with its version. */
-function behindIdentification(seen: Buffer): number | undefined {
-  const [line] = /^(?:(?!SSH-)[^\n]*\n)*SSH-2\.0-[^\n]*\n/.exec(seen.toString('latin1', 0, 8192)) ?? []
-  return line?.length
+/** Where the packets begin, once that is there. A server may say other lines before the one with its version, and clients take more for that than 2.0. */
+function behindIdentification(seen: Buffer): number | undefined | 'never' {
+  const text = seen.toString('latin1', 0, MOST_LINES)
+  const [line] = /^(?:(?!SSH-)[^\n]*\n)*SSH-2\.0-[^\n]*\n/.exec(text) ?? []
+  if (line !== undefined) return line.length
+  return seen.length > MOST_LINES || /^SSH-[^\n]*\n/m.test(text) ? 'never' : undefined
 }
 
-function shownIn(payload: Buffer): Shown | undefined {
+function shownIn(payload: Buffer): Shown | undefined | 'never' {
   if (payload[0] !== REPLY && payload[0] !== GROUP_REPLY) return undefined
-  return readable(() => threeOf(readSsh(payload.subarray(1))))
+  const texts = readable(() => textsOf(readSsh(payload.subarray(1))))
+  const [hostKey, , signature] = texts ?? []
+  if (texts?.length === 3 && hostKey && signature) return { hostKey, signature }
+  // a group is two numbers, and nothing behind them
+  return texts?.length === 2 && payload[0] === REPLY ? undefined : 'never'
 }
 
-/** A group is two numbers, and nothing behind them. */
-function threeOf(reader: SshReader): Shown | undefined {
-  const [hostKey, , signature] = [reader.string(), reader.string(), reader.string()]
-  return reader.left() === 0 && hostKey && signature ? { hostKey, signature } : undefined
+function textsOf(reader: SshReader): readonly Buffer[] {
+  const texts: Buffer[] = []
+  while (reader.left() > 0) texts.push(reader.string())
+  return texts
 }

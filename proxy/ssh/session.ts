@@ -101,8 +101,8 @@ async function toAgent(agent: TLSSocket, upstream: Socket, shows: (shown: Shown)
       if (!isBegun) {
         const found = handshake(chunk)
         if (found === 'never') return stop({ code: 'UPSTREAM', detail: 'it does not speak SSH 2' })
-        isBegun = found !== 'more'
-        if (found !== 'more' && !shows(found)) return
+        if (!found.shown.every(shows)) return
+        isBegun = found.isOver
       }
       await written(agent, frame(kinds.data, chunk))
     }

@@ -89,5 +89,7 @@ export function packet(payload: Buffer): Buffer {
 
 export const VERSION = Buffer.from('SSH-2.0-test\r\n')
 export const KEXINIT = packet(Buffer.concat([Buffer.from([20]), Buffer.alloc(80)]))
+/** Behind it everything is encrypted. */
+export const NEWKEYS = packet(Buffer.from([21]))
 export const reply = (hostKey: Buffer, signature: Buffer, number = 31): Buffer =>
   packet(Buffer.concat([Buffer.from([number]), sshStrings(hostKey, 'public part', signature)]))

@@ -2,9 +2,9 @@ import type { AddressInfo } from 'node:net'
 import { createServer, type Server, type Socket } from 'node:net'
 import { type TLSSocket, connect as tlsConnect } from 'node:tls'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { frame, framesOf, kinds } from '../../proxy/ssh/frames.ts'
+import { frame, framesOf, kinds, written } from '../../proxy/ssh/frames.ts'
 import { until } from '../harness/process.ts'
-import { credential, ed25519, KEXINIT, reply, VERSION } from './ssh_parts.ts'
+import { credential, ed25519, KEXINIT, NEWKEYS, reply, VERSION } from './ssh_parts.ts'
 import { type Client, openProxyWorld, type ProxyWorld } from './world.ts'
 
 // The port of an SSH service, and what companions that are none may do there. The server behind it does what a test wants.
@@ -12,7 +12,7 @@ import { type Client, openProxyWorld, type ProxyWorld } from './world.ts'
 const host = ed25519()
 let world: ProxyWorld
 let server: Server
-let serve: (socket: Socket) => void
+let serve: (socket: Socket) => unknown
 let sockets: Set<Socket>
 
 beforeEach(async () => {
@@ -120,14 +120,30 @@ test('a server that does not speak SSH is not spoken to', async () => {
   expect(code(await all(socket))).toBe('UPSTREAM')
 })
 
-test('what holds another key does not reach the client, in one piece or in many', async () => {
-  const shows = reply(ed25519().blob, Buffer.from('a signature'))
-  serve = socket => void socket.write(Buffer.concat([VERSION, KEXINIT, shows]))
+const another = ed25519().blob
+const shows = reply(another, Buffer.from('a signature'))
+
+test.each<[string, string, readonly Buffer[]]>([
+  ['at once', 'HOST_KEY', [VERSION, KEXINIT, shows]],
+  [
+    'behind the right one, in a reply that no client expects',
+    'HOST_KEY',
+    [VERSION, KEXINIT, reply(host.blob, Buffer.from('any'), 33), shows],
+  ],
+  ['behind a version that the proxy does not read', 'UPSTREAM', [Buffer.from('SSH-1.99-sly\r\n'), KEXINIT, shows]],
+  ['behind many lines', 'UPSTREAM', [Buffer.alloc(9000, 'welcome\r\n'), VERSION, KEXINIT, shows]],
+])('a server with another key does not reach the client with it: %s, in one piece or in many', async (_, expected, pieces) => {
   await open()
-  const socket = await connected()
-  socket.write(await hello())
-  const { data, refusal } = await all(socket)
-  expect({ code: code({ refusal }), data }).toEqual({ code: 'HOST_KEY', data: Buffer.alloc(0) })
+  for (const sent of [[Buffer.concat(pieces)], pieces]) {
+    serve = async socket => {
+      for (const piece of sent) await written(socket.setNoDelay(true), piece).catch(() => undefined)
+    }
+    const socket = await connected()
+    socket.write(await hello())
+    const { data, refusal } = await all(socket)
+    expect(code({ refusal })).toBe(expected)
+    expect(data.includes(another)).toBe(false)
+  }
 })
 
 test('a signature for what is no session of the server is refused, and on record', async () => {
@@ -145,7 +161,7 @@ test('a signature for what is no session of the server is refused, and on record
 })
 
 test('bytes go both ways as they are', async () => {
-  const shows = Buffer.concat([VERSION, KEXINIT, reply(host.blob, Buffer.from('a signature'))])
+  const shows = Buffer.concat([VERSION, KEXINIT, reply(host.blob, Buffer.from('a signature')), NEWKEYS])
   serve = socket => {
     socket.write(shows)
     socket.on('data', bytes => socket.write(bytes)).once('end', () => socket.end())
@@ -168,7 +184,7 @@ test('a client that does not read holds the server up, and nothing is piled up f
   const piece = Buffer.alloc(65_536, 'x')
   let taken = 0
   serve = socket => {
-    socket.write(Buffer.concat([VERSION, KEXINIT, reply(host.blob, Buffer.from('a signature'))]))
+    socket.write(Buffer.concat([VERSION, KEXINIT, reply(host.blob, Buffer.from('a signature')), NEWKEYS]))
     const more = () => {
       while (!socket.destroyed && socket.write(piece, () => (taken += piece.length)));
     }
@@ -198,7 +214,7 @@ test('a client that does not read holds the server up, and nothing is piled up f
 
 test('a client that does not read is left when its token ends', async () => {
   serve = socket => {
-    socket.write(Buffer.concat([VERSION, KEXINIT, reply(host.blob, Buffer.from('a signature'))]))
+    socket.write(Buffer.concat([VERSION, KEXINIT, reply(host.blob, Buffer.from('a signature')), NEWKEYS]))
     const more = () => {
       while (!socket.destroyed && socket.write(Buffer.alloc(65_536)));
     }

@@ -8,7 +8,19 @@ import { watchHandshake } from '../../proxy/ssh/handshake.ts'
 import { trustedKey } from '../../proxy/ssh/host.ts'
 import { publicKeyOf, sign, verifies } from '../../proxy/ssh/keys.ts'
 import { openSigner, type SignerPorts } from '../../proxy/ssh/signer.ts'
-import { type Certified, certify, credential, ecdsa, ed25519, KEXINIT, packet, reply, rsa, VERSION } from './ssh_parts.ts'
+import {
+  type Certified,
+  certify,
+  credential,
+  ecdsa,
+  ed25519,
+  KEXINIT,
+  NEWKEYS,
+  packet,
+  reply,
+  rsa,
+  VERSION,
+} from './ssh_parts.ts'
 
 const host = ed25519()
 const SESSION = Buffer.alloc(32, 7)
@@ -161,7 +173,7 @@ test('whatever is sent has an answer, and reads as something or as nothing', () 
       expect(parseCertificate(sent)).toBeUndefined()
       expect(publicKeyOf(sent)).toBeUndefined()
       expect(verifies(host.blob, SESSION, sent)).toBe(false)
-      expect(['more', 'never']).toContain(watchHandshake()(sent))
+      expect(['never', { shown: [], isOver: false }]).toContainEqual(watchHandshake()(sent))
     }),
   )
 })
@@ -205,27 +217,43 @@ test('a signature over SHA-1 does not count', () => {
 const HEAD = Buffer.concat([VERSION, KEXINIT])
 const GROUP = packet(Buffer.concat([Buffer.from([31]), sshStrings('a prime', 'a generator')]))
 
+const own = reply(host.blob, shown.signature)
+
 test.each<[string, Buffer]>([
-  ['at once', Buffer.concat([HEAD, reply(host.blob, shown.signature)])],
-  ['behind other lines', Buffer.concat([Buffer.from('welcome\r\nto here\n'), HEAD, reply(host.blob, shown.signature)])],
+  ['at once', Buffer.concat([HEAD, own])],
+  ['behind other lines', Buffer.concat([Buffer.from('welcome\r\nto here\n'), HEAD, own])],
   ['behind a group', Buffer.concat([HEAD, GROUP, reply(host.blob, shown.signature, 33)])],
-  [
-    'and more behind it',
-    Buffer.concat([HEAD, reply(host.blob, shown.signature), packet(Buffer.from([21])), Buffer.alloc(64, 9)]),
-  ],
+  ['and more behind it', Buffer.concat([HEAD, own, NEWKEYS, Buffer.alloc(64, 9)])],
 ])('what a server shows of itself is found, %s and in pieces', (_, bytes) => {
-  expect(watchHandshake()(bytes)).toEqual(shown)
+  const isOver = bytes.includes(NEWKEYS)
+  expect(watchHandshake()(bytes)).toEqual({ shown: [shown], isOver })
   const watch = watchHandshake()
-  const found = [...bytes].map(byte => watch(Buffer.from([byte]))).find(one => one !== 'more')
-  expect(found).toEqual(shown)
+  const found = [...bytes].map(byte => watch(Buffer.from([byte])))
+  expect(found.find(one => one === 'never' || one.shown.length > 0)).toEqual({ shown: [shown], isOver: false })
+  expect(found.at(-1)).toEqual({ shown: [shown], isOver })
 })
+
+test('all that a server shows counts until encryption begins, and nothing behind that', () => {
+  const second = { hostKey: other.blob, signature: Buffer.from('of the other') }
+  const shows = reply(second.hostKey, second.signature)
+  const decoy = reply(host.blob, shown.signature, 33)
+  expect(watchHandshake()(Buffer.concat([HEAD, decoy, shows, NEWKEYS]))).toEqual({ shown: [shown, second], isOver: true })
+  expect(watchHandshake()(Buffer.concat([HEAD, decoy, NEWKEYS, shows]))).toEqual({ shown: [shown], isOver: true })
+})
+
+const text = (number: number, ...texts: readonly string[]) => packet(Buffer.concat([Buffer.from([number]), sshStrings(...texts)]))
 
 test.each<[string, Buffer]>([
   ['no SSH', Buffer.alloc(70_000, 'HTTP/1.1 200 OK\r\n')],
   ['SSH 1', Buffer.concat([Buffer.from('SSH-1.5-old\r\n'), Buffer.alloc(70_000)])],
-  ['encryption without a key', Buffer.concat([HEAD, packet(Buffer.from([21]))])],
+  ['a version that clients take for 2.0', Buffer.concat([Buffer.from('SSH-1.99-sly\r\n'), KEXINIT])],
+  ['such a version behind other lines', Buffer.concat([Buffer.from('welcome\r\nSSH-02.00-sly\r\n'), KEXINIT])],
+  ['more lines than anybody reads', Buffer.concat([Buffer.alloc(8192, 'welcome\r\n'), HEAD, own])],
+  ['encryption without a key', Buffer.concat([HEAD, NEWKEYS])],
   ['a packet of an impossible length', Buffer.concat([HEAD, Buffer.alloc(16, 0xff)])],
   ['padding beyond the packet', Buffer.concat([HEAD, Buffer.from([0, 0, 0, 12, 200]), Buffer.alloc(20)])],
+  ['a reply of four parts', Buffer.concat([HEAD, text(31, 'key', 'public part', 'signature', 'more')])],
+  ['a group that is none', Buffer.concat([HEAD, text(33, 'a prime', 'a generator')])],
 ])('a server that says %s is not spoken to', (_, bytes) => expect(watchHandshake()(bytes)).toBe('never'))
 
 const authority = ed25519()
