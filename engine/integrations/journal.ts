@@ -1,6 +1,6 @@
 import type { Mount } from '../mount_table.ts'
 import type { Handle } from '../rotators/rotator.ts'
-import type { Store } from '../vault/store.ts'
+import type { Kept, Store } from '../vault/store.ts'
 
 /** How far a rotation got: kept, so that one that died half-way is cleared up. */
 export type Journal =
@@ -14,8 +14,19 @@ export type RotationState = { readonly state: 'never' | Journal['state']; readon
 type Which = { readonly mount: Mount; readonly name: string }
 const at = ({ mount, name }: Which) => `${mount.id}/rotation/${name}`
 
-export const readJournal = async (state: Store, which: Which) => (await state.fresh<Journal>(at(which)))?.value
-export const writeJournal = (state: Store, which: Which, journal: Journal) => state.put(at(which), journal)
+export const readJournal = (state: Store, which: Which) => state.fresh<Journal>(at(which))
+
+/** In place of what was read: who was taken for dead writes nothing over what others wrote since. @throws BrokerError conflict */
+export async function writeJournal(
+  state: Store,
+  which: Which,
+  value: Journal,
+  before: Kept<Journal> | undefined,
+): Promise<Kept<Journal>> {
+  const version = before?.version ?? 0
+  await state.put(at(which), value, version)
+  return { value, version: version + 1 }
+}
 
 export function shown(journal: Journal | undefined): RotationState {
   if (!journal) return { state: 'never', at: '', retires_at: '' }

@@ -9,8 +9,14 @@ const PAUSES_MS = [100, 500, 2_000]
 
 /** Stores fields that a provider gave in place of those in `read`, without the end that those had: nobody said theirs. They may be the only ones that are good now: so a store that does not answer is asked
  *  again, and whoever wrote other fields meanwhile keeps theirs, and does not put back what was in place of these.
+ *  @param only whether they may be; of others any other version that is there by then is in the way
  *  @throws BrokerError conflict when somebody replaced the same fields, unavailable when the store does not answer */
-export async function keep(root: Pick<Root, 'fresh' | 'replace'>, read: RootCredential, fields: Fields): Promise<void> {
+export async function keep(
+  root: Pick<Root, 'fresh' | 'replace'>,
+  read: RootCredential,
+  fields: Fields,
+  only = true,
+): Promise<void> {
   let there = read
   for (let attempt = 0; ; attempt++) {
     try {
@@ -24,7 +30,7 @@ export async function keep(root: Pick<Root, 'fresh' | 'replace'>, read: RootCred
         there = await root.fresh()
         // the answer to what was written before did not arrive
         if (agree(fields, fields, there.fields)) return
-        if (!agree(fields, read.fields, there.fields)) throw error
+        if (!only || !agree(fields, read.fields, there.fields)) throw error
       }
     }
   }

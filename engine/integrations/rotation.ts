@@ -9,7 +9,7 @@ import type { RsaSigner } from '../vault/rsa_signer.ts'
 import type { Signer, SigningKey } from '../vault/transit.ts'
 import { type Journal, type RotationState, readJournal, shown } from './journal.ts'
 import type { Hold } from './port.ts'
-import { type IntegrationRecord, rotationOf, settingsOf } from './settings.ts'
+import { type IntegrationRecord, madeOf, rotationOf, settingsOf } from './settings.ts'
 import { GRACE_SECONDS, type Order, replace, type Subject, secondsOf, settle, type Turn, type TurnParts } from './turn.ts'
 
 /** Replaces root credentials. The one in use stays good until the next was proved and stored, and for a while after that. */
@@ -33,10 +33,15 @@ export type RotationParts = TurnParts & {
 export function openRotation(parts: RotationParts): Rotation {
   const { world, state, settings, roots } = parts
   const now = () => secondsOf(world)
-  const alone = <T>(subject: Subject, order: Order, work: (turn: Turn, hold: Hold) => Promise<T>) =>
-    roots.of(subject.mount, subject.name, subject.record, 0).alone((root, hold) => work({ ...parts, subject, root, order }, hold))
+  const alone = <T>({ mount, name, record }: Subject, order: Order, work: (turn: Turn, hold: Hold) => Promise<T>) =>
+    roots.of(mount, name, record, 0).alone(async (root, hold) => {
+      const subject = await subjectOf(parts, mount, name, order)
+      // whoever waited here may find the integration of somebody else
+      if (madeOf(subject.record) !== madeOf(record)) throw new BrokerError('not_found', '')
+      return work({ ...parts, subject, root, order }, hold)
+    })
   return {
-    state: async (mount, name) => shown(await readJournal(state, { mount, name })),
+    state: async (mount, name) => shown((await readJournal(state, { mount, name }))?.value),
     rotate: async (mount, name, order) => {
       const subject = await subjectOf(parts, mount, name, order)
       const { secrets, settings: given } = order.supplied
@@ -47,14 +52,13 @@ export function openRotation(parts: RotationParts): Rotation {
     },
     tend: async (mount, name, order) => {
       const record = await settings.integration.get(mount.id, name)
-      const journal = await readJournal(state, { mount, name })
+      const journal = (await readJournal(state, { mount, name }))?.value
       const due = isDue(record, now()) && journal?.state !== 'stored'
       if (!due && !isOpen(journal, now())) return
       const subject = await subjectOf(parts, mount, name, order)
       await alone(subject, order, async (turn, hold) => {
         // another replica may have done it meanwhile
-        const there = await settings.integration.fresh(mount.id, name)
-        if (isDue(there, now())) await replace(turn, hold)
+        if (isDue(turn.subject.record, now())) await replace(turn, hold)
         else await settle(turn)
       }).catch((error: unknown) => {
         if (!isConflict(error)) throw error

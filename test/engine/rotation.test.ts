@@ -1,6 +1,6 @@
 import { generateKeyPairSync } from 'node:crypto'
 import { beforeEach, describe, expect, test } from 'vitest'
-import { dataOf } from '../fakes/broker.ts'
+import { dataOf, openTestBroker } from '../fakes/broker.ts'
 import { outcome } from './integration_world.ts'
 import { rotationWorld } from './rotation_world.ts'
 
@@ -102,6 +102,29 @@ describe('the key of a GitHub App', () => {
     }
     await world.rotate({ settings: { key: 'assay-gh-next' } })
     expect(await inUse()).toEqual(settings('assay-gh-next', { ceiling: 'contents:read' }))
+  })
+
+  test('is not changed by who ordered it of another of this name, and waited', async () => {
+    const { broker } = world
+    const [looked, go] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+    const whole = broker.vault.fault
+    broker.vault.fault = asked => {
+      if (asked.method !== 'GET' || !asked.path.endsWith('/lock/it')) return whole(asked)
+      broker.vault.fault = whole
+      looked.resolve()
+      return { after: go.promise }
+    }
+    const late = outcome(world.rotate({ settings: { key: 'assay-gh-next' } }))
+    await looked.promise
+    await using other = await openTestBroker({ beside: broker })
+    await other.ask('delete', 'broker/integration/it')
+    broker.world.pass(2_000)
+    const token = broker.vault.token({ entity: '', policies: ['operators'], path: 'auth/token/create' })
+    await other.ask('update', 'broker/integration/it', { type: 'github_app', settings: settings('assay-gh') }, { token })
+    go.resolve()
+    expect(await late).toBe('')
+    expect(shown).toEqual([])
+    expect(await inUse()).toEqual(settings('assay-gh'))
   })
 
   test.each([

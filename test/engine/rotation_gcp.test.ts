@@ -1,6 +1,6 @@
 import { generateKeyPairSync } from 'node:crypto'
 import { beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest'
-import { dataOf, openTestBroker } from '../fakes/broker.ts'
+import { dataOf, openTestBroker, type TestBroker } from '../fakes/broker.ts'
 import type { Said } from '../fakes/json_server.ts'
 import { until } from '../harness/process.ts'
 import { outcome } from './integration_world.ts'
@@ -54,6 +54,16 @@ describe('the key of a Google service account', () => {
     if (!works(kid)) return { status: 400, body: { error: 'invalid_grant' } }
     return { status: 200, body: { access_token: `by-${kid}`, token_type: 'Bearer', expires_in: 300 } }
   }
+  /** Another replica takes whoever has the lock for dead. */
+  async function clearedBy(other: TestBroker): Promise<void> {
+    world.broker.world.pass(61_000)
+    const looks = () => world.broker.vault.asked.filter(({ path }) => path.endsWith('/lock/it')).length
+    const before = looks()
+    const round = other.broker.integrations.upkeep.round()
+    await until('it waits for the lock', async () => looks() > before + 1)
+    world.broker.world.pass(30_001)
+    await round
+  }
   const inUse = async () => (JSON.parse((await world.root())['key'] ?? '{}') as { private_key_id: string }).private_key_id
 
   test('is replaced; the one before is good for a minute more and then deleted', async () => {
@@ -79,6 +89,14 @@ describe('the key of a Google service account', () => {
     expect([await inUse(), ...keys.keys()]).toEqual(['key000001', 'key000000', 'key000001'])
   })
 
+  test('is replaced once by two replicas that are asked at once: the second is told when it may be again', async () => {
+    await using other = await openTestBroker({ beside: world.broker })
+    const there = outcome(other.ask('update', 'broker/integration/it/rotate'))
+    const said = await Promise.all([outcome(world.rotate()), there])
+    expect(said.toSorted()).toEqual(['done', expect.stringMatching(/^the last rotation ends at /)])
+    expect([...keys.keys()]).toEqual(['key000000', 'key000001'])
+  })
+
   test('is not stored when its rotation was taken for dead, and what it had made deleted', async () => {
     // a replica that stands still does not say that it works
     vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
@@ -96,18 +114,63 @@ describe('the key of a Google service account', () => {
     }
     const late = outcome(world.rotate())
     await reached.promise
-    world.broker.world.pass(61_000)
     await using other = await openTestBroker({ beside: world.broker })
-    const looks = () => world.broker.vault.asked.filter(({ path }) => path.endsWith('/lock/it')).length
-    const before = looks()
-    const round = other.broker.integrations.upkeep.round()
-    await until('it waits for the lock', async () => looks() > before + 1)
-    world.broker.world.pass(30_001)
-    await round
+    await clearedBy(other)
     expect([...keys.keys()]).toEqual(['key000000'])
     go.resolve()
     expect(await late).toBe('the rotation took too long and was cleared up meanwhile: order it again')
     expect(await inUse()).toBe('key000000')
+  })
+
+  test('is not stored, either, by one that stands still right before it would be', async () => {
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
+    onTestFinished(() => void vi.useRealTimers())
+    const [reached, go] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+    let isProved = false
+    works = id => {
+      isProved ||= id === 'key000001'
+      return keys.has(id)
+    }
+    // the last look at whether it was cleared up meanwhile
+    world.broker.vault.fault = ({ method, path }) => {
+      if (!isProved || method !== 'GET' || !path.endsWith('/rotation/it')) return undefined
+      world.broker.vault.fault = () => undefined
+      reached.resolve()
+      return { after: go.promise }
+    }
+    const late = outcome(world.rotate())
+    await reached.promise
+    await using other = await openTestBroker({ beside: world.broker })
+    await clearedBy(other)
+    expect([...keys.keys()]).toEqual(['key000000'])
+    go.resolve()
+    expect(await late).toMatch(/somebody else changed/)
+    expect(await inUse()).toBe('key000000')
+    expect(await world.rotate()).toMatchObject({ state: 'stored' })
+  })
+
+  test('that is made late is ended, and nothing is forgotten of what was done since', async () => {
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
+    onTestFinished(() => void vi.useRealTimers())
+    const [reached, go, whole] = [Promise.withResolvers<void>(), Promise.withResolvers<void>(), world.answer]
+    world.answer = async arrived => {
+      if (arrived.method !== 'POST' || !arrived.path.endsWith('/keys')) return whole(arrived)
+      world.answer = whole
+      reached.resolve()
+      await go.promise
+      return whole(arrived)
+    }
+    const late = outcome(world.rotate())
+    await reached.promise
+    await using other = await openTestBroker({ beside: world.broker })
+    await clearedBy(other)
+    expect(dataOf(await other.ask('update', 'broker/integration/it/rotate'))).toMatchObject({ state: 'stored' })
+    go.resolve()
+    expect(await late).toBe('the rotation took too long and was cleared up meanwhile: order it again')
+    expect([...keys.keys()]).toEqual(['key000000', 'key000001'])
+    world.broker.world.pass(61_000)
+    await world.upkeep()
+    expect([await inUse(), ...keys.keys()]).toEqual(['key000001', 'key000001'])
   })
 
   test('of an integration that is deleted meanwhile comes to its end before', async () => {
