@@ -56,6 +56,8 @@ function route({ head: raw, session, upgrade }: Question, services: Services): V
   const read = readHead(raw, session.pinned)
   if (!read.ok) return read
   const { destination } = read.value
+  // RFC 6455, 4.1: it would go out as GET, whatever was decided on
+  if (upgrade && destination.method !== 'GET') return refuse('REQUEST_FORM', 'an upgrade by another method')
   const service = services.find(destination)
   if (service?.scheme !== destination.scheme)
     return refuse('DESTINATION', `${destination.scheme}://${destination.host}:${destination.port}`)

@@ -45,6 +45,17 @@ const provocations: readonly (readonly [string, keyof typeof refusals, Provocati
     raw((world, token) => [`GET ${world.base}/ HTTP/1.0`, `Authorization: Bearer ${token}`]),
   ],
   [
+    'an upgrade of a POST',
+    'REQUEST_FORM',
+    raw((world, token) => [
+      `POST ${world.base}/repos/a HTTP/1.1`,
+      'Host: a',
+      `Authorization: Bearer ${token}`,
+      'Connection: Upgrade',
+      'Upgrade: websocket',
+    ]),
+  ],
+  [
     'length and chunks',
     'REQUEST_FORM',
     raw(
