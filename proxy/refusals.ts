@@ -59,7 +59,11 @@ export const refusals = {
     'the signature asked for is not of a login of this session',
     'log in through the companion with OpenSSH 8.9 or later, as the user of the token',
   ),
-  CONNECTIONS: row(429, 'the agent has too many connections open', 'close some, or keep to fewer that are used again'),
+  CONNECTIONS: row(
+    429,
+    'the agent has too many connections open, or too many requests waiting on one',
+    'wait for answers, and keep to fewer connections that are used again',
+  ),
   REQUEST_SLOW: row(408, 'the request did not arrive in time', 'send it faster'),
   UNAVAILABLE: row(503, 'something that is needed to decide is not there', 'try again later'),
   ...fromSeal(),

@@ -64,7 +64,8 @@ const schema = z
     /** what the proxy shows the server, where that wants a client certificate */
     client_cert_file: file.optional(),
     client_key_file: file.optional(),
-    connections: z.int().min(1).max(1024).default(256),
+    /** to one place, of all agents of a mount: more than one agent may have here, so that one leaves room for the others */
+    connections: z.int().min(1).max(16_384).default(1024),
     connect_within_ms: z.int().min(50).max(60_000).default(5_000),
     head_within_ms: z.int().min(50).max(3_600_000).default(60_000),
     stall_ms: z.int().min(50).max(3_600_000).default(300_000),

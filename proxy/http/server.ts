@@ -16,6 +16,7 @@ import type { Question, Session, Swap } from './gate.ts'
 import { hasBody, replyRefused, replyRefusedRaw } from './replies.ts'
 import { Roster } from './roster.ts'
 import { openTunnel } from './tunnel.ts'
+import { openTurns } from './turns.ts'
 import { openWebSocket } from './websocket.ts'
 
 export type ServerPorts = Pick<ExchangePorts, 'services' | 'answered'> & {
@@ -81,6 +82,7 @@ export async function openServer(ports: ServerPorts): Promise<ProxyServer> {
     if (isLeft(socket)) return
     const txn = ports.newId()
     quiet(socket as Socket)
+    if (turns.current(socket)) return interrupt(ports, socket, txn)
     const session = sessionOf(sessions, incoming, ports)
     if (!session) return refuseRaw(ports, socket, 'NO_CERTIFICATE', txn)
     const refused = (code: RefusalCode, detail: string) => ports.refused(code, detail, txn, session.holder)
@@ -141,8 +143,7 @@ function tlsOptions({ tls }: ServerPorts) {
   }
 }
 
-/** What is being answered on a connection. */
-const due = new WeakMap<Duplex, ServerResponse>()
+const turns = openTurns()
 
 function answerRequests(
   server: Server,
@@ -155,29 +156,24 @@ function answerRequests(
     const { socket } = incoming
     if (isLeft(socket)) return
     const txn = ports.newId()
-    due.set(socket, outgoing)
-    // a request that was sent ahead is due when the one before it has its answer
-    outgoing.on('error', () => {}).once('close', () => due.get(socket) === outgoing && due.delete(socket))
-    const session = sessionOf(sessions, incoming, ports)
+    outgoing.on('error', () => {})
     const refuse = (code: RefusalCode, detail: string) => {
-      ports.refused(code, detail, txn, session?.holder)
+      ports.refused(code, detail, txn, sessions.get(socket)?.holder)
       replyRefused(incoming, outgoing, code, txn)
     }
-    if (!session) return refuse('NO_CERTIFICATE', 'none, or not in force')
-    const go = (verdict: Verdict<Swap>) => {
-      if (!verdict.ok) refuse(verdict.code, verdict.detail)
-      else if (outgoing.destroyed) return
-      else
-        exchange(
-          { ...ports, underWay, held: session, failed: (code, detail) => ports.refused(code, detail, txn, session.holder) },
-          verdict.value,
-          incoming,
-          outgoing,
-          txn,
-        )
+    const begin = () => {
+      const session = sessionOf(sessions, incoming, ports)
+      if (!session) return refuse('NO_CERTIFICATE', 'none, or not in force')
+      const failed = (code: RefusalCode, detail: string) => ports.refused(code, detail, txn, session.holder)
+      const go = (verdict: Verdict<Swap>) => {
+        if (!verdict.ok) refuse(verdict.code, verdict.detail)
+        else if (!outgoing.destroyed)
+          exchange({ ...ports, underWay, held: session, failed }, verdict.value, incoming, outgoing, txn)
+      }
+      const body = () => readBody(incoming, ports.limits.heldBodyBytes, () => outgoing.writeContinue())
+      attempt(ports, { head: headOf(incoming), session, txn, upgrade: false, body }, go, () => outgoing.destroy())
     }
-    const body = () => readBody(incoming, ports.limits.heldBodyBytes, () => outgoing.writeContinue())
-    attempt(ports, { head: headOf(incoming), session, txn, upgrade: false, body }, go, () => outgoing.destroy())
+    if (!turns.take(socket, outgoing, begin)) refuse('CONNECTIONS', 'too many requests ahead of their answers')
   }
   server.on('request', answer)
   server.on('checkContinue', answer)
@@ -190,6 +186,7 @@ function answerRequests(
     if (isLeft(socket)) return
     const txn = ports.newId()
     quiet(socket as Socket)
+    if (turns.current(socket)) return interrupt(ports, socket, txn)
     const session = sessionOf(sessions, incoming, ports)
     if (!session) return refuseRaw(ports, socket, 'NO_CERTIFICATE', txn)
     const failed = (code: RefusalCode, detail: string) => ports.refused(code, detail, txn, session.holder)
@@ -216,6 +213,12 @@ function quiet(socket: Socket): void {
   socket.on('error', () => socket.destroy())
   socket.setTimeout(0)
   socket.setKeepAlive(true, 60_000)
+}
+
+/** What is no HTTP any more cannot begin before the answer to what came first has ended. */
+function interrupt(ports: ServerPorts, socket: Duplex, txn: string): void {
+  ports.refused('REQUEST_FORM', 'another protocol ahead of an answer', txn, undefined)
+  socket.destroy()
 }
 
 function attempt(
@@ -260,7 +263,7 @@ const isLeft = (socket: Duplex) => socket.writableEnded
 /** What the parser refuses, and what took too long. */
 function answerBroken(ports: ServerPorts, error: NodeJS.ErrnoException, socket: Socket): void {
   const code = codeOf(error.code ?? '')
-  if (!code || !socket.writable || due.get(socket)?.headersSent) {
+  if (!code || !socket.writable || turns.current(socket)?.headersSent) {
     socket.destroy()
     return
   }
@@ -276,7 +279,7 @@ function codeOf(code: string): RefusalCode | undefined {
 /** Nothing moved. It is the client's fault when it owes us a body that we want, or does not take what we have for it; the upstream server has its own
  *  deadlines. */
 function endStalled(socket: Socket): void {
-  const reply = due.get(socket)
+  const reply = turns.current(socket)
   const owes = reply && hasBody(reply.req) && !reply.req.complete && !reply.req.isPaused()
   if (!reply || owes || reply.writableLength > 0 || socket.writableLength > 0) socket.destroy()
 }

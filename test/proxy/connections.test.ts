@@ -45,6 +45,62 @@ test('a client that stops in the middle of a body is cut off, others are served'
   expect(await slow).not.toContain('200 OK')
 })
 
+describe('requests that are sent ahead of answers', () => {
+  const head = (world: ProxyWorld, token: string, path: string) =>
+    `GET ${world.base}${path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${token}\r\n\r\n`
+
+  test('go out one after the other, so that a connection takes one place at the server, and as many as may wait', async () => {
+    await using world = await openProxyWorld({ service: { connections: 2 } })
+    const first = Promise.withResolvers<ServerResponse>()
+    world.upstream.answer = ({ url }, outgoing) => (url === '/0' ? first.resolve(outgoing) : void outgoing.end(`to ${url}.`))
+    const [token, others] = [await world.seal(), await world.seal({ x5tS256: world.other.x5tS256 })]
+    const heads = Array.from({ length: 20 }, (_, at) => head(world, token, `/${at}`))
+    const socket = await world.connect()
+    const all = exchangeRaw(socket, heads.join(''), text => (text.match(/CONNECTIONS:/g)?.length ?? 0) === 3)
+    const outgoing = await first.promise
+    expect((await world.ask({ path: `${world.base}/other`, headers: bearer(others), as: world.other })).status).toBe(200)
+    expect(world.upstream.seen.map(one => one.url)).toEqual(['/0', '/other'])
+    outgoing.end('to /0.')
+    const answered = (await all).match(/to \/\d+\.|"code":"[A-Z]+"/g)
+    socket.destroy()
+    const served = Array.from({ length: 17 }, (_, at) => `to /${at}.`)
+    expect(answered).toEqual([...served, ...Array<string>(3).fill('"code":"CONNECTIONS"')])
+    expect((await world.records()).filter(one => one['type'] === 'refusal').map(one => one['code'])).toHaveLength(3)
+  })
+
+  test('go nowhere when their connection ends before their turn', async () => {
+    await using world = await openProxyWorld()
+    const gone = Promise.withResolvers<unknown>()
+    const began = Promise.withResolvers<unknown>()
+    world.upstream.answer = incoming => {
+      incoming.socket.once('close', gone.resolve)
+      began.resolve(undefined)
+    }
+    const token = await world.seal()
+    const socket = await world.connect()
+    socket.write(head(world, token, '/first') + head(world, token, '/second'))
+    await began.promise
+    socket.destroy()
+    await gone.promise
+    await until('the proxy to have noticed', async () => /assay_proxy_connections 0/.test(await world.metrics.text()))
+    expect(world.upstream.seen.map(one => one.url)).toEqual(['/first'])
+  })
+
+  test.each(['CONNECT a.test:443 HTTP/1.1', 'GET BASE/ HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket'])(
+    'and are of another protocol end the connection: %s',
+    async line => {
+      await using world = await openProxyWorld({ service: { websocket: true } })
+      world.upstream.answer = () => undefined
+      const token = await world.seal()
+      const socket = await world.connect()
+      const next = `${line.replace('BASE', world.base)}\r\nHost: a\r\nAuthorization: Bearer ${token}\r\n\r\n`
+      expect(await exchangeRaw(socket, head(world, token, '/first') + next)).toBe('')
+      const refused = (await world.records()).filter(one => one['type'] === 'refusal')
+      expect(refused.map(one => one['code'])).toEqual(['REQUEST_FORM'])
+    },
+  )
+})
+
 test('a request that was sent ahead of an answer is waited for like any other', async () => {
   await using world = await openProxyWorld({ config: { limits: { stall_ms: 1000 } } })
   const began = Promise.withResolvers<ServerResponse>()
