@@ -42,6 +42,37 @@ const guarded = [
 ]
 
 test.each(guarded)('%s is not dialled', address => expect(mayDial(address, blockListOf([]))).toBe(false))
+/** Of each range that is not dialled, the first and the last address, and of what is beside it those that are. */
+const edges: readonly (readonly [range: string, first: string, last: string, beside: readonly string[]])[] = [
+  ['this network', '0.0.0.0', '0.255.255.255', ['1.0.0.0']],
+  ['10/8', '10.0.0.0', '10.255.255.255', ['9.255.255.255', '11.0.0.0']],
+  ['100.64/10', '100.64.0.0', '100.127.255.255', ['100.63.255.255', '100.128.0.0']],
+  ['loopback', '127.0.0.0', '127.255.255.255', ['126.255.255.255', '128.0.0.0']],
+  ['the host of Azure', '168.63.129.16', '168.63.129.16', ['168.63.129.15', '168.63.129.17']],
+  ['link-local', '169.254.0.0', '169.254.255.255', ['169.253.255.255', '169.255.0.0']],
+  ['172.16/12', '172.16.0.0', '172.31.255.255', ['172.15.255.255', '172.32.0.0']],
+  ['192.0.0/24', '192.0.0.0', '192.0.0.255', ['191.255.255.255', '192.0.1.0']],
+  ['relays of 6to4', '192.88.99.0', '192.88.99.255', ['192.88.98.255', '192.88.100.0']],
+  ['192.168/16', '192.168.0.0', '192.168.255.255', ['192.167.255.255', '192.169.0.0']],
+  ['benchmarks', '198.18.0.0', '198.19.255.255', ['198.17.255.255', '198.20.0.0']],
+  ['multicast, and what is reserved', '224.0.0.0', '255.255.255.255', ['223.255.255.255']],
+  ['the middle of both', '239.255.255.255', '240.0.0.0', []],
+  ['IPv4-compatible', '::', '::ffff:ffff', ['::1:0:0']],
+  ['IPv4-translated', '::ffff:0:0:0', '::ffff:0:ffff:ffff', ['::fffe:ffff:ffff:ffff', '::ffff:1:0:0']],
+  ['NAT64', '64:ff9b::', '64:ff9b::ffff:ffff', ['64:ff9a:ffff:ffff:ffff:ffff:ffff:ffff', '64:ff9b::1:0:0']],
+  ['NAT64 of one’s own', '64:ff9b:1::', '64:ff9b:1:ffff:ffff:ffff:ffff:ffff', ['64:ff9b:0:ffff::', '64:ff9b:2::']],
+  ['Teredo', '2001::', '2001:0:ffff:ffff:ffff:ffff:ffff:ffff', ['2000:ffff::', '2001:1::']],
+  ['6to4', '2002::', '2002:ffff:ffff:ffff:ffff:ffff:ffff:ffff', ['2001:ffff::', '2003::']],
+  ['unique local', 'fc00::', 'fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff', ['fbff:ffff::', 'fe00::']],
+  ['link-local, and as it once was', 'fe80::', 'feff:ffff:ffff:ffff:ffff:ffff:ffff:ffff', ['fe7f:ffff::']],
+  ['the middle of both', 'febf:ffff::', 'fec0::', []],
+  ['multicast of IPv6', 'ff00::', 'ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff', []],
+]
+test.each(edges)('of %s the first and the last are not dialled, what is beside it is', (_, first, last, beside) => {
+  const dialled = (address: string) => mayDial(address, blockListOf([]))
+  expect([first, last].filter(dialled)).toEqual([])
+  expect(beside.filter(dialled)).toEqual(beside)
+})
 test.each(['93.184.216.34', '2606:2800:220:1::1', '::ffff:93.184.216.34'])('%s is dialled', address =>
   expect(mayDial(address, blockListOf([]))).toBe(true),
 )
