@@ -56,7 +56,7 @@ export function openSocket(
 async function dial(options: DialOptions, connect: buildConnector.connector, target: buildConnector.Options): Promise<Socket> {
   const name = target.hostname.replace(/^\[|\]$/g, '')
   const addresses = isIP(name) ? [name] : await options.resolve(name)
-  if (addresses.length === 0 || !addresses.every(address => mayDial(address, options.listed))) throw new AddressRefused()
+  if (!addresses.every(address => mayDial(address, options.listed))) throw new AddressRefused()
   let failure: Error | undefined
   for (const address of addresses.slice(0, ATTEMPTS)) {
     try {
@@ -65,6 +65,7 @@ async function dial(options: DialOptions, connect: buildConnector.connector, tar
       failure = error as Error
     }
   }
+  // of a name that leads nowhere there was nothing to try
   throw failure ?? new AddressRefused()
 }
 

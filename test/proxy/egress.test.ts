@@ -100,14 +100,26 @@ describe('a name', () => {
   }
 
   test('that leads to a public and to a guarded address is not dialled at all', async () => {
-    const { resolve } = names([['93.184.216.34', '127.0.0.1']])
+    const { resolve } = names([['127.0.0.1', '93.184.216.34']])
     await using world = await openProxyWorld({ host: 'twofaced.test', resolve, service: { addresses: [] } })
+    let connected = 0
+    world.upstream.server.on('connection', () => {
+      connected += 1
+    })
     expect((await world.ask({ headers: bearer(await world.seal()) })).code).toBe('ADDRESS')
+    expect(connected).toBe(0)
   })
 
   test('that leads nowhere is not dialled', async () => {
     await using world = await openProxyWorld({ host: 'nowhere.test', resolve: async () => [], service: { addresses: [] } })
     expect((await world.ask({ headers: bearer(await world.seal()) })).code).toBe('ADDRESS')
+  })
+
+  test('that is an address is asked of nobody', async () => {
+    const { asked, resolve } = names([['93.184.216.34']])
+    await using world = await openProxyWorld({ resolve })
+    expect((await world.ask({ headers: bearer(await world.seal()) })).status).toBe(200)
+    expect(asked).toEqual([])
   })
 
   test('is resolved once for a connection, and that answer is dialled', async () => {

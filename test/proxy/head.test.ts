@@ -77,6 +77,16 @@ describe('where it goes', () => {
     expect(said(destination)).toBe(code)
   })
 
+  test.each([
+    ['nobody', [], '/v1'],
+    ['a header and the base path', ['Assay-Destination', 'https://api.example.com'], BASE],
+    ['a header and the absolute form', ['Assay-Destination', 'https://a'], 'https://a/v1'],
+    ['the base path, of no host', [], '/_/'],
+    ['the absolute form, of no host', [], 'https:///v1'],
+  ])('%s says so: it is not clear', (_, headers, target) => {
+    expect(codeOf([...HOST, ...headers], { target })).toBe('DESTINATION_UNCLEAR')
+  })
+
   test('a host without a port has that of its scheme, whatever it had before', () => {
     const portAt = (target: string) => {
       const read = asked(HOST, { target })

@@ -76,12 +76,51 @@ test('a placeholder that is there twice is in the wrong place at least once', as
   expect((await world.ask({ method: 'POST', headers, body: '["{{secret}}","{{secret}}"]' })).code).toBe('BODY')
 })
 
+test('a credential goes into a body and into what comes after it, all of it or nothing', async () => {
+  const inject = [
+    { body: { placeholder: '{{secret}}', value: '{token}' } },
+    { header: { name: 'X-One', value: '{token}' } },
+    { header: { name: 'X-Two', value: '{other}' } },
+  ]
+  await using world = await openProxyWorld({ service: { inject } })
+  const ask = async (fields: Readonly<Record<string, string>>) => {
+    const headers = { ...bearer(await world.seal({ fields })), 'Content-Type': 'application/json' }
+    return world.ask({ method: 'POST', headers, body: '"{{secret}}"' })
+  }
+  expect((await ask({ token: 'secret-1', other: 'secret-2' })).status).toBe(200)
+  expect([headerOf(world, 'x-one'), headerOf(world, 'x-two')]).toEqual(['secret-1', 'secret-2'])
+  expect((await ask({ token: 'secret-1' })).code).toBe('CREDENTIAL_SHAPE')
+  expect(world.upstream.seen).toHaveLength(1)
+})
+
+const basic = { basic: { user: '{user}', password: '{token}' } }
+const inHeader = (value: string) => ({ header: { name: 'X-Key', value } })
+test.each([
+  ['a line break in a header', inHeader('{token}'), { token: 'a\nb' }],
+  ['a control character of Latin-1 in a header', inHeader('{token}'), { token: 'a\x85b' }],
+  ['what is beyond Latin-1 in a header', inHeader('{token}'), { token: 'a\u0100b' }],
+  ['a control character in basic authentication', basic, { user: 'a', token: 'b\x00c' }],
+  ['a colon in the name of basic authentication', basic, { user: 'a:b', token: 'c' }],
+  ['a field that every object has', inHeader('{constructor}'), { token: 'a' }],
+  ['a field that is not there, beside one that is', inHeader('{token}{other}'), { token: 'a' }],
+])('a credential does not go into its place with %s', async (_, inject, fields) => {
+  await using world = await openProxyWorld({ service: { inject: [inject] } })
+  expect((await world.ask({ headers: bearer(await world.seal({ fields })) })).code).toBe('CREDENTIAL_SHAPE')
+  expect(world.upstream.seen).toEqual([])
+})
+
+test('a body that is encoded is not looked into', async () => {
+  await using world = await openProxyWorld({ service: { inject: [{ body: { placeholder: '{{secret}}', value: '{token}' } }] } })
+  const headers = { ...bearer(await world.seal()), 'Content-Type': 'application/json', 'Content-Encoding': 'x' }
+  expect((await world.ask({ method: 'POST', headers, body: '"{{secret}}"' })).code).toBe('BODY')
+})
+
 const keys = {
   access_key_id: 'ASIAREALREALREAL1234',
   secret_access_key: 'real/secret+key0123456789abcdefghijklmn',
   session_token: 'real-session-token-of-sts',
 }
-const aws = { match: 'aws', inject: [{ aws: { regions: ['eu-west-1'], services: ['s3', 'sts', 'execute-api'] } }] }
+const aws = { match: 'aws', inject: [{ aws: { regions: ['eu-west-1'], services: ['s3', 's3express', 'sts', 'execute-api'] } }] }
 
 const sha256 = (text: string) => createHash('sha256').update(text).digest('hex')
 const hmac = (key: string | Buffer, text: string) => createHmac('sha256', key).update(text).digest()
@@ -96,7 +135,7 @@ function expected(world: ProxyWorld, service: string): string {
   const [path = '', query = ''] = url.split('?')
   const canonical = [
     method,
-    service === 's3' ? path : path.split('/').map(encodeURIComponent).join('/'),
+    service.startsWith('s3') ? path : path.split('/').map(encodeURIComponent).join('/'),
     query,
     ...names.map(name => `${name}:${headers.get(name)}`),
     '',
@@ -148,8 +187,12 @@ test.each([
 ])('the hash %s that the agent signed for is signed for again, and the body flows', async hash => {
   await using world = await openProxyWorld({ service: aws })
   const token = await world.seal({ fields: keys })
-  const signed = `AWS4-HMAC-SHA256 Credential=AKIA/20261121/eu-west-1/s3/aws4_request, SignedHeaders=host, Signature=${'0'.repeat(64)}`
-  const headers = { 'X-Amz-Security-Token': token, Authorization: signed, 'X-Amz-Content-Sha256': hash, 'X-Amz-Meta-A': 'b' }
+  const headers = {
+    'X-Amz-Security-Token': token,
+    Authorization: signedFor('s3'),
+    'X-Amz-Content-Sha256': hash,
+    'X-Amz-Meta-A': 'b',
+  }
   const answered = await world.ask({
     method: 'PUT',
     path: `${world.base}/bucket/a%20b%20%281%29?x-id=PutObject`,
@@ -162,13 +205,56 @@ test.each([
   expect(headerOf(world, 'authorization')).toBe(expected(world, 's3'))
 })
 
+const signedFor = (service: string, region = 'eu-west-1') =>
+  `AWS4-HMAC-SHA256 Credential=AKIA/20261121/${region}/${service}/aws4_request, SignedHeaders=host, Signature=${'0'.repeat(64)}`
+
+test.each(['s3', 's3express', 'execute-api'])('for %s a path is encoded as often as AWS does it', async service => {
+  await using world = await openProxyWorld({ service: aws })
+  const headers = { 'X-Amz-Security-Token': await world.seal({ fields: keys }), Authorization: signedFor(service) }
+  expect((await world.ask({ path: `${world.base}/a%20b`, headers })).status).toBe(200)
+  expect(headerOf(world, 'authorization')).toBe(expected(world, service))
+})
+
+test('what the agent said of time and body goes nowhere, and a value is not taken for the name of a header', async () => {
+  await using world = await openProxyWorld({ service: aws })
+  const headers = {
+    'X-Amz-Security-Token': await world.seal({ fields: keys }),
+    Authorization: signedFor('sts'),
+    'X-Amz-Date': '20010101T000000Z',
+    'X-Amz-Content-Sha256': 'UNSIGNED-PAYLOAD',
+    Date: 'Mon, 01 Jan 2001 00:00:00 GMT',
+    'X-Note': 'x-amz-meta-note',
+    'X-Amz-Meta-A': 'b',
+  }
+  expect((await world.ask({ method: 'POST', headers, body: 'body' })).status).toBe(200)
+  const names = (world.upstream.seen[0]?.rawHeaders ?? []).filter((_, at) => at % 2 === 0).map(name => name.toLowerCase())
+  expect(names.filter(name => name === 'date' || name.startsWith('x-amz-')).toSorted()).toEqual([
+    'x-amz-content-sha256',
+    'x-amz-date',
+    'x-amz-meta-a',
+    'x-amz-security-token',
+  ])
+  expect(headerOf(world, 'x-amz-date')).not.toMatch(/^2001/)
+  expect(headerOf(world, 'authorization')).toBe(expected(world, 'sts'))
+})
+
+test('a signature for another region is not made anew, and a body that is too long to hash goes nowhere', async () => {
+  await using world = await openProxyWorld({ service: aws, config: { limits: { held_body_bytes: 1024 } } })
+  const ask = async (region: string, body: string) => {
+    const headers = { 'X-Amz-Security-Token': await world.seal({ fields: keys }), Authorization: signedFor('sts', region) }
+    return (await world.ask({ method: 'POST', headers, body })).code
+  }
+  expect([await ask('us-east-1', 'a'), await ask('eu-west-1', 'a'.repeat(1025))]).toEqual(['SIGNATURE_SHAPE', 'BODY_TOO_LARGE'])
+  expect(world.upstream.seen).toEqual([])
+  expect(await ask('eu-west-1', 'a'.repeat(1024))).toBe('')
+})
+
 test('keys are not what an answer tells', async () => {
   await using world = await openProxyWorld({ service: aws })
   world.upstream.answer = (incoming, outgoing) =>
     void outgoing.end(`${String(incoming.headers['x-amz-security-token'])} ${keys.secret_access_key}`)
-  const signed = `AWS4-HMAC-SHA256 Credential=AKIA/20261121/eu-west-1/s3/aws4_request, SignedHeaders=host, Signature=${'0'.repeat(64)}`
   const answered = await world.ask({
-    headers: { 'X-Amz-Security-Token': await world.seal({ fields: keys }), Authorization: signed },
+    headers: { 'X-Amz-Security-Token': await world.seal({ fields: keys }), Authorization: signedFor('s3') },
   })
   expect(answered.text).toMatch(/^\*+ \*+$/)
 })

@@ -123,8 +123,8 @@ describe('the record of a swap', () => {
     await expect.poll(async () => (await world.written()).filter(one => one['operation'] === 'swap').length).toBe(1)
   })
 
-  test('of a request that does not go out because the log is closed is none', async () => {
-    await using world = await openProxyWorld({ config: { audit: { file: 'audit.jsonl', durable: true } } })
+  test.each([true, false])('of a request that does not go out because the log is closed is none; durable: %s', async durable => {
+    await using world = await openProxyWorld({ config: { audit: { file: 'audit.jsonl', durable } } })
     const headers = bearer(await world.seal())
     await world.closeAudit()
     expect((await world.ask({ headers })).code).toBe('UNAVAILABLE')
