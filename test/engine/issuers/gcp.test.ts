@@ -89,13 +89,17 @@ describe('an access token by impersonation', () => {
 describe('an answer that takes its time', () => {
   const PAUSE_SECONDS = 8
   /** A provider whose tokens live for what was asked and `more`, from when it answers: so much later by the clock of the broker. */
-  async function slow({ role = {}, more = 0 } = {}) {
+  async function slow({ role = {}, more = 0, federation = 0 } = {}) {
     const server = await startProvider()
     onTestFinished(() => server[Symbol.asyncDispose]())
     const exchange = opened({ role, settings: { sts_url: `${server.url}/sts`, iam_url: server.url } })
     let late = 0
     server.answer = ({ url, body }) => {
-      if (url === '/sts') return { status: 200, body: { access_token: 'a', token_type: 'Bearer', expires_in: 3599 } }
+      if (url === '/sts') {
+        late += federation
+        exchange.pass(federation * 1000)
+        return { status: 200, body: { access_token: 'a', token_type: 'Bearer', expires_in: 3599 } }
+      }
       late += PAUSE_SECONDS
       exchange.pass(PAUSE_SECONDS * 1000)
       const { lifetime } = JSON.parse(body) as { lifetime: string }
@@ -108,6 +112,10 @@ describe('an answer that takes its time', () => {
   test('counts from when it came', async () => {
     const exchange = await slow()
     expect((await exchange.credential(ask)).expiresAt).toBe(in300() + PAUSE_SECONDS)
+  })
+
+  test('is asked for what is left by then', async () => {
+    expect((await (await slow({ federation: PAUSE_SECONDS })).credential(ask)).expiresAt).toBe(in300() + PAUSE_SECONDS)
   })
 
   test('and may be no longer than what was asked from then on', async () => {
