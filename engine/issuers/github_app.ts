@@ -78,7 +78,9 @@ async function credentialOf(grant: Grant, ports: Ports, received: Received): Pro
   const { expires_at, permissions, repository_selection, repositories } = objectIn(received)
   const expiresAt = typeof expires_at === 'string' ? Math.floor(Date.parse(expires_at) / 1000) : Number.NaN
   const names = namesIn(repositories)
-  if (repository_selection !== 'selected' || names?.some(name => !ports.role.repositories.includes(name)) !== false)
+  // its names have no case: it answers with the spelling of its own
+  const wanted = ports.role.repositories.map(name => name.toLowerCase())
+  if (repository_selection !== 'selected' || names?.some(name => !wanted.includes(name.toLowerCase())) !== false)
     throw wider(integration, 'the token is for more than the repositories that were asked for')
   const given = permissionsIn(permissions)
   if (!given?.every(one => IMPLIED.has(one) || grant.permissions.some(limit => isWithin(one, limit))))

@@ -160,9 +160,12 @@ async function ask(
   })
 }
 
-async function authOf(about: Asked, ports: Ports, root: RootCredential | undefined): Promise<ClientAuth> {
-  if (ports.settings.client_auth === 'private_key_jwt') return clientAssertion(about, ports, ports.settings)
-  return clientAuth(ports.integration, ports.settings, root?.fields['client_secret'])
+/** No server takes an assertion twice, and whoever waited for a turn asks late: each has a name and a time of its own. */
+async function authOf({ txn }: Pick<Grant, 'txn'>, ports: Ports, root: RootCredential | undefined): Promise<ClientAuth> {
+  if (ports.settings.client_auth !== 'private_key_jwt')
+    return clientAuth(ports.integration, ports.settings, root?.fields['client_secret'])
+  const about = { txn, jti: randomUUID(), issuedAt: Math.floor(ports.now() / 1000) }
+  return clientAssertion(about, ports, ports.settings)
 }
 
 function signed(about: Asked, ports: Ports, more: object = {}): Promise<string> {
@@ -243,12 +246,10 @@ function isBound({ type }: TokenAnswer, claims: Claims | undefined, grant: Grant
 async function revoke(txn: string, ports: Ports, token: Secret): Promise<void> {
   const { revocation_url: url, client_id } = ports.settings
   if (url === '') throw new BrokerError('unavailable', `the integration ${ports.integration} has no revocation_url any more`)
-  // no server takes an assertion twice: neither that of the request which gave the token, nor that of a try before
-  const about = { txn, jti: randomUUID(), issuedAt: Math.floor(ports.now() / 1000) }
   const root = needsSecret(ports.settings) ? await ports.root.read() : undefined
   const body = new URLSearchParams({ token: token.reveal(), token_type_hint: 'access_token' })
   const headers = new Headers({ 'content-type': 'application/x-www-form-urlencoded', accept: 'application/json' })
-  const auth = await authOf(about, ports, root)
+  const auth = await authOf({ txn }, ports, root)
   await auth({ issuer: new URL(url).origin }, { client_id }, body, headers)
   const { status } = await ports.http.send({ method: 'POST', url, headers: Object.fromEntries(headers), body: body.toString() })
   if (status !== 200)

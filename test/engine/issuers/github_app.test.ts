@@ -79,6 +79,17 @@ test('is revoked by its handle, which does not hold it; a token that has gone is
   await expect(exchange.revoke(credential)).rejects.toThrow(/acme answered with status 503/)
 })
 
+test.each([
+  ['in another spelling is the one that was asked for', 'App', 'OK'],
+  ['that has another name by now is not', 'app-renamed', 'EXCHANGE_WIDER'],
+])('a repository %s', async (_, name, outcome) => {
+  await using provider = await startProvider()
+  const answer = { expires_at: new Date(Date.now() + 3_600_000).toISOString(), repository_selection: 'selected' }
+  const body = { token: 'ghs_upstream', permissions: { contents: 'read' }, repositories: [{ name }], ...answer }
+  provider.answer = ({ method }) => (method === 'POST' ? { status: 201, body } : { status: 204 })
+  expect(await opened({ settings: { api_url: provider.url } }).outcome()).toBe(outcome)
+})
+
 test('a token that is wider than asked is revoked, and not handed out', async () => {
   await using provider = await startProvider()
   const answer = { expires_at: new Date(Date.now() + 3_600_000).toISOString(), repository_selection: 'all' }

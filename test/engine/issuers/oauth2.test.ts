@@ -170,6 +170,27 @@ describe('refresh tokens', () => {
     await one.credential(read)
     expect(await other.issue(read)).toMatchObject({ code: 'EXCHANGE_REFUSED', detail: 'acme: invalid_grant' })
   })
+
+  test('one that somebody replaced meanwhile is tried by another assertion, as no server takes one twice', async () => {
+    const provider = stack.use(await startProvider())
+    const { test } = await opened(
+      { grant: 'refresh_token', client_auth: 'private_key_jwt', token_url: `${provider.url}/token` },
+      { secrets: { refresh_token: 'first' } },
+    )
+    const taken: unknown[] = []
+    provider.answer = async ({ body }) => {
+      const form = new URLSearchParams(body)
+      const { jti } = jose.decodeJwt(form.get('client_assertion') ?? '')
+      if (taken.includes(jti)) return { status: 401, body: { error: 'invalid_client' } }
+      taken.push(jti)
+      if (form.get('refresh_token') === 'by hand')
+        return { status: 200, body: { access_token: 'a', token_type: 'Bearer', expires_in: 60, refresh_token: 'next' } }
+      await test.root.replace({ fields: { refresh_token: new Secret('by hand') } }, (await test.root.read()).version)
+      return { status: 400, body: { error: 'invalid_grant' } }
+    }
+    expect(await test.outcome(read)).toBe('OK')
+    expect((await test.root.read()).fields['refresh_token']?.reveal()).toBe('next')
+  })
 })
 
 test('a token whose refresh token could not be kept is given to nobody, and revoked', async () => {
