@@ -20,3 +20,20 @@ test('of a body in the smallest of pieces its bytes are kept, and not the pieces
   expect(pieces).toHaveLength(whole.length)
   expect(kept).toBeLessThan(10)
 })
+
+test.each([
+  ['4', ['ab', 'cd'], 'OK'],
+  ['5', [], 'BODY_TOO_LARGE'],
+  [undefined, ['ab', 'cd'], 'OK'],
+  [undefined, ['abc', 'de'], 'BODY_TOO_LARGE'],
+  [undefined, ['abcde'], 'BODY_TOO_LARGE'],
+])('a body that says it has %s bytes and comes as %j, of 4 at most: %s', async (length, pieces, code) => {
+  const incoming = {
+    headers: length === undefined ? {} : { 'content-length': length },
+    iterator: async function* () {
+      yield* pieces.map(piece => Buffer.from(piece))
+    },
+  } as unknown as IncomingMessage
+  const read = await readBody(incoming, 4, () => {})
+  expect(read.ok ? 'OK' : read.code).toBe(code)
+})

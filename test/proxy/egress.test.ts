@@ -1,7 +1,8 @@
 import { createServer } from 'node:https'
 import type { TLSSocket } from 'node:tls'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, onTestFinished, test } from 'vitest'
 import { blockListOf, mayDial, parseRange } from '../../proxy/egress/addresses.ts'
+import { openUpstreams } from '../../proxy/egress/upstreams.ts'
 import { bearer, openProxyWorld } from './world.ts'
 
 const guarded = [
@@ -122,6 +123,18 @@ describe('a name', () => {
     expect(asked).toEqual([])
   })
 
+  test.each([
+    [['127.0.0.2', '127.0.0.3', '127.0.0.1'], 200],
+    [['127.0.0.2', '127.0.0.3', '127.0.0.4', '127.0.0.1'], 502],
+  ])('with the addresses %j, of which nobody listens but at the last, is tried three times: %i', async (addresses, status) => {
+    await using world = await openProxyWorld({
+      host: 'several.test',
+      resolve: async () => addresses,
+      service: { addresses: ['127.0.0.0/8'] },
+    })
+    expect((await world.ask({ headers: bearer(await world.seal()) })).status).toBe(status)
+  })
+
   test('is resolved once for a connection, and that answer is dialled', async () => {
     const { asked, resolve } = names([['127.0.0.1'], ['169.254.169.254']])
     await using world = await openProxyWorld({ host: 'rebound.test', resolve })
@@ -159,6 +172,16 @@ test.each(['127.0.0.1', '2130706433', '0x7f.1', '017700000001', '127.1', '[::fff
     expect((await world.ask({ path: `/_/http:${literal}:8123/`, headers: bearer(token) })).code).toBe('ADDRESS')
   },
 )
+
+test('connections are kept apart by tenant, by origin, and by what they become', async () => {
+  const options = { resolve: async () => [], listed: blockListOf([]), timeoutMs: 1000, http2: true }
+  const upstreams = openUpstreams({ ...options, connections: 1, headWithinMs: 1000, stallMs: 1000 })
+  onTestFinished(upstreams.close)
+  const [one, other] = ['https://one.example:443', 'https://other.example:443']
+  const pools = [upstreams.of('a', one), upstreams.of('b', one), upstreams.of('a', other), upstreams.of('a', one, 'upgrade')]
+  expect(new Set(pools).size).toBe(4)
+  expect([upstreams.of('a', one), upstreams.of('a', one, 'upgrade')]).toEqual([pools[0], pools[3]])
+})
 
 test('sockets of one tenant never carry requests of another', async () => {
   await using world = await openProxyWorld()

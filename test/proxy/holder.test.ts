@@ -16,7 +16,7 @@ import { runInNewContext } from 'node:vm'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { chainOf } from '../../agent/chain.ts'
 import { carriedToken, openCarried } from '../../proxy/tls/carried.ts'
-import { holderOf } from '../../proxy/tls/holder.ts'
+import { holderOf, isInForce } from '../../proxy/tls/holder.ts'
 import { run } from '../harness/process.ts'
 import { type Authority, newAuthority, type Pair } from '../mounts/hosts/certificates.ts'
 import { openProxyWorld } from './world.ts'
@@ -130,4 +130,13 @@ test.each([
   const pair = await ofKind('/CN=anybody', kind, option)
   expect((await world.ask({ as: { ...world.agent, ...pair } })).code).toBe('NO_CERTIFICATE')
   expect((await world.ask({ headers: { Authorization: `Bearer ${await world.seal()}` } })).status).toBe(200)
+})
+
+test.each([
+  [999, false],
+  [1000, true],
+  [2000, true],
+  [2001, false],
+])('a certificate from 1000 to 2000 is in force at %i: %s', (now, inForce) => {
+  expect(isInForce({ holder: { x5tS256: '', jkt: '' }, from: 1000, until: 2000 }, now)).toBe(inForce)
 })

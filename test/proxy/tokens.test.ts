@@ -6,7 +6,7 @@ import { BrokerError } from '../../engine/errors.ts'
 import { REAL } from '../fakes/sealing.ts'
 import { eventually } from '../harness/patience.ts'
 import { until } from '../harness/process.ts'
-import { bearer, client, openProxyWorld, type ProxyWorld } from './world.ts'
+import { bearer, client, exchangeRaw, openProxyWorld, type ProxyWorld } from './world.ts'
 
 const REFUSED = 'TOKEN: the sealed token was refused'
 
@@ -34,6 +34,20 @@ test('a remembered token is remembered for its certificate alone', async () => {
   const asked = world.sealing.vault.asked.length
   expect((await world.ask({ headers: bearer(token) })).status).toBe(200)
   expect(world.sealing.vault.asked.slice(asked).filter(path => path.includes('transit'))).toEqual([])
+})
+
+test('of two tokens that come in turns on one connection each stands for its own credential', async () => {
+  await using world = await openProxyWorld()
+  const real = ['the-first-credential', 'the-second-credential']
+  const tokens = await Promise.all(real.map((token, at) => world.seal({ fields: { token }, jti: `jti-${at}` })))
+  const socket = await world.connect()
+  for (const at of [0, 1, 0, 0, 1, 1]) {
+    const head = [`GET ${world.base}/ HTTP/1.1`, 'Host: a', `Authorization: Bearer ${tokens[at]}`]
+    await exchangeRaw(socket, `${head.join('\r\n')}\r\n\r\n`, text => text.endsWith('fine'))
+    expect(world.upstream.seen.at(-1)?.rawHeaders).toContain(`Bearer ${real[at]}`)
+  }
+  socket.destroy()
+  expect(world.upstream.seen).toHaveLength(6)
 })
 
 test('a renewed certificate over the same key is another certificate', async () => {
