@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { parseAuthority, patternOf } from '#engine'
 import { blockListOf } from '../egress/addresses.ts'
 import { openUpstreams } from '../egress/upstreams.ts'
-import { portOf } from '../http/head.ts'
+import { folded, portOf } from '../http/head.ts'
 import type { Injection } from '../http/injection.ts'
 import { injections } from '../http/injections.ts'
 import { parseMatch } from '../http/match.ts'
@@ -117,11 +117,12 @@ function serviceOf(declared: Declared, upstreams: HttpService['upstreams']): Htt
     serves: (method, path) => allow.some(one => one(method, path)),
     issuesTokens: (method, path) => {
       const read = looselyRead(path)
-      return tokenRoutes.some(one => one(method, read))
+      const bare = withoutFormat(read)
+      return tokenRoutes.some(one => one(method, read) || one(method, bare))
     },
     match,
     injections: made,
-    slots: new Set([...match.slots, ...made.flatMap(one => one.slots)].map(one => one.replaceAll('_', '-'))),
+    slots: new Set([...match.slots, ...made.flatMap(one => one.slots)].map(folded)),
     upstreams,
     websocket,
     encodedAnswers: declared.encoded_answers,
@@ -139,6 +140,11 @@ function injectionOf(declared: DeclaredInjection): Injection {
 function looselyRead(path: string): string {
   const lower = path.toLowerCase()
   return lower.length > 1 && lower.endsWith('/') ? lower.slice(0, -1) : lower
+}
+
+/** `/oauth/token.json`, as servers take it that let a path say the form of the answer. */
+function withoutFormat(path: string): string {
+  return path.replace(/\.[a-z0-9]{1,16}$/, '')
 }
 
 type Route = (method: string, path: string) => boolean

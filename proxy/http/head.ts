@@ -77,7 +77,7 @@ export function readHead(head: RawHead, pinned: Authority | undefined): Verdict<
   return accept({ destination, query: split.query, values, named: namedByConnection(values), raw, prefix })
 }
 
-/** One of these headers, in lower case and with dashes for underscores, that is there more than once: of two tokens nobody is asked which one counts. */
+/** One of these headers, in lower case and folded, that is there more than once: of two tokens nobody is asked which one counts. */
 export function twiceIn({ raw }: Head, names: ReadonlySet<string>): string | undefined {
   const found = new Set<string>()
   for (let at = 0; at < raw.length; at += 2) {
@@ -187,10 +187,12 @@ export function onward({ raw, named: ends }: Head, slots: ReadonlySet<string>): 
   return headers
 }
 
-/** As servers read it that take an underscore for a dash. */
-function folded(name: string): string {
-  return name.includes('_') ? name.replaceAll('_', '-') : name
+/** As servers read it that take all but letters and digits for the same, as variables of CGI are named. */
+export function folded(name: string): string {
+  return UNUSUAL.test(name) ? name.replace(UNUSUALS, '-') : name
 }
+const UNUSUAL = /[^a-z0-9-]/
+const UNUSUALS = /[^a-z0-9-]/g
 
 /** What says how long a body is stays, whatever `Connection` says. */
 function isNamed(ends: ReadonlySet<string>, name: string): boolean {

@@ -6,12 +6,15 @@ const ALLOWED = /^\/(?:[A-Za-z0-9\-._~!$&'()*+,=:@/]|%[0-9A-Fa-f]{2})*$/
 const HIDDEN = /%(?:2e|2f|5c|00)/i
 const QUERY = /^(?:\?[\x21-\x7e]*)?$/
 
+/** Dot segments, also for servers that decode again what was decoded, and cut parameters off then. */
+const DOTTED = /(?:\/|%(?:25)+(?:2f|5c))(?:\.|%(?:25)+2e){1,2}(?:\/|$|%(?:25)*(?:3b|2f|5c))/i
+
 /** The path in the one spelling that is matched and sent; undefined when it can be read in more than one way. */
 function canonicalPath(path: string): string | undefined {
   if (PLAIN.test(path)) return path === '' ? undefined : path
   if (!ALLOWED.test(path) || HIDDEN.test(path) || path.includes('//')) return undefined
   const spelled = path.replace(/%[0-9A-Fa-f]{2}/g, spell)
-  return /\/\.{1,2}(?:\/|$)/.test(spelled) ? undefined : spelled
+  return DOTTED.test(spelled) ? undefined : spelled
 }
 
 /** Unreserved characters stand for themselves, the rest has upper-case digits (RFC 3986, 6.2.2). */

@@ -13,7 +13,7 @@ export type HttpService = {
   readonly issuesTokens: (method: string, path: string) => boolean
   readonly match: Match
   readonly injections: readonly Injection[]
-  /** headers, in lower case and with dashes for underscores, of which the client's own copy goes nowhere */
+  /** headers, in lower case and folded, of which the client's own copy goes nowhere */
   readonly slots: ReadonlySet<string>
   readonly upstreams: Upstreams
   readonly websocket: boolean

@@ -114,10 +114,17 @@ test('no header has the server do another method, or look at another path, than 
     'X-Original-URL',
     'X-Rewrite-URL',
     'X-Original-Host',
+    'X.HTTP.Method.Override',
+    'X~Rewrite~URL',
   ]
   const headers = { ...bearer(token), ...Object.fromEntries(sly.map(name => [name, 'DELETE'])) }
   expect((await world.ask({ path: `${world.base}/`, headers })).status).toBe(200)
   expect(JSON.stringify(world.upstream.seen.at(-1)?.rawHeaders)).not.toContain('DELETE')
+})
+
+test.each(['/a%252fb', '/100%25', '/a%3Bb', '/...', '/..a%3B', '/a..%3B'])('%s is a path like any other', async path => {
+  expect((await world.ask({ path: `${world.base}${path}`, headers: bearer(token) })).status).toBe(200)
+  expect(world.upstream.seen.at(-1)?.url).toBe(path)
 })
 
 describe('a route that issues tokens', () => {
@@ -127,6 +134,8 @@ describe('a route that issues tokens', () => {
     '/OAUTH/a/TOKEN',
     '/oauth/a/token/',
     '/oauth/a/%54oken',
+    '/oauth/a/token.json',
+    '/oauth/a/Token.XML/',
     '/keys/1',
     '/keys/1/',
     '/Keys/1/2',
@@ -137,6 +146,7 @@ describe('a route that issues tokens', () => {
   test('leaves others as they are', async () => {
     expect((await world.ask({ method: 'POST', path: `${world.base}/oauth/a/tokens`, headers: bearer(token) })).status).toBe(200)
     expect((await world.ask({ path: `${world.base}/oauth/a/token`, headers: bearer(token) })).status).toBe(200)
+    expect((await world.ask({ method: 'POST', path: `${world.base}/oauth/a/b.token`, headers: bearer(token) })).status).toBe(200)
   })
 })
 
