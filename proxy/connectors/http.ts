@@ -57,6 +57,8 @@ const schema = z
     addresses,
     http2: z.boolean().default(false),
     websocket: z.boolean().default(false),
+    /** headers that name another path, as `x-amz-copy-source` does: no rule looks at that */
+    copies: z.boolean().default(false),
     /** answers with a Content-Encoding cannot be looked through */
     encoded_answers: z.enum(['refuse', 'pass']).default('refuse'),
     /** whom the certificate of the server must lead to; the system's authorities when left out */
@@ -104,7 +106,7 @@ export const http: Connector<typeof schema> = {
 }
 
 function serviceOf(declared: Declared, upstreams: HttpService['upstreams']): HttpService {
-  const { name, scheme, hosts, websocket } = declared
+  const { name, scheme, hosts, websocket, copies } = declared
   const made = declared.inject.map(injectionOf)
   const match = parseMatch(declared.match)
   if (!match) throw new Error('the schema lets no other match through')
@@ -125,6 +127,7 @@ function serviceOf(declared: Declared, upstreams: HttpService['upstreams']): Htt
     slots: new Set([...match.slots, ...made.flatMap(one => one.slots)].map(folded)),
     upstreams,
     websocket,
+    copies,
     encodedAnswers: declared.encoded_answers,
   }
 }

@@ -2,7 +2,7 @@ import { accept, type Refused, refuse, type Verdict } from '../refusals.ts'
 import type { Held } from '../tls/holder.ts'
 import type { Known, Tokens } from '../tokens.ts'
 import { unavailable } from '../tokens.ts'
-import { type Authority, type Head, onward, type RawHead, readHead, twiceIn } from './head.ts'
+import { type Authority, type Head, leadsElsewhere, onward, type RawHead, readHead, twiceIn } from './head.ts'
 import type { Asked, Outgoing } from './injection.ts'
 import { without } from './injections.ts'
 import { findToken } from './match.ts'
@@ -62,6 +62,7 @@ function route({ head: raw, session, upgrade }: Question, services: Services): V
   if (service?.scheme !== destination.scheme)
     return refuse('DESTINATION', `${destination.scheme}://${destination.host}:${destination.port}`)
   if (!service.serves(destination.method, destination.path)) return refuse('ROUTE', service.name)
+  if (!service.copies && leadsElsewhere(read.value)) return refuse('ROUTE', 'a header names another path')
   if (service.issuesTokens(destination.method, destination.path)) return refuse('TOKEN_ROUTE', service.name)
   if (upgrade && !service.websocket) return refuse('UPGRADE', service.name)
   const twice = twiceIn(read.value, service.slots)

@@ -174,6 +174,18 @@ const isDropped = openDropped(
   /^(?:connection|keep-alive|te|trailer|transfer-encoding|upgrade|http2-settings|host|expect|accept-encoding|forwarded|via|x-real-ip|x-forwarded-.*|proxy-.*|assay-.*|x-broker-.*|x-vault-.*|x-http-method.*|x-method-override|x-original-.*|x-rewrite-url)$/,
 )
 
+/** What has a server read, or write, at another path than the one that was decided on: copies of S3, Azure and Google, and of WebDAV. */
+const ELSEWHERE = [
+  'x-amz-copy-source',
+  'x-amz-rename-source',
+  'x-ms-copy-source',
+  'x-ms-rename-source',
+  'x-goog-copy-source',
+  'destination',
+]
+
+export const leadsElsewhere = ({ values }: Head): boolean => ELSEWHERE.some(name => values.has(name))
+
 /** Headers as they go on, without those of this hop, without what `slots` name: there the proxy puts its own. */
 export function onward({ raw, named: ends }: Head, slots: ReadonlySet<string>): string[] {
   const headers: string[] = []

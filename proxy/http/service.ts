@@ -17,6 +17,8 @@ export type HttpService = {
   readonly slots: ReadonlySet<string>
   readonly upstreams: Upstreams
   readonly websocket: boolean
+  /** whether a header may name another path, to copy from there or to it */
+  readonly copies: boolean
   readonly encodedAnswers: 'refuse' | 'pass'
 }
 

@@ -88,6 +88,13 @@ describe('headers on their way', () => {
     expect(raw).not.toContain('own')
   })
 
+  test('what names another path goes on where the service has copies', async () => {
+    await using world = await openProxyWorld({ service: { copies: true } })
+    const headers = { ...bearer(await world.seal()), 'X-Amz-Copy-Source': '/other/object' }
+    expect((await world.ask({ method: 'PUT', headers })).status).toBe(200)
+    expect(world.upstream.seen[0]?.rawHeaders).toContain('/other/object')
+  })
+
   test('the path that is matched is the path that is sent', async () => {
     await using world = await openProxyWorld({ service: { allow: ['/admin/{id}'] } })
     expect(

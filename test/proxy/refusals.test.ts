@@ -151,6 +151,8 @@ const provocations: readonly (readonly [string, keyof typeof refusals, Provocati
   ['a tunnel to a foreign host', 'DESTINATION', raw(() => ['CONNECT evil.example:443 HTTP/1.1', 'Host: evil.example:443'])],
   ['a route that is not served', 'ROUTE', ask('BASE/admin')],
   ['a method that is not served', 'ROUTE', ask('BASE/repos/a', {}, 'DELETE')],
+  ['a copy from elsewhere', 'ROUTE', ask('BASE/repos/a', { 'X-Amz-Copy-Source': '/other/secret' }, 'POST')],
+  ['a copy to elsewhere', 'ROUTE', ask('BASE/repos/a', { Destination: '/other' }, 'POST')],
   ['a route that issues tokens', 'TOKEN_ROUTE', ask('BASE/repos/token', {}, 'POST')],
   ['no token', 'NO_TOKEN', world => world.ask({})],
   ['no password', 'NO_PASSWORD', ask('/_/http:basic.test:81/', { Authorization: 'Bearer x' })],
