@@ -120,7 +120,10 @@ function replyOf(status: number, text: string, base: string, token: string | und
   }
   const reply = parsed(text)
   if (status >= 400 && (reply || exitOf(status) === 'unavailable'))
-    throw new AgentError(exitOf(status), `${verdictOf(status)} (${status}): ${printable(said(reply), token)}`)
+    throw new AgentError(
+      exitOf(status),
+      `${verdictOf(status)} (${status}): ${printable(said(reply), token)}${nextOf(said(reply), token)}`,
+    )
   if (reply === undefined)
     throw new AgentError('unavailable', `what answers at ${base} does not speak Vault's protocol (${status})`)
   return reply
@@ -147,6 +150,14 @@ function said(reply: Reply | undefined): string {
   const errors = reply?.['errors']
   const texts = Array.isArray(errors) ? errors.filter(one => typeof one === 'string') : []
   return texts.length > 0 ? texts.join('; ') : 'it did not say why'
+}
+
+/** What to do about the two refusals that do not say it, because whoever has no token is told nothing. */
+function nextOf(words: string, token: string | undefined): string {
+  if (words.startsWith('the evidence was refused; correlation id '))
+    return ', under which the audit log of the service has the reason'
+  if (words !== 'permission denied' || token !== undefined) return ''
+  return ' without a token: no mount of type tpm-quote is there (--mount), the address is not that of the front door (--address), or enrolling wants --token-file'
 }
 
 /** Text of others on a terminal: no control characters, bounded, and without the token even if the service should echo it. */

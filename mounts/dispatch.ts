@@ -73,8 +73,18 @@ async function perform(broker: Broker, mount: Mount, found: Found, logical: Aske
     return outcome
   } catch (error) {
     if (identified) await recorded(broker.audit, refused, () => identified.permitted)
-    throw error
+    throw misspelt(error, found.row, logical)
   }
+}
+
+/** What is missing may have been sent under another name: where nothing else warns of it, the refusal does. */
+function misspelt(error: unknown, { fields }: Path, { data }: Asked): unknown {
+  const [names] = warningOf(
+    'unrecognized parameters',
+    Object.keys(data).filter(name => !Object.hasOwn(fields, name)),
+  )
+  const isTold = !(error instanceof BrokerError) || error.code !== 'bad_request' || names === undefined
+  return isTold ? error : new BrokerError('bad_request', `${error.message}; ${names}`, { cause: error.cause })
 }
 
 async function answered(

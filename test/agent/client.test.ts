@@ -55,6 +55,16 @@ describe('a refusal', () => {
     })
   })
 
+  test('that tells nothing to whoever has no token says what to look at', async () => {
+    const nobody = () => clientOf({ address: door.url }).post('auth/x/login', {})
+    door.faults.push({ status: 403, body: { errors: ['permission denied'] } })
+    await expect(nobody()).rejects.toThrow(/permission denied without a token: no mount .*--mount.*--address.*--token-file/)
+    door.faults.push({ status: 403, body: { errors: ['permission denied'] } })
+    await expect(post()).rejects.toThrow(/permission denied$/)
+    door.faults.push({ status: 403, body: { errors: ['the evidence was refused; correlation id 7'] } })
+    await expect(nobody()).rejects.toThrow('correlation id 7, under which the audit log of the service has the reason')
+  })
+
   test('without a reason says that', async () => {
     door.faults.push({ status: 403, body: { errors: [] } })
     await expect(post()).rejects.toMatchObject({ message: 'the service refused (403): it did not say why' })

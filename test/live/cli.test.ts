@@ -65,7 +65,7 @@ describe('assay agent', () => {
     failed(
       await agent(['login', '--role', 'builder']),
       2,
-      /^assay agent: the service refused \(403\): the evidence was refused; correlation id [0-9a-f-]{36}\n$/,
+      /^assay agent: the service refused \(403\): the evidence was refused; correlation id [0-9a-f-]{36}, under which the audit log of the service has the reason\n$/,
     )
   })
 

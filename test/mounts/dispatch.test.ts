@@ -161,6 +161,18 @@ describe('who may', () => {
     ])
   })
 
+  test('is told of them when what is wanted is missing: it may be there under another name', async () => {
+    const role = { plugins: 'a', action: 'deploy', audiences: 'b', ['x'.repeat(100)]: 1 }
+    await expect(broker.ask('update', 'broker/role/new', role)).rejects.toMatchObject({
+      code: 'bad_request',
+      message: `actions: wanted at least one; unrecognized parameters: [action ${'x'.repeat(64)}]`,
+    })
+    const { action: _, ...known } = role
+    await expect(broker.ask('update', 'broker/role/new', { plugins: known.plugins, audiences: 'b' })).rejects.toThrow(
+      /wanted at least one$/,
+    )
+  })
+
   test('writes the record that the path names, whatever the body says', async () => {
     const outcome = await broker.ask('update', 'broker/role/deploy', { name: 'other', ttl: 60 })
     const sentence = "Endpoint replaced the value of these parameters with the values captured from the endpoint's path: [name]"
