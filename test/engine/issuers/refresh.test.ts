@@ -76,6 +76,21 @@ describe.each(kinds)('a refresh token of %s', (type, settings, role) => {
     expect(provider.asked).toHaveLength(1)
   })
 
+  test('whose answer is lost after the server replaced it is not sent twice, and stays: a server with a time of grace takes it once more', async () => {
+    serve('first')
+    const whole = provider.answer
+    provider.answer = async one => {
+      provider.answer = whole
+      await whole(one)
+      return 'reset' as const
+    }
+    expect(await exchange.outcome(asked)).toBe('unavailable')
+    expect(provider.asked).toHaveLength(1)
+    expect(await kept()).toBe('first')
+    expect(await exchange.outcome(asked)).toBe('OK')
+    expect(await kept()).toBe('next')
+  })
+
   test('that came anew has no end that anybody knows: not that of the one before', async () => {
     serve('first')
     await write('first', 4_000_000_000)
