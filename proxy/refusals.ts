@@ -38,7 +38,11 @@ export const refusals = {
     'the AWS signature is of a kind, region or service that is not re-signed',
     'sign with headers for the declared region and service, without signed chunks',
   ),
-  BODY: row(400, 'the body does not hold the placeholder once, or is of another type', 'send it once, in JSON or in a form'),
+  BODY: row(
+    400,
+    'the body does not hold the placeholder once and in its field, or is of another type',
+    'send it once, in JSON or in a form',
+  ),
   BODY_TOO_LARGE: row(413, 'the body is longer than what may be held', 'send a shorter body'),
   UPGRADE: row(403, 'the service does not serve upgraded connections', 'have the operator allow WebSocket'),
   ADDRESS: row(403, 'the name leads to an address that may not be dialled', 'have the operator list the address'),

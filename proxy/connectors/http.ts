@@ -30,7 +30,9 @@ const inject = z
     header: z.strictObject({ name: header, value: template }).optional(),
     query: z.strictObject({ name: z.string().regex(/^[A-Za-z0-9_.~-]{1,64}$/), value: template }).optional(),
     basic: z.strictObject({ user: z.string().max(256), password: template }).optional(),
-    body: z.strictObject({ placeholder: z.string().min(8).max(128), value: template }).optional(),
+    body: z
+      .strictObject({ placeholder: z.string().min(8).max(128), value: template, field: z.string().min(1).max(256).optional() })
+      .optional(),
     aws: z.strictObject({ regions: z.array(z.string().min(1)).min(1), services: z.array(z.string().min(1)).min(1) }).optional(),
   })
   .refine(one => Object.keys(one).length === 1, `wanted one of ${Object.keys(injections).join(', ')}`)

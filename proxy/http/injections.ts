@@ -71,30 +71,64 @@ function basic({ user, password }: { user: string; password: string }): Injectio
   }
 }
 
-/** How a value is spelled in a body of this type. */
-const spellings: readonly (readonly [RegExp, (text: string) => string])[] = [
-  [/^application\/(?:[a-z0-9.+-]+\+)?json\s*(?:;|$)/i, text => JSON.stringify(text).slice(1, -1)],
-  [/^application\/x-www-form-urlencoded\s*(?:;|$)/i, encodeURIComponent],
+/** How a value is spelled in a body of one type, and what stands in a field of such a body. */
+type BodyType = {
+  readonly type: RegExp
+  readonly spell: (text: string) => string
+  readonly read: (body: string, field: string) => readonly unknown[]
+}
+
+const bodyTypes: readonly BodyType[] = [
+  {
+    type: /^application\/(?:[a-z0-9.+-]+\+)?json\s*(?:;|$)/i,
+    spell: text => JSON.stringify(text).slice(1, -1),
+    read: (body, field) => [memberOf(body, field.split('/'))],
+  },
+  {
+    type: /^application\/x-www-form-urlencoded\s*(?:;|$)/i,
+    spell: encodeURIComponent,
+    read: (body, field) => new URLSearchParams(body).getAll(field),
+  },
 ]
 
-function body({ placeholder, value }: { placeholder: string; value: string }): Injection {
+function memberOf(body: string, names: readonly string[]): unknown {
+  try {
+    return names.reduce(
+      (found, name) => (isObject(found) && Object.hasOwn(found, name) ? found[name] : undefined),
+      JSON.parse(body),
+    )
+  } catch {
+    return undefined
+  }
+}
+
+const isObject = (value: unknown): value is Readonly<Record<string, unknown>> => typeof value === 'object' && value !== null
+
+type DeclaredBody = { readonly placeholder: string; readonly value: string; readonly field?: string | undefined }
+
+function body({ placeholder, value, field }: DeclaredBody): Injection {
   return {
     slots: ['content-length'],
     apply: async (outgoing, { head, fields, body: held }) => {
-      const spell = spellings.find(([type]) => type.test(head.values.get('content-type') ?? ''))?.[1]
-      if (!spell || head.values.has('content-encoding')) return refuse('BODY', 'neither JSON nor a form')
+      const kind = bodyTypes.find(({ type }) => type.test(head.values.get('content-type') ?? ''))
+      if (!kind || head.values.has('content-encoding')) return refuse('BODY', 'neither JSON nor a form')
       const text = fill(value, fields)
       if (text === undefined) return lacking(value)
       const read = await held()
       if (!read.ok) return read
-      const filled = replaceOnce(read.value, Buffer.from(placeholder), Buffer.from(spell(text)))
+      const filled = replaceOnce(read.value, Buffer.from(placeholder), Buffer.from(kind.spell(text)))
       if (!filled) return refuse('BODY', 'the placeholder is not there once')
+      // looked for where it went: a placeholder that is spelled otherwise could stand in the field, and this one elsewhere
+      const there = field === undefined || kind.read(filled.toString('utf8'), field).some(one => includes(one, text))
+      if (!there) return refuse('BODY', 'the placeholder is not in its field')
       outgoing.body = filled
       outgoing.headers.push('Content-Length', String(filled.length))
       return DONE
     },
   }
 }
+
+const includes = (found: unknown, text: string) => typeof found === 'string' && found.includes(text)
 
 function replaceOnce(bytes: Buffer, wanted: Buffer, by: Buffer): Buffer | undefined {
   const at = bytes.indexOf(wanted)

@@ -76,6 +76,41 @@ test('a placeholder that is there twice is in the wrong place at least once', as
   expect((await world.ask({ method: 'POST', headers, body: '["{{secret}}","{{secret}}"]' })).code).toBe('BODY')
 })
 
+const form = 'application/x-www-form-urlencoded'
+test.each([
+  ['a member', 'client_secret', 'application/json', '{"client_secret":"{{secret}}"}', 200],
+  ['a member within another', 'auth/password', 'application/json', '{"auth":{"user":"a","password":"b{{secret}}"}}', 200],
+  ['a field of a form', 'client_secret', form, 'a=b&client_secret={{secret}}', 200],
+  ['another member', 'client_secret', 'application/json', '{"client_secret":"a","note":"{{secret}}"}', 'BODY'],
+  [
+    'a member of that name within another',
+    'client_secret',
+    'application/json',
+    '{"note":{"client_secret":"{{secret}}"}}',
+    'BODY',
+  ],
+  ['a member that another of its name replaces', 'key', 'application/json', '{"key":"{{secret}}","key":"a"}', 'BODY'],
+  ['the name of a member', 'key', 'application/json', '{"key":"a","{{secret}}":"b"}', 'BODY'],
+  [
+    'another member, and spelled otherwise in its own',
+    'key',
+    'application/json',
+    '{"key":"\\u007b{secret}}","note":"{{secret}}"}',
+    'BODY',
+  ],
+  ['an array', '0/key', 'application/json', '["{{secret}}"]', 'BODY'],
+  ['no JSON', 'key', 'application/json', '{"key":"{{secret}}"', 'BODY'],
+  ['another field of a form', 'key', form, 'key=a&note={{secret}}', 'BODY'],
+  ['another field of a form, and encoded in its own', 'key', form, 'key=%7b%7bsecret}}&note={{secret}}', 'BODY'],
+])('a placeholder that has a field goes nowhere else: into %s', async (_, field, type, body, expected) => {
+  const inject = [{ body: { placeholder: '{{secret}}', value: '{token}', field } }]
+  await using world = await openProxyWorld({ service: { inject } })
+  const headers = { ...bearer(await world.seal({ fields: { token: 'a"b&c12345' } })), 'Content-Type': type }
+  const { status, code } = await world.ask({ method: 'POST', headers, body })
+  expect(code || status).toBe(expected)
+  expect(world.upstream.seen).toHaveLength(expected === 200 ? 1 : 0)
+})
+
 test('a credential goes into a body and into what comes after it, all of it or nothing', async () => {
   const inject = [
     { body: { placeholder: '{{secret}}', value: '{token}' } },
