@@ -85,6 +85,10 @@ const cases: readonly (readonly [string, string, Change])[] = [
   ['ATTESTATION_STALE', 'the quote is too old', { role: { max_attestation_age: 9 } }],
   ['OK', 'the quote is just young enough', { role: { max_attestation_age: 11 } }],
   ['TTL', 'nothing is left of the age that the quote may have', { role: { max_attestation_age: 10 } }],
+  ['TASK_REQUIRED', 'nobody knows for whom', { role: { task: 'required' } }],
+  ['OK', 'it is known for whom', { role: { task: 'required' }, agent: { task: { ...NO_CONTEXT, org: 'acme' } } }],
+  ['CERTIFICATE_NOT_BOUND', 'a sealed token, without a certificate', { role: { delivery: 'sealed' } }],
+  ['OK', 'a sealed token, with a certificate', { role: { delivery: 'sealed' }, agent: { x5tS256: 'certificate' } }],
   ['QUOTE_REQUIRED', 'the quote at login is not enough', { role: { attestation: 'request' } }],
   ['OK', 'the request brings a quote', { role: { attestation: 'request' }, agent: { fresh: true } }],
   ['TTL', 'nothing is asked for', { ask: { ttlSeconds: 0 } }],
@@ -121,7 +125,20 @@ describe('the life of what is granted', () => {
     [CEILING_SECONDS, { ask: { ttlSeconds: 86_400 }, role: { max_ttl: 86_400 }, agent: infinite }],
     [900, { agent: infinite }],
     ['TTL', { ask: { ttlSeconds: Number.NaN } }],
+    [70, { agent: { attestationLeftSeconds: 70.9 } }],
+    [80, { agent: { attestationLeftSeconds: 90, workLeftSeconds: 80 } }],
+    [1, { agent: { workLeftSeconds: 1 } }],
+    ['TTL', { agent: { workLeftSeconds: 0.9 } }],
+    [5, { role: { max_attestation_age: 15 }, agent: { workLeftSeconds: 80 } }],
   ] as const)('is %s for %j', (expected, change) => expect(ttl(change)).toBe(expected))
+})
+
+test.each([
+  [Number.POSITIVE_INFINITY, {}],
+  [50, { agent: { attestationLeftSeconds: 50, workLeftSeconds: 60 } }],
+  [5, { role: { max_attestation_age: 15 }, agent: { attestationLeftSeconds: 50 } }],
+])('what follows on it lives %d s at most, for %j', (leftSeconds, change: Change) => {
+  expect(decided(change)).toMatchObject({ ok: true, value: { leftSeconds } })
 })
 
 test('what is granted is never wider than the role, the request, the life of the token and an hour', () => {

@@ -96,14 +96,19 @@ describe('where it goes', () => {
   })
 
   test.each([
-    ['to the host of the tunnel', ['Host', 'api.example.com'], '/v1', 'OK'],
-    ['to it, with its port', ['Host', 'API.example.com:443'], '/v1', 'OK'],
-    ['to another port', ['Host', 'api.example.com:8443'], '/v1', 'HOST_MISMATCH'],
-    ['to another host', ['Host', 'evil.example'], '/v1', 'HOST_MISMATCH'],
-    ['to no host', ['Host', ''], '/v1', 'HOST_MISMATCH'],
-    ['in absolute form', ['Host', 'api.example.com'], 'https://api.example.com/v1', 'DESTINATION_UNCLEAR'],
-    ['with a header', ['Host', 'api.example.com', 'Assay-Destination', 'https://api.example.com'], '/v1', 'DESTINATION_UNCLEAR'],
-  ] as const)('in a tunnel, %s: %4$s', (_, headers, target, code) => {
+    ['to its own host it goes', ['Host', 'api.example.com'], '/v1', 'OK'],
+    ['to its own host and port it goes', ['Host', 'API.example.com:443'], '/v1', 'OK'],
+    ['to another port it does not', ['Host', 'api.example.com:8443'], '/v1', 'HOST_MISMATCH'],
+    ['to another host it does not', ['Host', 'evil.example'], '/v1', 'HOST_MISMATCH'],
+    ['to no host it does not', ['Host', ''], '/v1', 'HOST_MISMATCH'],
+    ['in absolute form it does not', ['Host', 'api.example.com'], 'https://api.example.com/v1', 'DESTINATION_UNCLEAR'],
+    [
+      'with a header of its own it does not',
+      ['Host', 'api.example.com', 'Assay-Destination', 'https://api.example.com'],
+      '/v1',
+      'DESTINATION_UNCLEAR',
+    ],
+  ] as const)('in a tunnel, %s', (_, headers, target, code) => {
     expect(codeOf(headers, { target, pinned: place })).toBe(code)
   })
 })

@@ -149,6 +149,7 @@ const provocations: readonly (readonly [string, keyof typeof refusals, Provocati
   ],
   ['a metadata service', 'DESTINATION', ask('/_/http:169.254.169.254/latest/meta-data/')],
   ['a tunnel to a foreign host', 'DESTINATION', raw(() => ['CONNECT evil.example:443 HTTP/1.1', 'Host: evil.example:443'])],
+  ['a tunnel without a port', 'DESTINATION_UNCLEAR', raw(() => ['CONNECT evil.example HTTP/1.1', 'Host: evil.example'])],
   ['a route that is not served', 'ROUTE', ask('BASE/admin')],
   ['a method that is not served', 'ROUTE', ask('BASE/repos/a', {}, 'DELETE')],
   ['a copy from elsewhere', 'ROUTE', ask('BASE/repos/a', { 'X-Amz-Copy-Source': '/other/secret' }, 'POST')],

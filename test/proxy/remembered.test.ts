@@ -36,6 +36,17 @@ test.each([
   expect(permitted.ok ? 'OK' : permitted.code).toBe(code)
 })
 
+test.each([
+  ['lives', {}, true],
+  ['is over', { expiresAt: 100 }, false],
+  ['was opened inside Vault', { mode: 'transit' }, false],
+] as const)('what %s, %j, is remembered: %s', async (_, more, isRemembered) => {
+  const opener = async () => ({ ok: true, value: opened(more) }) as const
+  const tokens = openTokens({ opener, revocations: LIVE, now: () => 100_000, opened: () => undefined })
+  await tokens.open('token', holder)
+  expect(tokens.remembered('token', holder) !== undefined).toBe(isRemembered)
+})
+
 test('a token that two requests bring at once is remembered once, and all that looks for it is overwritten when it is over', async () => {
   let second = 0
   const vault = Promise.withResolvers<void>()

@@ -21,10 +21,12 @@ describe('a roster', () => {
   test('who leaves twice takes nobody along', () => {
     const roster = new Roster<string>()
     const leave = roster.enter('a')
-    roster.enter('b')
+    const [b, c] = [roster.enter('b'), roster.enter('c')]
     leave()
     leave()
-    expect(roster.all()).toEqual(['b'])
+    expect(roster.all().toSorted()).toEqual(['b', 'c'])
+    for (const other of [b, c, leave]) other()
+    expect(roster.all()).toEqual([])
   })
 
   test('who leaves while it is looked over is no trouble', () => {
