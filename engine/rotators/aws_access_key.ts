@@ -11,8 +11,8 @@ type Ports = RotatorPorts<typeof settings>
 
 const IAM_API = { service: 'iam', version: '2010-05-08' } as const
 const STS_API = { service: 'sts', version: '2011-06-15' } as const
-/** A new key is known everywhere after some seconds. */
-const PROOFS = 12
+/** A new key is known after some seconds, and now and then after a quarter of a minute. */
+const PROOFS = 30
 const PAUSE_MS = 1_000
 
 /** The access key of an IAM user, by the user itself: IAM keeps at most two keys, so one has to be free.

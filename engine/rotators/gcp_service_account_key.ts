@@ -9,8 +9,9 @@ const settings = { iam_admin_url: baseAt('https://iam.googleapis.com', 'Where IA
 type Ports = RotatorPorts<typeof settings>
 
 const KEY_ID = /^[A-Za-z0-9]{8,64}$/
-const PROOFS = 10
-const PAUSE_MS = 1_000
+/** A new key may be unknown for a minute and more. @see https://cloud.google.com/iam/docs/keys-create-delete */
+const PROOFS = 45
+const PAUSE_MS = 2_000
 
 /** The key of a service account, by the account itself, which needs roles/iam.serviceAccountKeyAdmin on itself.
  *  @see https://cloud.google.com/iam/docs/reference/rest/v1/projects.serviceAccounts.keys */

@@ -1,7 +1,12 @@
 import { generateKeyPairSync } from 'node:crypto'
 import { beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest'
+import { openUpstreams } from '../../engine/issuers/outbound.ts'
+import { gcpServiceAccountKey } from '../../engine/rotators/gcp_service_account_key.ts'
+import type { RotatorPorts } from '../../engine/rotators/rotator.ts'
+import { Secret } from '../../engine/secret.ts'
 import { dataOf, openTestBroker, type TestBroker } from '../fakes/broker.ts'
 import type { Said } from '../fakes/json_server.ts'
+import { PATIENCE_MS } from '../harness/patience.ts'
 import { until } from '../harness/process.ts'
 import { outcome } from './integration_world.ts'
 import { rotationWorld } from './rotation_world.ts'
@@ -190,12 +195,48 @@ describe('the key of a Google service account', () => {
     expect([await inUse(), ...keys.keys()]).toEqual(['key000000', 'key000000'])
   })
 
-  test('that does not work is not stored, and it is deleted again', async () => {
-    works = id => id === 'key000000'
-    const said = await outcome(world.rotate())
-    expect(said).toMatch(/invalid_grant/)
+  test('of another account is not stored, and it is deleted again', async () => {
+    const whole = world.answer
+    world.answer = async arrived => {
+      const said = await whole(arrived)
+      if (arrived.method !== 'POST' || !arrived.path.endsWith('/keys')) return said
+      const other = keyFile('key000001').replace(EMAIL, 'other@acme.iam.gserviceaccount.com')
+      return { status: 200, body: { privateKeyData: Buffer.from(other).toString('base64') } }
+    }
+    expect(await outcome(world.rotate())).toBe('it: the new key is of another account')
     expect(await inUse()).toBe('key000000')
     expect([...keys.keys()]).toEqual(['key000000'])
+  })
+
+  describe('that Google does not know yet', () => {
+    /** What the proof of a key said that is unknown so often, and how long was waited for it. */
+    async function proved(unknown: number) {
+      const upstreams = openUpstreams({ monotonic: () => performance.now(), deadlineMs: PATIENCE_MS })
+      onTestFinished(() => upstreams.close())
+      let [slept, left] = [0, unknown]
+      works = () => left-- <= 0
+      const ports = {
+        integration: 'it',
+        settings: { token_url: `${world.provider.url}/token` },
+        http: upstreams.of('it', 'it'),
+        now: world.broker.world.now,
+        sleep: async (ms: number) => {
+          slept += ms
+        },
+      }
+      const next = { secrets: { key: new Secret(keyFile('key000001')) }, handle: { key_id: 'key000001' } }
+      const root = { key: new Secret(keyFile('key000000')) }
+      const said = await outcome(Promise.resolve(gcpServiceAccountKey.prove?.(next, root, ports as unknown as RotatorPorts)))
+      return [said, slept]
+    }
+
+    test('is waited for, for a minute and a half', async () => {
+      expect(await proved(31)).toEqual(['done', 62_000])
+    })
+
+    test('and then not proved', async () => {
+      expect(await proved(100)).toEqual(['it: invalid_grant', 88_000])
+    })
   })
 
   test('that was made before the broker died is found and deleted, and no other is', async () => {
