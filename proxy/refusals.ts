@@ -10,7 +10,7 @@ type Row = {
 
 /** Every reason for which the proxy does not do what it was asked. */
 export const refusals = {
-  REQUEST_FORM: row(400, 'the request is not well-formed', 'send it as HTTP/1.1 wants it'),
+  REQUEST_FORM: row(400, 'the request is not well-formed', 'send it as its protocol wants it'),
   HEAD_TOO_LARGE: row(431, 'the head of the request is too large, or has too many headers', 'send fewer or shorter headers'),
   HEADER_TWICE: row(400, 'a header that may be there once is there twice', 'send it once'),
   PATH: row(

@@ -91,21 +91,19 @@ export const threats: Readonly<Record<string, readonly Tried[]>> = {
   ],
   'hop-by-hop': [proxy('modes', 'nothing that Connection names, and nothing that speaks of a hop, goes on')],
   'path confusion': [
-    refused('/a/%2e%2e/b', '/a%2fb', '/a%5cb', '/a//b', '/a%00b', '/a;b'),
+    refused('/a/%2e%2e/b', '/a%2fb', '/a%5cb', '/a//b', '/a%00b', '/a;b', '/a/%252e%252e/b', '/a/..%3b/b'),
     proxy('modes', 'the path that is matched'),
   ],
   'response echo': [
-    proxy(
-      'answers',
-      'in two pieces cut at each place',
-      'in a header, in the status, in a trailer, in an error page',
-      'gzipSync',
-      'as events',
-    ),
+    proxy('scrub', 'in two pieces cut at each place'),
+    proxy('answers', 'in a header, in the status, in a trailer, in an error page', 'gzipSync', 'as events'),
     proxy('websocket', 'and what echoes it is masked'),
     attack('reads nothing in the words of a status'),
   ],
-  'self-exfiltration through an allowed host': [attack('in a body gets and gives nothing but the sealed token')],
+  'self-exfiltration through an allowed host': [
+    attack('in a body gets and gives nothing but the sealed token'),
+    proxy('injections', 'a placeholder that has a field goes nowhere else'),
+  ],
   'log leakage': [
     proxy('tokens', 'nothing of a token gets into the log of the service'),
     refused('every refusal is in the audit log, with its code, and none with what was sent'),
@@ -177,9 +175,7 @@ export const threats: Readonly<Record<string, readonly Tried[]>> = {
   'SPIRE 1.14.3': [proxy('connections', 'a session is never resumed')],
   'SPIRE 1.12.3': [engine('sealing', "'no exp'", 'Number.POSITIVE_INFINITY')],
   'Fulcio GHSA-f83f-xpx7-ffpw': [engine('sealing', 'a million dots')],
-  'oauth2-proxy CVE-2025-64484': [
-    proxy('modes', 'X_Forwarded_For', 'the twin of an injected header with underscores goes nowhere'),
-  ],
+  'oauth2-proxy CVE-2025-64484': [proxy('modes', 'X_Forwarded_For', 'the twins of an injected header go nowhere')],
   'Hono CVE-2026-22817': [
     engine('sealing', 'HS256 with the public key'),
     engine('tasks', "alg: 'HS256'", 'algorithms: wanted one of'),

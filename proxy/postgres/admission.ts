@@ -42,10 +42,11 @@ export async function admit(
   if (!rule.ok) return rule
   const { username, password } = found.value.fields
   if (!username || !password) return refuse('CREDENTIAL_SHAPE', 'wanted username and password')
-  const kept = await ports.record({ known: found.value, service: ports.service, destination, rule: rule.value }, held, txn)
-  if (!kept.ok) return kept
   const applicationName = parameters.get('application_name') ?? ''
   const options = [asked.rest, ...settingsIn(parameters)].filter(one => one !== '').join(' ')
+  if ([applicationName, options].some(one => one.includes(token))) return refuse('TOKEN_STRAY', 'in a setting, beside its place')
+  const kept = await ports.record({ known: found.value, service: ports.service, destination, rule: rule.value }, held, txn)
+  if (!kept.ok) return kept
   const encoding = parameters.get('client_encoding')
   const login = { database, user: username.reveal(), password, applicationName, options, encoding }
   return ports.connect(login).then(

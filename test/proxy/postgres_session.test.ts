@@ -62,10 +62,15 @@ async function secured(): Promise<{ readonly inner: TLSSocket; readonly wire: So
   return { inner, wire }
 }
 
-async function startup(more: readonly string[] = [], wanted: { expiresAt?: number } = {}): Promise<Buffer> {
+/** @param more names and values of settings; where one says TOKEN the sealed token stands */
+async function startup(
+  more: readonly string[] = [],
+  wanted: { expiresAt?: number } = {},
+  options = '-c assay.token=TOKEN',
+): Promise<Buffer> {
   const fields = { username: 'builder', password: PASSWORD }
   const token = await world.seal({ fields, destinations: [`postgres://${place()}/orders`], ...wanted })
-  const said = ['user', 'agent', 'database', 'orders', 'options', `-c assay.token=${token}`, ...more]
+  const said = ['user', 'agent', 'database', 'orders', 'options', options, ...more].map(one => one.replaceAll('TOKEN', token))
   const body = Buffer.concat([int32(196_608), Buffer.from(`${said.join('\0')}\0\0`)])
   return Buffer.concat([int32(body.length + 4), body])
 }
@@ -107,6 +112,21 @@ test('settings that a client says first reach the server, and nothing of the tok
   await new Promise(resolve => inner.once('data', resolve))
   const words = (await said.promise).split('\0')
   expect(words[words.indexOf('options') + 1]).toBe('-c TimeZone=Asia/Tokyo -c DateStyle=German,\\ DMY -c search_path=a\\\\b')
+  inner.destroy()
+})
+
+test.each<[string, string, readonly string[]]>([
+  ['twice in the options', '-c assay.token=TOKEN -c assay.token=TOKEN', []],
+  ['in another option', '-c assay.token=TOKEN -c a.b=TOKEN', []],
+  ['in the name of the application', '-c assay.token=TOKEN', ['application_name', 'TOKEN']],
+  ['in a setting', '-c assay.token=TOKEN', ['a.b', 'TOKEN']],
+])('a token that is to go on to the server too goes nowhere: %s', async (_, options, more) => {
+  onStartup = letIn
+  const { inner } = await secured()
+  inner.write(await startup(more, {}, options))
+  const answered = await new Promise<string>(resolve => inner.once('data', (said: Buffer) => resolve(said.toString())))
+  expect(answered).toContain('TOKEN_STRAY')
+  expect(open.size).toBe(0)
   inner.destroy()
 })
 
