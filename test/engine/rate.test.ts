@@ -1,3 +1,5 @@
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { BrokerError } from '../../engine/errors.ts'
 import { openLimiter, rates } from '../../engine/rate.ts'
@@ -80,4 +82,11 @@ test('a flood of keys takes no memory from a point on', () => {
   }
   const before = flood(0)
   expect(flood(50_000) - before).toBeLessThan(2 ** 20)
+})
+
+test('the page on trust has the limits of this table, and no other', async () => {
+  const page = await readFile(join(import.meta.dirname, '../../docs/trust.md'), 'utf8')
+  const told = page.match(/<!-- limits:start -->\n.*\n.*\n((?:.*\n)*?)<!-- limits:end -->/)?.[1]
+  const made = Object.values(rates).map(({ of, burst, perSecond }) => `| ${of} | ${burst} | ${perSecond} |\n`)
+  expect(told).toBe(made.join(''))
 })
