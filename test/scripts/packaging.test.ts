@@ -22,6 +22,23 @@ test('the example of a configuration is one, and says what matters aloud', async
   for (const file of [config.vault.ca_file, config.vault.approle.secret_id_file, config.audit.file]) expect(file).toMatch(/^\//)
 })
 
+test('so is that of a proxy, with files that its unit lets it have', async () => {
+  const checked = await assay(['proxy', 'check', join(root, 'packaging/proxy.yaml')])
+  expect(checked).toMatchObject({ code: 0, stdout: expect.stringMatching(/is in order: 1 services$/m) as string })
+  const unit = await read('assay-proxy.service')
+  const { listen, vault, audit } = parse(await read('proxy.yaml')) as {
+    listen: Record<string, string>
+    vault: { ca_file: string; approle: { secret_id_file: string } }
+    audit: { file: string }
+  }
+  const files = [listen['cert_file'], listen['key_file'], listen['client_ca_file'], vault.ca_file, vault.approle.secret_id_file]
+  const [, folder = 'none'] = /^ReadOnlyPaths=(.*)$/m.exec(unit) ?? []
+  for (const file of files) expect(file?.startsWith(`${folder}/`), file).toBe(true)
+  const [, logs = 'none'] = /^LogsDirectory=(.*)$/m.exec(unit) ?? []
+  expect(audit.file.startsWith(`/var/log/${logs}/`)).toBe(true)
+  expect(unit).toContain(`--config ${folder}/proxy.yaml\n`)
+})
+
 describe('the units', () => {
   const units = globSync('packaging/*.service', { cwd: root })
   test('are those that are there', () =>
