@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { parseAuthority, patternOf } from '#engine'
+import { parseAuthority, parseRule, patternOf } from '#engine'
 import { blockListOf } from '../egress/addresses.ts'
 import { openUpstreams } from '../egress/upstreams.ts'
 import { folded, portOf } from '../http/head.ts'
@@ -23,7 +23,13 @@ const template = z
   .regex(/^[\x20-\x7e]*$/, 'wanted printable ASCII')
   .refine(text => /\{[a-z_]+\}/.test(text), 'wanted at least one {field} of the credential, such as {token}')
 const authority = z.string().refine(text => parseAuthority(text, 1) !== undefined, 'wanted a host or host:port')
-const route = z.string().regex(ROUTE, "wanted a path, or methods and a path: 'GET,POST /repos/{owner}/**'")
+const route = z
+  .string()
+  .regex(ROUTE, "wanted a path, or methods and a path: 'GET,POST /repos/{owner}/**'")
+  .refine(
+    text => parseRule(`https://any${text.slice(text.indexOf('/'))}`) !== undefined,
+    'wanted {slots} that are whole segments, and ** at the end alone: what is wider than it reads is none',
+  )
 
 const inject = z
   .strictObject({

@@ -61,7 +61,9 @@ function route({ head: raw, session, upgrade }: Question, services: Services): V
   const service = services.find(destination)
   if (service?.scheme !== destination.scheme)
     return refuse('DESTINATION', `${destination.scheme}://${destination.host}:${destination.port}`)
-  if (!service.serves(destination.method, destination.path)) return refuse('ROUTE', service.name)
+  // RFC 9110, 9.3.8: what it has a server repeat is not to hold a credential
+  if (destination.method === 'TRACE' || !service.serves(destination.method, destination.path))
+    return refuse('ROUTE', service.name)
   if (!service.copies && leadsElsewhere(read.value)) return refuse('ROUTE', 'a header names another path')
   if (service.issuesTokens(destination.method, destination.path)) return refuse('TOKEN_ROUTE', service.name)
   if (upgrade && !service.websocket) return refuse('UPGRADE', service.name)

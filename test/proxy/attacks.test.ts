@@ -127,6 +127,9 @@ test.each(['/a%252fb', '/100%25', '/a%3Bb', '/...', '/..a%3B', '/a..%3B'])('%s i
   expect(world.upstream.seen.at(-1)?.url).toBe(path)
 })
 
+test('no server is asked to repeat a request with the credential in it', () =>
+  nothingWent('ROUTE', world.ask({ method: 'TRACE', path: `${world.base}/`, headers: bearer(token) })))
+
 describe('a route that issues tokens', () => {
   test.each([
     '/oauth/a/Token',

@@ -52,6 +52,12 @@ const wrong: readonly (readonly [string, string, number, RegExp])[] = [
   ['a misspelt setting', replaced('    hosts:', '    host: x\n    hosts:'), 11, /services\.0\.host: there is no such setting/],
   ['a missing setting', replaced('    hosts: [api.github.com]\n', ''), 9, /services\.0\.hosts/],
   ['a host that is a pattern', replaced('[api.github.com]', '["*.github.com"]'), 11, /hosts\.0: wanted a host/],
+  ...['/{owner}/{repo}.git/**', '/a/**/b', '/a*', 'GET /items/{id}:read'].map((path): (typeof wrong)[number] => [
+    `the route ${path}`,
+    replaced('    inject:', `    allow: ['${path}']\n    inject:`),
+    12,
+    /allow\.0: wanted \{slots\} that are whole segments/,
+  ]),
   ['a route that is none', replaced('    inject:', "    allow: ['get /x']\n    inject:"), 12, /allow\.0: wanted a path/],
   [
     'a template without a field',
