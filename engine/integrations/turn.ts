@@ -172,7 +172,7 @@ async function late({ subject, root }: Turn, handle: Handle): Promise<never> {
 
 /** @param only it may be the only one that is good now; else whoever cleared up wrote another version */
 async function stored({ roots, subject: { mount, name, record }, root }: Turn, made: Made, only: boolean): Promise<void> {
-  if (Object.keys(made.secrets).length > 0) await keep(roots.of(mount, name, record, 0), root, made.secrets, only)
+  if (Object.keys(made.secrets).length > 0) await keep(roots.of(mount, name, record, 0), root, made.secrets, { only })
 }
 
 /** What is in use now is known as the one that was made; the one before has some time left. */
