@@ -74,3 +74,9 @@ test('every part of a rule counts', () => {
   const others = [{ scheme: 'http' }, { host: 'b.example' }, { port: 8443 }, { method: 'POST' }, { path: '/y' }]
   for (const other of others) expect(admits(rule, { ...to, ...other })).toBe(false)
 })
+
+test('a rule without methods takes any', () => {
+  const rule = parseRule('https://a.example')
+  const to = { scheme: 'https', host: 'a.example', port: 443, method: 'DELETE', path: '/' }
+  expect(rule && admits(rule, to)).toBe(true)
+})

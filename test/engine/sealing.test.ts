@@ -153,6 +153,11 @@ describe.each(['datakey', 'transit'] as const)('%s', mode => {
     expect(await codeOf(here, token)).toBe('TOKEN_SEAL')
   })
 
+  test('a credential of which a field is empty is none', async () => {
+    const here = await sealing(mode)
+    expect(await codeOf(here, await here.seal({ fields: { user: 'a', token: '' } }))).toBe('TOKEN_SEAL')
+  })
+
   test('while Vault does not answer, nothing opens and nothing is sealed', async () => {
     const here = await sealing(mode)
     const token = await here.seal()
@@ -223,6 +228,11 @@ describe('forms of tokens', () => {
     ['four parts', 'TOKEN_FORM', token => `${token}.a`],
     ['a JWE', 'TOKEN_FORM', token => `${token}.a.b`],
     ['a million dots', 'TOKEN_FORM', () => '.'.repeat(1_000_000)],
+    [
+      'a length that nobody seals',
+      'TOKEN_FORM',
+      token => [token.split('.')[0], 'A'.repeat(2 ** 14), token.split('.')[2]].join('.'),
+    ],
     ['nothing', 'TOKEN_FORM', () => ''],
     ['a header that is no object', 'TOKEN_FORM', token => [encoded(null), ...token.split('.').slice(1)].join('.')],
     ...['9999999999', true, Number.POSITIVE_INFINITY, [], null, -1, 0, 1.5].map(
@@ -240,6 +250,30 @@ describe('forms of tokens', () => {
       'TOKEN_CLAIMS',
       (token, here) => forged(here, token, { ...decoded(token, 1), cnf: { jkt: holder.jkt } }),
     ],
+    ...[{ 'x5t#S256': 'short' }, { 'x5t#S256': holder.x5tS256, jkt: 'short' }, { 'x5t#S256': holder.x5tS256, x: 'y' }].map(
+      cnf =>
+        [
+          `the cnf ${JSON.stringify(cnf)}`,
+          'TOKEN_CLAIMS',
+          (token: string, here: Here) => forged(here, token, { ...decoded(token, 1), cnf }),
+        ] as const,
+    ),
+    ...[
+      (jwe: string) => `${encoded({ alg: 'dir', enc: 'A128GCM' })}${jwe.slice(jwe.indexOf('.'))}`,
+      (jwe: string) => jwe.replace('..', '.AAAA.'),
+      (jwe: string) => `${jwe}.AAAA`,
+    ].map(
+      (other, at) =>
+        [
+          `a JWE in it with another spelling, ${at}`,
+          'TOKEN_SEAL',
+          (token: string, here: Here) => {
+            const claims = decoded(token, 1)
+            const seal = { ...claims.assay.seal, jwe: other(claims.assay.seal.jwe) }
+            return forged(here, token, { ...claims, assay: { ...claims.assay, seal } })
+          },
+        ] as const,
+    ),
     [
       'no destination',
       'TOKEN_CLAIMS',

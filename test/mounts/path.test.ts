@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { belongsToVault, canonicalise } from '../../mounts/path.ts'
+import { belongsToVault, canonicalise, isMountPath } from '../../mounts/path.ts'
 
 const read = (target: string) => {
   const canonical = canonicalise(target)
@@ -124,6 +124,13 @@ test('outside /v1/ some paths are Vault’s and some are ours', () => {
   }
   expect(['/', '/ui', '/ui/vault/secrets', '/robots.txt', '/.well-known/x', '/v1/sys/health'].filter(whose)).toHaveLength(6)
   expect(['/metrics', '/healthz', '/readyz', '/nothing'].filter(whose)).toEqual([])
+})
+
+test.each([
+  ...['broker', 'teams/blue', 'a b', '100%', 'grüße', 'a+b', '...'].map(path => [path, true] as const),
+  ...['a/', '/a', 'a//b', '.', 'a/..', 'a\\b', 'a\u0000', '\ud800', 'a\u00a0b'].map(path => [path, false] as const),
+])('a request can name a mount at %j: %s', (path, can) => {
+  expect(isMountPath(path)).toBe(can)
 })
 
 /** What Go's net/url makes of a path: bytes, each escape decoded once, a plus sign left alone. Undefined where Go refuses. */

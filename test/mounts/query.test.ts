@@ -36,4 +36,5 @@ test.each(table)('%s', (encoded, pairs, whole) => {
 test('a form has so many pairs and no more', () => {
   expect(isWhole(`a=b${'&'.repeat(9_999)}`)).toBe(true)
   expect(isWhole(`a=b${'&'.repeat(10_000)}`)).toBe(false)
+  expect([isWhole('&'.repeat(9_999)), isWhole('&'.repeat(10_000))]).toEqual([true, false])
 })

@@ -1,4 +1,4 @@
-import { connect as tlsConnect } from 'node:tls'
+import { type ConnectionOptions, connect as tlsConnect } from 'node:tls'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { REAL } from '../fakes/sealing.ts'
 import { bearer, exchangeRaw, openProxyWorld, type ProxyWorld } from './world.ts'
@@ -99,10 +99,13 @@ test.each([-400, 400])('a certificate that is not in force, by %i days, lets nob
   expect((await late.ask({ headers })).code).toBe('NO_CERTIFICATE')
 })
 
-test('HTTP/2 is not spoken to agents', async () => {
-  const socket = tlsConnect({ ...world.dial, ALPNProtocols: ['h2'] })
+test.each([
+  ['HTTP/2', { ALPNProtocols: ['h2'] }, 'ERR_SSL_TLSV1_ALERT_NO_APPLICATION_PROTOCOL'],
+  ['TLS 1.2', { maxVersion: 'TLSv1.2' }, 'ERR_SSL_TLSV1_ALERT_PROTOCOL_VERSION'],
+] satisfies [string, ConnectionOptions, string][])('%s is not spoken to agents', async (_, options, code) => {
+  const socket = tlsConnect({ ...world.dial, ...options })
   const error = await new Promise<Error & { code?: string }>(resolve => socket.once('error', resolve))
-  expect(error.code).toBe('ERR_SSL_TLSV1_ALERT_NO_APPLICATION_PROTOCOL')
+  expect(error.code).toBe(code)
 })
 
 test('no header has the server do another method, or look at another path, than the one that was decided on', async () => {

@@ -150,6 +150,16 @@ describe('bodies', () => {
     expect([(await first).text, (await second).text]).toEqual(['done', String(MEGABYTE.length)])
   })
 
+  test('whose length stands behind many other headers arrive whole', async () => {
+    await using world = await openProxyWorld()
+    const others = Array.from({ length: 120 }, (_, at) => `X-${at}: a`)
+    const lines = [`POST ${world.base}/ HTTP/1.1`, 'Host: a', `Authorization: Bearer ${await world.seal()}`, ...others]
+    const socket = await world.connect()
+    await exchangeRaw(socket, `${lines.join('\r\n')}\r\nContent-Length: 4\r\n\r\nfour`, whole)
+    socket.destroy()
+    expect(world.upstream.seen[0]?.body.toString()).toBe('four')
+  })
+
   test('that are announced with Expect are asked for once they may go', async () => {
     await using world = await openProxyWorld()
     const socket = await world.connect()
