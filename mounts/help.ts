@@ -1,4 +1,4 @@
-import type { Fields, Mount } from '#engine'
+import type { Field, Fields, Mount } from '#engine'
 import { type OpenApi, openapiOf } from './openapi.ts'
 import type { Path } from './table.ts'
 
@@ -23,9 +23,24 @@ export function mountHelp(title: string, rows: readonly Path[], type: Mount['typ
 
 function parameters(fields: Fields): string {
   const lines = Object.entries(fields).map(
-    ([name, one]) => `    ${name} (${one.kind}${one.required ? ', required' : ''})\n        ${one.description}`,
+    ([name, one]) => `    ${name} (${one.kind}${one.required ? ', required' : ''})\n        ${described(one)}`,
   )
   return lines.length === 0 ? '' : `## PARAMETERS\n\n${lines.join('\n\n')}\n\n`
+}
+
+/** What it may be, unless the words say so already, and what it is where nothing is said. */
+function described(field: Field<unknown>): string {
+  const { description, choices = [], kind } = field
+  const isTold = choices.every(choice => description.includes(`\`${choice}\``))
+  const initially = initiallyOf(field)
+  return `${description}${isTold ? '' : ` ${kind === 'list' ? 'Any' : 'One'} of ${choices.join(', ')}.`}${initially === '' ? '' : ` Default: ${initially}.`}`
+}
+
+/** Nothing, none and no are not worth a word. */
+function initiallyOf({ fallback, kind }: Field<unknown>): string {
+  if (Array.isArray(fallback)) return fallback.join(', ')
+  if (typeof fallback === 'number') return fallback === 0 ? '' : `${fallback}${kind === 'duration' ? ' s' : ''}`
+  return typeof fallback === 'string' || fallback === true ? `${fallback}` : ''
 }
 
 function operations(row: Path): string {

@@ -88,6 +88,20 @@ describe.each(types)('the table of %s', type => {
   })
 })
 
+test('help says what a parameter may be and what it is when nothing is said, once', () => {
+  const rows = [...tables['tpm-quote'](), ...tables.broker()]
+  const help = rows.map(row => helpOf(row, 'broker').help).join('')
+  for (const said of [
+    'Who may enrol: .*One of any, listed, token, approved. Default: listed.',
+    '`login`: the quote at login counts. `request`: every request brings a quote of its own. Default: login.',
+    'How long before its end warnings begin. Default: 604800 s.',
+    'Until it is cleared.* Default: true.',
+    'Kinds of endorsement keys that are accepted.* Any of rsa-2048, p-256, p-384. Default: rsa-2048.',
+  ])
+    expect(help).toMatch(new RegExp(said, 'i'))
+  expect(help).not.toMatch(/(?:One|Any) of \.|Default: (?:0 s|0\.|\[|\.|undefined|null)/)
+})
+
 test('who needs no token is on this list, and nobody else', () => {
   const open = Object.entries(tables).flatMap(([type, rowsOf]) =>
     rowsOf()
