@@ -35,10 +35,8 @@ const END_TO_END = [
 
 describe('what goes on to Vault', () => {
   test('is told whose it is, and where it goes', () => {
-    expect(toVault(['Host', 'door.example', 'Accept', 'a'], 'vault.example:8200', '192.0.2.1', new Set())).toEqual([
-      ...['Host', 'vault.example:8200', 'X-Forwarded-For', '192.0.2.1'],
-      ...['Accept', 'a'],
-    ])
+    const said = ['Host', 'vault.example:8200', 'X-Forwarded-For', '192.0.2.1', 'Accept', 'a']
+    expect(toVault(['Host', 'door.example', 'Accept', 'a'], 'vault.example:8200', '192.0.2.1', new Set())).toEqual(said)
   })
 
   test.each([...HOP, 'Host', 'Content-Length', 'Expect'])('is not %s', name => {
