@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { inParallel } from '../leases/parallel.ts'
 import type { Metrics } from '../metrics.ts'
 import type { Mount, MountTable } from '../mount_table.ts'
 import type { OwnVault } from '../vault/own.ts'
@@ -29,6 +30,7 @@ export type UpkeepParts = {
 const ROUND_MS = 60_000
 /** A warning is repeated once a day. */
 const REPEAT_MS = 86_400_000
+const AT_ONCE = 16
 
 export function openUpkeep(parts: UpkeepParts): Upkeep {
   const { world, metrics, mounts, rotation } = parts
@@ -62,11 +64,13 @@ export function openUpkeep(parts: UpkeepParts): Upkeep {
       world.log.warn({ error, mount: mount.path }, 'the mount could not be looked after: again in a minute'),
     )
   const tendAll = async () => {
-    const found: Expiry['state'][] = []
+    const all: (readonly [Mount, string])[] = []
     for (const mount of mounts.ofType('broker'))
       await careful(mount, async () => {
-        for (const name of await parts.names(mount)) found.push(await tend(mount, name))
+        for (const name of await parts.names(mount)) all.push([mount, name])
       })
+    // a new key may be waited for, for more than a minute
+    const found = await inParallel(all, AT_ONCE, ([mount, name]) => tend(mount, name))
     for (const state of expiryStates) metrics.integrations.set({ state }, found.filter(one => one === state).length)
   }
   // silent agents do not keep what they have for as long as providers take

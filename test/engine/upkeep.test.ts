@@ -35,15 +35,18 @@ describe('upkeep', () => {
     )
   })
 
-  test('ends what silent agents have while the rotation of something else takes its time', async () => {
+  test('ends what silent agents have, and rotates what is due, while the rotation of something else takes its time', async () => {
     await world.write({ type: 'vault_database', settings: { path: 'database/rotate-root/app' }, rotate_every: '1h' })
     const held = Promise.withResolvers<void>()
     const reached = Promise.withResolvers<void>()
     world.broker.vault.fault = ({ path }) => {
+      if (path === 'database/rotate-root/other') return { status: 204 }
       if (path !== 'database/rotate-root/app') return undefined
       reached.resolve()
       return { after: held.promise }
     }
+    const other = { type: 'vault_database', settings: { path: 'database/rotate-root/other' }, rotate_every: '1h' }
+    await world.broker.ask('update', 'broker/integration/other', other)
     const mount = world.broker.broker.mounts.find('broker/x')
     const used = () => [...world.broker.vault.state.kv.keys()].filter(path => path.includes('/task-used/'))
     world.broker.vault.state.kv.set(`${mount?.id}/task-used/one`, { version: 1, value: { value: { expires_at: 0 } } })
@@ -51,6 +54,9 @@ describe('upkeep', () => {
     const round = world.upkeep()
     await reached.promise
     await until('the sweep', async () => used().length === 0)
+    await until('the rotation of another', async () =>
+      world.broker.vault.asked.some(({ path }) => path === 'database/rotate-root/other'),
+    )
     expect(world.broker.world.lines.join()).not.toMatch('could not be rotated')
     held.resolve()
     await round
