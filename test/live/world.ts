@@ -111,7 +111,7 @@ function certificatesOf(pem: string): Buffer[] {
 
 /** A `tpm-quote` mount that lets in machines with the PCRs of this one: anchors, reference values, the role `builder`. */
 export async function configureAuth(
-  { api }: World,
+  { api }: Pick<World, 'api'>,
   tpm: Swtpm,
   attester: Attester,
   { path = 'tpm-quote', config = {}, role = {} }: { path?: string; config?: object; role?: object } = {},
@@ -127,7 +127,10 @@ export async function configureAuth(
 }
 
 /** A `broker` mount with the role `deploy`, which the tokens of `builder` may ask. */
-export async function configureBroker({ api }: World, { path = 'broker', role = {} }: { path?: string; role?: object } = {}) {
+export async function configureBroker(
+  { api }: Pick<World, 'api'>,
+  { path = 'broker', role = {} }: { path?: string; role?: object } = {},
+) {
   await done(api('POST', `sys/mounts/${path}`, { type: 'broker' }))
   await done(api('POST', `${path}/config`, { actions: 'deploy,delete' }))
   await done(api('POST', `${path}/policy/builders`, { policy: POLICY }))
