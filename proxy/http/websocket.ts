@@ -1,6 +1,7 @@
 import { type Duplex, Transform } from 'node:stream'
 import type { Dispatcher } from 'undici'
 import { AddressRefused } from '../egress/dial.ts'
+import { linger } from '../leave.ts'
 import type { RefusalCode } from '../refusals.ts'
 import { filterHead, rawHeaders } from './answers.ts'
 import type { ExchangePorts, UnderWay } from './exchange.ts'
@@ -78,7 +79,11 @@ function join(agent: Duplex, upstream: Duplex, back: Transform): void {
   upstream.pipe(back).pipe(agent)
   agent.once('close', () => upstream.destroy())
   upstream.once('error', () => agent.destroy())
-  upstream.once('close', () => upstream.readableEnded || agent.destroy())
+  upstream.once('close', () => {
+    agent.unpipe(upstream)
+    if (upstream.readableEnded) linger(agent)
+    else agent.destroy()
+  })
 }
 
 function withoutExtensions(headers: readonly string[]): string[] {

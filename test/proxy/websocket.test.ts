@@ -1,7 +1,9 @@
 import { createSecureServer } from 'node:http2'
-import { expect, onTestFinished, test } from 'vitest'
+import type { Socket } from 'node:net'
+import { describe, expect, onTestFinished, test } from 'vitest'
 import { type RawData, WebSocket, WebSocketServer } from 'ws'
 import { REAL } from '../fakes/sealing.ts'
+import { until } from '../harness/process.ts'
 import { bearer, openProxyWorld, type ProxyWorld } from './world.ts'
 
 // A WebSocket through the proxy.
@@ -61,6 +63,45 @@ test('a WebSocket is opened over HTTP/1.1 at a server that speaks HTTP/2, too', 
   socket.send('hello')
   expect(await answer).toBe('1.1')
   socket.terminate()
+})
+
+describe('a WebSocket that its server ends leaves no connection behind', () => {
+  const none = (world: ProxyWorld) =>
+    until('the connection to be left', async () => /assay_proxy_connections 0/.test(await world.metrics.text()))
+  /** How a server ends that has said all, and has been sent more. */
+  const ending = async () => {
+    const world = await openProxyWorld({ service: { websocket: true } })
+    world.upstream.server.on('upgrade', (_, socket: Socket) => {
+      socket.end('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n')
+    })
+    const head = [`GET ${world.base}/ HTTP/1.1`, 'Host: a', 'Connection: Upgrade', 'Upgrade: websocket']
+    const socket = await world.connect()
+    socket.on('error', () => undefined)
+    socket.write(`${head.join('\r\n')}\r\nAuthorization: Bearer ${await world.seal()}\r\n\r\n`)
+    return { world, socket }
+  }
+
+  test('of an agent that says more and goes', async () => {
+    const { world, socket } = await ending()
+    await using _ = world
+    socket.once('data', () => socket.write(Buffer.alloc(100_000))).once('end', () => socket.destroy())
+    await none(world)
+  })
+
+  test('of an agent that goes', async () => {
+    const { world, socket } = await ending()
+    await using _ = world
+    socket.resume()
+    await none(world)
+  })
+
+  test('of an agent that stays', async () => {
+    const { world, socket } = await ending()
+    await using _ = world
+    await new Promise(resolve => socket.once('readable', resolve))
+    await none(world)
+    socket.destroy()
+  })
 })
 
 test('a WebSocket is not opened where the upstream server opens none', async () => {
