@@ -55,9 +55,9 @@ export function openApproval(settings: Pick<AttestSettings, 'tpm'>, store: Store
   const waiting = openCollection(store, 'pending', pendingFields)
   const denied = openCollection(store, 'denied', pendingFields)
   const now = () => new Date(world.now()).toISOString()
-  const read = async ({ id }: Mount, tpmId: string): Promise<Pending> => {
+  const read = async ({ id }: Mount, tpmId: string, missing = ''): Promise<Pending> => {
     const kept = (await denied.fresh(id, tpmId)) ?? (await waiting.fresh(id, tpmId))
-    if (!kept) throw new BrokerError('not_found', '')
+    if (!kept) throw new BrokerError('not_found', missing)
     return kept
   }
   const forget = async ({ id }: Mount, tpmId: string) => {
@@ -65,7 +65,7 @@ export function openApproval(settings: Pick<AttestSettings, 'tpm'>, store: Store
     await waiting.delete(id, tpmId)
   }
   return {
-    read,
+    read: (mount, tpmId) => read(mount, tpmId),
     forget,
     list: async ({ id }) => [...new Set([...(await waiting.list(id)), ...(await denied.list(id))])].toSorted(),
     unwelcome: async (mount, tpmId) => ((await denied.get(mount.id, tpmId)) ? reject('ENROLMENT_DENIED', tpmId) : undefined),
@@ -81,7 +81,11 @@ export function openApproval(settings: Pick<AttestSettings, 'tpm'>, store: Store
     },
     decide: async (mount, tpmId, decision, reason) => {
       if (decision === undefined) throw new BrokerError('bad_request', 'decision: wanted approve or deny')
-      const kept = await read(mount, tpmId)
+      const kept = await read(
+        mount,
+        tpmId,
+        'id: no TPM of this id waits or was denied at this mount: the list of pending/ has those that do',
+      )
       if (decision === 'deny') {
         await denied.write(mount.id, tpmId, { ...kept, state: 'denied', reason, decided_at: now() })
         return waiting.delete(mount.id, tpmId)

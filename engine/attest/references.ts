@@ -113,7 +113,7 @@ export function openReferences(store: Store, exists: (mountId: string, name: str
     },
     approve: async (mountId, name, version, by) => {
       await records.write(mountId, name, record => {
-        if (!record) throw new BrokerError('not_found', '')
+        if (!record) throw new BrokerError('not_found', 'name: there is no set of reference values of this name')
         // whoever wrote without an entity, or before two people were wanted, could be anybody: also who approves
         if (record.written_by === '')
           fail('name', 'it is not known who wrote the set: write it again with a token that has an entity')

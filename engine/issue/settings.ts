@@ -149,7 +149,7 @@ function checkRole(record: RoleRecord, known: readonly string[]): void {
   if (spaced !== undefined)
     throw new BrokerError('bad_request', 'scopes: wanted scope tokens without space, quote and backslash (RFC 6749, 3.3)')
   if (record.max_ttl < Math.max(1, record.ttl))
-    throw new BrokerError('bad_request', 'ttl: wanted at least a second and at most max_ttl')
+    throw new BrokerError('bad_request', `ttl: wanted at most max_ttl, which is ${record.max_ttl} seconds, and that at least one`)
   if (record.max_ttl > CEILING_SECONDS) throw new BrokerError('bad_request', `max_ttl: wanted at most ${CEILING_SECONDS} seconds`)
   checkExchangeRole(record)
   checkDelivery(record)

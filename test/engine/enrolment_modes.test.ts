@@ -113,7 +113,10 @@ describe('where an operator approves', () => {
   })
 
   test('a decision is one of two, on a TPM that waits, by who may write there', async () => {
-    expect(await outcomeOf(decide('approve'))).toBe('not_found')
+    await expect(decide('approve')).rejects.toMatchObject({
+      code: 'not_found',
+      message: expect.stringMatching(/^id: no TPM of this id waits/),
+    })
     expect(await outcomeOf(broker.ask('read', `auth/tpm-quote/pending/${machine.tpmId}`))).toBe('not_found')
     await enrol(broker, machine)
     expect(await outcomeOf(decide('perhaps'))).toBe('bad_request')

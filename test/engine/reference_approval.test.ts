@@ -151,7 +151,11 @@ describe('a set that needs a second person', () => {
   })
 
   test('that nobody knows cannot be approved of', async () => {
-    expect(await outcomeOf(write(bob, { version: 1 }, 'auth/tpm-quote/reference/none/approve'))).toBe('not_found')
+    const none = write(bob, { version: 1 }, 'auth/tpm-quote/reference/none/approve')
+    await expect(none).rejects.toMatchObject({
+      code: 'not_found',
+      message: 'name: there is no set of reference values of this name',
+    })
     expect(await outcomeOf(write(bob, {}, `${SET}/approve`))).toBe('bad_request')
   })
 })

@@ -104,8 +104,8 @@ const refused: readonly (readonly [string, object, string])[] = [
         'scopes: wanted scope tokens without space, quote and backslash (RFC 6749, 3.3)',
       ] as const,
   ),
-  ['broker/role/x', { ...ROLE, max_ttl: 0 }, 'ttl: wanted at least a second and at most max_ttl'],
-  ['broker/role/x', { ...ROLE, ttl: '2h' }, 'ttl: wanted at least a second and at most max_ttl'],
+  ['broker/role/x', { ...ROLE, max_ttl: 0 }, 'ttl: wanted at most max_ttl, which is 0 seconds, and that at least one'],
+  ['broker/role/x', { ...ROLE, ttl: '2h' }, 'ttl: wanted at most max_ttl, which is 3600 seconds, and that at least one'],
   ['broker/role/x', { ...ROLE, max_ttl: '61m' }, 'max_ttl: wanted at most 3600 seconds'],
   ['broker/role/x', { ...CONSENTED, attestation: 'request' }, 'attestation: wanted login: a person is asked'],
   ...[null, 7, 'x', { expression: 'true' }].map(
