@@ -56,6 +56,7 @@ test('a raised generation ends every token of the agent, or of the mount, that c
 test('an agent that is called like a member of every object is an agent like others', async () => {
   const { watch, revocations } = await both()
   expect(watch.standing({ ...token, jti: 'constructor', agent: 'sha256-bb' })).toBe('live')
+  expect(await revocations.epoch('constructor', 'toString')).toEqual([0, 0])
   await revocations.raise({ agent: 'toString' })
   await eventually(() => expect(watch.standing({ ...token, agent: 'toString' })).toBe('revoked'))
 })
@@ -182,6 +183,17 @@ test.each([
   expect((await agentsIn(vault)).length).toBe(what === 'kept' ? count : 0)
   const [, now] = await revocations.epoch('mount', 'another')
   expect(now > 0).toBe(what === 'ended')
+})
+
+test('where all end at once, so do those whose generation is ahead of the clock', async () => {
+  const { revocations, vault, watch, world } = await both()
+  const ahead = Math.floor(world.now() / 1000) + 100
+  const value = { tenants: {}, agents: { 'sha256-aa': ahead }, denied: {}, from: ahead }
+  await vault.write('assay/data/sealing/revocations', { data: { value } })
+  expect(await revocations.epoch('mount', 'sha256-aa')).toEqual([0, ahead])
+  await Promise.all(Array.from({ length: 9_000 }, (_, at) => revocations.raise({ agent: String(at) })))
+  expect(await agentsIn(vault)).toEqual([])
+  await eventually(() => expect(watch.standing({ ...token, epoch: [0, ahead] })).toBe('revoked'))
 })
 
 /** Whose generations are kept. */
