@@ -108,6 +108,19 @@ test.each([
   expect(error.code).toBe(code)
 })
 
+test('no session is taken up again: each handshake proves the key anew', async () => {
+  const sessions: Buffer[] = []
+  const first = tlsConnect(world.dial).on('session', session => sessions.push(session))
+  await exchangeRaw(first, `GET ${world.base}/ HTTP/1.1\r\nHost: a\r\n\r\n`, text => text.includes('NO_TOKEN'))
+  for (const session of [...sessions, first.getSession()]) {
+    const again = tlsConnect({ ...world.dial, ...(session ? { session } : {}) })
+    await new Promise((resolve, reject) => again.once('secureConnect', resolve).once('error', reject))
+    expect(again.isSessionReused()).toBe(false)
+    again.destroy()
+  }
+  first.destroy()
+})
+
 test('no header has the server do another method, or look at another path, than the one that was decided on', async () => {
   const sly = [
     'X-HTTP-Method-Override',
