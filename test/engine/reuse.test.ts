@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { openReuse } from '../../engine/issue/reuse.ts'
+import { keyOf, openReuse } from '../../engine/issue/reuse.ts'
 import { Secret } from '../../engine/secret.ts'
 import { alive } from '../fakes/heap.ts'
 import { testWorld } from '../fakes/world.ts'
@@ -45,4 +45,24 @@ test('one that lives for longer than a timer counts is kept, and no timer runs o
   pass(86_400_000)
   expect(await alive([one])).toBe(1)
   expect(delays.mock.calls.filter(([, ms = 0]) => ms >= 2 ** 31)).toEqual([])
+})
+
+test('where the clock goes back it is not known how young one is, and it is not given again', async () => {
+  const world = testWorld()
+  const { of } = openReuse(world.now)
+  const expiresAt = world.now() / 1000 + 600
+  const ask = async () => (await of({}, 600, async () => ({ fields: {}, expiresAt, granted: {} }))).reused
+  expect([await ask(), await ask()]).toEqual([false, true])
+  world.step(-1)
+  expect(await ask()).toBe(false)
+})
+
+test('two decisions are one when nothing but the order of their members differs', () => {
+  const [one, other] = [
+    { a: 1, b: [{ c: 'x', d: null }, 2] },
+    { b: [{ d: null, c: 'x' }, 2], a: 1 },
+  ]
+  expect(keyOf(one)).toBe(keyOf(other))
+  const others = [one, { ...one, a: '1' }, { ...one, b: [2, { c: 'x', d: null }] }, { a: 1 }, { ...one, e: 1 }]
+  expect(new Set(others.map(keyOf)).size).toBe(others.length)
 })
