@@ -87,7 +87,7 @@ export const threats: Readonly<Record<string, readonly Tried[]>> = {
     attack('a header of the service that is there twice'),
     refused('two Hosts', 'two Authorizations', 'two tokens', 'absolute form with another Host'),
     proxy('tunnels', 'leads where it was asked for, whatever the requests in it say'),
-    attack('HTTP/2 is not spoken to agents', 'no header has the server do another method'),
+    attack("['HTTP/2', { ALPNProtocols: ['h2'] }", 'no header has the server do another method'),
   ],
   'hop-by-hop': [proxy('modes', 'nothing that Connection names, and nothing that speaks of a hop, goes on')],
   'path confusion': [
@@ -196,7 +196,7 @@ export const threats: Readonly<Record<string, readonly Tried[]>> = {
   'undici CVE-2026-22036': [proxy('answers', 'encoded: it is not handed on, whatever it would become')],
   'Node CVE-2026-21637': [
     proxy('hostile_sni', 'an empty name', 'one of 255 bytes', 'an IPv4 address', 'a name with NUL in it'),
-    attack('HTTP/2 is not spoken to agents'),
+    attack("['HTTP/2', { ALPNProtocols: ['h2'] }"),
     live('attacks', 'JSON that is deep, wide or strange'),
   ],
   'auth0/node-jws CVE-2025-65945': [engine('sealing', 'an embedded key', 'a kid that is a path', "'jku'")],
