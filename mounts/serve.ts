@@ -1,11 +1,11 @@
 import { randomBytes, randomUUID } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
-import { createSecureContext } from 'node:tls'
 import {
   authoritiesIn,
   type Broker,
   BrokerError,
   type Config,
+  checkPair,
   type Log,
   openBroker,
   openMetrics,
@@ -135,11 +135,7 @@ async function tlsOf({ listen: { tls } }: Config): Promise<{ tls?: TlsOptions }>
     authorities(tls.client_ca_file, 'listen.tls.client_ca_file'),
   ])
   if (cert === undefined || key === undefined) throw new BrokerError('bad_request', 'listen.tls: wanted a certificate and a key')
-  try {
-    createSecureContext({ cert, key })
-  } catch (cause) {
-    throw new BrokerError('bad_request', 'listen.tls: the certificate and its key have to be PEM and belong together', { cause })
-  }
+  checkPair(cert, key, 'listen.tls')
   return {
     tls: { cert, key, minVersion: tls.min_version, ...(clientCa === undefined ? {} : { clientCa }) },
   }

@@ -1,4 +1,4 @@
-import { type Audit, type Log, type Opener, outcomeOf, type RevocationWatch } from '#engine'
+import { type Audit, authoritiesIn, checkPair, type Log, type Opener, outcomeOf, type RevocationWatch } from '#engine'
 import type { DeclaredService, ProxyConfig } from './config.ts'
 import type { ConnectorPorts, OpenService } from './connectors/connector.ts'
 import { connectors } from './connectors/index.ts'
@@ -127,6 +127,8 @@ async function listenerOf(
 ): Promise<Pick<ServerPorts, 'listen' | 'tls' | 'limits'>> {
   const { host, port, cert_file, key_file, client_ca_file } = listen
   const [cert, key, clientCa] = await Promise.all([read(cert_file), read(key_file), client_ca_file && read(client_ca_file)])
+  checkPair(cert, key, 'listen')
+  if (clientCa) authoritiesIn(clientCa, 'listen.client_ca_file')
   return {
     listen: { host, port },
     tls: { cert, key, clientCa },

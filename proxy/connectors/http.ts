@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { parseAuthority, parseRule, patternOf } from '#engine'
+import { authoritiesIn, checkPair, parseAuthority, parseRule, patternOf } from '#engine'
 import { blockListOf } from '../egress/addresses.ts'
 import { openUpstreams } from '../egress/upstreams.ts'
 import { folded, portOf } from '../http/head.ts'
@@ -97,6 +97,8 @@ export const http: Connector<typeof schema> = {
   open: async (declared, ports) => {
     const read = async (file: string | undefined) => (file === undefined ? undefined : ports.read(file))
     const [ca, cert, key] = await Promise.all([declared.ca_file, declared.client_cert_file, declared.client_key_file].map(read))
+    if (ca !== undefined) authoritiesIn(ca, `ca_file of the service ${declared.name}`)
+    if (cert !== undefined && key !== undefined) checkPair(cert, key, `client_cert_file of the service ${declared.name}`)
     const upstreams = openUpstreams({
       resolve: ports.resolve,
       listed: blockListOf(declared.addresses),

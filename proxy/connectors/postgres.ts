@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { authoritiesIn } from '#engine'
 import type { SessionPorts } from '../postgres/ports.ts'
 import { beginSession, cancelHere } from '../postgres/session.ts'
 import { logIn } from '../postgres/upstream.ts'
@@ -33,6 +34,7 @@ export const postgres: Connector<typeof schema> & { readonly heard: (text: strin
   heard: key => void cancelHere(key),
   open: async (declared, ports) => {
     const ca = declared.ca_file === undefined ? undefined : await ports.read(declared.ca_file)
+    if (ca !== undefined) authoritiesIn(ca, `ca_file of the service ${declared.name}`)
     let session: SessionPorts | undefined
     return {
       stream: {
