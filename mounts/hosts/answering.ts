@@ -40,8 +40,10 @@ export function answerRequests(server: Server, connections: Connections, options
     hostname: 'localhost', // stands in for a Host that is empty, or absent from HTTP/1.0; nothing is read off it
   })
 
+  const take = (incoming: IncomingMessage, outgoing: ServerResponse) =>
+    connections.began(incoming, outgoing, () => answer(incoming, outgoing))
+
   function answer(incoming: IncomingMessage, outgoing: ServerResponse): void {
-    connections.began(incoming, outgoing)
     try {
       route(incoming, outgoing)
     } catch (error) {
@@ -91,11 +93,11 @@ export function answerRequests(server: Server, connections: Connections, options
     return declared > limits.bodyBytes && declared <= (options.bodyBytes?.(path) ?? 0) ? declared : 0
   }
 
-  server.on('request', answer)
-  server.on('checkContinue', answer)
+  server.on('request', take)
+  server.on('checkContinue', take)
   server.on('checkExpectation', (incoming, outgoing) => {
-    connections.began(incoming, outgoing)
-    replyError(outgoing, 417, 'the only expectation that is met is 100-continue')
+    const refuse = () => replyError(outgoing, 417, 'the only expectation that is met is 100-continue')
+    connections.began(incoming, outgoing, refuse)
   })
   server.on('connect', (_, socket: Socket) => replyErrorRaw(socket, 405, 'this is no tunnel'))
 }

@@ -12,8 +12,9 @@ export type ConnectionLimits = {
 
 /** Keeps count of who is connected and of what is being answered, and ends connections in good order. */
 export type Connections = {
-  /** Call for every request before anything else is done with it. */
-  readonly began: (incoming: IncomingMessage, outgoing: ServerResponse) => void
+  /** Call for every request before anything else is done with it. It is answered once those before it on its connection are, as Vault does it: a client may
+   *  send them ahead (RFC 9112, 9.3.2), and all of them under way at once would take as many places at Vault, and be done in any order. */
+  readonly began: (incoming: IncomingMessage, outgoing: ServerResponse, answer: () => void) => void
   /** The reply that goes out next on a connection. */
   readonly due: (socket: Socket) => ServerResponse | undefined
   /** Closes what is idle now, and everything else after the reply that is due. */
@@ -25,10 +26,12 @@ export type Connections = {
 /** Requests that a client may send ahead of their replies. */
 const AHEAD = 16
 
+type Turn = { readonly reply: ServerResponse; readonly answer: () => void }
+
 export function keepConnections(server: Server, limits: ConnectionLimits): Connections {
   const sockets = new Map<string, Socket>()
   // lists, as a set that much came into and went from keeps what left it alive
-  const replies = new WeakMap<Socket, ServerResponse[]>()
+  const replies = new WeakMap<Socket, Turn[]>()
   const peers = countPeers(limits.connectionsPerPeer)
   server.maxConnections = limits.connections
   server.setTimeout(limits.stallMs, socket => endStalled(socket, due(socket)))
@@ -46,24 +49,33 @@ export function keepConnections(server: Server, limits: ConnectionLimits): Conne
     socket.once('close', () => sockets.get(name) === socket && sockets.delete(name))
   }
 
-  function began({ socket }: IncomingMessage, outgoing: ServerResponse): void {
-    const waiting = waitingAt(socket)
-    waiting.push(outgoing)
-    outgoing.once('close', () => waiting.splice(waiting.indexOf(outgoing), 1))
-    outgoing.on('error', () => {}) // what is written to a client that has left; `close` says so too
-    if (waiting.length > AHEAD) socket.destroy()
+  function began({ socket }: IncomingMessage, reply: ServerResponse, answer: () => void): void {
+    const turns = turnsAt(socket)
+    const turn = { reply, answer }
+    turns.push(turn)
+    reply.once('close', () => ended(socket, turns, turn))
+    reply.on('error', () => {}) // what is written to a client that has left; `close` says so too
+    if (turns.length > AHEAD) socket.destroy()
+    else if (turns[0] === turn) answer()
   }
 
-  function waitingAt(socket: Socket): ServerResponse[] {
+  function ended(socket: Socket, turns: Turn[], turn: Turn): void {
+    const at = turns.indexOf(turn)
+    turns.splice(at, 1)
+    // on a connection that ends nobody waits for more
+    if (at === 0 && socket.writable) turns[0]?.answer()
+  }
+
+  function turnsAt(socket: Socket): Turn[] {
     const known = replies.get(socket)
     if (known) return known
-    const waiting: ServerResponse[] = []
-    replies.set(socket, waiting)
-    return waiting
+    const turns: Turn[] = []
+    replies.set(socket, turns)
+    return turns
   }
 
   function due(socket: Socket): ServerResponse | undefined {
-    return replies.get(socket)?.[0]
+    return replies.get(socket)?.[0]?.reply
   }
 
   function retire(): void {
