@@ -41,9 +41,11 @@ function read(type = '', body: Buffer, parse: (text: string) => unknown): Parame
 
 const FORM = /^application\/x-www-form-urlencoded/i
 
-/** A name that comes more than once has all its values in one, as Vault puts them together. */
+/** A name that comes more than once has all its values in one, as Vault puts them together: once, as for each time that it comes would be as much as
+ *  the body again, from somebody of whom nothing is known yet. */
 function inForm(sent: URLSearchParams): Parameters {
-  return Object.fromEntries([...sent.keys()].map(name => [name, sent.getAll(name).join(',')]))
+  const named = Map.groupBy(sent, ([name]) => name)
+  return Object.fromEntries(named.entries().map(([name, all]) => [name, all.map(([, value]) => value).join(',')]))
 }
 
 /** A name that comes more than once in a query has a list. */

@@ -88,3 +88,10 @@ describe('it is not certain what Vault reads', () => {
 test('a name that comes more than once in a query has a list', () => {
   expect(parametersIn(new URLSearchParams('a=1&b=2&a=3&c'))).toEqual({ a: ['1', '3'], b: '2', c: '' })
 })
+
+test('a form that has one name as often as it may holds no more in memory than was sent', () => {
+  const values = Array.from({ length: 9_999 }, () => 'x'.repeat(100))
+  const sent = Buffer.from(values.map(value => `a=${value}`).join('&'))
+  expect(sent.length).toBeLessThan(LARGE)
+  for (const reader of [parametersOf, parametersAtVault]) expect(reader(FORM, sent)).toEqual({ a: values.join(',') })
+})
