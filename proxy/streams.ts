@@ -59,6 +59,7 @@ const placeOf = ({ name, listen: { host, port } }: StreamService) => `${host} ${
 
 async function listen(service: StreamService, sockets: Set<Socket>, lent: StreamPorts): Promise<Listening> {
   const server = createServer(socket => {
+    if (!lent.places.arrive(socket)) return void socket.destroy()
     sockets.add(socket)
     socket.once('close', () => sockets.delete(socket))
     socket.setNoDelay(true)

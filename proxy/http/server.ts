@@ -71,7 +71,8 @@ export async function openServer(ports: ServerPorts): Promise<ProxyServer> {
     if (!ports.places.take(socket, held?.holder)) return full(ports, socket, held)
     if (held) sessions.set(socket, { ...held, pinned: undefined })
   })
-  outer.on('connection', socket => {
+  outer.on('connection', (socket: Socket) => {
+    if (!ports.places.arrive(socket)) return void socket.destroy()
     sockets.add(socket)
     socket.once('close', () => sockets.delete(socket))
   })

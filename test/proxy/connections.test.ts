@@ -203,6 +203,23 @@ describe('one certificate that holds all its places', () => {
     expect((await world.records()).filter(one => one['type'] === 'refusal').map(one => one['code'])).toEqual(['CONNECTIONS'])
   })
 
+  test('is not kept waiting by an address that shows no certificate, nor are others', async () => {
+    await using world = await openProxyWorld({ config })
+    const silent = [1, 2, 3].map(() => connect({ port: world.port, host: '127.0.0.1' }))
+    const [one, two, three] = silent.map(socket => new Promise<void>(resolve => socket.once('close', () => resolve()).resume()))
+    await three
+    expect(silent.map(socket => socket.closed)).toEqual([false, false, true])
+    const other = connect({ port: world.port, host: '127.0.0.1', localAddress: '127.0.0.2' })
+    const theirs = tlsConnect({ ...world.dial, socket: other })
+    const head = `GET ${world.base}/ HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${await world.seal()}\r\n\r\n`
+    expect(await exchangeRaw(theirs, head, hear)).toContain('200 OK')
+    theirs.destroy()
+    for (const socket of silent) socket.destroy()
+    await Promise.all([one, two])
+    const mine = { headers: bearer(await world.seal()) }
+    await until('the places to be free', async () => (await world.ask(mine).catch(() => undefined))?.status === 200)
+  })
+
   test('leaves those without a certificate the places that they share', async () => {
     await using world = await openProxyWorld({ config })
     const { cert: _cert, key: _key, ...nobody } = world.dial
