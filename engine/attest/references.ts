@@ -1,6 +1,6 @@
 import { type Bank, banks } from '#attestation'
 import { type Collection, type Given, openCollection } from '../collection.ts'
-import { BrokerError } from '../errors.ts'
+import { BrokerError, isConflict } from '../errors.ts'
 import { flag, integer, list, map, text, type Values } from '../fields.ts'
 import type { Store } from '../vault/store.ts'
 import { databasesOf, fail, PCR_FORM, pcrOf, referenceValues } from './reference_values.ts'
@@ -68,7 +68,7 @@ export const referenceFields = {
 
 const kept = {
   ...referenceFields,
-  version: integer('How often the set was written.', { fallback: 0 }),
+  version: integer('Counts on with every write of the set, or of a list of files that it names.', { fallback: 0 }),
   written_by: text('Entity of who wrote this version; empty when nobody had to be known.', { fallback: '' }),
   changed_by: list(
     'Entities of those who wrote it, or a list of files that it names, since somebody approved of it: they cannot.',
@@ -78,7 +78,8 @@ const kept = {
 }
 export type ReferenceRecord = Values<typeof kept>
 
-/** Sets of reference values. Every write counts the version on, also after the set was deleted: name and version are one content, for ever. */
+/** Sets of reference values. Every write of one, or of a list of files that it names, counts the version on, also after the set was deleted:
+ *  name and version are one content, for ever. */
 export type References = Omit<Collection<typeof referenceFields>, 'get' | 'fresh' | 'write'> & {
   readonly get: (mountId: string, name: string) => Promise<ReferenceRecord | undefined>
   readonly fresh: (mountId: string, name: string) => Promise<ReferenceRecord | undefined>
@@ -87,18 +88,33 @@ export type References = Omit<Collection<typeof referenceFields>, 'get' | 'fresh
   /** Two people answer for a set: nobody approves of it who wrote it, or a list of files that it names, since somebody else did.
    *  @throws BrokerError not_found; bad_request when the version is another by now; permission_denied */
   readonly approve: (mountId: string, name: string, version: number, by: string) => Promise<void>
-  /** A list of files changes: what was approved of with it was approved of as it was. @param by entity of who changes it */
+  /** A list of files changes: what was approved of, or read to be, with it was so as it was. @param by entity of who changes it */
   readonly listChanges: (mountId: string, list: string, by: string) => Promise<void>
 }
+
+/** Each time somebody else was first: there are not so many. */
+const TRIES = 8
 
 /** @param exists whether there is a list of files of this name */
 export function openReferences(store: Store, exists: (mountId: string, name: string) => Promise<boolean>): References {
   const records = openCollection(store, 'reference', kept, {
     check: (record, mountId) => checkReference(record, mountId, exists),
   })
+  /** for what no list that is missing, or about to come back, may hold up */
+  const unchecked = openCollection(store, 'reference', kept)
   const lastPath = (mountId: string, name: string) => `${mountId}/reference-version/${name}`
   const lastOf = async (mountId: string, name: string) =>
     (await store.fresh<{ version: number }>(lastPath(mountId, name)))?.value.version ?? 0
+  /** Nobody’s approval comes between: it would be one of the list as it was. */
+  const listChanges = async (mountId: string, name: string, list: string, by: string, tries = TRIES): Promise<void> => {
+    if (!(await records.fresh(mountId, name))?.ima_lists.includes(list)) return
+    try {
+      await unchecked.write(mountId, name, kept => listChanged(kept, by))
+    } catch (error) {
+      if (tries === 1 || !isConflict(error)) throw error
+      await listChanges(mountId, name, list, by, tries - 1)
+    }
+  }
   return {
     ...records,
     fields: referenceFields,
@@ -129,13 +145,7 @@ export function openReferences(store: Store, exists: (mountId: string, name: str
       })
     },
     listChanges: async (mountId, list, by) => {
-      for (const name of await records.list(mountId)) {
-        const record = await records.fresh(mountId, name)
-        if (!record?.ima_lists.includes(list)) continue
-        const changed_by = changers(record, by)
-        if (record.approved_version || changed_by.length > record.changed_by.length)
-          await records.write(mountId, name, kept => ({ approved_version: 0, approved_by: '', changed_by: changers(kept, by) }))
-      }
+      for (const name of await records.list(mountId)) await listChanges(mountId, name, list, by)
     },
     delete: async (mountId, name) => {
       const record = await records.fresh(mountId, name)
@@ -143,6 +153,12 @@ export function openReferences(store: Store, exists: (mountId: string, name: str
       await records.delete(mountId, name)
     },
   }
+}
+
+/** The version is of other content then: who read it as it was cannot approve of it as it is. */
+function listChanged(record: ReferenceRecord | undefined, by: string): Partial<ReferenceRecord> {
+  if (!record) throw new BrokerError('conflict', 'the set was deleted meanwhile')
+  return { version: record.version + 1, approved_version: 0, approved_by: '', changed_by: changers(record, by) }
 }
 
 /** Of what is to be approved of: whoever wrote a version that was approved of may approve of what others changed since. */

@@ -52,10 +52,17 @@ export async function rulesOf(
   const current = sets.flatMap(({ set, record }) => (record && counts(record, now) ? [{ set, record }] : []))
   if (current.length === 0)
     return reject('REFERENCE_WINDOW', `none of ${role.references.join(', ')} counts at ${new Date(now).toISOString()}`)
-  const approved = current.filter(({ record }) => config.reference_approval === 'none' || isApproved(record))
-  if (approved.length === 0)
+  const alone = config.reference_approval === 'none'
+  const approved = current.filter(({ record }) => alone || isApproved(record))
+  const found = await Promise.all(
+    approved.map(async ({ set, record }) => {
+      const read = await setOf(settings, mount, set, record)
+      return alone || (await isStill(settings, mount, set, record)) ? [read] : []
+    }),
+  )
+  const read = found.flat()
+  if (read.length === 0)
     return reject('REFERENCE_NOT_APPROVED', current.map(({ set, record }) => `${set} of version ${record.version}`).join(', '))
-  const read = await Promise.all(approved.map(({ set, record }) => setOf(settings, mount, set, record)))
   const missing = read.find(one => !one.ok)
   if (missing && !missing.ok) return missing
   const all = read.flatMap(one => (one.ok ? [one.value] : []))
@@ -83,6 +90,12 @@ function counts(record: ReferenceRecord, now: number): boolean {
 
 /** What lets nobody in needs nobody’s approval. */
 const isApproved = ({ observe, version, approved_version }: ReferenceRecord) => observe || version === approved_version
+
+/** Whether the lists of files that were read just now are those that somebody approved of: the set may be from the cache, and they not. */
+async function isStill(settings: AttestSettings, mount: Mount, name: string, record: ReferenceRecord): Promise<boolean> {
+  if (record.observe || record.ima_lists.length === 0) return true
+  return (await settings.reference.fresh(mount.id, name))?.version === record.version
+}
 
 async function setOf(
   settings: AttestSettings,

@@ -100,6 +100,7 @@ describe('a set that needs a second person', () => {
 
   test('is approved of with the lists of files that it names, as they are', async () => {
     const files = { files: `${'ab'.repeat(32)}  /usr/bin/env` }
+    const carol = broker.vault.token({ allow: () => ['create', 'update', 'delete', 'read'], entity: 'carol' })
     await write(alice, files, 'auth/tpm-quote/ima/base')
     await write(alice, { pcrs: REFERENCE, ima: 'required', ima_lists: 'base' })
     await approve(bob, await versionNow())
@@ -112,6 +113,9 @@ describe('a set that needs a second person', () => {
     await evidence(broker, machine)
     await broker.ask('delete', 'auth/tpm-quote/ima/base')
     expect(await refusal(evidence(broker, machine))).toBe('REFERENCE_NOT_APPROVED')
+    await write(carol, files, 'auth/tpm-quote/ima/base')
+    await approve(bob, await versionNow())
+    await evidence(broker, machine)
   })
 
   test('is not approved of by who wrote one of its lists since, nor by who wrote it before somebody else did', async () => {
@@ -135,14 +139,41 @@ describe('a set that needs a second person', () => {
     const list = 'auth/tpm-quote/ima/base'
     await write(alice, { files: `${'ab'.repeat(32)}  /usr/bin/env` }, list)
     await write(alice, { pcrs: REFERENCE, ima: 'required', ima_lists: 'base' })
-    const version = await versionNow()
+    const approved: unknown[] = []
     broker.vault.fault = ({ method, path }) => {
       if (method === 'GET' || !path.endsWith('/ima/base')) return undefined
       broker.vault.fault = () => undefined
-      return { after: approve(bob, version) as Promise<unknown> as Promise<void> }
+      const after = async () => void approved.push(await outcomeOf(approve(bob, await versionNow())))
+      return { after: after() }
     }
     await write(alice, { files: 'cd'.repeat(32) }, list)
+    expect(approved).toHaveLength(1)
+    expect((await read())['approved_version']).toBe(0)
     expect(await refusal(evidence(broker, machine))).toBe('REFERENCE_NOT_APPROVED')
+  })
+
+  test('is not approved of as it was read when one of its lists was replaced since', async () => {
+    const list = 'auth/tpm-quote/ima/base'
+    await write(alice, { files: `${'ab'.repeat(32)}  /usr/bin/env` }, list)
+    await write(alice, { pcrs: REFERENCE, ima: 'required', ima_lists: 'base' })
+    const version = await versionNow()
+    await write(alice, { files: 'cd'.repeat(32) }, list)
+    expect(await outcomeOf(approve(bob, version))).toBe('bad_request')
+    expect(await refusal(evidence(broker, machine))).toBe('REFERENCE_NOT_APPROVED')
+    await approve(bob, await versionNow())
+    await evidence(broker, machine)
+  })
+
+  test('with a list that was replaced at another replica a moment ago lets nobody in here', async () => {
+    const list = 'auth/tpm-quote/ima/base'
+    await write(alice, { files: `${'ab'.repeat(32)}  /usr/bin/env` }, list)
+    await write(alice, { pcrs: REFERENCE, ima: 'required', ima_lists: 'base' })
+    await approve(bob, await versionNow())
+    await using other = await openTestBroker({ beside: broker })
+    // which knows the set as it was approved of from now on, and not its lists
+    await other.ask('read', SET)
+    await write(alice, { files: 'cd'.repeat(32) }, list)
+    expect(await refusalOf(other, evidence(other, machine))).toBe('REFERENCE_NOT_APPROVED')
   })
 
   test.each([{ owner: '' }, { reason: '' }])('says who answers for it, and why: not with %j', async words => {
