@@ -66,6 +66,7 @@ export async function serve(config: Config, log: Log, secretId: SecretId): Promi
     url: config.vault.address,
     connectWithinMs: config.vault.deadline_ms,
     answerWithinMs: config.vault.answer_within_ms,
+    connections: config.listen.connections,
     strip: config.vault.believed_headers,
     ...(ca === undefined ? {} : { ca }),
   })

@@ -1,5 +1,6 @@
 import type { Readable } from 'node:stream'
 import { type Dispatcher, Pool } from 'undici'
+import { CONNECTIONS } from '#engine'
 import { type RawHeaders, toVault } from './headers.ts'
 
 export type UpstreamOptions = {
@@ -11,7 +12,8 @@ export type UpstreamOptions = {
   readonly connectWithinMs?: number
   /** from the last byte of the request to the first of the reply */
   readonly answerWithinMs: number
-  /** connections to Vault at the same time, endless streams not counted */
+  /** Connections to Vault at the same time, endless streams not counted. A client's connection takes one at most, and may take it for long, with a slow body
+   *  and without a token: where they were fewer than clients may have, a few clients would keep all others from Vault. */
   readonly connections?: number
   /** names of headers that Vault's listener believes and clients may therefore not send, such as its `x_forwarded_for_client_cert_header` */
   readonly strip?: readonly string[]
@@ -63,7 +65,7 @@ export type Asked = {
   readonly progress: () => void
 }
 
-const DEFAULTS = { connectWithinMs: 2000, connections: 256 } as const
+const DEFAULTS = { connectWithinMs: 2000, connections: CONNECTIONS.all } as const
 
 /** Vault closes what was idle for five minutes; we let go first, so that it does not close what we are about to use. */
 const IDLE_MS = 60_000
