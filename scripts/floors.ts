@@ -64,7 +64,7 @@ const floors: Readonly<Record<string, Floor>> = {
     packages: ['@hono/node-server', 'commander', 'hono', 'undici', 'yaml'],
     builtins: ['crypto', 'fs/promises', 'http', 'https', 'net', 'os', 'path', 'stream', 'timers/promises', 'tls'],
     without: ['console', 'fetch'],
-    entries: ['mounts/cli.ts', 'mounts/serve.ts'],
+    entries: ['mounts/cli/operator.ts', 'mounts/cli/server.ts', 'mounts/serve.ts'],
   },
   proxy: {
     below: ['engine'],
