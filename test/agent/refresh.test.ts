@@ -56,3 +56,8 @@ test('after the signal nothing is asked for', async () => {
   const never = async () => Promise.reject(new Error('asked'))
   await keepFresh({ content: 'x', lifeMs: 1 }, 0, { issue: never, replace: never, failed: () => {}, signal: ended.signal })
 })
+
+test('what lives for years is not asked for again at once: no timer counts so far', async () => {
+  const { pauses } = await refreshed(2, () => ({ content: 'long', lifeMs: 1e12 }))
+  expect(pauses).toEqual([6000, 2 ** 31 - 1, 2 ** 31 - 1])
+})
