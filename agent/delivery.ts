@@ -1,4 +1,4 @@
-import { mkdtemp, open, rm } from 'node:fs/promises'
+import { mkdtemp, open, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { AgentError } from './exits.ts'
 import { writeSecret } from './secret_file.ts'
@@ -50,10 +50,24 @@ const FIRST = 3
 /** characters that mkdtemp makes up */
 const MADE_UP = 6
 
+/** Who else may rename what is in a directory could put a folder of their own in the place of ours: it has to be the system's or our own, and sticky
+ *  where others write. After `su` XDG_RUNTIME_DIR may still be of the user before. */
+async function ours(directory: string): Promise<boolean> {
+  const there = await stat(directory).catch(() => undefined)
+  if (there === undefined) return false
+  const { uid, mode } = there
+  return (uid === 0 || uid === process.getuid?.()) && ((mode & OTHERS_WRITE) === 0 || (mode & STICKY) !== 0)
+}
+
+const OTHERS_WRITE = 0o022
+const STICKY = 0o1000
+
 /** mkdtemp makes it for its owner alone, 0700. @param longest how many characters its path may have @throws AgentError of `file` */
 export async function privateFolder(directories: readonly string[], longest = Infinity): Promise<string> {
-  for (const prefix of directories.map(directory => join(directory, 'assay-'))) {
-    const made = prefix.length + MADE_UP > longest ? undefined : await mkdtemp(prefix).catch(() => undefined)
+  for (const directory of directories) {
+    const prefix = join(directory, 'assay-')
+    if (prefix.length + MADE_UP > longest || !(await ours(directory))) continue
+    const made = await mkdtemp(prefix).catch(() => undefined)
     if (made !== undefined) return made
   }
   throw new AgentError('file', `could not make a private folder in any of ${directories.join(', ')}`)
