@@ -53,7 +53,7 @@ export async function openSsh(options: SshDoorOptions): Promise<SshDoor> {
 function configOf(program: readonly string[], session: string, agent: string): string {
   const command = [...program, 'agent', 'ssh-join', session].map(quoted).join(' ')
   const lines = [
-    `ProxyCommand ${command} %r %h %p`,
+    `ProxyCommand ${command} -- '%r' '%h' '%p'`, // a shell reads it, and the address of a submodule may be anybody's
     `IdentityAgent "${agent}"`,
     'IdentityFile none',
     'PreferredAuthentications publickey',

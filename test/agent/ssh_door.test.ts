@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { type AddressInfo, connect, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -7,8 +7,8 @@ import { createServer, type Server } from 'node:tls'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { frame, framesOf, kinds, messagesOf } from '../../agent/proxied/frames.ts'
 import { ownIdentity } from '../../agent/proxied/identity.ts'
-import { openSsh, type SshDoor } from '../../agent/proxied/ssh.ts'
-import { until } from '../harness/process.ts'
+import { openSsh, type SshDoor, type SshDoorOptions } from '../../agent/proxied/ssh.ts'
+import { run, until } from '../harness/process.ts'
 import { newAuthority } from '../mounts/hosts/certificates.ts'
 
 // Which of the connections through the proxy a client of the ssh-agent belongs to. The proxy is one of our own: of each connection it does what a test wants.
@@ -18,6 +18,7 @@ const [FAILURE, SUCCESS, LIST, SIGN, BIND] = [5, 6, 11, 13, 27]
 let folder: string
 let server: Server
 let door: SshDoor
+let options: SshDoorOptions
 /** What was asked on each connection, by the name that its first line has. */
 let asked: Map<string, number[]>
 let answers: Readonly<Record<string, (kind: number) => number | undefined>>
@@ -34,13 +35,14 @@ beforeEach(async () => {
   })
   await new Promise<void>(resolve => server.listen(0, '127.0.0.1', () => resolve()))
   const { port } = server.address() as AddressInfo
-  door = await openSsh({
+  options = {
     proxy: { host: '127.0.0.1', name: 'localhost', port, ca: ca.ca, deadlineMs: 10_000 },
     identity: await ownIdentity({ now: Date.now, random: randomBytes }),
     folder,
     program: ['assay'],
     say: () => undefined,
-  })
+  }
+  door = await openSsh(options)
 })
 afterEach(async () => {
   await door[Symbol.asyncDispose]()
@@ -111,4 +113,16 @@ test('a client that no connection agrees to gets nothing, and one that does not 
   expect(await client(BIND)).toEqual([FAILURE])
   expect(await client(LIST, SIGN)).toEqual([FAILURE, FAILURE])
   expect(asked.get('one')).toEqual([BIND])
+})
+
+test('a user that is named by the address of anybody is one word for the shell', async () => {
+  const heard = join(folder, 'heard')
+  const script = `printf '[%s]' "$@" > '${heard}'`
+  await using other = await openSsh({
+    ...options,
+    folder: await mkdtemp(join(folder, 'o-')),
+    program: ['sh', '-c', script, 'sh'],
+  })
+  await run('ssh', ['-F', other.env.ASSAY_SSH_CONFIG, '-l', 'a b', 'git.test', 'true']).catch(() => undefined)
+  expect(await readFile(heard, 'utf8')).toMatch(/\[--\]\[a b\]\[git\.test\]\[22\]$/)
 })
