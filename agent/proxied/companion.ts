@@ -144,10 +144,10 @@ function forward(
     outgoing.writeHead(status, { ...asks, Connection: 'close' }).end()
     return
   }
-  const { host: _, 'proxy-authorization': __, 'proxy-connection': ___, ...headers } = incoming.headers
+  const { host: _, 'proxy-authorization': __, 'proxy-connection': ___, trailer: ____, ...headers } = incoming.headers
   const { host: hostname, port } = proxy
   const upstream = request({ agent, hostname, port, method: incoming.method, path, headers }, answer => {
-    outgoing.writeHead(answer.statusCode ?? 502, answer.headers)
+    if (!begun(outgoing, answer)) return void answer.destroy()
     pipeline(answer, outgoing, () => {}) // what breaks off breaks off for the command, too
   })
   upstream.on('error', error => {
@@ -158,6 +158,19 @@ function forward(
   })
   outgoing.once('close', () => upstream.destroy())
   incoming.pipe(upstream)
+}
+
+/** False for what Node reads and does not write, such as the status 000: with such an answer the connection ends, and nothing else. */
+function begun(outgoing: ServerResponse, { statusCode, headers }: IncomingMessage): boolean {
+  // how trailers are announced is between us and the proxy: none are handed on
+  const { trailer: _, ...rest } = headers
+  try {
+    outgoing.writeHead(statusCode ?? 502, rest)
+    return true
+  } catch {
+    outgoing.destroy()
+    return false
+  }
 }
 
 /** What the proxy is asked for; undefined for who does not know the secret. Some clients send a base URL on the loopback to their proxy, too. */

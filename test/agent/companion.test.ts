@@ -91,6 +91,32 @@ test('a proxy that takes connections and answers nothing is not waited for', asy
   expect(said).toEqual(['the proxy could not be reached: the proxy did not answer in time'])
 })
 
+describe('of a server that answers what Node reads and does not write', () => {
+  const answers = ['HTTP/1.1 000 None\r\n', 'HTTP/1.1 099 None\r\n']
+
+  test.each(answers)('%j ends the connection, and the next request goes on', async head => {
+    answer = outgoing => void outgoing.socket?.end(`${head}Content-Length: 0\r\n\r\n`)
+    await once(request(`${companion.baseUrl}/api.test/`).end(), 'error')
+    answer = outgoing => outgoing.end('fine')
+    const [incoming] = (await once(request(`${companion.baseUrl}/api.test/`).end(), 'response')) as [IncomingMessage]
+    expect(await text(incoming)).toBe('fine')
+  })
+
+  test('trailers that are announced for no body are not', async () => {
+    answer = outgoing => void outgoing.socket?.end('HTTP/1.1 200 OK\r\nTrailer: x-sum\r\nContent-Length: 4\r\n\r\nfine')
+    const [incoming] = (await once(request(`${companion.baseUrl}/api.test/`).end(), 'response')) as [IncomingMessage]
+    expect(incoming.headers.trailer).toBeUndefined()
+    expect(await text(incoming)).toBe('fine')
+  })
+
+  test('trailers that a command announces are not, either', async () => {
+    answer = (outgoing, incoming) => outgoing.end(String(incoming.headers.trailer))
+    expect(await raw(`GET /${SECRET}/_/api.test/ HTTP/1.1\r\nHost: x\r\nTrailer: x-sum\r\nConnection: close\r\n\r\n`)).toContain(
+      'undefined',
+    )
+  })
+})
+
 test('git, which says who it is only when it is asked, is asked over plain HTTP, too', async () => {
   const asked: (string | undefined)[] = []
   answer = (outgoing, incoming) => {
