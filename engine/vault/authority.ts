@@ -161,10 +161,11 @@ function denied(error: unknown): never {
   throw error
 }
 
-/** A live token without the default policy may not ask what it may do: say so, or its owner will look for the fault for days. */
+/** A live token without the default policy may not ask what it may do, nor may one whose entity is disabled, and Vault does not say which it is: say so, or its
+ *  owner will look for the fault for days. */
 function explain(error: VaultRefusal, path: string): string {
   const invalid = error.errors.some(one => one.includes('invalid token') || one.includes('bad token'))
-  return invalid ? DENIED : `${DENIED}: the token may not use ${path}, which the default policy allows`
+  return invalid ? DENIED : `${DENIED}: the token may not use ${path}, which the default policy allows, or its entity is disabled`
 }
 
 async function factsOf(own: OwnVault, tokens: readonly Secret[]): Promise<readonly TokenFacts[]> {

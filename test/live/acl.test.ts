@@ -160,6 +160,22 @@ describe('what else binds a token', () => {
     }
   })
 
+  test.each([{}, { token_num_uses: 3 }, { token_type: 'batch' }])('an entity that was disabled meanwhile: %j', async options => {
+    const name = `user-${Math.random().toString(36).slice(2)}`
+    await done(
+      world.vault.api('PUT', 'sys/policies/acl/people', {
+        policy: ['broker', 'transit2'].map(one => READ.replaceAll('MOUNT', one)).join('\n'),
+      }),
+    )
+    await done(world.vault.api('POST', `sys/auth/${name}`, { type: 'userpass' }))
+    await done(world.vault.api('POST', `auth/${name}/users/u`, { password: 'p', token_policies: ['people'], ...options }))
+    const { body } = await world.vault.api('POST', `auth/${name}/login/u`, { password: 'p' })
+    const { client_token: as, entity_id: entity } = body.auth as { client_token: string; entity_id: string }
+    expect(await statuses('broker', as, 1)).toEqual([200])
+    await done(world.vault.api('POST', `identity/entity/id/${entity}`, { disabled: true }))
+    for (const mount of ['broker', 'transit2']) expect(await statuses(mount, as, 1)).toEqual([403])
+  })
+
   test('another namespace: ours are in the root only', async () => {
     const headers = { 'X-Vault-Namespace': 'team' }
     const reply = await ask(world.door.address, 'GET', 'broker/role/there', { token: world.vault.rootToken, headers })
@@ -173,7 +189,9 @@ describe('what else binds a token', () => {
     const { status, body } = await ask(world.door.address, 'GET', 'broker/role/there', { token: as })
     expect({ status, errors: body.errors as unknown }).toEqual({
       status: 403,
-      errors: ['permission denied: the token may not use sys/capabilities-self, which the default policy allows'],
+      errors: [
+        'permission denied: the token may not use sys/capabilities-self, which the default policy allows, or its entity is disabled',
+      ],
     })
     const may = `${READ.replaceAll('MOUNT', 'broker')}\npath "sys/capabilities-self" { capabilities = ["update"] }`
     const with_ = await token(may, { no_default_policy: true })
