@@ -60,6 +60,7 @@ function json(parse: () => unknown): unknown {
   try {
     return parse()
   } catch (error) {
+    if (error instanceof BrokerError) throw error
     throw new BrokerError('bad_request', 'the body is no valid JSON', { cause: error })
   }
 }

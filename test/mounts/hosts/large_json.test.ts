@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { parseLargeJson } from '../../../mounts/hosts/large_json.ts'
+import { parametersOf } from '../../../mounts/hosts/parameters.ts'
 
 const LONG = 'A'.repeat(70_000)
 const parse = (text: string) => parseLargeJson(Buffer.from(text))
@@ -23,6 +24,23 @@ describe('JSON with long strings', () => {
   test('with an escape in them has them as text', () => {
     expect(parse(`{"a": "${LONG}\\n"}`)).toEqual({ a: `${LONG}\n` })
   })
+
+  test.each([
+    ['names', `{${Array.from({ length: 120_000 }, (_, at) => `"name${at}":0`).join(',')}}`],
+    ['things in a list', `{"a":[${'{},'.repeat(400_000)}{}],"b":"${LONG}"}`],
+    ['short strings', `{"a":["${'A'.repeat(60_000)}"${`,"${'A'.repeat(60_000)}"`.repeat(20)}]}`],
+    ['lists in lists', `{"a":${'['.repeat(600_000)}${']'.repeat(600_000)}}`],
+  ])('has no more beside them than other bodies may have, so that nobody is kept waiting: %s', (_, text) => {
+    expect(() => parse(text)).toThrow('the body is too large: only JSON with long strings in it may be')
+    expect(() => parametersOf(undefined, Buffer.from(text))).toThrow(
+      'the body is too large: only JSON with long strings in it may be',
+    )
+  })
+
+  test.each([`{"a":"${'A'.repeat(4_000_000)}"}`, `{"a":"${'A\\n'.repeat(1_000_000)}","b":"${LONG}"}`])(
+    'may be as long as its long strings, case %#',
+    text => expect(plain(parse(text))).toEqual(JSON.parse(text)),
+  )
 
   test.each([`"${LONG}"`, `[1, 2]`, 'null', '7'])('that is no object is what it is, case %#', text => {
     expect(typeof parse(text)).toBe(typeof JSON.parse(text))
