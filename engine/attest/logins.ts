@@ -26,7 +26,7 @@ import { handOut } from './hand_out.ts'
 import type { TokenDoor } from './login.ts'
 import { type AkRecords, hex, outOf } from './records.ts'
 import type { LogKind } from './rules.ts'
-import { type AttestSettings, configOf } from './settings.ts'
+import { type AttestSettings, configOf, isFor } from './settings.ts'
 
 type Drawn = Challenge & { readonly selection: Selection; readonly logs: readonly LogKind[] }
 
@@ -145,7 +145,7 @@ async function countsStill(
     settings.tpm.fresh(mount.id, tpmId),
   ])
   if (!tpm || outOf(tpm, tpmId, hex(akName))) return false
-  const wants = role && !role.disabled && role.references.includes(reference)
+  const wants = role && !role.disabled && isFor(role, tpmId) && role.references.includes(reference)
   return wants === true && set?.disabled === false && set.version === referenceVersion
 }
 

@@ -92,6 +92,11 @@ export const roleFields = {
   disabled: flag('Nobody logs in with a disabled role, and what it gave is revoked.', { fallback: false }),
 }
 
+/** Whether a role is for this TPM. */
+export function isFor({ tpm_ids }: Pick<Values<typeof roleFields>, 'tpm_ids'>, tpmId: string): boolean {
+  return tpm_ids.length === 0 || tpm_ids.includes(tpmId)
+}
+
 /** What the endorsement certificate says of a TPM. */
 export const certificateFields = {
   maker: text('Manufacturer as in the certificate.', { fallback: '' }),

@@ -1,5 +1,4 @@
-import type { AttestSettings } from '../attest/settings.ts'
-import { configOf } from '../attest/settings.ts'
+import { type AttestSettings, configOf, isFor } from '../attest/settings.ts'
 import type { Metrics } from '../metrics.ts'
 import type { Mount, MountTable } from '../mount_table.ts'
 import type { OwnVault } from '../vault/own.ts'
@@ -96,27 +95,28 @@ function openChores({ world, mounts, settings }: LifecyclePorts, machines: Machi
   }
 }
 
-/** A role or a set that is gone, or disabled, vouches for nobody any more. */
+/** A role or a set that is gone, or disabled, vouches for nobody any more, nor a role for machines that it does not list. */
 async function tidyMount(settings: AttestSettings, machines: Machines, logins: Logins, mount: Mount): Promise<void> {
-  const [isRole, isReference] = [goodIn(settings.role, mount), goodIn(settings.reference, mount)]
+  const [roleOf, referenceOf] = [goodIn(settings.role, mount), goodIn(settings.reference, mount)]
   for (const tpmId of await logins.holders(mount.id)) {
     const { since } = await machines.fresh({ mountId: mount.id, tpmId })
-    const isGood = async ({ role, reference, epoch }: Login) =>
-      epoch >= since && (await isRole(role)) && (await isReference(reference))
+    const isGood = async ({ role: name, reference, epoch }: Login) => {
+      const role = epoch >= since && (await roleOf(name))
+      return role && isFor(role, tpmId) && (await referenceOf(reference)) !== undefined
+    }
     await logins.end({ mountId: mount.id, tpmId }, async login => !(await isGood(login)))
   }
 }
 
-type Kept = Pick<AttestSettings['role'] | AttestSettings['reference'], 'fresh'>
+type Kept<Row> = { readonly fresh: (mountId: string, name: string) => Promise<Row | undefined> }
 
 /** What was found good is so to the end, as whoever changes it has all looked at again. What was not may be new: it is looked at each time. */
-function goodIn(records: Kept, mount: Mount): (name: string) => Promise<boolean> {
-  const good = new Set<string>()
-  return async name => {
-    if (good.has(name)) return true
-    const record = await records.fresh(mount.id, name)
-    if (!record || record.disabled) return false
-    good.add(name)
-    return true
+function goodIn<Row extends { readonly disabled: boolean }>(records: Kept<Row>, mount: Mount) {
+  const good = new Map<string, Row>()
+  return async (name: string): Promise<Row | undefined> => {
+    const record = good.get(name) ?? (await records.fresh(mount.id, name))
+    if (!record || record.disabled) return undefined
+    good.set(name, record)
+    return record
   }
 }

@@ -1,7 +1,7 @@
 import { accept, reject } from '#attestation'
 import type { Metadata } from '../attest/login.ts'
 import { ALWAYS, windowOf, within } from '../attest/references.ts'
-import type { AttestSettings } from '../attest/settings.ts'
+import { type AttestSettings, isFor } from '../attest/settings.ts'
 import type { Mount } from '../mount_table.ts'
 import type { Verdict } from '../refusals.ts'
 import type { World } from '../world.ts'
@@ -40,6 +40,7 @@ export function openSessions({ lifecycle, settings, world }: Parts): Sessions {
         settings.reference.get(login.id, reference),
       ])
       if (!role || role.disabled) return reject('ROLE_DISABLED', login_role)
+      if (!isFor(role, tpmId)) return reject('ROLE', 'the role does not list this TPM any more')
       // the quote of the request was compared with what counts now
       if (!fresh && (!set || set.disabled)) return reject('REFERENCE_DISABLED', reference)
       const window = fresh || !set ? ALWAYS : windowOf(set)

@@ -23,7 +23,7 @@ export const role = (broker: Broker): readonly Path[] => {
     one: 'role',
     many: 'roles',
     description:
-      'Which machines may log in, what they have to look like, and what their tokens may do. What a disabled or deleted role gave is revoked.',
+      'Which machines may log in, what they have to look like, and what their tokens may do. What a disabled or deleted role gave is revoked, and what it gave a TPM that it does not list any more.',
   }
   const { lifecycle } = broker.attest
   const rows = collection('role', broker.attest.settings.role, words, { changed: mount => lifecycle.tidy(mount) })

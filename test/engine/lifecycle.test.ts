@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { configure, dataOf, enrol, evidence, logIn, openTestBroker, outcomeOf, type TestBroker } from '../fakes/broker.ts'
 import { fakeMachine, REFERENCE } from '../fakes/machine.ts'
 import { until } from '../harness/process.ts'
-import { OTHER } from './lifecycle_provocations.ts'
+import { OTHER, unrevoked } from './lifecycle_provocations.ts'
 import { lifeOf } from './lifecycle_world.ts'
 
 const machine = fakeMachine({ label: 'enrolled' })
@@ -146,12 +146,24 @@ describe('an operator', () => {
     ['disables the TPM', () => broker.ask('update', tpm, { disabled: true })],
     ['deletes the TPM', () => broker.ask('delete', tpm)],
     ['disables the role', () => write('role/builder', { disabled: true })],
+    ['takes the TPM off the list of the role', () => write('role/builder', { tpm_ids: 'sha256-another' })],
     ['disables the reference values', () => write('reference/good', { disabled: true })],
   ])('%s: what it let in is revoked', async (_, order) => {
     const token = await logIn(broker, machine)
     await order()
     await gone(token)
     expect(await outcomeOf(quoted({}))).toBe('permission_denied')
+  })
+
+  test('takes a TPM off the list of a role: no credential for a token that Vault has not revoked yet, nor for a quote', async () => {
+    const token = await logIn(broker, machine)
+    const sent = await evidence(broker, machine)
+    unrevoked(broker)
+    await write('role/builder', { tpm_ids: 'sha256-another' })
+    expect(await refusal(creds(token))).toBe('ROLE')
+    expect(await refusal(login(sent))).toBe('ROLE')
+    await write('role/builder', { tpm_ids: machine.tpmId })
+    await creds(token)
   })
 
   test('disables a role: what other roles gave stays', async () => {
