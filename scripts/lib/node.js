@@ -4,7 +4,7 @@ import { join } from 'node:path'
 
 /**
  * Imported first by every program that is started by hand, so that an old Node, or a reader that has left, ends it with a sentence
- * instead of an error from deep inside. It is JavaScript, so that every Node can read it.
+ * instead of an error from deep inside, and no signal opens it to others. It is JavaScript, so that every Node can read it.
  */
 const wanted = 24
 
@@ -16,6 +16,9 @@ if (Number(process.versions.node.split('.')[0]) < wanted) {
 // compiled and stripped of types once, not at every start; a user without a home has no place for that
 const cache = process.env['XDG_CACHE_HOME'] || cacheAtHome()
 if (cache) module.enableCompileCache(join(cache, 'assay', 'node'))
+
+// Node's own answer is a debugger on the loopback, where every user of the machine could run code in this process
+process.on('SIGUSR1', () => {})
 
 // who reads no messages ends nobody; a command whose answer is lost has not succeeded (those of the agent say so themselves)
 process.stderr.on('error', () => {})

@@ -135,3 +135,16 @@ function commandsIn(help: string): string[] {
   const lines = list.split('\n\n')[0]?.matchAll(/^ {2}([a-z][\w-]*)/gm) ?? []
   return [...lines].map(([, name]) => name ?? '').filter(name => name !== 'help')
 }
+
+test('a signal opens no debugger, which every user of the machine would reach', async () => {
+  const start = join(import.meta.dirname, '../../scripts/lib/node.js')
+  const script = `
+    import inspector from 'node:inspector'
+    await import(${JSON.stringify(start)})
+    process.once('SIGUSR2', () => setImmediate(() => { console.log(inspector.url() ?? 'none'); process.exit() }))
+    process.kill(process.pid, 'SIGUSR1')
+    process.kill(process.pid, 'SIGUSR2')
+    setInterval(() => {}, 1000)`
+  const ran = await run(process.execPath, ['--input-type=module', '-e', script])
+  expect(ran).toMatchObject({ code: 0, stdout: 'none\n', stderr: '' })
+})
