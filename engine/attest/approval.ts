@@ -64,6 +64,12 @@ export function openApproval(settings: Pick<AttestSettings, 'tpm'>, store: Store
     await denied.delete(id, tpmId)
     await waiting.delete(id, tpmId)
   }
+  /** Somebody may have approved of it at the same time: whoever denied it would take a machine to be out that is in. */
+  const refuteApproval = async ({ id }: Mount, tpmId: string) => {
+    if (!(await settings.tpm.fresh(id, tpmId))) return
+    await denied.delete(id, tpmId)
+    throw new BrokerError('conflict', 'somebody else approved of this TPM at the same time: disable it under tpm/')
+  }
   return {
     read: (mount, tpmId) => read(mount, tpmId),
     forget,
@@ -88,7 +94,8 @@ export function openApproval(settings: Pick<AttestSettings, 'tpm'>, store: Store
       )
       if (decision === 'deny') {
         await denied.write(mount.id, tpmId, { ...kept, state: 'denied', reason, decided_at: now() })
-        return waiting.delete(mount.id, tpmId)
+        await waiting.delete(mount.id, tpmId)
+        return refuteApproval(mount, tpmId)
       }
       const { maker, model, version, ek_type, ek_certificate_sha256, revocation } = kept
       const facts = { maker, model, version, ek_type, ek_certificate_sha256, revocation }

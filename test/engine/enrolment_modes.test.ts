@@ -92,6 +92,18 @@ describe('where an operator approves', () => {
     expect(await refusal(broker.ask('update', 'auth/tpm-quote/enroll/activate', answer, { token: '' }))).toBe('ENROLMENT_DENIED')
   })
 
+  test('denied while somebody else approves of it, whoever denies it is told that it is in', async () => {
+    await enrol(broker, machine)
+    broker.vault.fault = ({ method, path }) => {
+      if (method === 'GET' || !path.includes('/denied/')) return undefined
+      broker.vault.fault = () => undefined
+      return { after: decide('approve') }
+    }
+    await expect(decide('deny', 'not ours')).rejects.toMatchObject({ code: 'conflict' })
+    expect(await waiting()).toEqual([])
+    expect(await enrol(broker, machine)).toMatchObject({ status: 'enrolled' })
+  })
+
   test('a thousand wait at most, and those that were denied are not among them', async () => {
     await enrol(broker, machine)
     const [path = '', kept = expect.unreachable()] =
