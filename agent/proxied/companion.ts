@@ -150,6 +150,10 @@ function forward(
     if (!begun(outgoing, answer)) return void answer.destroy()
     pipeline(answer, outgoing, () => {}) // what breaks off breaks off for the command, too
   })
+  upstream.once('upgrade', (_, socket) => {
+    socket.destroy()
+    outgoing.destroy() // nobody asked for another protocol here, and no answer comes any more
+  })
   upstream.on('error', error => {
     if (outgoing.destroyed) return // the command has left, and ended it
     say(`the proxy could not be reached: ${codeOf(error)}`)

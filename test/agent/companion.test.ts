@@ -102,6 +102,11 @@ describe('of a server that answers what Node reads and does not write', () => {
     expect(await text(incoming)).toBe('fine')
   })
 
+  test('a change of protocol that nobody asked for ends the connection', async () => {
+    answer = outgoing => void outgoing.socket?.write('HTTP/1.1 101 Other\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n')
+    await once(request(`${companion.baseUrl}/api.test/`).end(), 'error')
+  })
+
   test('trailers that are announced for no body are not', async () => {
     answer = outgoing => void outgoing.socket?.end('HTTP/1.1 200 OK\r\nTrailer: x-sum\r\nContent-Length: 4\r\n\r\nfine')
     const [incoming] = (await once(request(`${companion.baseUrl}/api.test/`).end(), 'response')) as [IncomingMessage]
