@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { AgentError, laterIfUnavailable } from './exits.ts'
 import type { CredsRequest } from './flow.ts'
 import { type Issued, issuedOf } from './issued.ts'
+import { LONGEST_TIMER_MS } from './refresh.ts'
 import { dataOf, member, positive, text } from './replies.ts'
 import { encoded, type Mounts, present, type Service } from './service.ts'
 
@@ -22,7 +23,7 @@ export async function consented(
   while (performance.now() < until) {
     const issued = await pollConsent(service, role, handle, token, taskToken).catch(laterIfUnavailable)
     if (issued) return issued
-    await delay(intervalSeconds * 1000, undefined, { signal }).catch(() => undefined)
+    await delay(Math.min(intervalSeconds * 1000, LONGEST_TIMER_MS), undefined, { signal }).catch(() => undefined)
     if (signal?.aborted) throw new AgentError('refused', 'nobody waits for the consent any more')
   }
   throw new AgentError('refused', 'nobody consented in time: ask again')

@@ -1,6 +1,6 @@
 import { runChild } from './child.ts'
 import { deliver, type Mode } from './delivery.ts'
-import { keepFresh } from './refresh.ts'
+import { keepFresh, LONGEST_TIMER_MS } from './refresh.ts'
 import { relaySignals } from './relay.ts'
 
 /** What `exec` is given, the world included. */
@@ -73,6 +73,7 @@ function refreshed(
 
 async function warnOfEnd(lifeMs: number, options: ExecOptions, signal: AbortSignal): Promise<void> {
   const message = 'the credential has expired, and a variable cannot be replaced; long work reads ASSAY_CREDENTIAL_FILE instead'
+  if (lifeMs > LONGEST_TIMER_MS) return
   const timer = setTimeout(() => options.say(message), lifeMs)
   signal.addEventListener('abort', () => clearTimeout(timer), { once: true })
 }

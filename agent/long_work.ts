@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { LONGEST_TIMER_MS } from './refresh.ts'
 
 /** What the broker told beside a credential, in sentences; each is said once. */
 export function sayOnce(say: (message: string) => void): (warnings: readonly string[]) => void {
@@ -31,7 +32,7 @@ const LOOK_MS = 60_000
 export async function keepAlive({ beat, withinMs, failed, signal, pause = real }: Beating): Promise<void> {
   while (!signal.aborted) {
     const within = withinMs()
-    const wait = within === undefined ? LOOK_MS : Math.max(within / SHARE, SHORTEST_MS)
+    const wait = within === undefined ? LOOK_MS : Math.min(Math.max(within / SHARE, SHORTEST_MS), LONGEST_TIMER_MS)
     await pause(wait, signal).catch(() => undefined)
     if (signal.aborted || within === undefined) continue
     await beat().catch(failed)

@@ -113,6 +113,10 @@ describe('by variable', () => {
     expect(await left()).toEqual([])
   })
 
+  test('nobody hears at once of the end of one that lives for years', async () => {
+    expect((await shell('true', { mode, lifeMs: 1e12 })).said).toEqual([])
+  })
+
   test('it is not replaced, and people hear when it ends', async () => {
     const said: string[] = []
     const heard = files.at('heard')

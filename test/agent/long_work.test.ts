@@ -35,6 +35,15 @@ describe('signs of life', () => {
     expect(beats).toBe(4)
   })
 
+  test('one that is wanted within years is not given at once and again', async () => {
+    const { waits } = await run(
+      1,
+      () => 1e12,
+      async () => undefined,
+    )
+    expect(waits).toEqual([2 ** 31 - 1])
+  })
+
   test('none is given while none is wanted; it is looked again', async () => {
     let beats = 0
     const { waits } = await run(
