@@ -138,7 +138,8 @@ async function standingOf(
   tpmId: string,
   akName: string,
 ): Promise<Verdict<'enrols' | 'waits'>> {
-  const [known, { enrollment }] = await Promise.all([settings.tpm.get(mount.id, tpmId), configOf(settings, mount)])
+  // past the cache: a TPM that was deleted or disabled at another replica would write itself anew
+  const [known, { enrollment }] = await Promise.all([settings.tpm.fresh(mount.id, tpmId), configOf(settings, mount)])
   if (known?.disabled) return reject('TPM_DISABLED', tpmId)
   if (known?.disabled_aks.includes(akName)) return reject('AK_DISABLED', akName)
   if (known || (enrollment !== 'listed' && enrollment !== 'approved')) return accept('enrols')

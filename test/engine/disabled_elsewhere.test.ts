@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { configure, enrol, evidence, openTestBroker, outcomeOf, type TestBroker } from '../fakes/broker.ts'
+import { configure, dataOf, enrol, evidence, openTestBroker, outcomeOf, refusalOf, type TestBroker } from '../fakes/broker.ts'
 import { fakeMachine } from '../fakes/machine.ts'
 
 // An operator speaks to one replica, and the machine to another, which may know of it some seconds later.
@@ -33,4 +33,12 @@ test.each([
   await end()
   expect(await outcomeOf(other.ask('update', 'auth/tpm-quote/login', sent, nobody))).toBe('permission_denied')
   expect(held()).toBe(0)
+})
+
+test('a TPM that was deleted at one replica does not come back by enrolling at another one', async () => {
+  await broker.ask('update', 'auth/tpm-quote/config', { enrollment: 'listed' })
+  await evidence(other, machine)
+  await broker.ask('delete', tpm)
+  expect(await refusalOf(other, enrol(other, machine))).toBe('NOT_LISTED')
+  expect(dataOf(await broker.ask('list', 'auth/tpm-quote/tpm'))).toMatchObject({ keys: [] })
 })
