@@ -142,10 +142,13 @@ async function standingOf(
   const [known, { enrollment }] = await Promise.all([settings.tpm.fresh(mount.id, tpmId), configOf(settings, mount)])
   if (known?.disabled) return reject('TPM_DISABLED', tpmId)
   if (known?.disabled_aks.includes(akName)) return reject('AK_DISABLED', akName)
-  if (known || (enrollment !== 'listed' && enrollment !== 'approved')) return accept('enrols')
+  if (known || !isByList(enrollment)) return accept('enrols')
   if (enrollment === 'listed') return reject('NOT_LISTED', tpmId)
   return (await approval.unwelcome(mount, tpmId)) ?? accept('waits')
 }
+
+/** Whether only what has a record may enrol. */
+const isByList = (enrollment: string) => enrollment === 'listed' || enrollment === 'approved'
 
 function pendingOf(mount: Mount, offer: Offer, ek: VerifiedEk, akName: Buffer, world: World): Pending {
   return {
@@ -190,7 +193,10 @@ async function record(
   }
   const tpmId = pending.record.tpm_id
   await revoked.keep(mount, tpmId, pending.path)
-  await note(mount, pending)
+  if (!(await note(mount, pending))) {
+    await store.delete(path)
+    return reject('NOT_LISTED', tpmId)
+  }
   if (await revoked.isRevoked(mount, tpmId)) return reject('REVOKED', 'its maker revoked the endorsement certificate')
   return accept({ status: 'enrolled', tpmId, akName })
 }
@@ -200,34 +206,42 @@ async function beginAnew(store: Store, path: string): Promise<void> {
   if (boot) await store.put(path, { ...boot, anew: true } satisfies BootRecord)
 }
 
-/** A key that is enrolled, in the record of its TPM. */
-type Note = (mount: Mount, pending: Pending) => Promise<void>
+/** A key that is enrolled, in the record of its TPM. @returns false when an operator deleted that meanwhile, and nobody is to write it anew */
+type Note = (mount: Mount, pending: Pending) => Promise<boolean>
+
+class Unlisted extends Error {}
 
 /** Other keys of the same TPM may be enrolled at this moment, and all of them end up in its record: those that come here together are written together, so that
  *  only other replicas come between. */
-function openNote({ tpm }: AttestSettings): Note {
+function openNote(settings: AttestSettings): Note {
   type Item = { readonly mount: Mount; readonly pending: Pending }
-  const write = async (items: readonly [Item, ...Item[]], tries: number): Promise<void> => {
+  const write = async (items: readonly [Item, ...Item[]], tries: number): Promise<boolean> => {
     const [{ mount, pending }] = items
+    const { enrollment } = await configOf(settings, mount)
     try {
-      await tpm.write(mount.id, pending.record.tpm_id, kept => ({
-        ...pending.tpm,
-        // that a certificate was revoked since it was shown is for `isRevoked` to take back
-        ...(kept?.revocation === 'revoked' && { revocation: 'revoked' }),
-        ak_names: [...new Set([...(kept?.ak_names ?? []), ...items.map(item => item.pending.akName)])],
-        enrolled_at: kept?.enrolled_at || pending.record.enrolled_at,
-      }))
+      await settings.tpm.write(mount.id, pending.record.tpm_id, kept => {
+        if (!kept && isByList(enrollment)) throw new Unlisted()
+        return {
+          ...pending.tpm,
+          // that a certificate was revoked since it was shown is for `isRevoked` to take back
+          ...(kept?.revocation === 'revoked' && { revocation: 'revoked' }),
+          ak_names: [...new Set([...(kept?.ak_names ?? []), ...items.map(item => item.pending.akName)])],
+          enrolled_at: kept?.enrolled_at || pending.record.enrolled_at,
+        }
+      })
+      return true
     } catch (error) {
+      if (error instanceof Unlisted) return false
       if (tries === 1 || !isConflict(error)) throw error
-      await write(items, tries - 1)
+      return write(items, tries - 1)
     }
   }
   const placeOf = ({ mount, pending }: Item) => `${mount.id}/${pending.record.tpm_id}`
-  const together = async (items: readonly Item[]): Promise<readonly undefined[]> => {
+  const together = async (items: readonly Item[]): Promise<readonly boolean[]> => {
     const [first, ...rest] = items
-    if (first) await write([first, ...rest], TRIES)
-    return items.map(() => undefined)
+    const isNoted = first !== undefined && (await write([first, ...rest], TRIES))
+    return items.map(() => isNoted)
   }
-  const note = gatherBy<Item, undefined>(placeOf, together, Number.POSITIVE_INFINITY)
+  const note = gatherBy<Item, boolean>(placeOf, together, Number.POSITIVE_INFINITY)
   return (mount, pending) => note({ mount, pending })
 }

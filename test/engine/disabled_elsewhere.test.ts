@@ -42,3 +42,14 @@ test('a TPM that was deleted at one replica does not come back by enrolling at a
   expect(await refusalOf(other, enrol(other, machine))).toBe('NOT_LISTED')
   expect(dataOf(await broker.ask('list', 'auth/tpm-quote/tpm'))).toMatchObject({ keys: [] })
 })
+
+test('a TPM that is deleted while it enrols is not there afterwards', async () => {
+  await broker.ask('update', 'auth/tpm-quote/config', { enrollment: 'listed' })
+  broker.vault.fault = ({ method, path }) => {
+    if (method === 'GET' || !path.includes('/endorsement/')) return undefined
+    broker.vault.fault = () => undefined
+    return { after: broker.ask('delete', tpm) }
+  }
+  expect(await refusalOf(broker, enrol(broker, machine))).toBe('NOT_LISTED')
+  expect(dataOf(await broker.ask('list', 'auth/tpm-quote/tpm'))).toMatchObject({ keys: [] })
+})
