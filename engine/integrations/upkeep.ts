@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
-import { inParallel } from '../leases/parallel.ts'
 import type { Metrics } from '../metrics.ts'
 import type { Mount, MountTable } from '../mount_table.ts'
+import { inParallel } from '../parallel.ts'
 import type { OwnVault } from '../vault/own.ts'
 import type { World } from '../world.ts'
 import { type Expiry, expiryStates } from './expiry.ts'

@@ -1,5 +1,5 @@
+import { inParallel } from '../parallel.ts'
 import type { World } from '../world.ts'
-import { inParallel } from './parallel.ts'
 
 /** What is to be written of leases and could not be, as the store was away: nobody else knows of it. It is in memory until the store has it; a process
  *  that is killed before leaves credentials to end by themselves. */

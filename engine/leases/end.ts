@@ -1,7 +1,7 @@
+import { inParallel } from '../parallel.ts'
 import { idOf, type Lease } from './lease.ts'
 import { changeLease } from './ledger.ts'
 import { type Entry, idIn, nameOf } from './name.ts'
-import { inParallel } from './parallel.ts'
 import type { Parts } from './parts.ts'
 
 /** `sync`: waits for the provider, for a while. */

@@ -1,9 +1,9 @@
 import { isConflict } from '../errors.ts'
+import { inParallel } from '../parallel.ts'
 import type { Kept, Store } from '../vault/store.ts'
 import { type Lease, PENDING_SECONDS } from './lease.ts'
 import { dueIn, idIn, nameOf } from './name.ts'
 import { type Names, openNames } from './names.ts'
-import { inParallel } from './parallel.ts'
 
 /** Where leases are kept: a record each, changed by check-and-set alone, and a calendar of names, whose list is the index. A record without a
  *  name is one that nobody would end, so the name is there before the record counts, and goes after it. A name too many is harmless. */

@@ -1,9 +1,9 @@
 import { gather } from '../gather.ts'
+import { inParallel } from '../parallel.ts'
 import type { Store } from '../vault/store.ts'
 import { type Calendar, openCalendar } from './calendar.ts'
 import { dueIn, minuteOf } from './name.ts'
 import { openPacks } from './packs.ts'
-import { inParallel } from './parallel.ts'
 
 /** The names of all leases: in the store an entry each, or many in a pack, and here a calendar of them. */
 export type Names = {

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
+import { inParallel } from '../parallel.ts'
 import type { Store } from '../vault/store.ts'
 import { dueIn, minuteOf } from './name.ts'
-import { inParallel } from './parallel.ts'
 
 /** Names by the thousand in one record, for those that are due in the same minute: so a start reads few large records in place of long lists. A pack is
  *  written once and never changed; what has ended in it is found to have when it is due, and when nothing of it is left it goes as a whole. */

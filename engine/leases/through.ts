@@ -1,5 +1,5 @@
 import type { Mount } from '../mount_table.ts'
-import { inParallel } from './parallel.ts'
+import { inParallel } from '../parallel.ts'
 import type { Parts } from './parts.ts'
 import { matcher } from './which.ts'
 

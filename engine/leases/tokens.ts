@@ -1,8 +1,8 @@
 import { gather } from '../gather.ts'
+import { inParallel } from '../parallel.ts'
 import { isInvalidAccessor, type OwnVault } from '../vault/own.ts'
 import type { World } from '../world.ts'
 import type { Ledger } from './ledger.ts'
-import { inParallel } from './parallel.ts'
 
 /** What Vault says of a token, by its accessor. */
 export type TokenLife = { readonly alive: false } | { readonly alive: true; readonly ttlSeconds: number }

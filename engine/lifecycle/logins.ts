@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
-import { inParallel } from '../leases/parallel.ts'
+import { inParallel } from '../parallel.ts'
 import { isInvalidAccessor, type OwnVault } from '../vault/own.ts'
 import type { Store } from '../vault/store.ts'
 import type { World } from '../world.ts'

@@ -3,7 +3,7 @@ import { readable, readSsh, type SshReader } from '#engine'
 /** What a server shows of itself before encryption begins: its host key, or the certificate over it, and its signature over the session. */
 export type Shown = { readonly hostKey: Buffer; readonly signature: Buffer }
 
-/** All that the server has shown so far, and whether encryption has begun behind it. `never`: what came is not how SSH begins. */
+/** What the server has shown in bytes that came since, and whether encryption has begun behind it. `never`: what came is not how SSH begins. */
 export type Seen = { readonly shown: readonly Shown[]; readonly isOver: boolean }
 export type Handshake = (bytes: Buffer) => Seen | 'never'
 
@@ -22,31 +22,44 @@ const GROUP_REPLY = 33
 /** Watches what a server says from its first byte until encryption begins: a client passes over replies that it does not expect, so that only when all of them
  *  are looked at, the one that it takes is among them. @see RFC 4253, 4.2 (identification) and 6 (packets) */
 export function watchHandshake(): Handshake {
-  let seen: Buffer = Buffer.alloc(0)
+  let rest: Buffer = Buffer.alloc(0)
+  let [read, isIdentified, hasShown] = [0, false, false]
   return bytes => {
-    seen = Buffer.concat([seen, bytes])
-    const at = behindIdentification(seen)
-    if (at === 'never') return at
-    const found = at === undefined ? { shown: [], isOver: false } : packetsOf(seen.subarray(at))
-    return found !== 'never' && !found.isOver && seen.length > MOST ? 'never' : found
+    read += bytes.length
+    rest = Buffer.concat([rest, bytes])
+    if (!isIdentified) {
+      const at = behindIdentification(rest)
+      if (at === 'never') return at
+      if (at === undefined) return { shown: [], isOver: false }
+      isIdentified = true
+      rest = rest.subarray(at)
+    }
+    const found = packetsOf(rest)
+    if (found === 'never' || (!found.isOver && read > MOST)) return 'never'
+    const { shown, isOver, at } = found
+    hasShown ||= shown.length > 0
+    rest = rest.subarray(at)
+    return isOver && !hasShown ? 'never' : { shown, isOver }
   }
 }
 
-function packetsOf(bytes: Buffer): Seen | 'never' {
+/** @returns with them where the first packet begins that is not whole yet */
+function packetsOf(bytes: Buffer): (Seen & { readonly at: number }) | 'never' {
   const shown: Shown[] = []
-  for (let at = 0; bytes.length >= at + 5; ) {
+  let at = 0
+  while (bytes.length >= at + 5) {
     const length = bytes.readUInt32BE(at)
     const padding = bytes.readUInt8(at + 4)
     if (length > LONGEST_PACKET || length < padding + 2) return 'never'
     if (bytes.length < at + 4 + length) break
     const payload = bytes.subarray(at + 5, at + 4 + length - padding)
-    if (payload[0] === NEWKEYS) return shown.length > 0 ? { shown, isOver: true } : 'never'
+    if (payload[0] === NEWKEYS) return { shown, isOver: true, at }
     const found = shownIn(payload)
     if (found === 'never') return found
     if (found) shown.push(found)
     at += 4 + length
   }
-  return { shown, isOver: false }
+  return { shown, isOver: false, at }
 }
 
 /** Where the packets begin, once that is there. A server may say other lines before the one with its version, and clients take more for that than 2.0. */
