@@ -37,7 +37,7 @@ export async function begin(parts: Parts, asked: Begin): Promise<Begun> {
   const { clock, world } = parts
   const at = clock()
   const id = asked.request === undefined ? idFrom(world.random(32).toString('hex')) : requestId(asked.request, at)
-  if (asked.request !== undefined) await clear(parts, requestId(asked.request, at - PENDING_SECONDS))
+  if (asked.request !== undefined) await Promise.all(beside(asked.request, at).map(other => clear(parts, other)))
   const lease: Lease = {
     state: 'pending',
     leaseId: `${asked.mount.path}${asked.path}/${id}`,
@@ -72,6 +72,9 @@ export async function begin(parts: Parts, asked: Begin): Promise<Begun> {
 
 /** The same request has the same id within a minute of the clock. */
 const requestId = (request: string, at: number) => idFrom(request, String(Math.floor(at / PENDING_SECONDS)))
+
+/** And another one in the minute before, or in the one after where another replica's clock is ahead. */
+const beside = (request: string, at: number) => [-PENDING_SECONDS, PENDING_SECONDS].map(apart => requestId(request, at + apart))
 
 async function create(parts: Parts, lease: Lease, id: string): Promise<void> {
   try {

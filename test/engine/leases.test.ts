@@ -280,6 +280,16 @@ describe('the same request again', () => {
     expect(out.alive.get(second.credential)).toBe(true)
   })
 
+  test('of a replica whose clock is a second ahead, at the turn of a minute, too', async () => {
+    const out = outside()
+    const start = Date.parse('2026-06-01T00:00:59Z')
+    const ahead = await openProcess(out, { world: testWorld({ start: start + 1_000 }) })
+    const first = await issue(ahead, { request: 'the same' })
+    const behind = await openProcess(out, { world: testWorld({ start }) })
+    const second = await turning(behind, issue(behind, { request: 'the same' }))
+    expect([out.alive.get(first.credential), out.alive.get(second.credential)]).toEqual([false, true])
+  })
+
   test('while the first cannot be ended gets nothing', async () => {
     const out = outside()
     const process = await openProcess(out)
