@@ -1,16 +1,21 @@
+import { BrokerError } from '../errors.ts'
 import type { TaskContext } from '../tasks/context.ts'
 import type { TokenFacts } from '../vault/authority.ts'
 import type { IntegrationRecord } from './settings.ts'
 
-/** Who made an integration: the identity entity where there is one, else the token itself. */
+/** Who made an integration: the identity entity where there is one, else the token itself.
+ *  @throws BrokerError bad_request for a batch token without an entity: nothing tells it from others */
 export function creatorOf(facts: TokenFacts): string {
+  if (isNobody(facts)) throw new BrokerError('bad_request', 'a batch token without an entity can own nothing: use another token')
   if (facts.entityId !== '') return `entity:${facts.entityId}`
   return isRoot(facts) ? 'root' : `accessor:${facts.accessor}`
 }
 
+const isNobody = ({ entityId, accessor }: TokenFacts) => entityId === '' && accessor === ''
+
 /** Its creator may change it and hand it on; so may a root token, which may do everything anyway. */
 export function mayManage({ creator }: Pick<IntegrationRecord, 'creator'>, facts: TokenFacts): boolean {
-  return isRoot(facts) || creator === creatorOf(facts)
+  return isRoot(facts) || (!isNobody(facts) && creator === creatorOf(facts))
 }
 
 export const isRoot = ({ policies }: TokenFacts) => policies.includes('root')

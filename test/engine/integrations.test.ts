@@ -216,6 +216,16 @@ describe('who may change it', () => {
     expect((await read())['creator']).toBe('entity:alice')
   })
 
+  test('a batch token without an entity owns nothing: it could not be told from another one', async () => {
+    const batch = () => broker.vault.token({ batch: true, entity: '', policies: ['operators'] })
+    expect(await outcome(write({}, batch()))).toMatch(/^a batch token without an entity can own nothing/)
+    expect(await outcome(read())).toBe('')
+    await write()
+    expect(await outcome(write({}, batch()))).toBe('permission denied')
+    await write({}, broker.vault.token({ batch: true, entity: 'alice', path: 'auth/userpass/login/alice' }), 'mail')
+    expect(await read(undefined, 'mail')).toMatchObject({ creator: 'entity:alice' })
+  })
+
   test('only its creator grants it, and sees whom', async () => {
     await write({}, operator('alice'))
     const grant = (as: string) => outcome(broker.ask('update', 'broker/integration/ci/grant/worker', {}, { token: as }))

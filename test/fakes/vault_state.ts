@@ -24,8 +24,10 @@ export type TokenOptions = {
   /** id of its identity entity; empty for none */
   readonly entity?: string
   readonly policies?: readonly string[]
+  /** a batch token has none */
+  readonly batch?: true
 }
-type Identity = Pick<TokenOptions, 'entity' | 'policies'>
+type Identity = Pick<TokenOptions, 'entity' | 'policies' | 'batch'>
 type Token = Required<Omit<TokenOptions, 'uses' | keyof Identity>> &
   Identity & { uses: number; readonly limited: boolean; readonly accessor: string }
 type TransitKey = { type: string; exportable: boolean; min: number; versions: { private: KeyObject; pem: string }[] }
@@ -59,7 +61,7 @@ export function newState(): FakeState {
   const tokens: FakeState['tokens'] = new Map()
   const token = ({ uses = 0, ...options }: TokenOptions = {}) => {
     const value = `hvs.${randomBytes(24).toString('base64url')}`
-    tokens.set(value, { ...PLAIN, ...options, uses, limited: uses > 0, accessor: randomUUID() })
+    tokens.set(value, { ...PLAIN, ...options, uses, limited: uses > 0, accessor: options.batch ? '' : randomUUID() })
     return value
   }
   return { tokens, kv: new Map(), transit: new Map(), jwt: new Map(), life: 3600, approle: true, token }
