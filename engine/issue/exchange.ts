@@ -51,7 +51,8 @@ export function openExchange(parts: ExchangeParts): Exchange {
     const { mount, issuer, record, source, maxTtlSeconds } = prepared
     if (!isRevocable(prepared) && !issuer.engine) return make()
     const from = { mount, issuer: record.issuer, integration: source?.integration.name ?? '', maxTtlSeconds }
-    return parts.leased({ ...from, engine: issuer.engine, grant, asker, make }, decisionOf(prepared, grant, decidedBy))
+    const order = { ...from, engine: issuer.engine, heartbeat: record.heartbeat > 0, grant, asker, make }
+    return parts.leased(order, decisionOf(prepared, grant, decidedBy))
   }
   const issued = (prepared: Prepared, grant: Grant, asker: Asker, decidedBy: object): Promise<Verdict<Exchanged>> =>
     answered(async () => {

@@ -17,6 +17,8 @@ export type Order = {
   readonly maxTtlSeconds: number
   /** an engine of Vault, which keeps the lease */
   readonly engine?: true | undefined
+  /** its agent has to show that it lives: of one that does not, all is ended that its tokens got */
+  readonly heartbeat?: boolean
   readonly grant: Grant
   readonly asker: Asker
   readonly make: (keep?: Keep) => Promise<Credential>
@@ -45,12 +47,13 @@ async function underLease(ports: Ports, order: Order): Promise<Credential> {
 }
 
 /** Of an engine the lease is Vault's, and hangs under a token that was made for it. Ours is for that token: so that another replica, or this one after
- *  it died, ends it before it makes a second. Vault ends it with the token of who asks: nobody has to watch that. */
+ *  it died, ends it before it makes a second. Vault ends it with the token of who asks: nobody has to watch that, and only who may fall silent is found by it. */
 async function underToken(ports: Ports, order: Order): Promise<Credential> {
   let begun: Begun | undefined
-  const unwatched = { ...order, maxTtlSeconds: order.grant.ttlSeconds, asker: { ...order.asker, accessor: '' } }
+  const accessor = order.heartbeat ? order.asker.accessor : ''
+  const own = { ...order, maxTtlSeconds: order.grant.ttlSeconds, asker: { ...order.asker, accessor } }
   const keep: Keep = async under => {
-    begun = await begin(ports, unwatched, under)
+    begun = await begin(ports, own, under)
   }
   const credential = await order.make(keep).catch((error: unknown) => failed(ports, begun, error))
   if (credential.handle && credential.lease) await begun?.confirm(credential.handle, credential.expiresAt)

@@ -49,7 +49,8 @@ export type WorkParts = {
   readonly heartbeatOf: (mount: Mount, role: string) => Promise<number | undefined>
 }
 
-const ACCESSORS = 16
+/** More than an agent has at a time, so that what falls out of the list is mostly dead. */
+const ACCESSORS = 128
 const FORGET_SECONDS = 30 * 86_400
 /** No maximum and no signs of life. */
 export const UNBOUNDED: Working = { leftSeconds: Number.POSITIVE_INFINITY, beatWithinSeconds: Number.POSITIVE_INFINITY }
@@ -81,9 +82,11 @@ export function openWork({ state, world, end, heartbeatOf }: WorkParts): Work {
       // who ended it meanwhile was first; who beat meanwhile did it for this one, unless its token is not on record yet
       if (!there || there.value.ended || isWritten(there.value)) return
       const { since, accessors } = there.value
-      const all = accessors.includes(accessor) ? accessors : [...accessors, accessor].slice(-ACCESSORS)
+      const all = accessors.includes(accessor) ? accessors : [...accessors, accessor]
+      // nobody would find by it any more what it got
+      for (const dropped of all.slice(0, -ACCESSORS)) await end(dropped)
       try {
-        return await state.put(path, keptOf(role, since, now(), all, rules), there.version)
+        return await state.put(path, keptOf(role, since, now(), all.slice(-ACCESSORS), rules), there.version)
       } catch (error) {
         if (!isConflict(error)) throw error
       }

@@ -71,8 +71,11 @@ describe('a credential', () => {
     expect(told).toEqual([BEGUN, ['abandon', true]])
   })
 
-  test('of an engine hangs under what was made for it, which nobody watches', async () => {
-    const engine = { engine: true } as const
+  test.each([
+    ['which nobody watches', false, ''],
+    ['which is found by the token of who asked, where that has to show that it lives', true, 'accessor'],
+  ])('of an engine hangs under what was made for it, %s', async (_, heartbeat, accessor) => {
+    const engine = { engine: true, heartbeat } as const
     const lease = { id: 'database/creds/r/1', durationSeconds: 600, renewable: false }
     const { came, told } = await under(
       async keep => {
@@ -83,7 +86,7 @@ describe('a credential', () => {
     )
     expect(came).toMatchObject({ lease })
     expect(told).toEqual([
-      ['begin', { accessor: '', ttlSeconds: 600, maxTtlSeconds: 600, under: { token: 'accessor of a token' } }],
+      ['begin', { accessor, ttlSeconds: 600, maxTtlSeconds: 600, under: { token: 'accessor of a token' } }],
       ['confirm', handle, 1600],
     ])
   })

@@ -41,6 +41,15 @@ const outcome = (asked: Promise<unknown>): Promise<string> =>
 const warningsOf = (answer: Awaited<ReturnType<typeof ask>>) =>
   'reply' in answer && answer.reply && 'warnings' in answer.reply ? (answer.reply.warnings ?? []) : []
 const heartbeatOf = async () => 120
+type Kept = Map<string, { value: unknown; version: number }>
+const memoryState = (kept: Kept): Parameters<typeof openWork>[0]['state'] => ({
+  get: async path => kept.get(path) as never,
+  fresh: async path => kept.get(path) as never,
+  put: async (path, value) => void kept.set(path, { value, version: (kept.get(path)?.version ?? 0) + 1 }),
+  list: async folder => [...kept.keys()].filter(path => path.startsWith(folder)).map(path => path.slice(folder.length)),
+  delete: async path => void kept.delete(path),
+  deleteAll: async () => undefined,
+})
 const fromNow = (ms: number) => new Date(broker.world.now() + ms).toISOString()
 
 test('work that may take two months is not begun anew after one', async () => {
@@ -132,14 +141,7 @@ describe('an agent that has to show that it lives', () => {
       world: broker.world,
       end: async accessor => void ended.push(accessor),
       heartbeatOf: async () => wanted,
-      state: {
-        get: async path => kept.get(path) as never,
-        fresh: async path => kept.get(path) as never,
-        put: async (path, value) => void kept.set(path, { value, version: (kept.get(path)?.version ?? 0) + 1 }),
-        list: async folder => [...kept.keys()].filter(path => path.startsWith(folder)).map(path => path.slice(folder.length)),
-        delete: async path => void kept.delete(path),
-        deleteAll: async () => undefined,
-      },
+      state: memoryState(kept),
     })
     const rules: WorkRules = { maxSeconds: 0, heartbeatSeconds: 120 }
     const worker = (accessor: string, session: string) => ({
@@ -206,6 +208,41 @@ test('work that is done with several tokens at once, at several replicas, ends w
   broker.world.pass(121_000)
   await one.sweep(mount)
   expect(ended.toSorted()).toEqual(['a', 'b', 'c', 'd', 'e'])
+})
+
+test('work that is done with more tokens than are remembered ends what the first of them got: its silence would not', async () => {
+  const mount = broker.broker.mounts.find('broker/x')
+  if (!mount) throw new Error('there is no mount')
+  const ended: string[] = []
+  const end = async (accessor: string) => void ended.push(accessor)
+  const work = openWork({ state: memoryState(new Map()), world: broker.world, end, heartbeatOf })
+  const task = { ...NO_CONTEXT, org: 'acme', session: 's' }
+  const rules: WorkRules = { maxSeconds: 0, heartbeatSeconds: 120 }
+  const tokens = Array.from({ length: 130 }, (_, index) => `token-${index}`)
+  for (const accessor of tokens) await work.beat(mount, { tpmId: 'tpm', accessor, role: 'deploy', task }, rules)
+  expect(ended).toEqual(['token-0', 'token-1'])
+  broker.world.pass(121_000)
+  await work.sweep(mount)
+  expect(ended).toEqual(tokens)
+})
+
+test('what an engine of Vault gave an agent that is silent is ended, too', async () => {
+  await role({ heartbeat: '2m', issuer: 'vault', vault_path: 'database/creds/app' })
+  broker.vault.fault = ({ path }) => {
+    if (path === 'auth/token/create') return { status: 200, body: { auth: { client_token: 'hvs.child', accessor: 'of-child' } } }
+    const lease = { lease_id: `${path}/abc`, lease_duration: 3600, data: { username: 'u', password: 'p' } }
+    return path === 'database/creds/app' ? { status: 200, body: lease } : undefined
+  }
+  await ask('one')
+  const ended = () =>
+    broker.vault.asked.filter(({ path }) => path === 'auth/token/revoke-accessor').map(({ body }) => body['accessor'])
+  broker.world.pass(119_000)
+  await broker.broker.integrations.upkeep.round()
+  expect(ended()).toEqual([])
+  broker.world.pass(2_000)
+  await broker.broker.integrations.upkeep.round()
+  await until('the child token to be revoked', async () => ended().length > 0)
+  expect(ended()).toEqual(['of-child'])
 })
 
 test('the leases of an agent that is silent are ended at their provider', async () => {
