@@ -1,9 +1,9 @@
-import { timingSafeEqual } from 'node:crypto'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { Agent, request } from 'node:https'
 import { type AddressInfo, createServer as createSocketServer, type Server } from 'node:net'
 import { join } from 'node:path'
 import { type Duplex, pipeline } from 'node:stream'
+import { type Asked, admitted, askedOf, isAbsolute, USER } from './asked.ts'
 import type { Identity } from './identity.ts'
 import { dial, dialPostgres, type ProxyPlace } from './tunnel.ts'
 
@@ -45,9 +45,9 @@ export async function openCompanion(options: CompanionOptions): Promise<Companio
     else refuse(socket, UNKNOWN)
   })
   http.on('upgrade', (incoming: IncomingMessage, socket: Duplex, rest: Buffer) => {
-    const path = pathOf(incoming, secret)
-    if (path === undefined) refuse(socket, FORBIDDEN)
-    else void tunnel(options, upgradeHead(incoming, path, proxy), socket, rest)
+    const asked = askedOf(incoming, secret)
+    if (asked === undefined) refuse(socket, FORBIDDEN)
+    else void tunnel(options, upgradeHead(incoming, asked.path, proxy), socket, rest)
   })
   const servers: Server[] = [http]
   await listening(http, { port: 0, host: '127.0.0.1' })
@@ -76,7 +76,6 @@ export async function openCompanion(options: CompanionOptions): Promise<Companio
   }
 }
 
-const USER = 'assay'
 const ASKS = 'Basic realm="assay"'
 /** git, and others on top of curl, say who they are only when they were asked; curl comes back when it was told that the connection ends. */
 const UNKNOWN = [
@@ -138,16 +137,17 @@ function forward(
   incoming: IncomingMessage,
   outgoing: ServerResponse,
 ): void {
-  const path = pathOf(incoming, secret)
-  if (path === undefined) {
+  const asked = askedOf(incoming, secret)
+  if (asked === undefined) {
     const [status, asks] = isAbsolute(incoming) ? [407, { 'Proxy-Authenticate': ASKS }] : [403, {}]
     outgoing.writeHead(status, { ...asks, Connection: 'close' }).end()
     return
   }
   const { host: _, 'proxy-authorization': __, 'proxy-connection': ___, trailer: ____, ...headers } = incoming.headers
   const { host: hostname, port } = proxy
+  const { path } = asked
   const upstream = request({ agent, hostname, port, method: incoming.method, path, headers }, answer => {
-    if (!begun(outgoing, answer)) return void answer.destroy()
+    if (!begun(outgoing, answer, asked)) return void answer.destroy()
     pipeline(answer, outgoing, () => {}) // what breaks off breaks off for the command, too
   })
   upstream.once('upgrade', (_, socket) => {
@@ -165,9 +165,13 @@ function forward(
 }
 
 /** False for what Node reads and does not write, such as the status 000: with such an answer the connection ends, and nothing else. */
-function begun(outgoing: ServerResponse, { statusCode, headers }: IncomingMessage): boolean {
+function begun(outgoing: ServerResponse, { statusCode, headers }: IncomingMessage, { back: [from, to] }: Asked): boolean {
   // how trailers are announced is between us and the proxy: none are handed on
   const { trailer: _, ...rest } = headers
+  for (const name of ['location', 'content-location'] as const) {
+    const led = rest[name]
+    if (led?.startsWith(from)) rest[name] = `${to}${led.slice(from.length)}`
+  }
   try {
     outgoing.writeHead(statusCode ?? 502, rest)
     return true
@@ -175,30 +179,6 @@ function begun(outgoing: ServerResponse, { statusCode, headers }: IncomingMessag
     outgoing.destroy()
     return false
   }
-}
-
-/** What the proxy is asked for; undefined for who does not know the secret. Some clients send a base URL on the loopback to their proxy, too. */
-function pathOf(incoming: IncomingMessage, secret: string): string | undefined {
-  const own = `http://127.0.0.1:${incoming.socket.localPort}`
-  const { url: asked = '' } = incoming
-  const url = asked.startsWith(`${own}/`) ? asked.slice(own.length) : asked
-  const [, given = '', rest] = /^\/([^/]+)(\/_\/.*)$/.exec(url) ?? []
-  if (rest !== undefined) return same(given, secret) ? rest : undefined
-  const [, authority, path = '/'] = /^http:\/\/([^/?#]+)(\/.*)?$/.exec(url) ?? []
-  return authority !== undefined && admitted(incoming, secret) ? `/_/http:${authority}${path}` : undefined
-}
-
-/** As clients ask a proxy. */
-const isAbsolute = ({ url = '' }: IncomingMessage): boolean => url.startsWith('http://')
-
-function admitted({ headers }: IncomingMessage, secret: string): boolean {
-  const given = /^Basic ([A-Za-z0-9+/=]+)$/.exec(headers['proxy-authorization'] ?? '')?.[1] ?? ''
-  return same(Buffer.from(given, 'base64').toString(), `${USER}:${secret}`)
-}
-
-function same(a: string, b: string): boolean {
-  const [one, other] = [Buffer.from(a), Buffer.from(b)]
-  return one.length === other.length && timingSafeEqual(one, other)
 }
 
 async function joined({ say }: CompanionOptions, socket: Duplex, dialling: Promise<Duplex>): Promise<void> {

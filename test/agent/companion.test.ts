@@ -145,6 +145,41 @@ test('an address of the companion in a query stays as it is', async () => {
   expect(await asked.promise).toBe(`/_/api.test/${query}`)
 })
 
+describe('a redirect that the proxy leads back to itself', () => {
+  const curl = ['--silent', '--show-error', '--location', '--include', '--max-redirs', '1']
+  const redirected = async (words: readonly string[]) => {
+    const asked: (string | undefined)[] = []
+    answer = (outgoing, { url = '' }) => {
+      asked.push(url)
+      if (url.endsWith('/old')) outgoing.writeHead(302, { Location: url.replace('old', 'new?a=b'), 'Content-Location': url })
+      outgoing.end()
+    }
+    const { stdout } = await run('curl', [...curl, ...words], { env: { PATH: process.env['PATH'] } })
+    return { asked, shown: [...stdout.matchAll(/^(?:content-)?location: (.*)\r$/gim)].map(([, location]) => location) }
+  }
+
+  test('leads a command with the base URL there', async () => {
+    const base = `${companion.baseUrl}/api.test`
+    expect(await redirected(['--noproxy', '*', `${base}/old`])).toEqual({
+      asked: ['/_/api.test/old', '/_/api.test/new?a=b'],
+      shown: [`${base}/new?a=b`, `${base}/old`],
+    })
+  })
+
+  test('leads a command that asked a proxy to where it would lead it without one', async () => {
+    expect(await redirected(['--proxy', companion.proxyUrl, 'http://api.test:81/old'])).toEqual({
+      asked: ['/_/http:api.test:81/old', '/_/http:api.test:81/new?a=b'],
+      shown: ['http://api.test:81/new?a=b', 'http://api.test:81/old'],
+    })
+  })
+
+  test('stays as it is where it leads elsewhere', async () => {
+    answer = outgoing => outgoing.writeHead(302, { Location: 'https://other.test/' }).end()
+    const [incoming] = (await once(request(`${companion.baseUrl}/api.test/`).end(), 'response')) as [IncomingMessage]
+    expect(incoming.headers.location).toBe('https://other.test/')
+  })
+})
+
 describe('a command that leaves', () => {
   test('in the middle of a request hears of no trouble with the proxy, and its request there ends', async () => {
     const asked = Promise.withResolvers<ServerResponse>()

@@ -1,0 +1,37 @@
+import { timingSafeEqual } from 'node:crypto'
+import type { IncomingMessage } from 'node:http'
+
+/** What a request to the companion asks the proxy for. */
+export type Asked = {
+  readonly path: string
+  /** what a `Location` begins with that leads back there, and what the command has to read in its place to come back here */
+  readonly back: readonly [from: string, to: string]
+}
+
+/** Undefined for who does not know the secret. Some clients send a base URL on the loopback to their proxy, too. */
+export function askedOf(incoming: IncomingMessage, secret: string): Asked | undefined {
+  const own = `http://127.0.0.1:${incoming.socket.localPort}`
+  const { url: asked = '' } = incoming
+  const url = asked.startsWith(`${own}/`) ? asked.slice(own.length) : asked
+  const [, given = '', rest] = /^\/([^/]+)(\/_\/.*)$/.exec(url) ?? []
+  if (rest !== undefined) return same(given, secret) ? { path: rest, back: ['/', `${own}/${secret}/`] } : undefined
+  const [, authority, path = '/'] = /^http:\/\/([^/?#]+)(\/.*)?$/.exec(url) ?? []
+  if (authority === undefined || !admitted(incoming, secret)) return undefined
+  return { path: `/_/http:${authority}${path}`, back: [`/_/http:${authority}/`, `http://${authority}/`] }
+}
+
+/** As clients ask a proxy. */
+export const isAbsolute = ({ url = '' }: IncomingMessage): boolean => url.startsWith('http://')
+
+export const USER = 'assay'
+
+/** Whether a client of the companion as a proxy knows the secret. */
+export function admitted({ headers }: IncomingMessage, secret: string): boolean {
+  const given = /^Basic ([A-Za-z0-9+/=]+)$/.exec(headers['proxy-authorization'] ?? '')?.[1] ?? ''
+  return same(Buffer.from(given, 'base64').toString(), `${USER}:${secret}`)
+}
+
+function same(a: string, b: string): boolean {
+  const [one, other] = [Buffer.from(a), Buffer.from(b)]
+  return one.length === other.length && timingSafeEqual(one, other)
+}
