@@ -1,4 +1,4 @@
-import { BrokerError, type Mount, type Tuned, type VaultReply } from '#engine'
+import { BrokerError, flag, type Mount, parseFields, type Tuned, type VaultReply } from '#engine'
 import { enveloped, type HttpReply } from '../hosts/envelope.ts'
 import { admit } from './admit.ts'
 import { readAuth, tuneAuth } from './auth.ts'
@@ -66,6 +66,7 @@ async function enable(request: SysRequest, sent: Readonly<Record<string, unknown
   if (path !== path.trim()) throw new BrokerError('bad_request', 'the path of a mount cannot begin or end with a space')
   await admit(request, { operation: 'update', path: `sys/mounts/${path}`, anyOf: ['update'] })
   if (PROTECTED.test(`${path}/`)) throw new BrokerError('bad_request', `cannot mount "${path}/"`)
+  refuseFixed(sent)
   const { given, ignored } = givenOf(sent)
   const { defaultTtlSeconds = 0, maxTtlSeconds = 0, description = '' } = given
   if (maxTtlSeconds > 0 && defaultTtlSeconds > maxTtlSeconds)
@@ -76,6 +77,20 @@ async function enable(request: SysRequest, sent: Readonly<Record<string, unknown
   const mount = await broker.mounts.addBroker(`${path}/`, all, broker.issue)
   done(request, 'update', `mounts/${path}`, mount)
   return asTold(request, ignored)
+}
+
+/** What nobody can change of a mount that is there. As long as it is not shown as it was asked for, Terraform takes the mount away, with what it
+ *  holds, and makes it anew. */
+const fixed = {
+  local: flag('Whether it is kept from replicas.', { fallback: false }),
+  seal_wrap: flag('Whether the seal wraps what it holds.', { fallback: false }),
+  external_entropy_access: flag('Whether it draws from outside.', { fallback: false }),
+}
+
+function refuseFixed(sent: Readonly<Record<string, unknown>>): void {
+  for (const [name, wanted] of Object.entries(parseFields(fixed, sent).values)) {
+    if (wanted) throw new BrokerError('bad_request', `${name}: wanted false: a KV mount of Vault keeps what a broker mount holds`)
+  }
 }
 
 /** What the mount issued is revoked before its data goes. While some of it cannot be, the mount stays, and answers nothing but this. */

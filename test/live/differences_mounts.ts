@@ -146,7 +146,7 @@ export const mounts: readonly Row[] = [
     },
   },
   {
-    what: 'what a mount of ours has no use for (`audit_non_hmac_request_keys`, `passthrough_request_headers`, `local`, ...)',
+    what: 'what a mount of ours has no use for (`audit_non_hmac_request_keys`, `passthrough_request_headers`, ...)',
     vault: 'is kept',
     here: 'is ignored, and named in a warning',
     why: 'what has no effect is not shown as if it had',
@@ -161,6 +161,20 @@ export const mounts: readonly Row[] = [
       straight: 'kept',
       through: 'Endpoint ignored these unrecognized parameters: [audit_non_hmac_request_keys]',
     },
+  },
+  {
+    what: 'a broker mount with `local`, `seal_wrap` or `external_entropy_access`',
+    vault: 'is kept, without effect but in Enterprise',
+    here: '400',
+    why: 'as above; and Terraform would make it anew at every run, without what it holds, as nobody can change these later',
+    ask: side => {
+      const enabled = async (name: string) => {
+        const body = JSON.stringify({ type: typeOn(side), [name]: true })
+        return (await own(side, `sys/mounts/with/${name}`, { method: 'POST', body })).status
+      }
+      return Promise.all(['local', 'seal_wrap', 'external_entropy_access'].map(enabled))
+    },
+    seen: { straight: [204, 204, 204], through: [400, 400, 400] },
   },
   {
     what: 'a parameter that cannot be read, on our mounts and their leases',
