@@ -43,6 +43,7 @@ export async function benchLeases(): Promise<readonly Row[]> {
     store,
     provider: { revoke: async () => {}, find: async () => undefined },
     tokens: async () => ({ alive: true, ttlSeconds: 3600 }),
+    longest: async () => 3600,
     onEnd: () => {
       ended += 1
     },

@@ -128,7 +128,15 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     keyOf: mount => issue.keys.read(mount),
   })
   opening.defer(() => integrations.close())
-  const leases = await openBrokerLeases({ world, own, audit, metrics, kv: places.kv, provider: () => issue.provider })
+  const leases = await openBrokerLeases({
+    world,
+    own,
+    audit,
+    metrics,
+    kv: places.kv,
+    provider: () => issue.provider,
+    longest: lease => issue.longest(lease),
+  })
   const issue: Issue = openIssue({
     world,
     vault,

@@ -7,6 +7,7 @@ import { type Consent, openConsent, openGrants, openRequests } from '../consent/
 import { parseFields, type Values } from '../fields.ts'
 import type { Integrations } from '../integrations/service.ts'
 import { openUpstreams } from '../issuers/outbound.ts'
+import type { Longest } from '../leases/parts.ts'
 import type { Provider } from '../leases/provider.ts'
 import type { Leases } from '../leases/service.ts'
 import type { Sessions } from '../lifecycle/sessions.ts'
@@ -33,6 +34,7 @@ import type { Agent, Ask } from './decide.ts'
 import { openExchange } from './exchange.ts'
 import { type Keys, openKeys } from './keys.ts'
 import { openLeased } from './leased.ts'
+import { within } from './life.ts'
 import { openPolicies, type Policies } from './policies.ts'
 import { providerOf } from './provider.ts'
 import { CONFIG, configFields, type IssueSettings, openIssueSettings } from './settings.ts'
@@ -65,6 +67,8 @@ export type Issue = {
   readonly stop: () => Promise<void>
   /** what ends credentials that have a lease */
   readonly provider: Provider
+  /** for how long they may be renewed */
+  readonly longest: Longest
   /** for people: pages, and what they consented to */
   readonly consent: Consent
   /** for agents that need a person */
@@ -175,6 +179,11 @@ export function openIssue(parts: IssueParts): Issue {
       await store.deleteAll(`${mount.id}/`)
     },
     provider: providerOf(exchange, mounts, integrations),
+    longest: async ({ mountId, role }) => {
+      const mount = mounts.ofType('broker').find(({ id }) => id === mountId)
+      const record = await settings.role.get(mountId, role)
+      return mount && record && within(mount, record).max_ttl
+    },
     consent,
     consenting: openConsenting({ creds, consent, settle, issue }),
   }

@@ -4,6 +4,7 @@ import type { OwnVault } from '../vault/own.ts'
 import { openStore } from '../vault/store.ts'
 import type { World } from '../world.ts'
 import type { Lease } from './lease.ts'
+import type { Longest } from './parts.ts'
 import type { Provider } from './provider.ts'
 import { type Leases, openLeases } from './service.ts'
 import { openTokens } from './tokens.ts'
@@ -17,10 +18,11 @@ export type LeaseParts = {
   readonly kv: string
   /** asked when it is needed: issuers want leases, and leases want issuers */
   readonly provider: () => Provider
+  readonly longest: Longest
 }
 
 /** The leases of a running broker: kept in Vault, told to the audit log and to the metrics. */
-export function openBrokerLeases({ world, own, audit, metrics, kv, provider }: LeaseParts): Promise<Leases> {
+export function openBrokerLeases({ world, own, audit, metrics, kv, provider, longest }: LeaseParts): Promise<Leases> {
   const told = (lease: Lease, result: string) =>
     audit.appendLazy({
       type: 'outcome',
@@ -36,6 +38,7 @@ export function openBrokerLeases({ world, own, audit, metrics, kv, provider }: L
     store: openStore(own, kv, world.monotonic, 1),
     provider: { revoke: (lease, handle) => provider().revoke(lease, handle), find: lease => provider().find(lease) },
     tokens: openTokens(own),
+    longest,
     onEnd: (lease, how) => {
       metrics.leaseEndings.inc({ ending: how })
       told(lease, how)

@@ -5,6 +5,9 @@ import type { Ledger } from './ledger.ts'
 import type { Ended, Provider } from './provider.ts'
 import type { Revoker } from './revoker.ts'
 
+/** Whole seconds from its issue that a lease may live, as its role and its mount say now; undefined where there is no such role any more. */
+export type Longest = (lease: Pick<Lease, 'mountId' | 'role'>) => Promise<number | undefined>
+
 /** What every part of a lease's life needs. */
 export type Parts = {
   readonly world: World
@@ -13,6 +16,7 @@ export type Parts = {
   readonly revoker: Revoker
   readonly adrift: Adrift
   readonly provider: Provider
+  readonly longest: Longest
   readonly onEnd: (lease: Lease, how: Ended) => void
 }
 

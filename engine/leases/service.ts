@@ -8,7 +8,7 @@ import { accept, end, entryIn, type How } from './end.ts'
 import type { Lease } from './lease.ts'
 import { openLedger } from './ledger.ts'
 import type { Entry } from './name.ts'
-import { find, type Parts } from './parts.ts'
+import { find, type Longest, type Parts } from './parts.ts'
 import type { Ended, Provider } from './provider.ts'
 import { renew } from './renewal.ts'
 import { openRevoker } from './revoker.ts'
@@ -46,6 +46,7 @@ export type LeasesOptions = {
   readonly store: Store
   readonly provider: Provider
   readonly tokens: Tokens
+  readonly longest: Longest
   readonly onEnd: (lease: Lease, how: Ended) => void
   readonly onFailure: (lease: Lease, error: unknown) => void
   /** read when it is asked for: what is held, and what is due and not done */
@@ -59,13 +60,13 @@ const STUCK = 6
 
 /** Leases of this broker's own. Ends when it knows all there are. @throws BrokerError unavailable when the store does not answer */
 export async function openLeases(options: LeasesOptions): Promise<Leases> {
-  const { world, tokens, rounds = everySoOften } = options
+  const { world, tokens, provider, longest, onEnd, rounds = everySoOften } = options
   const clock = openClock(world)
   const ledger = openLedger(options.store)
   const me = world.random(9).toString('base64url')
   const revoker = openRevoker({ ...options, ledger, clock, me })
   const adrift = openAdrift(world)
-  const parts: Parts = { world, clock, ledger, revoker, adrift, provider: options.provider, onEnd: options.onEnd }
+  const parts: Parts = { world, clock, ledger, revoker, adrift, provider, longest, onEnd }
   const byTag = (tag: string) =>
     accept(
       parts,

@@ -124,6 +124,19 @@ describe('renewal', () => {
     expect(await process.leases.renew(leaseId, 7200)).toMatchObject({ capped: true, lease: { expiresAt: now() + 60 } })
   })
 
+  test('goes no further than the role says by now, and nowhere without one', async () => {
+    const { out, process, leaseId, now } = await renewing()
+    out.longest = 400
+    await passes(process, 300)
+    expect(await process.leases.renew(leaseId, 600)).toMatchObject({ capped: true, lease: { expiresAt: now() + 100 } })
+    out.longest = 200
+    await expect(process.leases.renew(leaseId, 600)).rejects.toThrow('past the max TTL, cannot renew')
+    out.longest = undefined
+    await expect(process.leases.renew(leaseId, 600)).rejects.toThrow('could not find role with name "deploy"')
+    out.longest = 3600
+    expect(await process.leases.renew(leaseId, 600)).toMatchObject({ capped: false, lease: { expiresAt: now() + 600 } })
+  })
+
   test('that lengthens is kept although the calendar still has the earlier end', async () => {
     const { out, process, leaseId } = await renewing()
     await process.leases.renew(leaseId, 1800)

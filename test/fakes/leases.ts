@@ -16,6 +16,8 @@ export type Outside = {
   readonly alive: Map<string, boolean>
   readonly made: Map<string, string>
   readonly tokens: Map<string, TokenLife>
+  /** what the role lets its leases live */
+  longest: number | undefined
   /** the provider answers */
   up: boolean
   /** the provider can be asked for what it made */
@@ -29,6 +31,7 @@ export const outside = (): Outside => ({
   alive: new Map(),
   made: new Map(),
   tokens: new Map(),
+  longest: 3600,
   up: true,
   findable: true,
   revocations: 0,
@@ -93,6 +96,7 @@ export async function openProcess(
     ...(turns ? {} : { rounds: whenAsked }),
     provider: fakeProvider(cutOff ? { ...out, up: false } : out, step),
     tokens: async accessor => out.tokens.get(accessor) ?? { alive: true, ttlSeconds: Number.POSITIVE_INFINITY },
+    longest: async () => out.longest,
     onEnd: (lease, how) => void ended.push({ lease, how }),
     onFailure: (_, error) => void failures.push(error),
     observe: read => {

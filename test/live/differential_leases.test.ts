@@ -75,6 +75,35 @@ test('is listed by the path that was asked, and revoked with all below it', asyn
   }
 })
 
+test('is renewed as far as its mount and its role allow now, whatever they did when it was issued', async () => {
+  const renewed = async (at: string, lease_id: string) => {
+    const { status, body } = await root('PUT', 'sys/leases/renew', { lease_id, increment: '5m' })
+    return [at, status, body.lease_duration === 300, (body.errors ?? body.warnings ?? []).map(worded)]
+  }
+  const tune = (mount: string, ttl: string) =>
+    done(root('POST', `sys/mounts/${mount}/tune`, { default_lease_ttl: ttl, max_lease_ttl: ttl }))
+  const told = async ({ issue }: Way, mount: string, role: string, narrow: object) => {
+    const lease = await issue()
+    await tune(mount, '2m')
+    const tuned = await renewed('tuned', lease)
+    await tune(mount, '0')
+    const { data } = await done(root('GET', role))
+    await done(root('POST', role, { ...data, ...narrow }))
+    const narrowed = await renewed('narrowed', lease)
+    await done(root('DELETE', role))
+    const gone = await renewed('gone', lease)
+    await done(root('POST', role, data))
+    return [tuned, narrowed, gone, await renewed('again', lease)]
+  }
+  const [, through, ours] = ways()
+  const said = await told(through as Way, 'database', 'database/roles/reader', { default_ttl: '1m', max_ttl: '2m' })
+  expect(await told(ours as Way, 'broker', 'broker/role/leased', { ttl: '1m', max_ttl: '2m' })).toEqual(said)
+  expect(said.map(([, status]) => status)).toEqual([200, 200, 400, 200])
+})
+
+/** What is left of a life, and Vault's way to tell from which of its parts an error came. */
+const worded = (text: string) => text.replace(/(?<=max_ttl of ")\w+/, 'LEFT').replace(/^.*(?=error during)|"\w+"$/g, '')
+
 /** What is left of the longest life is another for each, by the second in which is asked; and the CLI breaks a line where that is long. */
 const leftUnsaid = (text: string) =>
   text.replaceAll(/(?<=max_ttl of "|lease_duration +)(?!5m\b)\w+/g, 'LEFT').replaceAll(/\n +(?=is|capped|accordingly)/g, ' ')

@@ -33,6 +33,7 @@ export async function leasesOf({ vault, token, provider }: { vault: string; toke
       },
     },
     tokens: async () => ({ alive: true, ttlSeconds: Number.POSITIVE_INFINITY }),
+    longest: async () => 3600,
     onEnd: () => {},
     onFailure: () => {},
   })
