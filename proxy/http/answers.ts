@@ -27,8 +27,8 @@ export type AnswerHead = {
 
 export type Filter = {
   readonly destination: Destination
-  /** what stands before the path of a `Location` that leads back here */
-  readonly prefix: string
+  /** what stands before the path of a `Location` that leads back here; undefined where it may name the server, as its client does */
+  readonly prefix: string | undefined
   readonly services: Services
   readonly scrubber: Scrubber | undefined
 }
@@ -84,8 +84,11 @@ function relocated(location: string, { destination, prefix, services }: Filter):
   if (url?.username !== '' || url.password !== '') return undefined
   const authority = parseAuthority(url.host, portOf(url.protocol.slice(0, -1)))
   if (!authority || !/^https?:$/.test(url.protocol)) return undefined
-  if (url.protocol === `${scheme}:` && authority.host === host && authority.port === port)
-    return `${prefix}${location.startsWith('/') && !location.startsWith('//') ? location : `${url.pathname}${url.search}${url.hash}`}`
+  if (url.protocol === `${scheme}:` && authority.host === host && authority.port === port) {
+    if (location.startsWith('/') && !location.startsWith('//')) return `${prefix ?? ''}${location}`
+    // who uploads to the address of a Location, as Google's have it, does not take it for relative
+    return prefix === undefined ? url.href : `${prefix}${url.pathname}${url.search}${url.hash}`
+  }
   return services.find(authority)?.scheme === url.protocol.slice(0, -1) ? url.href : undefined
 }
 

@@ -2,14 +2,14 @@ import { accept, type Refused, refuse, type Verdict } from '../refusals.ts'
 import type { Held } from '../tls/holder.ts'
 import type { Known, Tokens } from '../tokens.ts'
 import { unavailable } from '../tokens.ts'
-import { type Authority, type Head, leadsElsewhere, onward, type RawHead, readHead, twiceIn } from './head.ts'
+import { type Head, leadsElsewhere, onward, type Pinned, type RawHead, readHead, twiceIn } from './head.ts'
 import type { Asked, Outgoing } from './injection.ts'
 import { without } from './injections.ts'
 import { findToken } from './match.ts'
 import type { HttpService, Services } from './service.ts'
 
 /** Who is on a connection, and where it leads when it is a tunnel. */
-export type Session = Held & { readonly pinned: Authority | undefined }
+export type Session = Held & { readonly pinned: Pinned | undefined }
 
 /** A request that may go out, with the real credential in its place. */
 export type Swap = {

@@ -14,6 +14,8 @@ export type RawHead = {
   readonly rawHeaders: RawHeaders
 }
 export type Authority = { readonly host: string; readonly port: number }
+/** Where a tunnel leads, and how the server there is spoken to. */
+export type Pinned = Authority & { readonly scheme: string }
 
 /** What a request says, read once. */
 export type Head = {
@@ -25,8 +27,8 @@ export type Head = {
   /** lower-case names that `Connection` names, which end here */
   readonly named: ReadonlySet<string>
   readonly raw: RawHeaders
-  /** what stands before the path where a `Location` is to lead back here */
-  readonly prefix: string
+  /** what stands before the path where a `Location` is to lead back here; undefined where the client knows the server by its own name */
+  readonly prefix: string | undefined
 }
 
 export const TOKEN_HEADER = 'assay-token'
@@ -54,7 +56,7 @@ const SINGLE: ReadonlySet<string> = new Set([
 ])
 
 /** Reads the head of a request. `pinned` is where the connection leads, for what came through CONNECT: nothing in the request can change it. */
-export function readHead(head: RawHead, pinned: Authority | undefined): Verdict<Head> {
+export function readHead(head: RawHead, pinned: Pinned | undefined): Verdict<Head> {
   const { rawHeaders: raw, httpVersion } = head
   if (httpVersion !== '1.1' && httpVersion !== '1.0') return refuse('REQUEST_FORM', 'another version')
   if (raw.length > 2 * MOST) return refuse('HEAD_TOO_LARGE', `more than ${MOST} headers`)
@@ -97,13 +99,13 @@ function faultInFraming(values: ReadonlyMap<string, string>): string | undefined
   return coding.toLowerCase() === 'chunked' ? undefined : 'the only transfer coding taken is chunked'
 }
 
-type Where = { readonly scheme: string; readonly authority: Authority; readonly target: string; readonly prefix: string }
+type Where = { readonly scheme: string; readonly authority: Authority; readonly target: string } & Pick<Head, 'prefix'>
 
-function pinnedTo(authority: Authority, { target }: RawHead, values: ReadonlyMap<string, string>): Verdict<Where> {
+function pinnedTo({ scheme, ...authority }: Pinned, { target }: RawHead, values: ReadonlyMap<string, string>): Verdict<Where> {
   if (!target.startsWith('/') || values.has(DESTINATION_HEADER))
     return refuse('DESTINATION_UNCLEAR', 'another destination in a tunnel')
-  if (!sameAuthority(values.get('host'), authority, 443)) return refuse('HOST_MISMATCH', 'in a tunnel')
-  return accept({ scheme: 'https', authority, target, prefix: '' })
+  if (!sameAuthority(values.get('host'), authority, portOf(scheme))) return refuse('HOST_MISMATCH', 'in a tunnel')
+  return accept({ scheme, authority, target, prefix: undefined })
 }
 
 /** The three ways to say where a request goes; whoever says it twice is not asked which one counts. */
@@ -138,7 +140,7 @@ function byAbsolute(target: string, values: ReadonlyMap<string, string>): Verdic
   const authority = parseAuthority(name, portOf(scheme))
   if (!authority) return refuse('DESTINATION_UNCLEAR', 'the target is no URL')
   if (!sameAuthority(values.get('host'), authority, portOf(scheme))) return refuse('HOST_MISMATCH', 'in absolute form')
-  return accept({ scheme, authority, target: rest.startsWith('/') ? rest : `/${rest}`, prefix: '' })
+  return accept({ scheme, authority, target: rest.startsWith('/') ? rest : `/${rest}`, prefix: undefined })
 }
 
 /** The same few come again and again. */

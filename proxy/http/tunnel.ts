@@ -5,7 +5,7 @@ import { BrokerError, parseAuthority } from '#engine'
 import { accept, refuse, type Verdict } from '../refusals.ts'
 import type { Mint } from '../tls/mint.ts'
 import type { Session } from './gate.ts'
-import type { Authority } from './head.ts'
+import type { Authority, Pinned } from './head.ts'
 import { replyRefusedRaw } from './replies.ts'
 import type { Services } from './service.ts'
 
@@ -21,8 +21,8 @@ export type TunnelPorts = {
 
 const HANDSHAKE_MS = 10_000
 
-/** Answers CONNECT: with a certificate of the host from the proxy's own authority the tunnel ends here, and what is in it is served like everything
- *  else, except that it can only go where the tunnel was asked for. */
+/** Answers CONNECT: the tunnel ends at the proxy, for a service with TLS with a certificate of the host from the proxy's own authority, and what is in it is
+ *  served like everything else, except that it can only go where the tunnel was asked for. */
 export async function openTunnel(
   ports: TunnelPorts,
   incoming: IncomingMessage,
@@ -32,7 +32,7 @@ export async function openTunnel(
   txn: string,
 ): Promise<void> {
   const asked = destinationOf(ports, incoming)
-  const context = asked.ok ? await mintFor(asked.value.mint, asked.value.authority) : asked
+  const context = asked.ok ? await contextOf(asked.value) : asked
   if (!asked.ok || !context.ok) {
     const { code, detail } = context as Exclude<typeof context, { ok: true }>
     ports.refused(code, detail, txn)
@@ -42,22 +42,32 @@ export async function openTunnel(
   if (!socket.writable) return
   socket.write('HTTP/1.1 200 Connection Established\r\n\r\n')
   if (rest.length > 0) socket.unshift(rest)
-  const inner = new TLSSocket(socket as TLSSocket, { isServer: true, secureContext: context.value, ALPNProtocols: ['http/1.1'] })
-  inner.on('error', () => inner.destroy())
-  const late = setTimeout(() => inner.destroy(), HANDSHAKE_MS)
-  inner.once('secure', () => clearTimeout(late)).once('close', () => clearTimeout(late))
-  ports.remember(inner, { ...session, pinned: asked.value.authority })
+  const inner = context.value ? secured(socket, context.value) : socket
+  ports.remember(inner, { ...session, pinned: asked.value.pinned })
   ports.inner.emit('connection', inner)
 }
 
-function destinationOf(
-  { services, mint }: TunnelPorts,
-  { url = '' }: IncomingMessage,
-): Verdict<{ authority: Authority; mint: Mint }> {
+function secured(socket: Duplex, secureContext: SecureContext): TLSSocket {
+  const inner = new TLSSocket(socket as TLSSocket, { isServer: true, secureContext, ALPNProtocols: ['http/1.1'] })
+  inner.on('error', () => inner.destroy())
+  const late = setTimeout(() => inner.destroy(), HANDSHAKE_MS)
+  return inner.once('secure', () => clearTimeout(late)).once('close', () => clearTimeout(late))
+}
+
+/** `mint` is for a service with TLS: to others some clients ask for tunnels, too. */
+type Asked = { readonly pinned: Pinned; readonly mint: Mint | undefined }
+
+function destinationOf({ services, mint }: TunnelPorts, { url = '' }: IncomingMessage): Verdict<Asked> {
   const authority = /:\d+$/.test(url) ? parseAuthority(url, 443) : undefined
   if (!authority) return refuse('DESTINATION_UNCLEAR', 'CONNECT wants host:port')
-  if (!mint || services().find(authority)?.scheme !== 'https') return refuse('DESTINATION', `${authority.host}:${authority.port}`)
-  return accept({ authority, mint })
+  const scheme = services().find(authority)?.scheme
+  if (scheme === 'http') return accept({ pinned: { ...authority, scheme }, mint: undefined })
+  if (!mint || scheme !== 'https') return refuse('DESTINATION', `${authority.host}:${authority.port}`)
+  return accept({ pinned: { ...authority, scheme }, mint })
+}
+
+async function contextOf({ mint, pinned }: Asked): Promise<Verdict<SecureContext | undefined>> {
+  return mint === undefined ? accept(undefined) : mintFor(mint, pinned)
 }
 
 async function mintFor(mint: Mint, { host }: Authority): Promise<Verdict<SecureContext>> {

@@ -85,4 +85,19 @@ describe('of an answer', () => {
     for (const [said, shown] of aims)
       expect([said, ...filtered([name, said]).headers.slice(1)]).toEqual(shown ? [said, shown] : [said])
   })
+
+  test('that leads back stays an address where the client knows the server by its own name', () => {
+    const aims = [
+      ['/v1/next?a=b', '/v1/next?a=b'],
+      ['next', 'https://api.example.com/v1/next'],
+      ['//api.example.com/next', 'https://api.example.com/next'],
+      ['https://API.example.com:443/upload?id=1#c', 'https://api.example.com/upload?id=1#c'],
+      ['https://api.example.com:8443/next', undefined],
+    ] as const
+    for (const [said, shown] of aims)
+      expect([
+        said,
+        ...filterHead(['Location', said], { destination, prefix: undefined, services, scrubber: undefined }).headers.slice(1),
+      ]).toEqual(shown ? [said, shown] : [said])
+  })
 })

@@ -1,14 +1,12 @@
 import { describe, expect, test } from 'vitest'
-import { type Authority, onward, type RawHeaders, readHead, twiceIn } from '../../proxy/http/head.ts'
+import { onward, type Pinned, type RawHeaders, readHead, twiceIn } from '../../proxy/http/head.ts'
 
-const place = { host: 'api.example.com', port: 443 }
+const place = { scheme: 'https', host: 'api.example.com', port: 443 }
 const HOST = ['Host', 'a']
 const BASE = '/_/api.example.com/v1'
 
-const asked = (
-  rawHeaders: RawHeaders,
-  { target = BASE, httpVersion = '1.1', pinned = undefined as Authority | undefined } = {},
-) => readHead({ method: 'GET', target, httpVersion, rawHeaders }, pinned)
+const asked = (rawHeaders: RawHeaders, { target = BASE, httpVersion = '1.1', pinned = undefined as Pinned | undefined } = {}) =>
+  readHead({ method: 'GET', target, httpVersion, rawHeaders }, pinned)
 const codeOf = (...of: Parameters<typeof asked>) => {
   const read = asked(...of)
   return read.ok ? 'OK' : read.code

@@ -1,5 +1,5 @@
 import { type TLSSocket, connect as tlsConnect } from 'node:tls'
-import { expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { REAL } from '../fakes/sealing.ts'
 import { exchangeRaw, openProxyWorld, type ProxyWorld } from './world.ts'
 
@@ -63,11 +63,42 @@ test('a tunnel is as good as the certificate of the connection that it is in', a
   inner.destroy()
 })
 
-test('a tunnel is refused where nothing is intercepted, and for services without TLS', async () => {
-  await using plain = await openProxyWorld({ intercept: true })
-  await expect(open(plain, `127.0.0.1:${plain.upstream.port}`)).rejects.toThrow('"code":"DESTINATION"')
+test('a tunnel to a service with TLS is refused where nothing is intercepted', async () => {
   await using off = await openProxyWorld({ tls: true, host: 'api.test' })
   await expect(open(off, `api.test:${off.upstream.port}`)).rejects.toThrow('"code":"DESTINATION"')
+})
+
+describe('to a service without TLS', () => {
+  const dialled = async (world: ProxyWorld) => {
+    const socket = await world.connect()
+    const host = `127.0.0.1:${world.upstream.port}`
+    await exchangeRaw(socket, `CONNECT ${host} HTTP/1.1\r\nHost: ${host}\r\n\r\n`, text => text.includes('200 Connection'))
+    socket.removeAllListeners('data')
+    return { socket, host, token: `Authorization: Bearer ${await world.seal()}` }
+  }
+
+  test('a tunnel has its requests in clear, and they are swapped', async () => {
+    await using world = await openProxyWorld()
+    const { socket, host, token } = await dialled(world)
+    const asked = `GET /a HTTP/1.1\r\nHost: ${host}\r\n${token}\r\n\r\n`
+    for (const _ of [1, 2]) expect(await exchangeRaw(socket, asked, whole)).toMatch(/^HTTP\/1.1 200/)
+    socket.destroy()
+    expect(world.upstream.seen.map(({ url }) => url)).toEqual(['/a', '/a'])
+    expect(world.upstream.seen[1]?.rawHeaders).toContain(`Bearer ${REAL}`)
+  })
+
+  test.each([
+    ['HOST_MISMATCH', 'GET /a HTTP/1.1\r\nHost: evil.example'],
+    ['DESTINATION_UNCLEAR', 'GET http://evil.example/a HTTP/1.1\r\nHost: evil.example'],
+    ['DESTINATION_UNCLEAR', 'GET /_/evil.example/a HTTP/1.1\r\nHost: a\r\nAssay-Destination: http://evil.example'],
+    ['DESTINATION_UNCLEAR', 'CONNECT evil.example:443 HTTP/1.1\r\nHost: evil.example'],
+  ])('a tunnel leads nowhere else: %s', async (code, head) => {
+    await using world = await openProxyWorld()
+    const { socket, token } = await dialled(world)
+    expect(await exchangeRaw(socket, `${head}\r\n${token}\r\n\r\n`, text => text.endsWith(']}'))).toContain(`"code":"${code}"`)
+    socket.destroy()
+    expect(world.upstream.seen).toEqual([])
+  })
 })
 
 test('a client that never ends its head is cut off, however it drips', async () => {
