@@ -20,6 +20,9 @@ export function askedOf(incoming: IncomingMessage, secret: string): Asked | unde
   return { path: `/_/http:${authority}${path}`, back: [`/_/http:${authority}/`, `http://${authority}/`] }
 }
 
+/** Whether a tunnel is asked for that leads here. */
+export const isOwn = ({ url, socket }: IncomingMessage): boolean => url === `127.0.0.1:${socket.localPort}`
+
 /** As clients ask a proxy. */
 export const isAbsolute = ({ url = '' }: IncomingMessage): boolean => url.startsWith('http://')
 

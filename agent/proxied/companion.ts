@@ -3,7 +3,7 @@ import { Agent, request } from 'node:https'
 import { type AddressInfo, createServer as createSocketServer, type Server } from 'node:net'
 import { join } from 'node:path'
 import { type Duplex, pipeline } from 'node:stream'
-import { type Asked, admitted, askedOf, isAbsolute, USER } from './asked.ts'
+import { type Asked, admitted, askedOf, isAbsolute, isOwn, USER } from './asked.ts'
 import type { Identity } from './identity.ts'
 import { dial, dialPostgres, type ProxyPlace } from './tunnel.ts'
 
@@ -41,8 +41,9 @@ export async function openCompanion(options: CompanionOptions): Promise<Companio
   const settings = { requestTimeout: 0, shouldUpgradeCallback: opensWebSocket }
   const http = createServer(settings, (incoming, outgoing) => forward(options, agent, incoming, outgoing))
   http.on('connect', (incoming: IncomingMessage, socket: Duplex, rest: Buffer) => {
-    if (admitted(incoming, secret)) void tunnel(options, connectHead(incoming), socket, rest)
-    else refuse(socket, UNKNOWN)
+    if (!admitted(incoming, secret)) refuse(socket, UNKNOWN)
+    else if (isOwn(incoming)) serveTunnelled(http, socket, rest)
+    else void tunnel(options, connectHead(incoming), socket, rest)
   })
   http.on('upgrade', (incoming: IncomingMessage, socket: Duplex, rest: Buffer) => {
     const asked = askedOf(incoming, secret)
@@ -94,6 +95,13 @@ function listening(server: Server, where: { port: number; host: string } | { pat
 
 function refuse(socket: Duplex, answer: string): void {
   socket.on('error', () => socket.destroy()).end(answer)
+}
+
+/** Some clients send a base URL on the loopback to their proxy, too: those of WebSockets through a tunnel. */
+function serveTunnelled(http: Server, socket: Duplex, rest: Buffer): void {
+  socket.write('HTTP/1.1 200 Connection Established\r\n\r\n')
+  if (rest.length > 0) socket.unshift(rest)
+  http.emit('connection', socket)
 }
 
 /** The proxy answers this, and looks into what follows with a certificate that the command was told to trust. */

@@ -1,8 +1,8 @@
 import type { Companion } from './companion.ts'
 import { POSTGRES_PORT } from './companion.ts'
 
-/** What programs read to find a proxy. curl heeds `http_proxy` in lower case only. */
-const PROXIES = ['https_proxy', 'HTTPS_PROXY', 'http_proxy', 'HTTP_PROXY', 'all_proxy', 'ALL_PROXY']
+/** What programs read to find a proxy. curl heeds `http_proxy` in lower case only; for WebSockets aiohttp heeds `wss_proxy` only. */
+const PROXIES = ['https_proxy', 'HTTPS_PROXY', 'http_proxy', 'HTTP_PROXY', 'all_proxy', 'ALL_PROXY', 'wss_proxy']
 /** Nothing goes past the proxy but what asks the companion by a base URL. */
 const PAST_IT = ['no_proxy', 'NO_PROXY']
 /** What programs read to find the authorities that they trust: OpenSSL, curl, git, Python's requests, the AWS CLI, Node, pip. */

@@ -206,6 +206,14 @@ describe('a command that leaves', () => {
   })
 })
 
+test('a base URL that a client asks for through a tunnel is served in it', async () => {
+  answer = (outgoing, incoming) => outgoing.end(incoming.url)
+  const { pathname, host } = new URL(`${companion.baseUrl}/api.test/in`)
+  const words = ['--silent', '--proxytunnel', '--proxy', companion.proxyUrl, '--noproxy', '', `http://${host}${pathname}`]
+  const { stdout } = await run('curl', words, { env: { PATH: process.env['PATH'] } })
+  expect(stdout).toBe('/_/api.test/in')
+})
+
 describe('a WebSocket by the base URL', () => {
   const head = (path: string) =>
     `GET ${path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nX-Twice: 1\r\nX-Twice: 2\r\nProxy-Authorization: a\r\n\r\n`

@@ -63,6 +63,11 @@ test('the authority is found from whatever folder the command works in', async (
   expect(stdout).toBe(authority.ca)
 })
 
+test('aiohttp finds the way of WebSockets where Python has them named', async () => {
+  const program = 'import os, urllib.request as r; print(r.getproxies()["wss"] == os.environ["https_proxy"])'
+  expect(await exec('https://127.0.0.1:1', [], ['python3', '-c', program])).toMatchObject({ code: 0, stdout: 'True\n' })
+})
+
 test('who is interrupted before there is a credential leaves nothing behind', async () => {
   const from = machine.door.requests.length
   machine.door.faults.push('hang')
