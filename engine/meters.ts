@@ -52,7 +52,7 @@ export const processRows = {
 /** and the words of its labels */
 export const processWords = {
   outcome: ['ok', 'refused', 'failed', 'unreachable', 'given up'],
-  kind: ['torn', 'broken', 'sealed', 'stalled', 'unwritable'],
+  kind: ['torn', 'broken', 'sealed', 'stalled', 'unwritable', 'lost'],
   quantile: ['0.5', '0.99', '1'],
   version: undefined,
   node: undefined,

@@ -21,7 +21,8 @@ export type DiskFile = {
   /** one write, the number of bytes that were taken is the result */
   readonly write: (bytes: Uint8Array) => Promise<number>
   readonly sync: () => Promise<void>
-  readonly size: () => Promise<number>
+  /** `names`: how many this file has; none when it was removed */
+  readonly state: () => Promise<{ readonly size: number; readonly names: number }>
   readonly truncate: (length: number) => Promise<void>
   /** whether this path still names this file */
   readonly isAt: (path: string) => Promise<boolean>
@@ -56,7 +57,10 @@ function diskFile(handle: FileHandle): DiskFile {
   return {
     write: async bytes => (await handle.write(bytes)).bytesWritten,
     sync: () => handle.datasync(),
-    size: async () => (await handle.stat()).size,
+    state: async () => {
+      const { size, nlink } = await handle.stat()
+      return { size, names: nlink }
+    },
     truncate: length => handle.truncate(length),
     isAt: async path => same(await handle.stat(), await statOf(path)),
     close: () => handle.close(),

@@ -13,11 +13,21 @@ export const BROKEN = '.broken-'
 /** Why a file was begun: the log is new or its file was gone, was renamed by an operator, or failed. */
 export type Why = 'start' | 'rotated' | 'failed'
 
+/** Somebody took from the file what was durable in it, or the file itself: what is written there would go the same way. */
+export class Lost extends Error {}
+
 /** Writes and makes durable, in one write and one fdatasync. Whoever gets an error must not use the segment again: after a failed sync nobody knows what the disk holds. */
 export async function extend(segment: Segment, bytes: Uint8Array): Promise<void> {
-  const written = await segment.file.write(bytes)
+  const { file, length } = segment
+  const written = await file.write(bytes)
   if (written !== bytes.length) throw new Error(`short write: ${written} of ${bytes.length} bytes`)
-  await segment.file.sync()
+  const [{ size, names }] = await Promise.all([file.state(), file.sync()])
+  if (names === 0) throw new Lost('its file was removed')
+  if (size < length + bytes.length) {
+    // what is left of it may be worth something
+    await file.truncate(Math.max(0, size - bytes.length))
+    throw new Lost('its file was cut short')
+  }
   segment.length += bytes.length
 }
 
@@ -70,7 +80,7 @@ async function clear(disk: Disk, path: string, after: Head): Promise<void> {
  */
 export async function seal(disk: Disk, path: string, segment: Segment, last: Head): Promise<string | undefined> {
   // never above what is there: a file that someone else truncated must not grow by zeros
-  if ((await segment.file.size()) > segment.length) await segment.file.truncate(segment.length)
+  if ((await segment.file.state()).size > segment.length) await segment.file.truncate(segment.length)
   if (!(await segment.file.isAt(path))) return undefined
   return disk.moveAside(path, `${path}${SEALED}${numbered(last)}`)
 }

@@ -3,7 +3,7 @@ import { BrokerError } from '../errors.ts'
 import { type Head, link } from './chain.ts'
 import type { Disk } from './disk.ts'
 import { type Entry, Queue } from './queue.ts'
-import { begin, extend, type Segment, seal } from './segment.ts'
+import { begin, extend, Lost, type Segment, seal } from './segment.ts'
 
 export type Limits = {
   /** how long the disk may take for one group before the log is held to be bad */
@@ -16,7 +16,7 @@ export type Limits = {
   readonly retryMs: number
 }
 
-export type Problem = { readonly kind: 'torn' | 'broken' | 'sealed' | 'stalled' | 'unwritable'; readonly detail: string }
+export type Problem = { readonly kind: 'torn' | 'broken' | 'sealed' | 'stalled' | 'unwritable' | 'lost'; readonly detail: string }
 /** One group that became durable. `waitedMs`: from append to durable, of each record in it that somebody waited for. */
 export type Sync = {
   readonly records: number
@@ -167,7 +167,7 @@ export class Writer {
     this.#failed = true
     this.#trouble = error
     this.#queue.refuse(unavailable(UNWRITABLE, error), group)
-    this.#bad('unwritable', error.message)
+    this.#bad(error instanceof Lost ? 'lost' : 'unwritable', `${this.#world.path}: ${error.message}`)
   }
 
   /** False when the log is closed before the disk is back. */

@@ -134,7 +134,18 @@ describe('an input/output error', () => {
     })
 
   test('while the new file is begun: that one is not used either', async () => {
-    for (const failing of ['open', 'write', 'sync', 'rename', 'syncNames', 'size', 'truncate', 'moveAside', 'isAt'] as const) {
+    for (const failing of [
+      'open',
+      'write',
+      'sync',
+      'rename',
+      'syncNames',
+      'size',
+      'state',
+      'truncate',
+      'moveAside',
+      'isAt',
+    ] as const) {
       const disk = faultyDisk()
       const { audit, file } = await opened({ disk })
       const first = once('sync', eio('sync'))

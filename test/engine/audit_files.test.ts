@@ -1,13 +1,13 @@
-import { appendFile, readFile, rename, rm, stat, truncate, writeFile } from 'node:fs/promises'
+import { appendFile, copyFile, readFile, rename, rm, stat, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { genesis, link } from '../../engine/audit/chain.ts'
-import { plain, verifyAudit } from '../../engine/audit/index.ts'
+import { type Audit, plain, verifyAudit } from '../../engine/audit/index.ts'
 import { membersOf, systemMembers } from '../../engine/audit/record.ts'
 import { until } from '../harness/process.ts'
 import { faultyDisk, filesOf, folder, linesOf, opened, record, unavailable } from './audit_disk.ts'
 
-// Whatever becomes of its files, before a start and at a rotation: what is written next goes on with their chain.
+// Whatever becomes of its files, before a start, at a rotation and in between: what is written next goes on with their chain.
 
 describe('a restart', () => {
   test('goes on in the same file', async () => {
@@ -197,5 +197,47 @@ describe('rotation', () => {
     expect(await verifyAudit([`${file}.1`, file])).toMatchObject({ ok: true, records: 2 })
     const aside = `${file}.broken-000000000001`
     expect(await readFile(aside, 'utf8')).toBe('something else')
+  })
+})
+
+describe('what somebody takes away beneath it', () => {
+  const healthy = (audit: Audit) => until('the log to recover', async () => audit.healthy())
+
+  test('is not written to any more: the file was removed', async () => {
+    const { audit, file, problems } = await opened()
+    await audit.append(record('before'))
+    await rm(file)
+    await expect(audit.append(record('refused'))).rejects.toEqual(unavailable)
+    await healthy(audit)
+    await audit.append(record('after'))
+    expect((await linesOf(file)).map(line => line['txn'] ?? line['why'])).toEqual(['failed', 'after'])
+    expect(problems).toEqual([{ kind: 'lost', detail: `${file}: its file was removed` }])
+    // two records are missing, and a chain shows that
+    expect(await verifyAudit([file])).toMatchObject({ ok: true, first: 2 })
+  })
+
+  test('nor is a file that was emptied: copied before, it is a whole chain with what follows', async () => {
+    const { audit, file, problems } = await opened()
+    await audit.append(record('before'))
+    await copyFile(file, `${file}.0`)
+    await truncate(file)
+    await expect(audit.append(record('refused'))).rejects.toEqual(unavailable)
+    await healthy(audit)
+    await audit.append(record('after'))
+    expect(problems.map(({ kind }) => kind)).toEqual(['lost', 'sealed'])
+    expect((await stat(`${file}.sealed-000000000002`)).size).toBe(0)
+    expect(await verifyAudit([`${file}.0`, file])).toMatchObject({ ok: true, first: 0, records: 4 })
+  })
+
+  test('nor is one that was cut short: what is left of it stays', async () => {
+    const { audit, file } = await opened()
+    const { size } = await stat(file)
+    await audit.append(record('gone'))
+    await truncate(file, size)
+    await expect(audit.append(record('refused'))).rejects.toEqual(unavailable)
+    await healthy(audit)
+    const sealed = `${file}.sealed-000000000002`
+    expect(await verifyAudit([sealed])).toMatchObject({ ok: true, first: 0, records: 1 })
+    expect(await verifyAudit([sealed, file])).toMatchObject({ ok: false })
   })
 })

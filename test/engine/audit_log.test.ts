@@ -39,7 +39,7 @@ describe('a new log', () => {
     const disk = faultyDisk()
     await opened({ disk })
     const operations = disk.calls.map(call => call.operation)
-    expect(operations.slice(operations.indexOf('write'))).toEqual(['write', 'sync', 'size', 'rename', 'syncNames'])
+    expect(operations.slice(operations.indexOf('write'))).toEqual(['write', 'state', 'sync', 'size', 'rename', 'syncNames'])
   })
 
   test('wants a key of 32 bytes', async () => {
@@ -123,7 +123,7 @@ describe('append', () => {
     const others = Array.from({ length: 100 }, (_, number) => audit.append(record(`t${number}`)))
     release()
     await Promise.all([first, ...others])
-    expect(disk.calls.slice(before).map(call => call.operation)).toEqual(['write', 'sync', 'write', 'sync'])
+    expect(disk.calls.slice(before).map(call => call.operation)).toEqual(['write', 'state', 'sync', 'write', 'state', 'sync'])
     expect((await linesOf(file)).slice(2).map(line => line['txn'])).toEqual(others.map((_, number) => `t${number}`))
   })
 
@@ -183,7 +183,7 @@ describe('appendLazy', () => {
     audit.appendLazy(record('b'))
     await until('the records', async () => audit.head().index === 2)
     expect(performance.now() - started).toBeGreaterThan(25)
-    expect(disk.calls.slice(before).map(call => call.operation)).toEqual(['write', 'sync'])
+    expect(disk.calls.slice(before).map(call => call.operation)).toEqual(['write', 'state', 'sync'])
     expect(await linesOf(file)).toHaveLength(3)
   })
 

@@ -14,6 +14,7 @@ test('whatever fails in whatever order: what was durable is in a chain that veri
     'write',
     'sync',
     'size',
+    'state',
     'truncate',
     'isAt',
     'rename',
