@@ -11,8 +11,6 @@ export type MachineState = {
   readonly ima: boolean
 }
 
-export const UNKNOWN_STATE: MachineState = { reference: '', referenceVersion: 0, secureBoot: false, bootLog: false, ima: false }
-
 export function stateOf({ claims, referenceVersion, boot, ima }: Measured): MachineState {
   const { reference } = claims
   return {

@@ -1,6 +1,6 @@
 import { reject } from '#attestation'
 import type { Appraiser } from '../attest/appraise.ts'
-import { UNKNOWN_STATE } from '../attest/machine_state.ts'
+import type { MachineState } from '../attest/machine_state.ts'
 import type { AttestSettings } from '../attest/settings.ts'
 import { type Audit, hashed, plain } from '../audit/index.ts'
 import { type Consent, openConsent, openGrants, openRequests } from '../consent/index.ts'
@@ -16,7 +16,7 @@ import type { Mount, MountTable } from '../mount_table.ts'
 import { refusals } from '../refusals.ts'
 import type { Settle } from '../refuse.ts'
 import type { Deliver } from '../sealing/deliver.ts'
-import { beyond, NO_CONTEXT } from '../tasks/bindings.ts'
+import { beyond, NO_CONTEXT, narrowed } from '../tasks/bindings.ts'
 import type { TaskContext } from '../tasks/context.ts'
 import type { Tasks } from '../tasks/service.ts'
 import type { Work, Working } from '../tasks/work.ts'
@@ -48,7 +48,12 @@ export type DescribedAgent = {
   readonly entityId: string
   readonly fresh: boolean
   readonly keyBound: boolean
-  readonly task: Pick<TaskContext, 'org' | 'task' | 'session' | 'user'>
+  readonly firmwareVersion: string
+  /** what its quote established */
+  readonly state: MachineState
+  /** whole seconds since that quote */
+  readonly attestationAgeSeconds: number
+  readonly task: Pick<TaskContext, 'org' | 'task' | 'session' | 'user' | 'integrations'>
 }
 
 /** What a `broker` mount does. A refusal is thrown as BrokerError permission_denied with its code and what to do next. */
@@ -205,15 +210,15 @@ async function complete(
     role: described.role,
     entityId: described.entityId,
     maker: tpm?.maker ?? '',
-    firmwareVersion: '',
-    state: UNKNOWN_STATE,
+    firmwareVersion: described.firmwareVersion,
+    state: described.state,
     labels: tpm?.labels ?? [],
-    task: described.task.org === '' ? { ...described.task, ...bound } : { ...bound, ...described.task },
+    task: described.task.org === '' ? bound : narrowed({ ...NO_CONTEXT, ...described.task }, bound),
     keyThumbprint: described.keyBound ? 'the key of the agent' : '',
     x5tS256: described.keyBound ? 'the certificate of the agent' : '',
     keyCertified: described.keyBound,
     tokenTtlSeconds: Number.POSITIVE_INFINITY,
-    attestationAgeSeconds: 0,
+    attestationAgeSeconds: described.fresh ? 0 : described.attestationAgeSeconds,
     attestationLeftSeconds: Number.POSITIVE_INFINITY,
     workLeftSeconds: Number.POSITIVE_INFINITY,
     fresh: described.fresh,

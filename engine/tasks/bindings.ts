@@ -24,6 +24,13 @@ export function beyond(bound: TaskContext | undefined, { org, task }: Pick<TaskC
   return bound && bound.task !== '' && bound.task !== task ? 'the agent is bound to another task' : undefined
 }
 
+/** Of two lists of integrations what is on both counts. */
+export function narrowed(context: TaskContext, bound: TaskContext | undefined): TaskContext {
+  if (!bound?.integrations) return context
+  const integrations = context.integrations?.filter(name => bound.integrations?.includes(name)) ?? bound.integrations
+  return { ...context, integrations }
+}
+
 export function openBindings(state: Store): Bindings {
   const records = openCollection(state, 'binding', bindingFields)
   return {

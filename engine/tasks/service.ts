@@ -20,7 +20,7 @@ import type { Verdict } from '../refusals.ts'
 import type { Secret } from '../secret.ts'
 import { FRESH_MS, type Store } from '../vault/store.ts'
 import type { World } from '../world.ts'
-import { type Bindings, beyond, NO_CONTEXT, openBindings } from './bindings.ts'
+import { type Bindings, beyond, NO_CONTEXT, narrowed, openBindings } from './bindings.ts'
 import { readClaims, type TaskClaims } from './claims.ts'
 import type { TaskContext } from './context.ts'
 import { type Orchestrator, openOrchestrators, type orchestratorFields } from './orchestrators.ts'
@@ -91,7 +91,7 @@ export function openTasks(state: Store, world: World): Tasks {
       const { claims, by } = read.value
       const wrong = misuse(claims, by, bearer, bound)
       if (wrong) return wrong
-      return accept(within(claims.context, bound))
+      return accept(narrowed(claims.context, bound))
     },
     spend: async (mount, token) => {
       const by = await speakerOf(mount, issuerIn(token))
@@ -161,13 +161,6 @@ function misuse(
   if (!by.orgs.includes(context.org)) return reject('TASK_TOKEN', 'its orchestrator may not speak for the organisation') as Wrong
   const why = beyond(bound, context)
   return why === undefined ? undefined : (reject('TASK_TOKEN', why) as Wrong)
-}
-
-/** Of two lists of integrations what is on both counts. */
-function within(context: TaskContext, bound: TaskContext | undefined): TaskContext {
-  if (!bound?.integrations) return context
-  const integrations = context.integrations?.filter(name => bound.integrations?.includes(name)) ?? bound.integrations
-  return { ...context, integrations }
 }
 
 /** Key sets by what they are configured with; those from a URL are fetched when a key is missing, and not more often than every 30 seconds. */

@@ -1,6 +1,5 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { UNKNOWN_STATE } from '../../engine/attest/machine_state.ts'
 import { parseFields } from '../../engine/fields.ts'
 import { type Agent, type Ask, decide } from '../../engine/issue/decide.ts'
 import { CEILING_SECONDS, type RoleRecord, roleFields } from '../../engine/issue/settings.ts'
@@ -20,7 +19,7 @@ const agent: Agent = {
   entityId: 'entity',
   maker: 'id:49465800',
   firmwareVersion: '1',
-  state: UNKNOWN_STATE,
+  state: { reference: '', referenceVersion: 0, secureBoot: false, bootLog: false, ima: false },
   keyThumbprint: 'thumbprint',
   x5tS256: '',
   keyCertified: false,
