@@ -2,7 +2,6 @@ import { createHash, timingSafeEqual } from 'node:crypto'
 import type { AttestationKey } from './attestation_key.ts'
 import { weakName, weakRsa, wrongAttributes } from './key_faults.ts'
 import { type Hierarchy, qualifiedNameOf, qualifiedUnder } from './qualified_name.ts'
-import type { Refusal } from './refusals.ts'
 import { parseCertification } from './tpm2/attest.ts'
 import { attribute } from './tpm2/constants.ts'
 import { jwkOf, nameOf, type Public, parsePublic } from './tpm2/public.ts'
@@ -43,7 +42,7 @@ export type CertifiedKey = {
 /**
  * Judges a key to bind: made in the TPM of the attestation key, fixed there, and for signing what it is given (TPM 2.0 Library
  * Part 3, TPM2_Certify; Part 2, TPMS_CERTIFY_INFO). The checks, in order: the structure; the signature; whether it answers this
- * challenge; where the attestation key lives; the public area, its attributes and strength; its Name; its parents.
+ * challenge; where the attestation key lives; the public area and its attributes; its Name; its strength; its parents.
  * @returns what `parseCertification`, `verifySignature` and `parsePublic` return when refused, NONCE_MISMATCH,
  *   QUALIFIED_SIGNER, KEY_ATTRIBUTES, WEAK_KEY, KEY_NAME or KEY_PARENT
  */
@@ -59,24 +58,18 @@ export function verifyCertifiedKey(evidence: KeyEvidence, rules: KeyRules): Verd
   const area = parsePublic(evidence.public)
   if (!area.ok) return area
   const name = nameOf(area.value.bytes, area.value.nameAlg)
-  for (const [code, fault] of checks) {
-    const detail = fault(area.value)
-    if (detail !== undefined) return reject(code, detail)
-  }
+  const attributes = wrongAttributes(area.value, wanted, free)
+  if (attributes !== undefined) return reject('KEY_ATTRIBUTES', attributes)
   if (!same(said.value.name, name))
     return reject('KEY_NAME', `the Name of the certified key is ${said.value.name.toString('hex')}`)
+  // after the Name: what no TPM has made may take its time to judge
+  const weakness = weakName(area.value) ?? weakRsa(area.value)
+  if (weakness !== undefined) return reject('WEAK_KEY', weakness)
   const places = placesOf(name, rules.ekPublic, evidence.parent)
   if (!places.some(place => same(said.value.qualifiedName, place)))
     return reject('KEY_PARENT', `the qualified name of the key is ${said.value.qualifiedName.toString('hex')}`)
   return accept({ public: area.value, name: Buffer.from(name), thumbprint: thumbprintOf(area.value) })
 }
-
-type Check = readonly [Refusal, (area: Public) => string | undefined]
-const checks: readonly Check[] = [
-  ['KEY_ATTRIBUTES', area => wrongAttributes(area, wanted, free)],
-  ['WEAK_KEY', weakName],
-  ['WEAK_KEY', weakRsa],
-]
 
 const { fixedTPM, fixedParent, sensitiveDataOrigin, restricted, sign, decrypt } = attribute
 const { userWithAuth, adminWithPolicy, noDA } = attribute

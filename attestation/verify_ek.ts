@@ -49,8 +49,8 @@ export type VerifiedEk = Pick<EndorsementKey, 'id' | 'kind'> &
 
 /**
  * Judges an endorsement key and its certificate. The checks, in order: the public area, see `admitEk`; its kind; the certificate,
- * see `readEkCertificate`; whether both hold the same key; primes in common with another TPM; the path to a trust anchor, see
- * `validatePath`; the maker.
+ * see `readEkCertificate`; whether both hold the same key; the path to a trust anchor, see `validatePath`; primes in common with
+ * another TPM; the maker.
  * @returns what those return when refused, NO_EK_CERT, EK_TEMPLATE, EK_MISMATCH, WEAK_KEY or MAKER_MISMATCH
  */
 export async function verifyEk(evidence: EkEvidence, rules: EkRules): Promise<Verdict<VerifiedEk>> {
@@ -64,10 +64,11 @@ export async function verifyEk(evidence: EkEvidence, rules: EkRules): Promise<Ve
   if (!read.ok) return read
   if (!read.value.key.equals(keyObjectOf(ek.value.public)))
     return reject('EK_MISMATCH', `the certificate is not for ${ek.value.id}`)
-  if (isShared(ek.value, rules)) return reject('WEAK_KEY', 'the modulus has a prime in common with that of another TPM')
   const allowSha1 = isAmong(rules.sha1Makers ?? [], read.value.manufacturer)
   const path = await validatePath(read.value.certificate, evidence.intermediates ?? [], { ...rules, allowSha1 })
   if (!path.ok) return path
+  // all keys of a fleet are looked at, which is not for everybody to ask for
+  if (isShared(ek.value, rules)) return reject('WEAK_KEY', 'the modulus has a prime in common with that of another TPM')
   const fault = makerFault(read.value, namesOfCas(path.value.certificates), rules)
   return fault === undefined ? accept(verified(ek.value, read.value, path.value)) : reject('MAKER_MISMATCH', fault)
 }

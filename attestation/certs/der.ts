@@ -54,6 +54,27 @@ export function contentOf(bytes: Uint8Array, whole: Element | undefined): Elemen
   return elements
 }
 
+const CONSTRUCTED = 0x20
+
+/** The tags of all elements, at any depth. What is no DER counts as if it were all of the smallest ones that there are. */
+export function tagsIn(bytes: Uint8Array): number[] {
+  const tags: number[] = []
+  for (let at = 0; at < bytes.length; ) {
+    const element = elementAt(bytes, at)
+    if (element === undefined) return [...tags, ...Array<number>((bytes.length - at) >> 1).fill(CONTEXT_SPECIFIC)]
+    tags.push(element.tag)
+    at = (element.tag & CONSTRUCTED) === 0 ? element.to : element.from
+  }
+  return tags
+}
+
+const CONTEXT_SPECIFIC = 0x80
+
+/** As the forms of a name are told apart (RFC 5280 4.2.1.6). */
+export function isContextSpecific(tag: number): boolean {
+  return (tag & 0xc0) === CONTEXT_SPECIFIC
+}
+
 /** Tags of one byte; lengths definite and in as few bytes as they need, as DER wants them. */
 export function elementAt(bytes: Uint8Array, start: number | undefined): Element | undefined {
   if (start === undefined) return undefined

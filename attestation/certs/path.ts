@@ -1,7 +1,8 @@
 import { hash } from 'node:crypto'
 import { type Certificate as Asn1Certificate, CertificateChainValidationEngine } from 'pkijs'
 import { accept, type Rejection, reject, type Verdict } from '../verdict.ts'
-import { asn1Of, type Certificate, extension, readCertificate } from './certificate.ts'
+import { anchoredOf } from './anchored.ts'
+import { asn1Of, type Certificate, extension, type Outline, outlineOf, readRest } from './certificate.ts'
 import { judge, type PathRules } from './path_checks.ts'
 import { findPaths, type Path } from './path_search.ts'
 import { lookUp, type RevocationRules, type Unrevoked } from './revocation.ts'
@@ -35,13 +36,11 @@ export async function validatePath(
   trust: Trust,
 ): Promise<Verdict<ValidPath>> {
   if (intermediates.length > INTERMEDIATES) return reject('LIMIT', `${intermediates.length} intermediate certificates`)
-  const between: Certificate[] = []
-  for (const der of intermediates) {
-    const certificate = readKnown(der)
-    if (!certificate.ok) return certificate
-    between.push(certificate.value)
-  }
-  const { paths, exhausted } = findPaths(leaf, between, trust.anchors)
+  const sent = allOf(intermediates.map(outlineOfKnown))
+  if (!sent.ok) return sent
+  const between = allOf(anchoredOf(sent.value, trust.anchors).map(readKnown))
+  if (!between.ok) return between
+  const { paths, exhausted } = findPaths(leaf, between.value, trust.anchors)
   let fault: Rejection | undefined
   for (const path of paths) {
     const refusal = judge(path, trust) ?? (await secondOpinion(path, trust))
@@ -57,16 +56,26 @@ export async function validatePath(
 const known = new Map<string, Certificate>()
 const MOST_KNOWN = 256
 
-function readKnown(der: Uint8Array): Verdict<Certificate> {
-  const digest = hash('sha256', der)
-  const kept = known.get(digest)
+function outlineOfKnown(der: Uint8Array): Verdict<Outline> {
+  const kept = known.get(hash('sha256', der))
+  return kept ? accept(kept) : outlineOf(der)
+}
+
+function readKnown(outline: Outline): Verdict<Certificate> {
+  const kept = known.get(outline.sha256)
   if (kept) return accept(kept)
-  const read = readCertificate(der)
+  const read = readRest(outline)
   if (!read.ok) return read
   const [oldest] = known.keys()
   if (oldest !== undefined && known.size >= MOST_KNOWN) known.delete(oldest)
-  known.set(digest, read.value)
+  known.set(outline.sha256, read.value)
   return read
+}
+
+/** All of them, or the first that is refused. */
+function allOf<T>(verdicts: readonly Verdict<T>[]): Verdict<T[]> {
+  const fault = verdicts.find(one => !one.ok)
+  return fault && !fault.ok ? fault : accept(verdicts.flatMap(one => (one.ok ? [one.value] : [])))
 }
 
 function endOf(path: Path, listsUntil: Date | undefined): Date {

@@ -1,7 +1,8 @@
-import { type Certificate, extension, readCertificate, valueIn } from './certificate.ts'
+import { anchorsNamed, isSignedWith } from './anchored.ts'
+import { type Certificate, extension, valueIn } from './certificate.ts'
 import { isOfEndorsementKey } from './ek_certificate.ts'
 import { DIRECTORY_NAME } from './name_forms.ts'
-import { comparable, namesOf } from './names.ts'
+import { comparable } from './names.ts'
 
 /** From the certificate in question to a trust anchor. */
 export type Path = readonly [Certificate, Certificate, ...Certificate[]]
@@ -12,27 +13,25 @@ const limit = { path: 6, paths: 8, signatures: 64 }
 /**
  * Every chain of names and signatures from a certificate to an anchor, shortest detour first: whether it is a valid path is for
  * others to say. No certificate is in a path twice, so crosswise signed CAs make no loop.
+ * @param intermediates those that lead to an anchor, see `anchoredOf`
  * @param anchors DER
  * @returns the paths, and whether the search was given up at its limits
  */
 export function findPaths(leaf: Certificate, intermediates: readonly Certificate[], anchors: readonly Uint8Array[]) {
-  const search: Search = { intermediates, anchors: indexOf(anchors), paths: [], signatures: 0 }
+  const search: Search = { intermediates, anchors, paths: [], signatures: 0 }
   extend([leaf], search)
   return { paths: search.paths, exhausted: search.signatures >= limit.signatures }
 }
 
 type Search = {
   readonly intermediates: readonly Certificate[]
-  readonly anchors: Anchors
+  readonly anchors: readonly Uint8Array[]
   readonly paths: Path[]
   signatures: number
 }
-/** DER by subject, in the form by which names are compared, in hexadecimal. */
-type Anchors = ReadonlyMap<string, readonly Uint8Array[]>
-
 function extend(chain: readonly [Certificate, ...Certificate[]], search: Search): void {
   const last = chain.at(-1) ?? chain[0]
-  for (const issuer of anchorsNamed(last.issuer, search)) {
+  for (const issuer of anchorsNamed(last.issuer, search.anchors)) {
     if (signed(last, issuer, search)) search.paths.push([chain[0], ...chain.slice(1), issuer] as unknown as Path)
   }
   if (chain.length >= limit.path - 1) return
@@ -43,21 +42,12 @@ function extend(chain: readonly [Certificate, ...Certificate[]], search: Search)
   }
 }
 
-/** An anchor is read when its name is the one wanted: a mount may have thousands of them. */
-function anchorsNamed(name: Buffer, { anchors }: Search): Certificate[] {
-  return (anchors.get(name.toString('hex')) ?? []).flatMap(der => certificateOf(der) ?? [])
-}
-
 /** Identifiers, then the signature; neither is verified when the search was long enough. */
 function signed(certificate: Certificate, issuer: Certificate, search: Search): boolean {
   if (search.signatures >= limit.signatures || search.paths.length >= limit.paths) return false
   if (!identifiersFit(certificate, issuer)) return false
   search.signatures += 1
-  try {
-    return certificate.x509.verify(issuer.x509.publicKey)
-  } catch {
-    return false // a key that cannot verify has signed nothing
-  }
+  return isSignedWith(certificate, issuer)
 }
 
 /** What the certificate says of its issuer's key, and of its issuer's certificate (RFC 5280 4.2.1.1), as far as it says so and the issuer has one. */
@@ -76,39 +66,4 @@ type Octets = { readonly valueBlock: { readonly valueHexView: Uint8Array } }
 
 function sameOctets(left: Octets, right: Octets): boolean {
   return Buffer.from(left.valueBlock.valueHexView).equals(right.valueBlock.valueHexView)
-}
-
-const indices = new WeakMap<readonly Uint8Array[], Anchors>()
-
-function indexOf(anchors: readonly Uint8Array[]): Anchors {
-  const known = indices.get(anchors)
-  if (known) return known
-  const index = new Map<string, Uint8Array[]>()
-  for (const der of anchors) {
-    const subject = subjectOf(der)
-    const alike = index.get(subject)
-    if (alike) alike.push(der)
-    else index.set(subject, [der])
-  }
-  indices.set(anchors, index)
-  return index
-}
-
-const read = new WeakMap<Uint8Array, Certificate>()
-
-/** An anchor with something in it that cannot be read certifies nobody. */
-function certificateOf(der: Uint8Array): Certificate | undefined {
-  const known = read.get(der)
-  if (known) return known
-  const certificate = readCertificate(der)
-  if (!certificate.ok) return undefined
-  read.set(der, certificate.value)
-  return certificate.value
-}
-
-/** The anchors are ours: that one is none is no verdict on the evidence. */
-function subjectOf(der: Uint8Array): string {
-  const names = namesOf(der)
-  if (names === undefined) throw new TypeError('a trust anchor is not a certificate in DER')
-  return names.subject.toString('hex')
 }

@@ -89,11 +89,12 @@ export function openEnrolment(parts: EnrolmentParts): Enrolment {
   return {
     offer: async (mount, offer) => {
       const config = await configOf(settings, mount)
-      const ak = admitAk(offer.akPublic)
-      if (!ak.ok) return ak
       if (!config.hierarchies.includes(offer.hierarchy)) return reject('HIERARCHY', 'the hierarchy is not configured')
       const ek = await endorse(mount, offer, config)
       if (!ek.ok) return ek
+      // of a TPM that somebody made: to judge a large key takes its time
+      const ak = admitAk(offer.akPublic)
+      if (!ak.ok) return ak
       const standing = await standingOf(parts, mount, ek.value.id, hex(ak.value.name))
       if (!standing.ok) return standing
       const pending = pendingOf(mount, offer, ek.value, ak.value.name, world)

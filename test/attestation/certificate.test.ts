@@ -5,7 +5,20 @@ import { isCertificate, extension as known, readCertificate, valueIn } from '../
 import { signatureHashOf } from '../../attestation/certs/signature_hash.ts'
 import { readTpmSpecification } from '../../attestation/certs/tpm_specification.ts'
 import { outcome, pairOf, unwrap } from './attester.ts'
-import { certifyEk, der, EK_EXTENSIONS, extension, makeCa, named, sequence, utf8 } from './certificates.ts'
+import {
+  certifyEk,
+  der,
+  dnsName,
+  EK_EXTENSIONS,
+  extension,
+  extKeyUsage,
+  makeCa,
+  nameConstraints,
+  named,
+  sequence,
+  subjectAltName,
+  utf8,
+} from './certificates.ts'
 
 const root = makeCa(named('Root'))
 const certificate = certifyEk(root, pairOf('P-256', 'ek').publicKey)
@@ -50,6 +63,37 @@ describe('a certificate', () => {
   test('has no value where an extension is not what it is taken for', () => {
     const odd = extension('2.5.29.17', true, Buffer.of(0x30, 0x02, 0x05, 0x00))
     expect(outcome(readCertificate(certifyEk(root, pairOf('P-256', 'ek').publicKey, { extensions: [odd] })))).toBe('BAD_ENCODING')
+  })
+})
+
+describe('how much is read of a certificate that anybody may have made', () => {
+  const [noCa = Buffer.alloc(0)] = EK_EXTENSIONS
+  const read = (...extensions: Buffer[]) =>
+    outcome(readCertificate(certifyEk(root, pairOf('P-256', 'ek').publicKey, { extensions: [noCa, ...extensions] })))
+  const hosts = (count: number) => Array.from({ length: count }, () => dnsName('a'))
+  const purposes = (count: number) => extKeyUsage(...Array.from({ length: count }, () => '1.2.3'))
+
+  test('so many names, in all of its extensions together', () => {
+    expect(read(subjectAltName(true, ...hosts(32)))).toBe('OK')
+    expect(read(subjectAltName(true, ...hosts(33)))).toBe('LIMIT')
+    expect(read(subjectAltName(true, ...hosts(16)), nameConstraints(hosts(15), []))).toBe('OK') // the subtrees have a tag of their own
+    expect(read(subjectAltName(true, ...hosts(16)), nameConstraints(hosts(16), []))).toBe('LIMIT')
+  })
+  test('in whatever form they are', () => {
+    const endless = Buffer.concat([Buffer.of(0x30, 0x80), ...hosts(16), Buffer.alloc(2)])
+    expect(read(extension('2.5.29.17', true, endless))).toBe('OK')
+    const more = Buffer.concat([Buffer.of(0x30, 0x80), ...hosts(32), Buffer.alloc(2)])
+    expect(read(extension('2.5.29.17', true, more))).toBe('LIMIT')
+  })
+  test('so many elements in what is read of extensions', () => {
+    expect(read(purposes(508))).toBe('OK') // beside two SEQUENCEs and the BOOLEAN of basicConstraints
+    expect(read(purposes(512))).toBe('LIMIT')
+    expect(read(extension('1.2.3', false, Buffer.alloc(3000, 5)))).toBe('OK')
+  })
+  test('so many elements beside', () => {
+    const several = (count: number) => Array.from({ length: count }, (_, at) => extension(`1.2.${at}`, false, Buffer.of(5, 0)))
+    expect(read(...several(150))).toBe('OK')
+    expect(read(...several(170))).toBe('LIMIT')
   })
 })
 

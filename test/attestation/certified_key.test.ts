@@ -95,7 +95,9 @@ describe('is refused', () => {
     expect(judge({ ...good, public: good.public.subarray(0, -1) })).toBe('TRUNCATED')
     expect(judge(certification(keyArea({ nameAlg: alg.SHA1 })))).toBe('WEAK_KEY')
     const weak = { ...areaOf(pairOf('rsa-2048', 'bound').publicKey), exponent: 3 }
-    expect(judge(certification(keyArea({ exponent: weak.exponent }, 'rsa-2048')))).toBe('WEAK_KEY')
+    const area = keyArea({ exponent: weak.exponent }, 'rsa-2048')
+    expect(judge(certification(area))).toBe('WEAK_KEY')
+    expect(judge({ ...good, public: area })).toBe('KEY_NAME') // what no TPM has made is not looked into
   })
 
   test('when the parent is no storage key that is fixed to the TPM', () => {

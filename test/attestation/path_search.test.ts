@@ -19,6 +19,10 @@ import { ca, judge, key, middle, past, root } from './chains.ts'
 describe('the search', () => {
   const leaf = certifyEk(middle, key)
   const anchors = [root.certificate]
+  /** of one name and one key, so that each has signed all others */
+  const alike = [1, 2, 3, 4, 5, 6, 7, 8].map(
+    serial => makeCa(named('Intermediate'), { serial: Buffer.of(serial), issuer: named('Intermediate') }, middle).certificate,
+  )
 
   test('an anchor that signed the certificate itself', async () => {
     expect(await judge(certifyEk(root, key), [], { anchors })).toBe('OK')
@@ -96,16 +100,29 @@ describe('the search', () => {
   })
   test('many intermediates, and many of one name, are refused at once', async () => {
     expect(await judge(leaf, Array<Buffer>(200).fill(middle.certificate), { anchors })).toBe('LIMIT')
-    const alike = [1, 2, 3, 4, 5, 6, 7, 8].map(serial =>
-      makeCa(named('Intermediate'), { serial: Buffer.of(serial), issuer: named('Intermediate') }, middle),
-    )
-    expect(
-      await judge(
-        leaf,
-        alike.map(({ certificate }) => certificate),
-        { anchors },
-      ),
-    ).toBe('LIMIT')
+    const above = makeCa(named('Above'), {}, root)
+    const between = makeCa(named('Between'), {}, above)
+    const lowest = makeCa(named('Intermediate'), {}, between).certificate // whose path would be found after all others
+    const sent = [...alike.slice(3), lowest, between.certificate, above.certificate]
+    expect(await judge(leaf, sent, { anchors })).toBe('LIMIT')
+  })
+  test('what leads to no anchor verifies nothing, and is not read', async () => {
+    expect(await judge(leaf, alike, { anchors })).toBe('BAD_CHAIN')
+    const unreadable = makeCa(named('Intermediate'), { label: 'stranger', extensions: [...ca, ca[0] as Buffer] })
+    expect(await judge(leaf, [unreadable.certificate, middle.certificate], { anchors })).toBe('OK')
+    const certified = makeCa(named('Intermediate'), { extensions: [...ca, ca[0] as Buffer] }, root)
+    expect(await judge(leaf, [certified.certificate, middle.certificate], { anchors })).toBe('BAD_ENCODING')
+    expect(await judge(leaf, [middle.certificate, Buffer.of(1)], { anchors })).toBe('BAD_ENCODING')
+  })
+  test.each([
+    ['from the anchor down', [1, 2, 3]],
+    ['from below', [3, 2, 1]],
+    ['in any order', [2, 3, 1]],
+  ])('intermediates are found %s', async (_, order) => {
+    const path = [root]
+    for (const place of [1, 2, 3]) path.push(makeCa(named(`CA ${place}`), {}, path.at(-1)))
+    const between = order.map(place => path[place]?.certificate ?? Buffer.alloc(0))
+    expect(await judge(certifyEk(path[3] ?? root, key), between, { anchors })).toBe('OK')
   })
   test('self-issued certificates do not count for the length', async () => {
     const top = makeCa(named('Top'), { extensions: [basicConstraints(true, 0), keyUsage(0x06)] })

@@ -246,6 +246,15 @@ describe('an endorsement key and its certificate', () => {
     expect(verified.key.public).toEqual(good.public)
   })
 
+  test('primes are compared with those of the fleet for what leads to an anchor alone', async () => {
+    const fleet = function* (): Generator<Uint8Array> {
+      yield expect.unreachable('somebody unknown had all keys looked at')
+    }
+    const evidence = { certificate: certifyEk(nobody, ek), public: ekAreaOf(ek) }
+    const rules = { anchors: [infineon.certificate], at: NOW, allowTestTpms: false, enrolledModuli: fleet() }
+    expect(outcome(await verifyEk(evidence, rules))).toBe('BAD_CHAIN')
+  })
+
   test('one of an elliptic curve, which has no primes, and that says nothing of its specification', async () => {
     const { publicKey } = pairOf('P-256', 'ek')
     const certificate = certifyEk(issuing, publicKey)

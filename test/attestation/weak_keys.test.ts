@@ -1,4 +1,4 @@
-import { checkPrimeSync, generatePrimeSync } from 'node:crypto'
+import { checkPrimeSync, generatePrimeSync, getDiffieHellman } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
 import { admitAk, alg, sharesPrime, weaknessOf } from '#attestation'
 import { AK_ATTRIBUTES, areaOf, encodeArea, outcome, pairOf } from './attester.ts'
@@ -40,6 +40,8 @@ function rsaArea(modulus: Buffer, exponent = 65537): Buffer {
 const prime = (bits: number) => generatePrimeSync(bits, { bigint: true })
 const bytesOf = (value: bigint, bits = 2048) => Buffer.from(value.toString(16).padStart(bits / 4, '0'), 'hex')
 const good = Buffer.from(pairOf('rsa-2048').publicKey.export({ format: 'jwk' }).n ?? '', 'base64url')
+/** RFC 3526 */
+const primeOf = (group: string) => getDiffieHellman(group).getPrime()
 const multiple = (factor: bigint) => bytesOf(factor * prime(2030))
 
 /** The product of a prime and the next one. */
@@ -71,6 +73,14 @@ function squareRoot(value: bigint): bigint {
   return low
 }
 
+/** Of the processor, so that what else runs does not count. */
+function microseconds(run: () => unknown): number {
+  const begun = process.cpuUsage()
+  run()
+  const { user, system } = process.cpuUsage(begun)
+  return user + system
+}
+
 describe('weaknesses', () => {
   const cases: readonly (readonly [string, RegExp | undefined, { bits?: number; exponent?: number; modulus?: Buffer }])[] = [
     ['an ordinary key', undefined, {}],
@@ -91,11 +101,20 @@ describe('weaknesses', () => {
     ['factors found in the round after it', undefined, { modulus: primesApart(100.5) }],
     ['a square', /close/, { modulus: bytesOf(prime(1024) ** 2n) }],
     ['a prime', /is a prime/, { modulus: bytesOf(prime(2048)) }],
+    ['a prime of more bits', /is a prime/, { bits: 3072, modulus: primeOf('modp15') }],
+    ['a prime of as many as may be', /is a prime/, { bits: 4096, modulus: primeOf('modp16') }],
   ]
   test.each(cases)('%s', (_, expected, change) => {
     const weakness = weaknessOf({ bits: 2048, exponent: 65537, modulus: good, ...change })
     if (expected) expect(weakness).toMatch(expected)
     else expect(weakness).toBeUndefined()
+  })
+
+  test.each([3072, 4096])('a prime of %i bits is told in about the time of any other number', bits => {
+    const [one, other] = [primeOf(`modp${bits === 3072 ? 15 : 16}`), bytesOf(prime(bits / 2) * prime(bits / 2), bits)].map(
+      modulus => Math.min(...[1, 2, 3].map(() => microseconds(() => weaknessOf({ bits, exponent: 65537, modulus })))),
+    ) as [number, number]
+    expect(one / other).toBeLessThan(10)
   })
 
   test('primes in common, among many', () => {
