@@ -7,7 +7,7 @@ import { secure } from '../tls/secure.ts'
 import { stillPermitted } from '../tokens.ts'
 import { type Admitted, admit } from './admission.ts'
 import { type Frame, frame, framesOf, kinds, written } from './frames.ts'
-import { type Shown, watchHandshake } from './handshake.ts'
+import { type Shown, watchClient, watchHandshake } from './handshake.ts'
 import { trustedKey } from './host.ts'
 import type { SessionPorts } from './ports.ts'
 import { openSigner, type Signer } from './signer.ts'
@@ -73,38 +73,66 @@ async function run(
   if (agent.destroyed) upstream.destroy()
   agent.once('close', () => upstream.destroy())
   upstream.on('error', () => upstream.destroy())
-  await Promise.allSettled([toServer(frames, agent, upstream, signer), toAgent(agent, upstream, shows, stop)])
+  const { promise: taken, resolve: take } = Promise.withResolvers<boolean>()
+  await Promise.allSettled([toServer(frames, agent, upstream, signer, take, stop), toAgent(agent, upstream, shows, taken, stop)])
   over = true
   clearInterval(watch)
   deadline.removeEventListener('abort', tooLate)
 }
 
-/** What the client says, until it ends; what it asks of its ssh-agent is answered here. */
-async function toServer(frames: AsyncGenerator<Frame, void>, agent: TLSSocket, upstream: Socket, signer: Signer): Promise<void> {
+/** What the client says, until it ends; what it asks of its ssh-agent is answered here. `take` hears whether it has taken the server's key. */
+async function toServer(
+  frames: AsyncGenerator<Frame, void>,
+  agent: TLSSocket,
+  upstream: Socket,
+  signer: Signer,
+  take: (hasTaken: boolean) => void,
+  stop: Tell,
+): Promise<void> {
+  const client = watchClient()
+  let hasTaken = false
   try {
     for await (const { kind, body } of frames) {
-      if (kind === kinds.data) await written(upstream, body)
-      else if (kind === kinds.agent) await written(agent, frame(kinds.agent, signer.answer(body)))
+      if (kind === kinds.data) {
+        const seen: boolean | 'never' = hasTaken || client(body)
+        if (seen === 'never') return stop({ code: 'REQUEST_FORM', detail: 'the client does not speak SSH 2' })
+        hasTaken = seen
+        if (seen) take(true)
+        await written(upstream, body)
+      } else if (kind === kinds.agent) await written(agent, frame(kinds.agent, signer.answer(body)))
       else break
     }
   } finally {
+    take(false)
     upstream.end()
   }
 }
 
-/** What the server says. Nothing of it that shows its key goes on before that is the right one. */
-async function toAgent(agent: TLSSocket, upstream: Socket, shows: (shown: Shown) => boolean, stop: Tell): Promise<void> {
+/** What the server says. Nothing of it that shows its key goes on before that is the right one, and nothing that is no more in clear before the client has taken
+ *  that key: else a server could end what is looked at here with a NEWKEYS that the client passes over, and show it another key behind that. */
+async function toAgent(
+  agent: TLSSocket,
+  upstream: Socket,
+  shows: (shown: Shown) => boolean,
+  taken: Promise<boolean>,
+  stop: Tell,
+): Promise<void> {
   const handshake = watchHandshake()
   let isBegun = false
   try {
     for await (const chunk of upstream as AsyncIterable<Buffer>) {
+      let rest = chunk
       if (!isBegun) {
         const found = handshake(chunk)
         if (found === 'never') return stop({ code: 'UPSTREAM', detail: 'it does not speak SSH 2' })
         if (!found.shown.every(shows)) return
-        isBegun = found.isOver
+        isBegun = found.behind !== undefined
+        const clear = chunk.length - (found.behind ?? 0)
+        await written(agent, frame(kinds.data, chunk.subarray(0, clear)))
+        if (isBegun && !(await taken)) return
+        rest = chunk.subarray(clear)
       }
-      await written(agent, frame(kinds.data, chunk))
+      if (rest.length > 0) await written(agent, frame(kinds.data, rest))
     }
   } finally {
     agent.end(() => agent.destroy())

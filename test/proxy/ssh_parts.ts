@@ -80,7 +80,7 @@ export function credential(certified: Certified = {}) {
 
 /** A packet before encryption begins. */
 export function packet(payload: Buffer): Buffer {
-  const padding = 16 - ((payload.length + 5) % 16) + 4
+  const padding = 20 - ((payload.length + 9) % 16)
   const head = Buffer.alloc(5)
   head.writeUInt32BE(payload.length + padding + 1)
   head.writeUInt8(padding, 4)

@@ -146,6 +146,33 @@ test.each<[string, string, readonly Buffer[]]>([
   }
 })
 
+test('what a server says behind its NEWKEYS waits for that of the client, which may have passed it over', async () => {
+  const clear = Buffer.concat([VERSION, reply(host.blob, Buffer.from('any')), NEWKEYS])
+  serve = socket => void socket.write(Buffer.concat([clear, KEXINIT, shows]))
+  await open()
+  const socket = await connected()
+  socket.write(Buffer.concat([await hello(), frame(kinds.data, Buffer.concat([VERSION, KEXINIT]))]))
+  let seen: Buffer = Buffer.alloc(0)
+  let answered = false
+  for await (const { kind, body } of framesOf(socket)) {
+    // the proxy's ssh-agent answers behind whatever went on before
+    if (kind === kinds.agent) answered = socket.write(frame(kinds.data, NEWKEYS))
+    else seen = Buffer.concat([seen, body])
+    if (kind === kinds.agent || seen.length <= clear.length) expect(seen).toEqual(clear.subarray(0, seen.length))
+    if (kind === kinds.data && seen.length === clear.length) socket.write(frame(kinds.agent, Buffer.from([11])))
+    if (seen.includes(another)) break
+  }
+  expect(seen.length).toBe(clear.length + KEXINIT.length + shows.length)
+  expect(answered).toBe(true)
+})
+
+test('a client that speaks no SSH is refused', async () => {
+  await open()
+  const socket = await connected()
+  socket.write(Buffer.concat([await hello(), frame(kinds.data, Buffer.alloc(70_000, 'GET / HTTP/1.1\r\n'))]))
+  expect(code(await all(socket))).toBe('REQUEST_FORM')
+})
+
 test('a signature for what is no session of the server is refused, and on record', async () => {
   await open()
   const socket = await connected()
@@ -160,6 +187,9 @@ test('a signature for what is no session of the server is refused, and on record
   expect(await recorded()).toEqual(['SESSION_SIGNATURE'])
 })
 
+/** Until the client's own encryption begins. */
+const clientHead = frame(kinds.data, Buffer.concat([VERSION, KEXINIT, NEWKEYS]))
+
 test('bytes go both ways as they are', async () => {
   const shows = Buffer.concat([VERSION, KEXINIT, reply(host.blob, Buffer.from('a signature')), NEWKEYS])
   serve = socket => {
@@ -168,7 +198,7 @@ test('bytes go both ways as they are', async () => {
   }
   await open()
   const socket = await connected()
-  const sent = Buffer.alloc(300_000, 'abc')
+  const sent = Buffer.concat([VERSION, KEXINIT, NEWKEYS, Buffer.alloc(300_000, 'abc')])
   socket.write(await hello())
   for (let at = 0; at < sent.length; at += 60_000) socket.write(frame(kinds.data, sent.subarray(at, at + 60_000)))
   let seen = 0
@@ -194,7 +224,7 @@ test('a client that does not read holds the server up, and nothing is piled up f
   await open()
   const socket = await connected()
   socket.pause()
-  socket.write(await hello())
+  socket.write(Buffer.concat([await hello(), clientHead]))
   let [before, still] = [-1, 0]
   await until(
     'the server to be held up',
@@ -225,7 +255,7 @@ test('a client that does not read is left when its token ends', async () => {
   const socket = await connected()
   socket.pause()
   socket.on('error', () => undefined)
-  socket.write(await hello())
+  socket.write(Buffer.concat([await hello(), clientHead]))
   await until('the session to run', async () => sockets.size === 1)
   world.pass(3_600_000)
   await until('the server to be left', async () => [...sockets].every(one => one.destroyed))

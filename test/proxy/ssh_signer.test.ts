@@ -4,7 +4,7 @@ import { expect, test } from 'vitest'
 import { parseCertificate, type SshCertificate } from '../../engine/ssh/certificate.ts'
 import { readSsh, sshStrings } from '../../engine/ssh/wire.ts'
 import type { RefusalCode } from '../../proxy/refusals.ts'
-import { type Shown, watchHandshake } from '../../proxy/ssh/handshake.ts'
+import { type Shown, watchClient, watchHandshake } from '../../proxy/ssh/handshake.ts'
 import { trustedKey } from '../../proxy/ssh/host.ts'
 import { publicKeyOf, sign, verifies } from '../../proxy/ssh/keys.ts'
 import { openSigner, type SignerPorts } from '../../proxy/ssh/signer.ts'
@@ -173,7 +173,7 @@ test('whatever is sent has an answer, and reads as something or as nothing', () 
       expect(parseCertificate(sent)).toBeUndefined()
       expect(publicKeyOf(sent)).toBeUndefined()
       expect(verifies(host.blob, SESSION, sent)).toBe(false)
-      expect(['never', { shown: [], isOver: false }]).toContainEqual(watchHandshake()(sent))
+      expect(['never', { shown: [], behind: undefined }]).toContainEqual(watchHandshake()(sent))
     }),
   )
 })
@@ -225,21 +225,30 @@ test.each<[string, Buffer]>([
   ['behind a group', Buffer.concat([HEAD, GROUP, reply(host.blob, shown.signature, 33)])],
   ['and more behind it', Buffer.concat([HEAD, own, NEWKEYS, Buffer.alloc(64, 9)])],
 ])('what a server shows of itself is found, %s and in pieces', (_, bytes) => {
-  const isOver = bytes.includes(NEWKEYS)
-  expect(watchHandshake()(bytes)).toEqual({ shown: [shown], isOver })
+  const at = bytes.indexOf(NEWKEYS)
+  expect(watchHandshake()(bytes)).toEqual({ shown: [shown], behind: at < 0 ? undefined : bytes.length - at - NEWKEYS.length })
   const watch = watchHandshake()
   const found = [...bytes].map(byte => watch(Buffer.from([byte])))
   // once: to look at it again for each byte that a server lets trickle behind it would take the time of others
   expect(found.flatMap<Shown | 'never'>(one => (one === 'never' ? [one] : one.shown))).toEqual([shown])
-  expect(found.at(-1)).toMatchObject({ isOver })
+  expect(found.at(-1)).toMatchObject({ behind: at < 0 ? undefined : 1 })
 })
 
 test('all that a server shows counts until encryption begins, and nothing behind that', () => {
   const second = { hostKey: other.blob, signature: Buffer.from('of the other') }
   const shows = reply(second.hostKey, second.signature)
   const decoy = reply(host.blob, shown.signature, 33)
-  expect(watchHandshake()(Buffer.concat([HEAD, decoy, shows, NEWKEYS]))).toEqual({ shown: [shown, second], isOver: true })
-  expect(watchHandshake()(Buffer.concat([HEAD, decoy, NEWKEYS, shows]))).toEqual({ shown: [shown], isOver: true })
+  expect(watchHandshake()(Buffer.concat([HEAD, decoy, shows, NEWKEYS]))).toEqual({ shown: [shown, second], behind: 0 })
+  expect(watchHandshake()(Buffer.concat([HEAD, decoy, NEWKEYS, shows]))).toEqual({ shown: [shown], behind: shows.length })
+})
+
+test('a client has taken a key once it says NEWKEYS itself, in pieces too, and not before', () => {
+  const said = Buffer.concat([HEAD, packet(Buffer.from([3])), text(30, 'public part')])
+  const client = watchClient()
+  expect([...said].map(byte => client(Buffer.from([byte])))).not.toContain(true)
+  expect([...NEWKEYS].map(byte => client(Buffer.from([byte]))).indexOf(true)).toBe(NEWKEYS.length - 1)
+  expect(client(Buffer.alloc(64, 0xff))).toBe(true)
+  expect(watchClient()(Buffer.alloc(70_000, 'GET / HTTP/1.1\r\n'))).toBe('never')
 })
 
 const text = (number: number, ...texts: readonly string[]) => packet(Buffer.concat([Buffer.from([number]), sshStrings(...texts)]))
