@@ -5,8 +5,8 @@ import { type EnrolledWorld, openEnrolledWorld } from './enrolled_world.ts'
 import { shapeOf } from './sides.ts'
 import { ask, done, logIn } from './world.ts'
 
-// What Terraform's provider for Vault sends: the requests of its client library, with all fields that it fills in, in its order. Terraform
-// itself is not run.
+// What Terraform’s provider for Vault sends today: the requests of its client library, with all fields that it fills in, in its order. An older
+// one is run itself, by scripts/test-clients.
 
 let world: EnrolledWorld
 beforeAll(async () => {
