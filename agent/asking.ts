@@ -11,11 +11,11 @@ import type { World } from './world.ts'
 export type Asking = { readonly held?: HeldKey | undefined; readonly signal?: AbortSignal | undefined }
 
 /** `beat`: shows that the work goes on, with the token that asked. */
-export type IssuedAs = Issued & { readonly beat: () => Promise<void> }
+export type IssuedAs = Issued & { readonly beat: (signal: AbortSignal) => Promise<void> }
 
 /** Asks for a credential with the token at hand or one of a fresh login; answers with a quote when that is wanted. */
 export async function issue(world: World, role: string, options: AskOptions, { held, signal }: Asking = {}): Promise<IssuedAs> {
-  const service = await openService(world, options)
+  const service = await openService(world, options, signal)
   await using tpm = lazyTpm(world, options)
   const { plugin, action, scope, audience, ttl, parameter } = options
   const taskToken = await taskTokenOf(options)
@@ -30,7 +30,8 @@ export async function issue(world: World, role: string, options: AskOptions, { h
     ...(await proofOf(options)),
     ...(held && { held }),
   })
-  const beat = async () => heartbeat(await openService(world, options), role, token, await taskTokenOf(options))
+  const beat = async (until: AbortSignal) =>
+    heartbeat(await openService(world, options, until), role, token, await taskTokenOf(options))
   const asked = async (quoted: boolean): Promise<Issued> => {
     try {
       return await creds(service, request, token, quoted ? await attesting() : undefined)

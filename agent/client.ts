@@ -9,6 +9,8 @@ export type ClientOptions = {
   readonly client?: { readonly certificate: string; readonly key: string }
   /** for each request; default 10 000 */
   readonly deadlineMs?: number
+  /** nobody waits for answers any more */
+  readonly signal?: AbortSignal
   readonly fetch?: typeof fetch
 }
 
@@ -42,7 +44,8 @@ export function clientOf(options: ClientOptions): Client {
   return {
     post: async (path, body, { token } = {}) => {
       const headers = { 'content-type': 'application/json', 'x-vault-request': 'true', ...tokenHeader(token) }
-      const signal = AbortSignal.timeout(options.deadlineMs ?? DEADLINE_MS)
+      const deadline = AbortSignal.timeout(options.deadlineMs ?? DEADLINE_MS)
+      const signal = options.signal ? AbortSignal.any([deadline, options.signal]) : deadline
       const init = {
         method: 'POST',
         headers,

@@ -35,7 +35,9 @@ export async function keepAlive({ beat, withinMs, failed, signal, pause = real }
     const wait = within === undefined ? LOOK_MS : Math.min(Math.max(within / SHARE, SHORTEST_MS), LONGEST_TIMER_MS)
     await pause(wait, signal).catch(() => undefined)
     if (signal.aborted || within === undefined) continue
-    await beat().catch(failed)
+    await beat().catch(error => {
+      if (!signal.aborted) failed(error)
+    })
   }
 }
 

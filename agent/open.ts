@@ -9,18 +9,27 @@ import { readSecret } from './secret_file.ts'
 import type { KeyFile } from './tpm/key_file.ts'
 import type { World } from './world.ts'
 
-/** The front door that flags and environment name. Flags come before the environment, Assay's variables before Vault's. */
-export async function openService(world: World, options: CommonOptions & { readonly broker?: string }): Promise<Service> {
-  const { env } = world
+/** The front door that flags and environment name. Flags come before the environment, Assay's variables before Vault's.
+ *  @param signal nobody waits for its answers any more */
+export async function openService(
+  { env }: World,
+  options: CommonOptions & { readonly broker?: string },
+  signal?: AbortSignal,
+): Promise<Service> {
   const ca = options.caFile ?? env['VAULT_CACERT']
   const client = await clientPair(options.clientCert ?? env['VAULT_CLIENT_CERT'], options.clientKey ?? env['VAULT_CLIENT_KEY'])
   const settings = {
-    address: options.address ?? (env['ASSAY_ADDR'] || env['VAULT_ADDR'] || DEFAULT_ADDRESS),
+    address: addressOf(env, options),
     deadlineMs: Math.round(options.deadline * 1000),
     ...(ca ? { ca: await readText(ca) } : {}),
     ...(client === undefined ? {} : { client }),
+    ...(signal === undefined ? {} : { signal }),
   }
   return { client: clientOf(settings), mounts: { auth: options.mount, broker: options.broker ?? 'broker' } }
+}
+
+export function addressOf(env: World['env'], { address }: CommonOptions): string {
+  return address ?? (env['ASSAY_ADDR'] || env['VAULT_ADDR'] || DEFAULT_ADDRESS)
 }
 
 type OpenOptions = TpmOptions & Pick<KeyOptions, 'key'> & { readonly deadline: number }

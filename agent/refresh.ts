@@ -34,7 +34,7 @@ export async function keepFresh(first: Lived, issuedAt: number, refresh: Refresh
       const next = await refresh.issue()
       await refresh.replace(next.content)
       expires = asked + next.lifeMs
-      wait = asked + next.lifeMs * USED - now()
+      wait = Math.max(asked + next.lifeMs * USED - now(), SHORTEST_PAUSE_MS)
     } catch (error) {
       if (refresh.signal.aborted) return
       wait = await afterFailure(error, expires - now(), refresh)

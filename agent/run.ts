@@ -114,7 +114,7 @@ export async function runExec(world: World, role: string, words: readonly string
   const mode = proxied?.mode ?? modeOf(options)
   const alive = (signal: AbortSignal) =>
     keepAlive({
-      beat: async () => last?.beat(),
+      beat: async () => last?.beat(signal),
       withinMs: () => last?.beatWithinSeconds && last.beatWithinSeconds * 1000,
       failed: error => sayTo(world)(`the broker did not take a sign of life: ${sentenceOf(error)}`),
       signal,

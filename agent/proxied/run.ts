@@ -4,7 +4,7 @@ import { type Mode, modeOf, privateFolder } from '../delivery.ts'
 import type { Around } from '../exec.ts'
 import { AgentError } from '../exits.ts'
 import type { HeldKey } from '../flow.ts'
-import { readBytes } from '../open.ts'
+import { addressOf, readBytes } from '../open.ts'
 import type { ExecOptions } from '../options.ts'
 import { sayTo } from '../say.ts'
 import type { World } from '../world.ts'
@@ -60,6 +60,7 @@ async function open(world: World, options: ExecOptions, { identity, proxy, mode 
     env: {
       ...surroundings({
         companion,
+        door: addressOf(world.env, options),
         // the command may work in another folder
         caFile: interceptCa === undefined ? undefined : resolve(interceptCa),
         baseUrls: baseUrl,

@@ -68,6 +68,20 @@ test('aiohttp finds the way of WebSockets where Python has them named', async ()
   expect(await exec('https://127.0.0.1:1', [], ['python3', '-c', program])).toMatchObject({ code: 0, stdout: 'True\n' })
 })
 
+test('a command may ask for more credentials: the front door is not behind the proxy', async () => {
+  const program = join(import.meta.dirname, '../../scripts/assay.js')
+  const nested = [process.execPath, program, 'agent', 'creds', 'plain', '--role', 'web', '--field', 'token']
+  const { stdout, stderr } = await exec('https://127.0.0.1:1', [], nested)
+  expect({ stdout, stderr }).toEqual({ stdout: expect.stringMatching(/^credential-/), stderr: '' })
+})
+
+test('npm takes the authority, whichever one its own settings name', async () => {
+  await writeFile(machine.files.at('npmrc'), 'cafile=/etc/other.pem\n')
+  const command = ['npm', '--userconfig', machine.files.at('npmrc'), 'config', 'get', 'cafile']
+  const ca = machine.files.at('ca.pem')
+  expect((await exec('https://127.0.0.1:1', ['--intercept-ca', ca], command)).stdout).toBe(`${ca}\n`)
+})
+
 test('who is interrupted before there is a credential leaves nothing behind', async () => {
   const from = machine.door.requests.length
   machine.door.faults.push('hang')

@@ -65,6 +65,18 @@ describe('signs of life', () => {
     expect(failures).toEqual([lost, lost])
   })
 
+  test('nobody hears of one that the end of the work broke off', async () => {
+    const ended = new AbortController()
+    const failures: unknown[] = []
+    const beat = async () => {
+      ended.abort()
+      throw new Error('broken off')
+    }
+    const failed = (error: unknown) => void failures.push(error)
+    await keepAlive({ beat, withinMs: () => 30_000, failed, signal: ended.signal, pause: async () => undefined })
+    expect(failures).toEqual([])
+  })
+
   test('they end with the work', async () => {
     const ended = new AbortController()
     const running = keepAlive({

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
 import { exits } from '../../agent/exits.ts'
 import type { FrontDoor } from '../fakes/front_door.ts'
-import { run, start } from '../harness/process.ts'
+import { run, start, until } from '../harness/process.ts'
 import { newAuthority } from '../mounts/hosts/certificates.ts'
 import { type Machine, openMachine } from './cli_world.ts'
 import { fakeTpm } from './fake_tpm.ts'
@@ -146,6 +146,18 @@ while True: time.sleep(0.05)`,
   const { code } = await run('bash', ['-c', typed], { env: { PATH: process.env['PATH'], ...env } })
   expect(code).toBe(0)
   expect(await readFile(out, 'utf8')).toBe('int term')
+})
+
+test.each(['credential', 'sign of life'])('does not outlast the command for a %s that does not come', async what => {
+  const beats = what === 'sign of life' ? { beat_within: 1, expires_in: 900 } : { expires_in: 1 }
+  const from = door.requests.length
+  door.faults.push({ status: 200, body: { data: { token: 'first', ...beats } } }, 'hang')
+  const go = files.at(`go-${what.length}`)
+  const words = ['exec', 'plain', '--deadline', '600', '--', 'sh', '-c', `until [ -e ${go} ]; do sleep 0.01; done; exit 9`]
+  const ended = assay(words, { ...env, VAULT_TOKEN: 'held' })
+  await until('it to ask again', async () => door.requests.length === from + 2)
+  await writeFile(go, '')
+  expect(await ended).toMatchObject({ code: 9, stderr: '' })
 })
 
 test('hands signals on to the command', async () => {

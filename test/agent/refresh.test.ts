@@ -57,6 +57,11 @@ test('after the signal nothing is asked for', async () => {
   await keepFresh({ content: 'x', lifeMs: 1 }, 0, { issue: never, replace: never, failed: () => {}, signal: ended.signal })
 })
 
+test('what is given out with hardly any life is asked for once a second, and no more often', async () => {
+  const { pauses } = await refreshed(2, () => ({ content: 'short', lifeMs: 1 }))
+  expect(pauses).toEqual([6000, 1000, 1000])
+})
+
 test('what lives for years is not asked for again at once: no timer counts so far', async () => {
   const { pauses } = await refreshed(2, () => ({ content: 'long', lifeMs: 1e12 }))
   expect(pauses).toEqual([6000, 2 ** 31 - 1, 2 ** 31 - 1])

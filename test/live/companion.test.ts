@@ -56,7 +56,12 @@ beforeAll(async () => {
   const caFile = join(folder, 'ca.pem')
   await writeFile(caFile, world.ca.ca)
   const baseUrls = { API_BASE: `api.test:${world.upstream.port}/v1` }
-  env = { PATH: process.env['PATH'], HOME: folder, ...surroundings({ companion, caFile, baseUrls, postgresFolder: folder }) }
+  const door = 'http://127.0.0.1:8210'
+  env = {
+    PATH: process.env['PATH'],
+    HOME: folder,
+    ...surroundings({ companion, door, caFile, baseUrls, postgresFolder: folder }),
+  }
   token = await world.seal({ x5tS256, destinations: [`https://api.test:${world.upstream.port}`] })
 })
 afterAll(async () => {
