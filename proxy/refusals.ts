@@ -29,6 +29,7 @@ export const refusals = {
   ROUTE: row(403, 'the service does not serve this method and path', 'ask for what its rules allow'),
   TOKEN_ROUTE: row(403, 'what this route answers holds credentials', 'ask Assay for a credential instead'),
   NO_TOKEN: row(403, 'the request has no sealed token where the service wants it', 'send the sealed token there'),
+  NO_AUTHORIZATION: row(401, 'the request has no sealed token as its Authorization', 'send it there, without a scheme'),
   NO_PASSWORD: row(401, 'the request has no sealed token as its password', 'send it as the password of basic authentication'),
   TOKEN_STRAY: row(400, 'a sealed token stands where it has no business', 'send it only where the service wants it'),
   TOKEN_DESTINATION: row(403, 'the token is not sealed to this destination', 'ask for a credential for this destination'),

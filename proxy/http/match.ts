@@ -38,8 +38,10 @@ const plain: Readonly<Record<string, Match>> = {
   },
 }
 
+/** Some who send a token in this header without a scheme, such as cargo, want to be asked for it, too. */
 function inHeader(name: string): Match {
-  return { slots: [name], find: ({ values }) => values.get(name) }
+  const find: Match['find'] = ({ values }) => values.get(name)
+  return { slots: [name], find, ...(name === 'authorization' && { missing: 'NO_AUTHORIZATION' }) }
 }
 
 function inQuery(parameter: string): Match {

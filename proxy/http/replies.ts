@@ -29,7 +29,7 @@ export function replyRefused(incoming: IncomingMessage, outgoing: ServerResponse
     'Cache-Control': 'no-store',
     ...(owed ? { Connection: 'close' } : {}),
     ...(status === 503 ? { 'Retry-After': '1' } : {}),
-    ...(status === 401 ? { 'WWW-Authenticate': 'Basic realm="assay"' } : {}),
+    ...(status === 401 ? { 'WWW-Authenticate': `${code === 'NO_PASSWORD' ? 'Basic' : 'Bearer'} realm="assay"` } : {}),
   })
   outgoing.end(json)
   if (owed) outgoing.once('finish', () => socket?.destroySoon())

@@ -74,6 +74,7 @@ describe('there is none', () => {
     ['basic', ['Authorization', basic(TOKEN)], 'NO_PASSWORD'],
     ['basic', ['Authorization', basic('x:')], 'NO_PASSWORD'],
     ['aws', ['Authorization', `Bearer ${TOKEN}`], 'NO_TOKEN'],
+    ['header Authorization', ['X-Key', TOKEN], 'NO_AUTHORIZATION'],
     ['header X-Key', ['X-Keys', TOKEN], 'NO_TOKEN'],
     ['bearer', ['Assay-Token', '', 'Authorization', `Bearer ${TOKEN}`], 'NO_TOKEN'],
   ] as const)('by %s in %j: %s', (match, headers, code) => {

@@ -156,6 +156,7 @@ const provocations: readonly (readonly [string, keyof typeof refusals, Provocati
   ['a copy to elsewhere', 'ROUTE', ask('BASE/repos/a', { Destination: '/other' }, 'POST')],
   ['a route that issues tokens', 'TOKEN_ROUTE', ask('BASE/repos/token', {}, 'POST')],
   ['no token', 'NO_TOKEN', world => world.ask({})],
+  ['no authorization', 'NO_AUTHORIZATION', world => world.ask({ path: '/_/http:crates.test:81/' })],
   ['no password', 'NO_PASSWORD', ask('/_/http:basic.test:81/', { Authorization: 'Bearer x' })],
   ['basic where bearer is wanted', 'NO_TOKEN', (world, token) => world.ask({ headers: { Authorization: `Basic ${token}` } })],
   ['DPoP where bearer is wanted', 'NO_TOKEN', (world, token) => world.ask({ headers: { Authorization: `DPoP ${token}` } })],
@@ -320,6 +321,7 @@ beforeAll(async () => {
       },
       { ...http, name: 'body', hosts: ['body.test:81'], inject: [{ body: { placeholder: '{{token}}', value: '{token}' } }] },
       { ...http, name: 'basic', hosts: ['basic.test:81'], match: 'basic', inject },
+      { ...http, name: 'crates', hosts: ['crates.test:81'], match: 'header Authorization', inject },
       { ...http, name: 'inside', hosts: ['inside.test:81'], inject },
       { ...http, name: 'down', hosts: ['down.test:1'], addresses: ['127.0.0.1'], inject },
     ],
@@ -340,7 +342,8 @@ test.each(provocations)('%s: %s', async (_, code, provoke) => {
   expect(answered.status).toBe(refusals[code].status)
   expect(answered.text).toContain('correlation id')
   expect(answered.text).not.toContain(token)
-  if (answered.status === 401) expect(answered.headers['www-authenticate']).toBe('Basic realm="assay"')
+  const asked = { NO_PASSWORD: 'Basic realm="assay"', NO_AUTHORIZATION: 'Bearer realm="assay"' }[code as string]
+  expect(answered.headers['www-authenticate']).toBe(asked)
   if (!code.startsWith('UPSTREAM')) expect(world.upstream.seen.length).toBe(before)
 })
 
