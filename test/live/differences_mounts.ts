@@ -253,6 +253,30 @@ export const mounts: readonly Row[] = [
     seen: { straight: [true, true], through: [false, false] },
   },
   {
+    what: 'what a policy says of parameters and of wrapping (`allowed_parameters`, `denied_parameters`, `required_parameters`, `min_wrapping_ttl`, `max_wrapping_ttl`) on our mounts',
+    vault: 'holds',
+    here: 'is not seen: path and capabilities count',
+    why: 'Vault is asked what a token may do on a path, and its answer says nothing of them; ceilings of roles and Cedar policies bound what is asked for',
+    ask: async side => {
+      const path = side.name === 'through' ? 'broker/config' : 'kv/config'
+      const tried = async (rule: string, index: number) => {
+        const name = `narrow-${index}`
+        const policy = `path "${path}" { capabilities = ["create", "update"] ${rule} }`
+        await side.vault.api('PUT', `sys/policies/acl/${name}`, { policy })
+        const { body } = await side.vault.api('POST', 'auth/token/create', { policies: [name] })
+        const headers = { 'X-Vault-Token': body.auth.client_token as string }
+        return (await own(side, path, { method: 'POST', headers, body: '{"actions":"deploy"}' })).status === 403
+      }
+      const rules = [
+        'allowed_parameters = { plugins = [] }',
+        'denied_parameters = { actions = [] }',
+        'required_parameters = ["plugins"]',
+      ]
+      return Promise.all([...rules, 'min_wrapping_ttl = "10s"'].map(tried))
+    },
+    seen: { straight: [true, true, true, true], through: [false, false, false, false] },
+  },
+  {
     what: 'a mount whose path begins or ends with a space',
     vault: 'is mounted',
     here: '400',
