@@ -78,7 +78,9 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
   const ready = <T>(opened: Promise<T>) => opened.catch(() => undefined)
   const [audit, mounts] = await Promise.all([
     opening.adopt(openLog(options, store), async log => (await ready(log))?.close()),
-    opening.adopt(openMountTable(own, store, onTableError(world)), async table => (await ready(table))?.stop()),
+    opening.adopt(openMountTable(own, store, { monotonic: world.monotonic, onError: onTableError(world) }), async table =>
+      (await ready(table))?.stop(),
+    ),
   ])
   const signer = openSigner(own, places.transit, world.monotonic)
   const rsaSigner = openRsaSigner(own, places.transit, world.monotonic)

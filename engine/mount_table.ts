@@ -42,6 +42,8 @@ export type MountTable = {
   readonly ofType: (type: MountType) => readonly Mount[]
   /** Sees what was there when it was asked for. One look at a time is for all who asked before it began: anybody may ask, before it is known who they are. */
   readonly refresh: () => Promise<void>
+  /** Looks if the last look is older than others may rely on: this process may have stood still, or Vault may not have answered. @throws BrokerError unavailable */
+  readonly recent: () => Promise<void>
   /** past what was seen last: it is there, at this path, and not on its way out */
   readonly still: (mount: Mount) => Promise<boolean>
   /** The mount, of Vault's or ours, that is there, above or below it. */
@@ -62,19 +64,28 @@ export type MountTable = {
 /** In the options of a `jwt` mount of Vault this says that it stands behind one of ours: Vault's own table is the one truth on auth mounts. */
 export const MARK = { option: 'assay', value: 'tpm-quote' } as const
 
-const LOOK_MS = 5_000
+const LOOK_MS = 4_000
+/** By then what was changed at another replica counts here. */
+const RECENT_MS = 5_000
 const TABLE = 'mounts'
 const TRIES = 20
 
 type Change = (rows: readonly Mount[]) => readonly Mount[]
 
-export async function openMountTable(vault: OwnVault, store: Store, onError: (error: unknown) => void): Promise<MountTable> {
+export async function openMountTable(
+  vault: OwnVault,
+  store: Store,
+  { monotonic, onError }: { readonly monotonic: () => number; readonly onError: (error: unknown) => void },
+): Promise<MountTable> {
   let mounts: readonly Mount[] = []
+  let seenAt = Number.NEGATIVE_INFINITY
   const leaving = new Map<string, Mount>()
   const look = gather<undefined, undefined>(async askers => {
+    const at = monotonic()
     const [auths, own] = await Promise.all([vault.read('sys/auth'), store.fresh<readonly Mount[]>(TABLE)])
     const marked = Object.entries(auths?.data ?? {}).flatMap(([path, row]) => authMount(path, row as AuthRow))
     mounts = [...marked, ...(own?.value ?? []), ...leaving.values()]
+    seenAt = at
     return askers
   }, Number.POSITIVE_INFINITY)
   const refresh = () => look(undefined)
@@ -102,6 +113,9 @@ export async function openMountTable(vault: OwnVault, store: Store, onError: (er
     find: path => mounts.find(mount => `${path}/`.startsWith(mount.path) && !mount.tainted),
     ofType: type => mounts.filter(mount => mount.type === type),
     refresh,
+    recent: async () => {
+      if (monotonic() - seenAt > RECENT_MS) await refresh()
+    },
     addBroker: async (path, given, { open, close }) => {
       const taken = await takenBy(vault, path, mounts)
       if (taken !== undefined) throw inUse(taken)

@@ -84,8 +84,11 @@ async function handle(
 ): Promise<HttpReply> {
   const sys = findSys(c.env.incoming.method ?? '', path)
   if (sys) return handleSys(parts, c, sys, path, { txn, wrapTtl })
+  if (!path.api) throw new BrokerError('unsupported_path', 'unsupported path')
+  await parts.broker.mounts.recent()
   const mount = parts.broker.mounts.find(path.path)
-  if (!mount) throw new BrokerError('unsupported_path', 'unsupported path')
+  // it was one of ours when the request came
+  if (!mount) return parts.forward(c.env.incoming, path.target, bodyOf(c.env.incoming))
   const logical = { ...(await logicalOf(c, path, txn)), wrapTtl }
   labels.mount_type = mount.type
   labels.operation = logical.operation

@@ -35,12 +35,11 @@ afterEach(async () => {
 })
 
 /** The table of a replica. */
-async function newTable(onError: (error: unknown) => void = () => {}): Promise<MountTable> {
-  const world = testWorld()
+async function newTable(onError: (error: unknown) => void = () => {}, world = testWorld()): Promise<MountTable> {
   const token = new Secret(fake.rootToken)
   const session = lasting(token)
   const own = openOwn(vault, session, world.log)
-  const table = await openMountTable(own, openStore(own, 'assay', world.monotonic), onError)
+  const table = await openMountTable(own, openStore(own, 'assay', world.monotonic), { monotonic: world.monotonic, onError })
   tables.push(table)
   return table
 }
@@ -67,6 +66,19 @@ describe('auth mounts', () => {
     await table.refresh()
     expect(table.find('auth/tpm-quote')).toBeUndefined()
   })
+})
+
+test('what was seen five seconds ago is looked at again by who relies on it, and not before', async () => {
+  const world = testWorld()
+  await mountJwt('tpm-quote', MARKED)
+  const table = await newTable(() => {}, world)
+  fake.state.jwt.delete('tpm-quote')
+  world.pass(5_000)
+  await table.recent()
+  expect(table.find('auth/tpm-quote')).toBeDefined()
+  world.pass(1)
+  await table.recent()
+  expect(table.find('auth/tpm-quote')).toBeUndefined()
 })
 
 describe('a path', () => {

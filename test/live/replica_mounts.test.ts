@@ -84,6 +84,20 @@ test('a move is asked for there until it is done, as the stock CLI does behind t
   expect(info).toEqual({ source_mount: `${from}/`, target_mount: `${to}/`, status: 'success' })
 })
 
+test('a front door that stood still serves no mount that moved meanwhile', async () => {
+  const [from, to] = [newName(), newName()]
+  await configureBroker({ ...live.world, api: root }, { path: from })
+  await done(there('GET', `sys/mounts/${from}`))
+  const policy = `path "${from}/creds/*" { capabilities = ["update"] }`
+  await done(root('PUT', 'sys/policies/acl/builder', { policy }))
+  const body = { plugin: 'kubernetes', action: 'deploy', scope: 'apps:read' }
+  const creds = () => ask(other.address, 'POST', `${from}/creds/deploy`, { token: live.token, body })
+  expect((await creds()).status).toBe(200)
+  await done(root('POST', 'sys/remount', { from, to }))
+  live.passes(5_001)
+  expect(await creds()).toMatchObject({ status: 404, body: { errors: [expect.stringContaining('no handler for route')] } })
+})
+
 describe('a lease of a mount that was made', () => {
   const asked: readonly (readonly [string, string, (leaseId: string) => string])[] = [
     ['is looked up', 'PUT', () => 'sys/leases/lookup'],
