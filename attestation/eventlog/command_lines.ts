@@ -11,7 +11,7 @@ import { isDigestOf } from './event_rules.ts'
 export function commandLinesOf(ofBootLoader: readonly PcrEvent[], ofStub: readonly PcrEvent[], bank: Bank): string[] | undefined {
   const commands = known(ofBootLoader.map(event => textAfterSpace(event, bank)))
   const options = known(ofStub.map(event => wideText(event, bank)))
-  return commands && options && [...commands.filter(isCommandLine), ...options]
+  return commands && options && [...commands.filter((text, at) => isCommandLine(text, commands[at - 1] ?? '')), ...options]
 }
 
 function known(texts: readonly (string | undefined)[]): readonly string[] | undefined {
@@ -19,11 +19,22 @@ function known(texts: readonly (string | undefined)[]): readonly string[] | unde
 }
 
 /**
- * GRUB writes before the first space which of the two it is, but no digest covers that. A command line begins with the path of the
- * kernel, which no command does.
+ * GRUB writes before the first space which of the two it is, but no digest covers that. A command line begins with the kernel: a path, a device, blocks of a
+ * disk (`0+2048`), any of these in quotes where it has a space, or nothing at all where it is too long. A kernel that comes over the network may be called
+ * like a command: it is known by the command before it, which has the same words.
+ * @param before what was measured before it
  */
-function isCommandLine(text: string): boolean {
-  return text.startsWith('/') || text.startsWith('(')
+function isCommandLine(text: string, before: string): boolean {
+  return !COMMAND.test(text) || (LOADER.test(before) && bare(before).replace(/^\S+ /, '').startsWith(bare(text)))
+}
+
+/** Names of commands and functions, assignments, conditions. */
+const COMMAND = /^[A-Za-z_.[]/
+const LOADER = /^(?:linux|multiboot|module|xen_|legacy_kernel)/
+
+/** A command is measured without its quotes, a command line with quotes of its own. */
+function bare(text: string): string {
+  return text.replaceAll(/["'\\]/g, '')
 }
 
 /** With its terminating zero or without: builds of GRUB differ. A zero within is not of GRUB, but of a text in UTF-16. */

@@ -2,7 +2,7 @@ import type { LogRules } from '../eventlog/appraisal.ts'
 import type { BootClaims } from '../eventlog/boot_claims.ts'
 import type { Database } from '../eventlog/secure_boot.ts'
 import { type Rejection, reject } from '../verdict.ts'
-import { matches } from './patterns.ts'
+import { type CommandLineRules, faultOfCommandLines } from './command_line.ts'
 
 /** What the events of a boot have to be. Digests are lower-case hexadecimal, of the bank; a list that is left out allows everything. */
 export type BootRules = LogRules & {
@@ -17,14 +17,6 @@ export type BootRules = LogRules & {
   readonly files?: readonly string[]
   readonly commandLine?: CommandLineRules
 }
-export type CommandLineRules = {
-  /** whole command lines, any of them */
-  readonly allowed?: readonly string[]
-  /** words, each of which every command line has; `*` at the end stands for any rest */
-  readonly required?: readonly string[]
-  /** words, none of which any command line has */
-  readonly forbidden?: readonly string[]
-}
 
 /**
  * Judges what an event log was found to say. The rules, in order: secure boot and its databases; images, drivers and files; command
@@ -37,7 +29,7 @@ export function faultOfBoot(claims: BootClaims, rules: BootRules): Rejection | u
     wrongImages('boot loader or kernel', claims.images, rules.images, 1) ??
     wrongImages('driver', claims.drivers, rules.drivers, 0) ??
     wrongImages('file of the boot loader', claims.files, rules.files, 0) ??
-    (rules.commandLine && wrongCommandLine(claims.commandLines, rules.commandLine))
+    (rules.commandLine && faultOfCommandLines(claims.commandLines, rules.commandLine))
   )
 }
 
@@ -66,20 +58,4 @@ function wrongImages(
   if (measured === undefined || measured.length < atLeast) return reject('BOOT_IMAGE', `no ${what} was measured`)
   const stranger = measured.find(digest => !allowed.includes(digest))
   return stranger === undefined ? undefined : reject('BOOT_IMAGE', `a ${what} is ${stranger}`)
-}
-
-function wrongCommandLine(measured: readonly string[] | undefined, rules: CommandLineRules): Rejection | undefined {
-  const { allowed, required = [], forbidden = [] } = rules
-  if (measured === undefined)
-    return reject('COMMAND_LINE', 'something was measured with the command line that is not known in words')
-  const has = (line: string, word: string) => line.split(/\s/).some(one => matches(word, one))
-  if ((allowed || required.length > 0) && measured.length === 0) return reject('COMMAND_LINE', 'no command line was measured')
-  for (const line of measured) {
-    if (allowed && !allowed.includes(line)) return reject('COMMAND_LINE', `it is '${line}'`)
-    const missing = required.find(word => !has(line, word))
-    if (missing !== undefined) return reject('COMMAND_LINE', `${missing} is not in '${line}'`)
-    const stray = forbidden.find(word => has(line, word))
-    if (stray !== undefined) return reject('COMMAND_LINE', `${stray} is in '${line}'`)
-  }
-  return undefined
 }

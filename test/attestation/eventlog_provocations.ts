@@ -17,6 +17,7 @@ import type { PcrEvent } from '../../attestation/eventlog/event_log.ts'
 import { faultOfEvents } from '../../attestation/eventlog/event_rules.ts'
 import { secureBootClaims } from '../../attestation/eventlog/secure_boot.ts'
 import { faultOfBoot } from '../../attestation/reference/boot_rules.ts'
+import { faultOfCommandLines } from '../../attestation/reference/command_line.ts'
 import { faultOfFiles } from '../../attestation/reference/ima_rules.ts'
 import { unwrap } from './attester.ts'
 import { comidOf, manifestOf, map, measurement, signedBy, triplesOf } from './corim_maker.ts'
@@ -125,6 +126,10 @@ const boots: Provocations['refusals'] = {
   COMMAND_LINE: () => judged(faultOfBoot(claims, { ...rule, commandLine: { required: ['ro'] } })),
 }
 
+const commandLines: Provocations['refusals'] = {
+  COMMAND_LINE: () => judged(faultOfCommandLines(['/vmlinuz'], { required: ['ro'] })),
+}
+
 const files: Provocations['refusals'] = {
   IMA_FILE: () => judged(faultOfFiles({ unlisted: { count: 1, files: [{ path: '/bin/sh', digest: digestOf('x') }] } })),
 }
@@ -161,6 +166,7 @@ export const ofLogs: Readonly<Record<string, Provocations>> = {
   readImaEntry: { file: 'eventlog/ima_entry.ts', refusals: entries },
   appraiseImaList: { file: 'eventlog/ima_list.ts', refusals: imaLists },
   faultOfBoot: { file: 'reference/boot_rules.ts', refusals: boots },
+  faultOfCommandLines: { file: 'reference/command_line.ts', refusals: commandLines },
   faultOfFiles: { file: 'reference/ima_rules.ts', refusals: files },
   verifyCorim: { file: 'reference/corim.ts', refusals: corims },
   appraiseReferences: { file: 'reference/appraisal.ts', refusals: references },
