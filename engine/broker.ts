@@ -1,6 +1,6 @@
 import { type Attest, openAttest } from './attest/service.ts'
 import { type Audit, type AuditOptions, openAudit } from './audit/index.ts'
-import { isConflict } from './errors.ts'
+import { BrokerError, isConflict } from './errors.ts'
 import { type Integrations, openIntegrations } from './integrations/service.ts'
 import { type Issue, openIssue } from './issue/service.ts'
 import { openBrokerLeases } from './leases/broker.ts'
@@ -13,7 +13,7 @@ import { openSealing } from './sealing/service.ts'
 import { Secret } from './secret.ts'
 import { openTasks, type Tasks } from './tasks/service.ts'
 import { openWork } from './tasks/work.ts'
-import { type Authority, openAuthority } from './vault/authority.ts'
+import { type Authority, type Caller, openAuthority } from './vault/authority.ts'
 import { openCipher } from './vault/cipher.ts'
 import { openVault, type Vault } from './vault/client.ts'
 import { openOwn } from './vault/own.ts'
@@ -29,6 +29,8 @@ export type Broker = {
   readonly vault: Vault
   readonly session: Session
   readonly authority: Authority
+  /** Whether this token may sign with a key of the operators in transit itself. @throws BrokerError permission_denied naming the right that it wants */
+  readonly maySign: (caller: Caller, key: string) => Promise<void>
   readonly mounts: MountTable
   readonly audit: Audit
   readonly attest: Attest
@@ -168,6 +170,7 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     vault,
     session,
     authority,
+    maySign: openSigning(authority, places),
     mounts,
     audit,
     attest,
@@ -180,6 +183,15 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     close: () => parts.disposeAsync(),
     wrap,
     revocations: sealing.revocations,
+  }
+}
+
+function openSigning(authority: Authority, { transit }: Places): Broker['maySign'] {
+  return async (caller, key) => {
+    const path = `${transit}/sign/${key}`
+    const may = await authority.granted(caller, path)
+    if (!may(['update']))
+      throw new BrokerError('permission_denied', `permission denied: who names a key in transit wants update on ${path}`)
   }
 }
 

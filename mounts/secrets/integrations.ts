@@ -1,5 +1,6 @@
 import {
   type Broker,
+  type Caller,
   grantFields,
   type Identified,
   integrationFields,
@@ -23,53 +24,68 @@ async function asker({ identified }: Request<never>): Promise<Identified['facts'
   return identified.facts
 }
 
-export const integration = ({ integrations, leases }: Broker): readonly Path[] => [
-  path({
-    pattern: 'integration',
-    help: { synopsis: 'List the integrations.', description: DESCRIPTION },
-    identify: true,
-    fields: {},
-    operations: {
-      list: {
-        summary: 'List the names of the integrations; an agent sees those that concern it.',
-        run: async request => ({ data: { keys: await integrations.list(request.mount, await asker(request as never)) } }),
-      },
-    },
-  }),
-  path({
-    pattern: 'integration/:name',
-    help: { synopsis: 'Manage one integration.', description: DESCRIPTION },
-    identify: true,
-    fields: { ...optional(integrationFields), secrets: secretsField, ...named },
-    operations: {
-      read: {
-        summary: 'Read the integration; of its secrets the names.',
-        run: async request => integrations.read(request.mount, request.values.name, await asker(request as never)),
-      },
-      update: {
-        summary: 'Write the integration: what is given replaces what is there.',
-        run: async request => {
-          const who = await asker(request as never)
-          const { name: _, secrets, ...given } = request.given
-          const warnings = await integrations.write(request.mount, request.values.name, given, secrets, who)
-          return warnings.length > 0 ? { data: {}, warnings } : undefined
+/** Settings that name a key of the operators in transit. Whoever writes one says what is signed, and where that is sent. */
+const KEYS = ['key', 'signing_key']
+
+async function mayName(broker: Broker, caller: Caller, settings: Readonly<Record<string, unknown>> = {}): Promise<void> {
+  for (const name of KEYS) {
+    const key = settings[name]
+    // another is refused by the form of the setting
+    if (typeof key === 'string' && /^assay-[A-Za-z0-9_-]+$/.test(key)) await broker.maySign(caller, key)
+  }
+}
+
+export const integration = (broker: Broker): readonly Path[] => {
+  const { integrations, leases } = broker
+  return [
+    path({
+      pattern: 'integration',
+      help: { synopsis: 'List the integrations.', description: DESCRIPTION },
+      identify: true,
+      fields: {},
+      operations: {
+        list: {
+          summary: 'List the names of the integrations; an agent sees those that concern it.',
+          run: async request => ({ data: { keys: await integrations.list(request.mount, await asker(request as never)) } }),
         },
       },
-      delete: {
-        summary:
-          'Delete the integration, its root credential in Vault and its grants; a warning says how many live leases it leaves.',
-        run: async request => {
-          const { mount, values } = request
-          const who = await asker(request as never)
-          await integrations.managed(mount, values.name, who)
-          const { found, all } = await leases.through(mount, values.name)
-          await integrations.delete(mount, values.name, who)
-          return found === 0 && all ? undefined : { data: {}, warnings: [orphaned(`${found}${all ? '' : ' or more'}`)] }
+    }),
+    path({
+      pattern: 'integration/:name',
+      help: { synopsis: 'Manage one integration.', description: DESCRIPTION },
+      identify: true,
+      fields: { ...optional(integrationFields), secrets: secretsField, ...named },
+      operations: {
+        read: {
+          summary: 'Read the integration; of its secrets the names.',
+          run: async request => integrations.read(request.mount, request.values.name, await asker(request as never)),
+        },
+        update: {
+          summary: 'Write the integration: what is given replaces what is there.',
+          run: async request => {
+            const who = await asker(request as never)
+            const { name: _, secrets, ...given } = request.given
+            await mayName(broker, request.caller, given.settings)
+            const warnings = await integrations.write(request.mount, request.values.name, given, secrets, who)
+            return warnings.length > 0 ? { data: {}, warnings } : undefined
+          },
+        },
+        delete: {
+          summary:
+            'Delete the integration, its root credential in Vault and its grants; a warning says how many live leases it leaves.',
+          run: async request => {
+            const { mount, values } = request
+            const who = await asker(request as never)
+            await integrations.managed(mount, values.name, who)
+            const { found, all } = await leases.through(mount, values.name)
+            await integrations.delete(mount, values.name, who)
+            return found === 0 && all ? undefined : { data: {}, warnings: [orphaned(`${found}${all ? '' : ' or more'}`)] }
+          },
         },
       },
-    },
-  }),
-]
+    }),
+  ]
+}
 
 const orphaned = (count: string) =>
   `live leases that were issued through it: ${count}. Nothing can revoke them any more: each ends at its provider by itself, and stays in sys/leases?type=irrevocable until it is dropped`
@@ -123,8 +139,9 @@ export const grant = ({ integrations }: Broker): readonly Path[] => [
   }),
 ]
 
-export const rotate = ({ integrations, vault }: Broker): Path =>
-  path({
+export const rotate = (broker: Broker): Path => {
+  const { integrations, vault } = broker
+  return path({
     pattern: 'integration/:name/rotate',
     help: {
       synopsis: 'Replace the root credential of an integration.',
@@ -151,6 +168,7 @@ export const rotate = ({ integrations, vault }: Broker): Path =>
           const { name, settings, secrets = {} } = request.values
           const who = await asker(request as never)
           await integrations.managed(request.mount, name, who)
+          await mayName(broker, request.caller, settings)
           const as = request.caller.token
           const vaultWrite = async (target: string) => void (await vault.write(target, {}, { as }))
           const order = { txn: request.txn, by: byOf(who), supplied: { secrets, settings }, vaultWrite }
@@ -159,6 +177,7 @@ export const rotate = ({ integrations, vault }: Broker): Path =>
       },
     },
   })
+}
 
 export const store = ({ integrations }: Broker): readonly Path[] => {
   const description =

@@ -216,6 +216,23 @@ describe('who may change it', () => {
     expect((await read())['creator']).toBe('entity:alice')
   })
 
+  test('who names a key in transit may sign with it: what is signed, and who gets it, is theirs to say', async () => {
+    const app = { type: 'github_app', secrets: undefined }
+    const settings = (key: string) => ({ app_id: '1', installation_id: '1', api_url: 'https://mine.example.com', key })
+    const path = 'auth/userpass/login/bob'
+    const allow = (asked: string) => (asked.startsWith('transit/') && asked !== 'transit/sign/assay-own' ? ['deny'] : ['update'])
+    const bob = broker.vault.token({ entity: 'bob', path, allow })
+    const denied = 'permission denied: who names a key in transit wants update on transit/sign/assay-payroll'
+    expect(await outcome(write({ ...app, settings: settings('assay-payroll') }, bob))).toBe(denied)
+    expect(await outcome(read())).toBe('')
+    const signing = { ...world.record().settings, client_auth: 'private_key_jwt', signing_key: 'assay-payroll' }
+    expect(await outcome(write({ settings: signing }, bob))).toBe(denied)
+    expect(await outcome(write({ ...app, settings: settings('assay-own') }, bob))).toBe('done')
+    const order = { settings: { key: 'assay-payroll' } }
+    expect(await outcome(broker.ask('update', 'broker/integration/ci/rotate', order, { token: bob }))).toBe(denied)
+    expect(await outcome(write({ ...app, settings: undefined, org: 'acme' }, bob))).toBe('done')
+  })
+
   test('a batch token without an entity owns nothing: it could not be told from another one', async () => {
     const batch = () => broker.vault.token({ batch: true, entity: '', policies: ['operators'] })
     expect(await outcome(write({}, batch()))).toMatch(/^a batch token without an entity can own nothing/)
