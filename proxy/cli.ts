@@ -24,7 +24,7 @@ export function proxyCommand(): Command {
     )
     .addHelpText(
       'after',
-      '\nThe proxy stops on SIGINT and SIGTERM after it has finished what is in flight; on SIGHUP it opens its audit log anew.',
+      '\nThe proxy stops on SIGINT and SIGTERM after it has finished what is in flight; on SIGHUP it opens its audit log anew and reads its certificates again.',
     )
     .action((options: Options, command: Command) => reported(command, () => runProxy(options)))
     .addCommand(check)
@@ -135,6 +135,9 @@ function heed(proxy: RunningProxy, file: string, log: Log): void {
     void proxy
       .reopenAudit()
       .catch((error: unknown) => log.error({ error }, 'the audit log could not be opened anew: what was open is still written'))
+    void proxy
+      .renewTls()
+      .catch((error: unknown) => log.error({ error }, 'its own certificates could not be read again: those of before are shown'))
     void reload()
   })
   watchFile(file, { interval: WATCH_MS, persistent: false }, () => void reload())

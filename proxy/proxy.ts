@@ -10,6 +10,7 @@ import { openPlaces } from './places.ts'
 import { openRecords } from './records.ts'
 import { openStreams } from './streams.ts'
 import type { Mint } from './tls/mint.ts'
+import type { OwnTls } from './tls/secure.ts'
 import { openTokens, stillPermitted } from './tokens.ts'
 import type { Others } from './workers.ts'
 
@@ -19,6 +20,8 @@ export type ServedProxy = {
   readonly ports: () => Readonly<Record<string, number>>
   /** Serves these services from now on; what is under way ends as it began. @throws BrokerError when one cannot be opened: then all stays as it is */
   readonly reload: (services: readonly DeclaredService[]) => Promise<void>
+  /** Shows new connections what its own files hold now, and lets in whom they say. @throws BrokerError when these cannot be used: then all stays as it is */
+  readonly renewTls: () => Promise<void>
   readonly close: () => Promise<void>
 }
 
@@ -46,10 +49,11 @@ export async function openProxy(ports: ProxyPorts): Promise<ServedProxy> {
   const tokens = openTokens({ opener: ports.opener, revocations: ports.revocations, now, opened })
   const { record, recordStream, refused } = openRecords({ audit, durable: config.audit.durable, log, metrics })
   const places = openPlaces(config.limits.connections_per_agent)
-  const listener = await listenerOf(config, ports.read)
+  let tls = await ownTlsOf(config, ports.read)
   const broken = (error: unknown) => log.error({ error }, 'a request failed unexpectedly')
   const server = await openServer({
-    ...listener,
+    ...listenerOf(config),
+    tls,
     services,
     gate: openGate({ tokens, services, now, record }),
     mint: ports.mint,
@@ -63,8 +67,8 @@ export async function openProxy(ports: ProxyPorts): Promise<ServedProxy> {
   })
   const tellOthers = (text: string) => ports.others?.tell(text)
   ports.others?.hear(connectors.postgres.heard)
-  const lent = { tls: listener.tls, tokens, places, now, newId: ports.newId, record: recordStream, refused, broken, tellOthers }
-  const streams = await openStreams(streamsOf(current), lent, config.limits.connections)
+  const lent = { tokens, places, now, newId: ports.newId, record: recordStream, refused, broken, tellOthers }
+  const streams = await openStreams(streamsOf(current), () => ({ ...lent, tls }), config.limits.connections)
   metrics.connections.follow({}, server.count)
   metrics.sessions.follow({}, streams.count)
   const certifiable = () => ports.mint && tellUncertified(ports.mint, current, log)
@@ -94,6 +98,13 @@ export async function openProxy(ports: ProxyPorts): Promise<ServedProxy> {
       turn = done.catch(() => undefined)
       return done
     },
+    renewTls: async () => {
+      const next = await ownTlsOf(config, ports.read)
+      // the signal that rotates logs comes every day: nobody is cut off for that
+      if (isSame(next, tls)) return
+      tls = next
+      server.renew(tls)
+    },
     close: async () => {
       clearInterval(sweep)
       await Promise.all([server.close(graceMs), streams.close()])
@@ -121,17 +132,24 @@ async function closeAll({ open }: Open): Promise<void> {
   await Promise.all(open.map(one => one.close()))
 }
 
-async function listenerOf(
-  { listen, limits }: ProxyConfig,
-  read: (file: string) => Promise<string>,
-): Promise<Pick<ServerPorts, 'listen' | 'tls' | 'limits'>> {
-  const { host, port, cert_file, key_file, client_ca_file } = listen
-  const [cert, key, clientCa] = await Promise.all([read(cert_file), read(key_file), client_ca_file && read(client_ca_file)])
+async function ownTlsOf({ listen }: ProxyConfig, read: ConnectorPorts['read']): Promise<OwnTls> {
+  const { cert_file, key_file, client_ca_file } = listen
+  const [cert, key, clientCa] = await Promise.all([
+    read(cert_file),
+    read(key_file),
+    client_ca_file === undefined ? undefined : read(client_ca_file),
+  ])
   checkPair(cert, key, 'listen')
-  if (clientCa) authoritiesIn(clientCa, 'listen.client_ca_file')
+  // an empty one would be none, and then Node trusts everybody's
+  if (clientCa !== undefined) authoritiesIn(clientCa, 'listen.client_ca_file')
+  return { cert, key, clientCa }
+}
+
+const isSame = (one: OwnTls, other: OwnTls) => one.cert === other.cert && one.key === other.key && one.clientCa === other.clientCa
+
+function listenerOf({ listen: { host, port }, limits }: ProxyConfig): Pick<ServerPorts, 'listen' | 'limits'> {
   return {
     listen: { host, port },
-    tls: { cert, key, clientCa },
     limits: {
       headBytes: limits.head_bytes,
       heldBodyBytes: limits.held_body_bytes,

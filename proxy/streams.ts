@@ -15,11 +15,15 @@ export type Streams = {
 type Listening = { readonly server: Server; readonly place: string; service: StreamService }
 
 /** @throws BrokerError unavailable when a port cannot be had */
-export async function openStreams(services: readonly StreamService[], lent: StreamPorts, connections: number): Promise<Streams> {
+export async function openStreams(
+  services: readonly StreamService[],
+  lend: () => StreamPorts,
+  connections: number,
+): Promise<Streams> {
   const sockets = new Set<Socket>()
   let listening: readonly Listening[] = []
   const open = async (service: StreamService): Promise<Listening> => {
-    const opened = await listen(service, sockets, lent)
+    const opened = await listen(service, sockets, lend)
     opened.server.maxConnections = connections
     return opened
   }
@@ -57,8 +61,9 @@ async function allOrNone(opening: readonly Promise<Listening>[]): Promise<readon
 /** A port that the system chooses belongs to the service. */
 const placeOf = ({ name, listen: { host, port } }: StreamService) => `${host} ${port}${port === 0 ? ` ${name}` : ''}`
 
-async function listen(service: StreamService, sockets: Set<Socket>, lent: StreamPorts): Promise<Listening> {
+async function listen(service: StreamService, sockets: Set<Socket>, lend: () => StreamPorts): Promise<Listening> {
   const server = createServer(socket => {
+    const lent = lend()
     if (!lent.places.arrive(socket)) return void socket.destroy()
     sockets.add(socket)
     socket.once('close', () => sockets.delete(socket))

@@ -6,6 +6,7 @@ import type { HttpService } from '../http/service.ts'
 import type { Places } from '../places.ts'
 import type { RefusalCode, Verdict } from '../refusals.ts'
 import type { Held } from '../tls/holder.ts'
+import type { OwnTls } from '../tls/secure.ts'
 import type { Known, Tokens } from '../tokens.ts'
 
 /** A kind of upstream service. A new one is a file beside this and a line in `index.ts`. */
@@ -42,8 +43,7 @@ export type StreamService = {
 
 /** What the proxy lends to a session: who is let in, and what of it is on record. */
 export type StreamPorts = {
-  /** the proxy's own certificate, and whom certificates of agents have to lead to */
-  readonly tls: { readonly cert: string; readonly key: string; readonly clientCa: string | undefined }
+  readonly tls: OwnTls
   readonly tokens: Tokens
   readonly places: Places
   readonly now: () => number

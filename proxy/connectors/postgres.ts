@@ -3,6 +3,7 @@ import { authoritiesIn } from '#engine'
 import type { SessionPorts } from '../postgres/ports.ts'
 import { beginSession, cancelHere } from '../postgres/session.ts'
 import { logIn } from '../postgres/upstream.ts'
+import { doorOf } from '../tls/secure.ts'
 import type { Connector, ConnectorPorts, StreamPorts } from './connector.ts'
 import { addresses, file, listen, name, server, startWithinMs, watchMs } from './fields.ts'
 import { servicePorts } from './sessions.ts'
@@ -42,7 +43,7 @@ export const postgres: Connector<typeof schema> & { readonly heard: (text: strin
         listen: declared.listen,
         begin: (socket, lent) => {
           session ??= sessionPorts(declared, ports, ca, lent)
-          void beginSession(session, socket)
+          void beginSession({ ...session, door: doorOf(lent.tls) }, socket)
         },
       },
       close: async () => undefined,

@@ -4,6 +4,7 @@ import { USER } from '../ssh/admission.ts'
 import { publicKeyOf } from '../ssh/keys.ts'
 import type { SessionPorts } from '../ssh/ports.ts'
 import { serve } from '../ssh/session.ts'
+import { doorOf } from '../tls/secure.ts'
 import type { Connector, ConnectorPorts, StreamPorts } from './connector.ts'
 import { addresses, listen, name, server, startWithinMs, watchMs } from './fields.ts'
 import { servicePorts } from './sessions.ts'
@@ -54,7 +55,7 @@ export const ssh: Connector<typeof schema> = {
         listen: declared.listen,
         begin: (socket, lent) => {
           session ??= sessionPorts(declared, ports, lent)
-          serve(session, socket).catch((error: unknown) => {
+          serve({ ...session, door: doorOf(lent.tls) }, socket).catch((error: unknown) => {
             lent.broken(error)
             socket.destroy()
           })

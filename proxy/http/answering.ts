@@ -10,6 +10,7 @@ import { type ExchangePorts, exchange, type UnderWay } from './exchange.ts'
 import type { Question, Session, Swap } from './gate.ts'
 import { hasBody, replyRefused, replyRefusedRaw } from './replies.ts'
 import type { Roster } from './roster.ts'
+import type { Sessions } from './sessions.ts'
 import { openTunnel } from './tunnel.ts'
 import type { Turns } from './turns.ts'
 import { openWebSocket } from './websocket.ts'
@@ -38,7 +39,7 @@ export type AnswerLimits = {
 export type Answering = {
   readonly ports: AnswerPorts
   /** who is on a connection, and on one that stands in a tunnel */
-  readonly sessions: WeakMap<Duplex, Session>
+  readonly sessions: Sessions
   readonly underWay: Roster<UnderWay>
   readonly turns: Turns
 }
@@ -63,7 +64,7 @@ export function answerRequests(server: Server, answering: Answering): void {
 /** Answers CONNECT at the port; `inner` reads what is in the tunnels, and opens none itself: a tunnel in a tunnel would hide where it leads. */
 export function answerTunnels(outer: Server, inner: Server, answering: Answering): void {
   const { ports, sessions } = answering
-  const remember = (made: Duplex, session: Session) => void sessions.set(made, session)
+  const remember = (made: Duplex, session: Session) => sessions.add(made, session)
   outer.on('connect', (incoming, socket, rest) => {
     const left = leaveHttp(answering, incoming, socket)
     if (!left) return
@@ -120,10 +121,11 @@ function answerUpgrade(answering: Answering, incoming: IncomingMessage, socket: 
 
 /** Takes a connection out of the hands of the HTTP server. Undefined when nobody is on it who may ask: then it has been ended. */
 function leaveHttp(answering: Answering, { socket: from }: IncomingMessage, socket: Duplex) {
-  const { ports, turns } = answering
+  const { ports, sessions, turns } = answering
   if (isLeft(socket)) return undefined
   const txn = ports.newId()
   quiet(socket as Socket)
+  sessions.letGo(socket)
   if (turns.current(socket)) {
     // what is no HTTP any more cannot begin before the answer to what came first has ended
     ports.refused('REQUEST_FORM', 'another protocol ahead of an answer', txn, undefined)

@@ -7,19 +7,20 @@ import type { TLSSocket } from 'node:tls'
 import type { Places } from '../places.ts'
 import type { Verdict } from '../refusals.ts'
 import { type Held, holderOf } from '../tls/holder.ts'
-import { SIGNATURES } from '../tls/secure.ts'
+import { type OwnTls, SIGNATURES } from '../tls/secure.ts'
 import { type Answering, type AnswerLimits, type AnswerPorts, answerRequests, answerTunnels, quiet } from './answering.ts'
 import type { UnderWay } from './exchange.ts'
-import type { Session, Swap } from './gate.ts'
+import type { Swap } from './gate.ts'
 import { replyRefusedRaw } from './replies.ts'
 import { Roster } from './roster.ts'
+import { Sessions } from './sessions.ts'
 import { openTurns } from './turns.ts'
 
 export type ServerPorts = AnswerPorts & {
   /** Whether a swap that is under way would still be let through to who holds its connection. */
   readonly still: (swap: Swap, held: Held) => Verdict<string>
   readonly listen: { readonly host: string; readonly port: number }
-  readonly tls: { readonly cert: string; readonly key: string; readonly clientCa: string | undefined }
+  readonly tls: OwnTls
   readonly limits: Limits
   readonly places: Places
 }
@@ -38,6 +39,8 @@ export type ProxyServer = {
   readonly url: string
   /** connections of agents that are open */
   readonly count: () => number
+  /** From now on new connections see this; the old ones end, so that nobody is let in by what is no longer trusted. */
+  readonly renew: (tls: OwnTls) => void
   readonly close: (withinMs: number) => Promise<void>
 }
 
@@ -45,9 +48,10 @@ export type ProxyServer = {
  *  @throws Error when it cannot listen there */
 export async function openServer(ports: ServerPorts): Promise<ProxyServer> {
   const { limits } = ports
-  const sessions = new WeakMap<Duplex, Session>()
+  const sessions = new Sessions()
   const underWay = new Roster<UnderWay>()
-  const answering: Answering = { ports, sessions, underWay, turns: openTurns() }
+  const turns = openTurns()
+  const answering: Answering = { ports, sessions, underWay, turns }
   const outer = createTlsServer({ ...httpOptions(limits), ...tlsOptions(ports) })
   const inner = createServer(httpOptions(limits))
   const sockets = letIn(outer, ports, sessions)
@@ -60,12 +64,16 @@ export async function openServer(ports: ServerPorts): Promise<ProxyServer> {
   return {
     url: urlOf(outer.address() as AddressInfo),
     count: () => sockets.size,
+    renew: tls => {
+      outer.setSecureContext(contextOf(tls))
+      sessions.retire(turns.current)
+    },
     close: withinMs => close(outer, inner, sockets, withinMs).finally(() => clearInterval(watch)),
   }
 }
 
 /** Connections get a place each, one before they show a certificate and one after. @returns those that are open */
-function letIn(server: TlsServer, ports: ServerPorts, sessions: WeakMap<Duplex, Session>): ReadonlySet<Duplex> {
+function letIn(server: TlsServer, ports: ServerPorts, sessions: Sessions): ReadonlySet<Duplex> {
   const sockets = new Set<Duplex>()
   server.maxConnections = ports.limits.connections
   server.on('connection', (socket: Socket) => {
@@ -76,7 +84,7 @@ function letIn(server: TlsServer, ports: ServerPorts, sessions: WeakMap<Duplex, 
   server.on('secureConnection', (socket: TLSSocket) => {
     const held = holderOf(socket)
     if (!ports.places.take(socket, held?.holder)) return full(ports, socket, held)
-    if (held) sessions.set(socket, { ...held, pinned: undefined })
+    if (held) sessions.add(socket, { ...held, pinned: undefined })
   })
   return sockets
 }
@@ -113,17 +121,18 @@ function httpOptions(limits: Limits): ServerOptions {
 
 function tlsOptions({ tls }: ServerPorts) {
   return {
-    cert: tls.cert,
-    key: tls.key,
-    minVersion: 'TLSv1.3' as const,
-    sigalgs: SIGNATURES,
+    ...contextOf(tls),
     ALPNProtocols: ['http/1.1'],
     requestCert: true,
     // without an authority every certificate is as good as its key: a token is sealed to the certificate itself (RFC 8705, 2.2)
-    ...(tls.clientCa === undefined ? { rejectUnauthorized: false } : { ca: tls.clientCa, rejectUnauthorized: true }),
-    secureOptions: constants.SSL_OP_NO_TICKET,
+    rejectUnauthorized: tls.clientCa !== undefined,
     handshakeTimeout: 10_000,
   }
+}
+
+function contextOf({ cert, key, clientCa }: OwnTls) {
+  const ca = clientCa === undefined ? {} : { ca: clientCa }
+  return { cert, key, ...ca, minVersion: 'TLSv1.3' as const, sigalgs: SIGNATURES, secureOptions: constants.SSL_OP_NO_TICKET }
 }
 
 function listen(server: TlsServer, { host, port }: ServerPorts['listen']): Promise<void> {

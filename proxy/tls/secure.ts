@@ -1,6 +1,5 @@
 import type { Socket } from 'node:net'
 import { createServer, type TLSSocket, type TlsOptions } from 'node:tls'
-import type { StreamPorts } from '../connectors/connector.ts'
 
 /** How clients sign their handshake, and so which keys they may have: ECDSA of NIST's curves, EdDSA and RSA. Of other keys (other curves, RSA-PSS) Node reads
  *  no certificate: at some it throws, at others the process ends. */
@@ -18,10 +17,13 @@ export const SIGNATURES = [
   'rsa_pkcs1_sha512',
 ].join(':')
 
+/** The proxy's own certificate, and whom certificates of agents have to lead to. */
+export type OwnTls = { readonly cert: string; readonly key: string; readonly clientCa: string | undefined }
+
 /** How a service with a port of its own lets agents in: TLS 1.3, and their certificate, which has to lead to the authority that is declared. */
 export type Door = TlsOptions
 
-export function doorOf({ cert, key, clientCa }: StreamPorts['tls']): Door {
+export function doorOf({ cert, key, clientCa }: OwnTls): Door {
   const whom = clientCa === undefined ? { rejectUnauthorized: false } : { ca: clientCa, rejectUnauthorized: true }
   return { cert, key, minVersion: 'TLSv1.3', sigalgs: SIGNATURES, requestCert: true, ...whom }
 }

@@ -1,8 +1,10 @@
-import { createHash } from 'node:crypto'
-import { mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { createHash, X509Certificate } from 'node:crypto'
+import { once } from 'node:events'
+import { copyFile, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import type { ServerResponse } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { connect as tlsConnect } from 'node:tls'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { openSealer } from '../../engine/sealing/seal.ts'
 import type { OwnVault } from '../../engine/vault/own.ts'
@@ -69,6 +71,26 @@ test('a host that the authority does not permit is named at once, and has to be 
   process.kill(proxy.server.pid, 'SIGHUP')
   const { token: held } = await sealed()
   await eventually(async () => expect(await tunnelled(held, ca.at('renewed.pem'))).toBe('fine 200'))
+})
+
+test('SIGHUP: new connections see its own renewed certificate, and one that cannot be used is named', async () => {
+  const { listen } = JSON.parse(await readFile(proxy.configFile, 'utf8'))
+  const shown = async () => {
+    const socket = tlsConnect({ port: proxy.port, host: '127.0.0.1', ca: await readFile(ca.ca) })
+    await once(socket, 'secureConnect')
+    const { raw } = socket.on('error', () => undefined).getPeerCertificate()
+    socket.destroy()
+    return raw
+  }
+  const files = await ca.issue('renewed')
+  const before = await shown()
+  await copyFile(files.cert, listen.cert_file)
+  process.kill(proxy.server.pid, 'SIGHUP')
+  await proxy.server.line(/its own certificates could not be read again/)
+  expect(await shown()).toEqual(before)
+  await copyFile(files.key, listen.key_file)
+  process.kill(proxy.server.pid, 'SIGHUP')
+  await eventually(async () => expect(await shown()).toEqual(new X509Certificate(await readFile(files.cert)).raw))
 })
 
 async function workersOf({ server: { pid } }: AssayProxy): Promise<readonly number[]> {

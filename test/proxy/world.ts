@@ -53,6 +53,8 @@ export type ProxyWorld = AsyncDisposable & {
   readonly proxy: ServedProxy
   readonly port: number
   readonly ca: Authority
+  /** writes a file that the configuration names */
+  readonly write: (file: string, text: string) => Promise<void>
   readonly upstream: Upstream
   readonly sealing: Sealing
   readonly agent: Client
@@ -171,6 +173,7 @@ export async function openProxyWorld(options: WorldOptions = {}): Promise<ProxyW
     proxy,
     port,
     ca,
+    write: (file, content) => writeFile(join(folder, file), content),
     upstream,
     sealing,
     agent,
