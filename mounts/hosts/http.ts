@@ -60,6 +60,7 @@ export async function openFrontDoor(options: FrontDoorOptions): Promise<FrontDoo
   guard(options)
   const limits = { ...DEFAULTS, ...options.limits }
   const server = createServer(options.tls, limits)
+  let shown = options.tls
   acceptVaultVerbs(server)
   const connections = keepConnections(server, limits)
   answerRequests(server, connections, options, limits)
@@ -72,10 +73,17 @@ export async function openFrontDoor(options: FrontDoorOptions): Promise<FrontDoo
     close: (withinMs = 10_000) => close(server, connections, withinMs),
     reloadTls: tls => {
       if (!(server instanceof TlsServer)) throw new Error('there is no TLS to reload: the front door listens without it')
+      // the signal that rotates logs comes every day: nobody is cut off for that
+      if (isSame(tls, shown)) return
+      shown = tls
       server.setSecureContext(secured(tls))
       connections.retire()
     },
   }
+}
+
+function isSame(one: TlsOptions, other: TlsOptions | undefined): boolean {
+  return (['cert', 'key', 'clientCa', 'minVersion'] as const).every(name => one[name] === other?.[name])
 }
 
 function guard({ listen, tls }: FrontDoorOptions): void {
