@@ -76,6 +76,7 @@ export {
   watchRevocations,
 } from './sealing/index.ts'
 export { Secret } from './secret.ts'
+export { stopOnSignals } from './signals.ts'
 export { blobOfLine, parseCertificate, type SshCertificate } from './ssh/certificate.ts'
 export { readable, readSsh, type SshReader, sshStrings } from './ssh/wire.ts'
 export { stores } from './stores/index.ts'

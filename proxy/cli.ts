@@ -44,7 +44,8 @@ async function interceptedBy(config: ProxyConfig): Promise<readonly string[]> {
 }
 
 async function runProxy({ config: file, dev }: Options): Promise<void> {
-  const [{ serveProxy }, { BrokerError, keepHeapYoung, openLog, refuseUnsafe }] = await Promise.all([
+  process.on('SIGHUP', () => {}) // what it would have read anew is read below
+  const [{ serveProxy }, { BrokerError, keepHeapYoung, openLog, refuseUnsafe, stopOnSignals }] = await Promise.all([
     import('./serve.ts'),
     import('#engine'),
   ])
@@ -63,6 +64,10 @@ async function runProxy({ config: file, dev }: Options): Promise<void> {
     log,
     others: number === undefined ? undefined : openOthers(),
     approle: dev ? await development(config) : production(config, folder),
+  })
+  stopOnSignals(() => {
+    unwatchFile(file)
+    return proxy.close()
   })
   heed(proxy, file, log)
   if (proxy.lookout !== undefined) log.info({ url: proxy.lookout }, 'operators look there')
@@ -83,9 +88,10 @@ function announce(url: string, { services, audit }: ProxyConfig): void {
 
 /** Starts the workers and looks after them; what they need in Vault is there before the first of them asks for it. */
 async function lead(config: ProxyConfig, log: Log, dev: true | undefined): Promise<void> {
+  const { stopOnSignals } = await import('#engine')
   if (dev) await development(config)
   const workers = await openWorkers(config.workers, number => log.error({ number }, 'a worker ended: it is started again'))
-  onStop(() => workers.stop())
+  stopOnSignals(() => workers.stop())
   process.on('SIGHUP', () => workers.signal('SIGHUP'))
   announce(`https://${config.listen.host}:${config.listen.port} by ${config.workers} workers`, config)
 }
@@ -126,10 +132,6 @@ async function operatorToken(): Promise<string> {
 const WATCH_MS = 1000
 
 function heed(proxy: RunningProxy, file: string, log: Log): void {
-  onStop(() => {
-    unwatchFile(file)
-    return proxy.close()
-  })
   const reload = openReload({ read: async () => (await configOf(file)).services, takeOver: proxy.reload, log })
   process.on('SIGHUP', () => {
     void proxy
@@ -141,20 +143,6 @@ function heed(proxy: RunningProxy, file: string, log: Log): void {
     void reload()
   })
   watchFile(file, { interval: WATCH_MS, persistent: false }, () => void reload())
-}
-
-/** Stops once, however often it is told to: a group of processes hears a signal together, and each worker hears it from its parent besides. */
-function onStop(stop: () => Promise<void>): void {
-  let isStopping = false
-  const end = () => {
-    if (isStopping) return
-    isStopping = true
-    void stop().then(
-      () => process.exit(0),
-      () => process.exit(1),
-    )
-  }
-  for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, end)
 }
 
 class InvalidConfig extends Error {}

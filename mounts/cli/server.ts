@@ -2,7 +2,7 @@ import { mkdir, readFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { Command, InvalidArgumentError, Option } from 'commander'
 import type { Config } from '#engine'
-import type { SecretId, Server } from '../serve.ts'
+import type { SecretId } from '../serve.ts'
 import { DEFAULT_VAULT, home, operatorToken, refuseUnverified, vaultAt } from './operator.ts'
 import { reported } from './reported.ts'
 
@@ -64,7 +64,10 @@ function stateFolder(): string {
 
 async function runServer(options: ServerOptions): Promise<void> {
   process.on('SIGHUP', () => {}) // what it would have read anew is read below
-  const [{ serve }, { BrokerError, keepHeapYoung, openLog }] = await Promise.all([import('../serve.ts'), import('#engine')])
+  const [{ serve }, { BrokerError, keepHeapYoung, openLog, stopOnSignals }] = await Promise.all([
+    import('../serve.ts'),
+    import('#engine'),
+  ])
   await refuseUnverified()
   keepHeapYoung()
   // no SDK looks for credentials at a metadata address, whatever it would do by itself
@@ -79,7 +82,7 @@ async function runServer(options: ServerOptions): Promise<void> {
     () => void serving.then(({ reload }) => reload()).catch((error: unknown) => log.error({ error }, STILL_OLD)),
   )
   const server = await serving
-  stopOnSignals(server)
+  stopOnSignals(server.close)
   process.stdout.write(`assay serves ${server.url} beside ${config.vault.address}, audit log ${config.audit.file}\n`)
 }
 
@@ -124,14 +127,3 @@ async function development(options: ServerOptions): Promise<{ config: Config; se
 }
 
 const STILL_OLD = 'not everything could be opened anew: what was open stays'
-
-function stopOnSignals(server: Server): void {
-  const stop = () => {
-    void server.close().then(
-      () => process.exit(0),
-      () => process.exit(1),
-    )
-  }
-  process.once('SIGINT', stop)
-  process.once('SIGTERM', stop)
-}

@@ -117,7 +117,7 @@ test('SIGHUP where no file can be made: said aloud, and the old file is still wr
   await until('the outcome', async () => (await auditOf(auditFile)).some(outcome))
 })
 
-test('SIGTERM finishes what is in flight, takes no more, and revokes the own token', async () => {
+test('who is told to stop finishes what is in flight, however often it is told, takes no more, and revokes the own token', async () => {
   const before = await ownTokens()
   const door = await startAssay(world.vault)
   const [mine] = (await ownTokens()).filter(accessor => !before.includes(accessor))
@@ -134,6 +134,7 @@ test('SIGTERM finishes what is in flight, takes no more, and revokes the own tok
       () => true,
     ),
   )
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.kill(door.server.pid, signal)
   sent.end(body)
   const [reply] = (await once(sent, 'response')) as [import('node:http').IncomingMessage]
   const chunks: Buffer[] = (await reply.toArray()) as Buffer[]

@@ -3,7 +3,7 @@ import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { type AddressInfo, createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { assay } from '../harness/assay.ts'
 import { freePort, start } from '../harness/process.ts'
 import { startVault, type Vault } from '../harness/vault.ts'
@@ -78,24 +78,33 @@ test('a server serves whether its first line can be written or not', async () =>
   expect(await running.stop()).toMatchObject({ code: 0 })
 })
 
-test('a reload that comes before the start is over ends nothing', async () => {
-  const silent = createServer()
-  await once(silent.listen(0, '127.0.0.1'), 'listening')
-  onTestFinished(() => void silent.close())
-  const { port } = silent.address() as AddressInfo
-  await writeFile(at('early-id'), 'x')
-  const approle = `approle: { role_id: x, secret_id_file: ${at('early-id')} }`
-  const [, ...config] = await configured(
-    'early.yaml',
-    `vault: { address: 'http://127.0.0.1:${port}', ${approle} }\nlisten: { port: 0 }\naudit: { file: ${at('early.jsonl')} }`,
-  )
-  const assayAt = join(import.meta.dirname, '../../scripts/assay.js')
-  await using running = await start(process.execPath, [assayAt, 'server', ...config], { env: { HOME: folder } })
-  const [asking] = (await once(silent, 'connection')) as [Socket]
-  process.kill(running.pid, 'SIGHUP')
-  expect(await running.exited).toEqual({ code: 3, signal: null })
-  expect(running.output()).toContain('the vault server did not answer in time')
-  asking.destroy()
+describe('a reload that comes before the start is over ends nothing', () => {
+  const vaultAt = (port: number) =>
+    `vault: { address: 'http://127.0.0.1:${port}', deadline_ms: 1000, approle: { role_id: x, secret_id_file: ${at('early-id')} } }`
+  const audit = () => `audit: { file: ${at('early.jsonl')} }`
+  const proxied =
+    "[{ kind: http, name: a, hosts: [api.example.com], inject: [{ header: { name: Authorization, value: 'Bearer {token}' } }] }]"
+
+  test.each([
+    ['server', (port: number) => [vaultAt(port), 'listen: { port: 0 }', audit()]],
+    [
+      'proxy',
+      (port: number) => [vaultAt(port), 'listen: { port: 0, cert_file: c, key_file: k }', audit(), `services: ${proxied}`],
+    ],
+  ])('%s', async (command, lines) => {
+    const silent = createServer()
+    await once(silent.listen(0, '127.0.0.1'), 'listening')
+    onTestFinished(() => void silent.close())
+    await writeFile(at('early-id'), 'x')
+    const [, ...config] = await configured('early.yaml', lines((silent.address() as AddressInfo).port).join('\n'))
+    const assayAt = join(import.meta.dirname, '../../scripts/assay.js')
+    await using running = await start(process.execPath, [assayAt, command, ...config], { env: { HOME: folder } })
+    const [asking] = (await once(silent, 'connection')) as [Socket]
+    process.kill(running.pid, 'SIGHUP')
+    expect(await running.exited).toEqual({ code: 3, signal: null })
+    expect(running.output()).toContain('the vault server did not answer in time')
+    asking.destroy()
+  })
 })
 
 test('the configuration', async () => {
