@@ -56,6 +56,7 @@ export { authoritiesIn, checkPair } from './pem.ts'
 export { warm } from './policy/index.ts'
 export { type RefusalCode, refusals } from './refusals.ts'
 export type { Place as RefusalPlace } from './refuse.ts'
+export { resolve } from './resolve.ts'
 export { rotators } from './rotators/index.ts'
 export {
   admits,

@@ -1,5 +1,5 @@
-import { lookup as resolve } from 'node:dns'
 import { BlockList, isIP, type LookupFunction } from 'node:net'
+import { resolve } from './resolve.ts'
 
 /** Where clouds answer their own machines, credentials included: nothing that a broker is configured with lives there. */
 const metadata = new BlockList()

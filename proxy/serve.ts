@@ -1,5 +1,4 @@
 import { randomBytes, randomUUID } from 'node:crypto'
-import { lookup } from 'node:dns/promises'
 import { readFile } from 'node:fs/promises'
 import { isAbsolute, join } from 'node:path'
 import {
@@ -14,6 +13,7 @@ import {
   openOwn,
   openSession,
   openVault,
+  resolve,
   Secret,
   VaultRefusal,
   watchRevocations,
@@ -141,10 +141,10 @@ async function keptKey(own: OwnVault, path: string): Promise<Secret<Uint8Array> 
   return typeof key === 'string' ? new Secret(Buffer.from(key, 'base64')) : undefined
 }
 
-const systemResolve: Resolve = async host => {
-  const found = await lookup(host, { all: true, verbatim: true })
-  return found.map(({ address }) => address)
-}
+const systemResolve: Resolve = host =>
+  new Promise((found, failed) => {
+    resolve(host, { all: true }, (error, addresses) => (error ? failed(error) : found(addresses.map(({ address }) => address))))
+  })
 
 async function textOf(folder: string, file: string): Promise<string> {
   try {

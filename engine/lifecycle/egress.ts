@@ -1,6 +1,6 @@
-import { lookup as resolve } from 'node:dns'
 import { BlockList, isIP, type LookupFunction } from 'node:net'
 import { BrokerError } from '../errors.ts'
+import { resolve } from '../resolve.ts'
 
 /** Networks that are not the public Internet (IANA special-purpose registries): nothing is sent there unless it is listed. */
 const special: readonly (readonly [string, number])[] = [

@@ -55,7 +55,7 @@ export function openSocket(
 
 async function dial(options: DialOptions, connect: buildConnector.connector, target: buildConnector.Options): Promise<Socket> {
   const name = target.hostname.replace(/^\[|\]$/g, '')
-  const addresses = isIP(name) ? [name] : await options.resolve(name)
+  const addresses = isIP(name) ? [name] : await inTime(options.resolve(name), options.timeoutMs)
   if (!addresses.every(address => mayDial(address, options.listed))) throw new AddressRefused()
   let failure: Error | undefined
   for (const address of addresses.slice(0, ATTEMPTS)) {
@@ -70,6 +70,14 @@ async function dial(options: DialOptions, connect: buildConnector.connector, tar
 }
 
 const ATTEMPTS = 3
+
+/** The system's resolver has its own time, of ten seconds and more. */
+function inTime<T>(work: Promise<T>, ms: number): Promise<T> {
+  const { promise, reject } = Promise.withResolvers<never>()
+  const late = Object.assign(new Error('the name was not resolved in time'), { code: 'ETIMEDOUT' })
+  const timer = setTimeout(reject, ms, late)
+  return Promise.race([work, promise]).finally(() => clearTimeout(timer))
+}
 
 function attempt(connect: buildConnector.connector, target: buildConnector.Options): Promise<Socket> {
   return new Promise((resolve, reject) => {

@@ -17,6 +17,10 @@ if (Number(process.versions.node.split('.')[0]) < wanted) {
 const cache = process.env['XDG_CACHE_HOME'] || cacheAtHome()
 if (cache) module.enableCompileCache(join(cache, 'assay', 'node'))
 
+// Names are resolved on half of these threads, each for as long as its servers are silent: with four of them, as by default, two names that nobody answers
+// for keep all others waiting
+if (['server', 'proxy'].includes(process.argv[2])) process.env['UV_THREADPOOL_SIZE'] ||= '16'
+
 // Node's own answer is a debugger on the loopback, where every user of the machine could run code in this process
 process.on('SIGUSR1', () => {})
 

@@ -116,6 +116,14 @@ describe('a name', () => {
     expect((await world.ask({ headers: bearer(await world.seal()) })).code).toBe('ADDRESS')
   })
 
+  test('that nobody answers for is waited for as long as a connection is', async () => {
+    const silent = Promise.withResolvers<string[]>()
+    const service = { connect_within_ms: 50 }
+    await using world = await openProxyWorld({ host: 'silent.test', resolve: () => silent.promise, service })
+    expect(await world.ask({ headers: bearer(await world.seal()) })).toMatchObject({ status: 502, code: 'UPSTREAM' })
+    silent.resolve([])
+  })
+
   test('that is an address is asked of nobody', async () => {
     const { asked, resolve } = names([['93.184.216.34']])
     await using world = await openProxyWorld({ resolve })
