@@ -36,9 +36,11 @@ export function openOwn(vault: Vault, session: Session, log: Log): OwnVault {
   }
 }
 
-/** Whether somebody else changed what was to be replaced (KV v2, `cas`). */
+/** Whether somebody else changed what was to be replaced (KV v2, `cas`). A mount that wants the version with every write says something else. */
 export function isConflict(error: unknown): boolean {
-  return error instanceof VaultRefusal && error.status === 400 && error.errors.some(one => one.includes('check-and-set'))
+  return (
+    error instanceof VaultRefusal && error.status === 400 && error.errors.some(one => /check-and-set.* did not match/.test(one))
+  )
 }
 
 /** Vault says "bad token" of a token that it was asked about, and something else of the one that it was asked with. */

@@ -1,5 +1,5 @@
 import { Secret } from '../secret.ts'
-import { absent, type Vault } from './client.ts'
+import { absent, type Vault, VaultRefusal } from './client.ts'
 import type { TransportOptions } from './transport.ts'
 
 /** Where in Vault the broker keeps its things. */
@@ -108,13 +108,19 @@ export async function provision(server: TransportOptions, places: Places, as: Se
 async function applied(vault: Vault, places: Places, as: Secret): Promise<Identity> {
   const [mounts, auths] = await Promise.all([vault.read('sys/mounts', { as }), vault.read('sys/auth', { as })])
   const missing = (table: typeof mounts, path: string) => !Object.hasOwn(table?.data ?? {}, `${path}/`)
-  if (missing(mounts, places.transit)) await vault.write(`sys/mounts/${places.transit}`, { type: 'transit' }, { as })
-  if (missing(mounts, places.kv)) await vault.write(`sys/mounts/${places.kv}`, { type: 'kv', options: { version: '2' } }, { as })
-  if (missing(auths, places.approle)) await vault.write(`sys/auth/${places.approle}`, { type: 'approle' }, { as })
+  const enable = (path: string, what: object) => vault.write(path, { ...what }, { as }).catch(unlessThere)
+  if (missing(mounts, places.transit)) await enable(`sys/mounts/${places.transit}`, { type: 'transit' })
+  if (missing(mounts, places.kv)) await enable(`sys/mounts/${places.kv}`, { type: 'kv', options: { version: '2' } })
+  if (missing(auths, places.approle)) await enable(`sys/auth/${places.approle}`, { type: 'approle' })
   await vault.write(`sys/policies/acl/${places.name}`, { policy: policyHcl(places) }, { as })
   await vault.write(rolePath(places), approleOf(places), { as })
   await usable(vault, places, as)
   return identityOf(vault, places, as)
+}
+
+/** Who sets up several machines does so at the same moment: one of them is first. */
+function unlessThere(error: unknown): void {
+  if (!(error instanceof VaultRefusal && error.errors.some(one => one.includes('path is already in use')))) throw error
 }
 
 export async function identityOf(vault: Vault, places: RolePlaces, as: Secret): Promise<Identity> {

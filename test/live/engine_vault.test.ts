@@ -134,6 +134,14 @@ describe('state in KV', () => {
       await expect(ask()).rejects.toEqual(unavailable)
   })
 
+  test('in a mount that wants the version with every write is not there for that, and nobody is told that somebody else was first', async () => {
+    await done('POST', `${PLACES.kv}/config`, { cas_required: true })
+    await expect(store.put('unversioned', { one: 1 })).rejects.toEqual(unavailable)
+    await store.put('versioned', { one: 1 }, 0)
+    await expect(store.put('versioned', { one: 2 }, 0)).rejects.toMatchObject({ code: 'conflict' })
+    await done('POST', `${PLACES.kv}/config`, { cas_required: false })
+  })
+
   test('that somebody deleted or wrote by hand is absent, or cannot be read: never taken for ours', async () => {
     await store.put('live/by-hand', {})
     await done('DELETE', 'assay/data/live/by-hand')
@@ -336,4 +344,11 @@ describe('the broker itself', () => {
     await until('Vault to answer again', async () => (await store.fresh('live/a').catch(() => false)) !== false)
     await signer.rotate('assay-mine')
   })
+})
+
+test('set up by several at the same moment is set up once, for each of them', async () => {
+  await using fresh = await startVault()
+  const server = { address: fresh.address, deadlineMs: 60_000 }
+  const made = await Promise.all(Array.from({ length: 8 }, () => provision(server, PLACES, new Secret(fresh.rootToken))))
+  expect(new Set(made.map(({ roleId }) => roleId)).size).toBe(1)
 })
