@@ -1,6 +1,7 @@
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { Counter, Gauge, Histogram, Registry } from 'prom-client'
 import type { Sync } from './audit/writer.ts'
+import { openProcessState } from './process_state.ts'
 
 /** What a label may say; undefined for labels that only we write. Anything else counts as `other`: nobody who asks can make a new series. */
 export type Words = Readonly<Record<string, readonly string[] | undefined>>
@@ -46,6 +47,13 @@ export const processRows = {
   auditSyncRecords: histogram('audit_sync_records', 'Audit records that became durable together', [], sizes),
   auditProblems: counter('audit_problems_total', 'Problems of the audit log', ['kind']),
   eventLoopLag: gauge('event_loop_lag_seconds', 'Lag of the event loop since the last scrape', ['quantile']),
+  memory: gauge(
+    'memory_bytes',
+    'Memory of objects and of what they hold outside of the heap, what is garbage by now included',
+    [],
+  ),
+  openFiles: gauge('open_files', 'Files that this process has open, connections among them', []),
+  mostFiles: gauge('open_files_limit', 'Files that this process may have open', []),
   buildInfo: gauge('build_info', 'Always 1; the labels say what is running', ['version', 'node']),
 } as const
 
@@ -68,6 +76,7 @@ export function openMeters<R extends Rows>(
   const meters = Object.fromEntries(all) as MetersOf<R & typeof processRows>
   const common: MetersOf<typeof processRows> = meters
   common.buildInfo.set({ version, node: process.version }, 1)
+  followState(common)
   const stop = followLag(common.eventLoopLag)
   return {
     ...meters,
@@ -94,6 +103,13 @@ function observeSync(meters: MetersOf<typeof processRows>, { records, tookMs, wa
   meters.auditSyncSeconds.observe({}, tookMs / 1000)
   meters.auditSyncRecords.observe({}, records)
   for (const waited of waitedMs) meters.auditAppendSeconds.observe({}, waited / 1000)
+}
+
+function followState({ memory, openFiles, mostFiles }: MetersOf<typeof processRows>): void {
+  const state = openProcessState()
+  memory.follow({}, state.memoryBytes)
+  openFiles.follow({}, state.openFiles)
+  mostFiles.follow({}, state.mostFiles)
 }
 
 const RESOLUTION_MS = 10

@@ -90,6 +90,7 @@ const REASONS: readonly (readonly [RegExp, string])[] = [
     /^(?:ECONNREFUSED|EHOSTUNREACH|ENETUNREACH|ENOTFOUND|EAI_AGAIN)$/,
     'cannot be reached: nobody listens there, or its name leads nowhere',
   ],
+  [/^E[MN]FILE$/, 'cannot be reached: no more files can be opened here (LimitNOFILE, ulimit -n)'],
   [/^(?:ECONNRESET|EPIPE|UND_ERR_SOCKET)$/, 'closed the connection before it answered'],
   [/CERT|SELF_SIGNED|UNABLE_TO/, 'has a certificate that is not trusted, or is for another name: see ca_file and the address'],
   [/ERR_SSL|EPROTO/, 'does not speak TLS as wanted: see whether its address is http or https'],

@@ -2,7 +2,7 @@ import { createServer, type RequestListener } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
 import { type AddressInfo, createServer as createTcpServer, type Server } from 'node:net'
 import { describe, expect, onTestFinished, test } from 'vitest'
-import { openVault } from '../../engine/vault/client.ts'
+import { openVault, unanswered } from '../../engine/vault/client.ts'
 import { freePort } from '../harness/process.ts'
 import { newAuthority } from '../mounts/hosts/certificates.ts'
 
@@ -27,6 +27,11 @@ async function said(address: string, ca?: string): Promise<string> {
 
 test('nobody listens', async () => {
   expect(await said(`http://127.0.0.1:${await freePort()}`)).toMatch(/^the vault server cannot be reached: nobody listens there/)
+})
+
+test('no more files can be opened here', () => {
+  const full = Object.assign(new Error('connect EMFILE'), { code: 'EMFILE' })
+  expect(() => unanswered(full)).toThrow('the vault server cannot be reached: no more files can be opened here')
 })
 
 test('it hangs up', async () => {
