@@ -39,6 +39,24 @@ async function runCheck(file: string): Promise<void> {
   if (hosts.length > 0) process.stdout.write(`its authority has to permit: ${hosts.join(' ')}\n`)
 }
 
+/** What `assay setup --proxy` needs to know of a configuration. @throws BrokerError bad_request that names every problem with it */
+export async function setUpOf(file: string) {
+  const { BrokerError } = await import('#engine')
+  const config = await configOf(file).catch((error: unknown) => {
+    throw error instanceof InvalidConfig ? new BrokerError('bad_request', error.message) : error
+  })
+  const folder = dirname(absolute(file))
+  const inFolder = (name: string | undefined) => (name === undefined ? undefined : absolute(folder, name))
+  const { address, ca_file: ca, approle } = config.vault
+  return {
+    places: { ...config.places, ...(approle ? { approle: approle.mount } : {}) },
+    permit: await interceptedBy(config),
+    address,
+    caFile: inFolder(ca),
+    secretIdFile: inFolder(approle?.secret_id_file),
+  }
+}
+
 async function interceptedBy(config: ProxyConfig): Promise<readonly string[]> {
   return config.intercept ? (await import('./config.ts')).interceptedHosts(config) : []
 }

@@ -4,7 +4,9 @@ import manifest from '../package.json' with { type: 'json' }
 // which file has which commands: only the one that is asked for is loaded, unless help has to list them all
 const agent = async () => [(await import('../agent/cli.ts')).agentCommand()]
 const proxy = async () => [(await import('../proxy/cli.ts')).proxyCommand()]
-const server = async () => (await import('../mounts/cli.ts')).serverCommands()
+// what a proxy's file says of its places is read where such files are
+const ofProxy = async (file: string) => (await import('../proxy/cli.ts')).setUpOf(file)
+const server = async () => (await import('../mounts/cli.ts')).serverCommands(ofProxy)
 const registries = async () => (await import('../mounts/registries.ts')).registryCommands()
 const homes: Readonly<Record<string, () => Promise<Command[]>>> = {
   agent,

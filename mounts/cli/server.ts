@@ -87,11 +87,13 @@ async function runServer(options: ServerOptions): Promise<void> {
 }
 
 async function production(file: string): Promise<{ config: Config; secretId: SecretId }> {
-  const [{ BrokerError, readConfig }, { parse }, { secretIdFrom }] = await Promise.all([
-    import('#engine'),
-    import('yaml'),
-    import('../serve.ts'),
-  ])
+  const [config, { secretIdFrom }] = await Promise.all([configIn(file), import('../serve.ts')])
+  return { config, secretId: secretIdFrom(config.vault.approle.secret_id_file) }
+}
+
+/** @throws BrokerError bad_request that names what is wrong with it */
+export async function configIn(file: string): Promise<Config> {
+  const [{ BrokerError, readConfig }, { parse }] = await Promise.all([import('#engine'), import('yaml')])
   const parsed = (content: string): unknown => {
     try {
       return parse(content)
@@ -99,8 +101,7 @@ async function production(file: string): Promise<{ config: Config; secretId: Sec
       throw new BrokerError('bad_request', `${file}${placeOf(error)} is no valid YAML or JSON${whatOf(error)}`, { cause: error })
     }
   }
-  const config = readConfig(parsed(await readFile(file, 'utf8')))
-  return { config, secretId: secretIdFrom(config.vault.approle.secret_id_file) }
+  return readConfig(parsed(await readFile(file, 'utf8')))
 }
 
 /** What its parser says goes on to quote the text. */
