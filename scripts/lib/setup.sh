@@ -10,8 +10,8 @@
 root=$(cd "${BASH_SOURCE[0]%/*}/../.." && pwd)
 debian_packages=(
   swtpm swtpm-tools tpm2-tools libtss2-tctildr0 openssl curl git python3-venv
-  postgresql nginx-light libnginx-mod-stream openssh-server chromium zsh fish # peers of the tests
-  tpm2-openssl tpm2-abrmd libtss2-tcti-tabrmd0 dbus                           # keys of a TPM in other programs
+  postgresql nginx-light libnginx-mod-stream openssh-server chromium zsh fish logrotate # peers of the tests
+  tpm2-openssl tpm2-abrmd libtss2-tcti-tabrmd0 dbus                                     # keys of a TPM in other programs
 )
 node_major=24
 vault_version=1.21.2
