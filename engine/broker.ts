@@ -17,6 +17,7 @@ import { type Authority, type Caller, openAuthority } from './vault/authority.ts
 import { openCipher } from './vault/cipher.ts'
 import { openVault, type Vault } from './vault/client.ts'
 import { openOwn } from './vault/own.ts'
+import { checkPlaces } from './vault/places.ts'
 import type { Places } from './vault/provision.ts'
 import { openRsaSigner } from './vault/rsa_signer.ts'
 import { type AppRole, openSession, type Session } from './vault/session.ts'
@@ -44,6 +45,8 @@ export type Broker = {
   readonly version: string
   /** Puts it into a token that gives it once: Vault's `wrap_info`. */
   readonly wrap: (content: Readonly<Record<string, unknown>>, ttl: string) => Promise<object>
+  /** Whether the mounts of its keys and records are there. @throws BrokerError unavailable that names the one that is not */
+  readonly inPlace: () => Promise<void>
   /** Stops in order: nothing is issued any more, the audit log is durable, the own token is revoked, whatever of this fails. */
   readonly close: () => Promise<void>
 }
@@ -75,6 +78,8 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
   const session = await openSession(vault, options.approle, world)
   opening.defer(() => session.stop())
   const own = openOwn(vault, session, world.log)
+  const inPlace = () => checkPlaces(own, places)
+  await inPlace()
   const store = openStore(own, places.kv, world.monotonic)
   // whichever is ready after the other failed is closed, too
   const ready = <T>(opened: Promise<T>) => opened.catch(() => undefined)
@@ -180,6 +185,7 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     tasks,
     metrics,
     version: options.version,
+    inPlace,
     close: () => parts.disposeAsync(),
     wrap,
     revocations: sealing.revocations,

@@ -41,13 +41,15 @@ export function openApp(parts: AppParts): App {
   return app
 }
 
-/** Ready is: logged in to Vault, Vault answers, the audit log takes records. Names what is missing. */
-async function ready(c: Ctx, { session, audit, mounts }: Broker): Promise<Response> {
-  const vault = await mounts.refresh().then(
-    () => true,
-    () => false,
-  )
-  const checks = { vault, session: session.ready(), audit: audit.healthy() }
+/** Ready is: logged in to Vault, Vault answers, what it keeps there has its mounts, the audit log takes records. Names what is missing. */
+async function ready(c: Ctx, { session, audit, mounts, inPlace }: Broker): Promise<Response> {
+  const holds = (asked: Promise<void>) =>
+    asked.then(
+      () => true,
+      () => false,
+    )
+  const [vault, places] = await Promise.all([holds(mounts.refresh()), holds(inPlace())])
+  const checks = { vault, places, session: session.ready(), audit: audit.healthy() }
   return c.json({ ready: Object.values(checks).every(Boolean), checks }, Object.values(checks).every(Boolean) ? 200 : 503)
 }
 

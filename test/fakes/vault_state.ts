@@ -71,6 +71,8 @@ type Reply = { readonly status: number; readonly body?: unknown; readonly header
 type Handler = (state: FakeState, asked: Asked, match: Readonly<Record<string, string>>) => Reply
 
 /** Method, path and what is done; the first that fits. `(?<name>...)` are handed over. */
+const KV2 = { type: 'kv', options: { version: '2' } }
+
 const routes: readonly (readonly [RegExp, Handler])[] = [
   [/^POST auth\/approle\/login$/, approle],
   [/^POST auth\/(?<mount>.+)\/login$/, jwtLogin],
@@ -94,7 +96,10 @@ const routes: readonly (readonly [RegExp, Handler])[] = [
   [/^POST transit\/sign\/(?<name>[^/]+)$/, transitSign],
   [/^POST transit\/encrypt\/(?<name>[^/]+)$/, transitEncrypt],
   [/^POST transit\/decrypt\/(?<name>[^/]+)$/, transitDecrypt],
-  [/^GET sys\/mounts$/, () => data({ 'assay/': {}, 'transit/': {}, 'cubbyhole/': {}, 'identity/': {}, 'sys/': {} })],
+  [
+    /^GET sys\/mounts$/,
+    () => data({ 'assay/': KV2, 'transit/': { type: 'transit' }, 'cubbyhole/': {}, 'identity/': {}, 'sys/': {} }),
+  ],
   [/^GET sys\/auth$/, ({ jwt }) => data(Object.fromEntries([...jwt].map(([path, mount]) => [`${path}/`, rowOf(mount)])))],
   [/^POST sys\/auth\/(?<path>.+)$/, enableAuth],
   [/^DELETE sys\/auth\/(?<path>.+)$/, ({ jwt }, _, { path = '' }) => removed(jwt, path)],

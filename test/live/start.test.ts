@@ -62,6 +62,33 @@ test('options and environment', async () => {
   ])
 })
 
+test('a mount of its keys or its records that is not there is named, at start and by /readyz', async () => {
+  await using own = await startVault()
+  const { stdout } = await assay(['setup', '--apply', '--secret-id-file', at('places-id')], own.env)
+  const [, role_id] = stdout.match(/^role_id: (\S+)$/m) ?? []
+  const port = await freePort()
+  const vaultThere = { address: own.address, approle: { role_id, secret_id_file: at('places-id') } }
+  const words = await configured(
+    'places.json',
+    JSON.stringify({ vault: vaultThere, listen: { port }, audit: { file: at('places.jsonl') } }),
+  )
+  const command = [join(import.meta.dirname, '../../scripts/assay.js'), ...words]
+  await using server = await start(process.execPath, command, { env: { PATH: process.env['PATH'], HOME: folder } })
+  await server.line(/^assay serves /)
+  const ready = async () => (await fetch(`http://127.0.0.1:${port}/readyz`)).json()
+  expect(await ready()).toMatchObject({ ready: true, checks: { vault: true, places: true } })
+  const done = async (...line: string[]) => expect(await own.cli(line)).toMatchObject({ code: 0 })
+  await done('secrets', 'disable', 'transit')
+  expect(await ready()).toMatchObject({ ready: false, checks: { vault: true, places: false } })
+  await server.stop()
+  await refused(words, /nothing at transit\/ that is a transit engine \(places\.transit\): `assay setup --apply/)
+  await done('secrets', 'enable', 'transit')
+  await done('secrets', 'disable', 'assay')
+  await refused(words, /nothing at assay\/ that is a KV engine of version 2 \(places\.kv\)/)
+  await done('secrets', 'enable', '-path=assay', '-version=1', 'kv')
+  await refused(words, /nothing at assay\/ that is a KV engine of version 2/)
+})
+
 test('a server serves whether its first line can be written or not', async () => {
   const listen = `127.0.0.1:${await freePort()}`
   const words = ['server', '--dev', '--vault-addr', vault.address, '--listen', listen, '--audit-file', at('unheard.jsonl')]
