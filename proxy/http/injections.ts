@@ -87,9 +87,19 @@ const bodyTypes: readonly BodyType[] = [
   {
     type: /^application\/x-www-form-urlencoded\s*(?:;|$)/i,
     spell: encodeURIComponent,
-    read: (body, field) => new URLSearchParams(body).getAll(field),
+    // some servers part fields there too
+    read: (body, field) => (body.includes(';') ? [] : new URLSearchParams(body).getAll(field)),
   },
 ]
+
+/** Charsets in which what is ASCII reads as ASCII: in UTF-7, which Express takes, a member can end where here it does not. */
+const CHARSET = /;\s*charset="?(?:utf-?8|us-ascii|iso-8859-1)"?\s*(?=;|$)/gi
+
+/** The type of a body that everybody reads alike. */
+function typeOf(contentType: string): BodyType | undefined {
+  const isPlain = !/charset/i.test(contentType.replace(CHARSET, ''))
+  return isPlain ? bodyTypes.find(({ type }) => type.test(contentType)) : undefined
+}
 
 function memberOf(body: string, names: readonly string[]): unknown {
   try {
@@ -110,14 +120,14 @@ function body({ placeholder, value, field }: DeclaredBody): Injection {
   return {
     slots: ['content-length'],
     apply: async (outgoing, { head, fields, body: held }) => {
-      const kind = bodyTypes.find(({ type }) => type.test(head.values.get('content-type') ?? ''))
-      if (!kind || head.values.has('content-encoding')) return refuse('BODY', 'neither JSON nor a form')
+      const kind = typeOf(head.values.get('content-type') ?? '')
+      if (!kind || head.values.has('content-encoding')) return refuse('BODY', 'neither JSON nor a form, or in another charset')
       const text = fill(value, fields)
       if (text === undefined) return lacking(value)
       const read = await held()
       if (!read.ok) return read
       const filled = replaceOnce(read.value, Buffer.from(placeholder), Buffer.from(kind.spell(text)))
-      if (!filled) return refuse('BODY', 'the placeholder is not there once')
+      if (!filled || !isUtf8(filled)) return refuse('BODY', 'the placeholder is not there once, or it is no UTF-8')
       // looked for where it went: a placeholder that is spelled otherwise could stand in the field, and this one elsewhere
       const there = field === undefined || kind.read(filled.toString('utf8'), field).some(one => includes(one, text))
       if (!there) return refuse('BODY', 'the placeholder is not in its field')
@@ -127,6 +137,8 @@ function body({ placeholder, value, field }: DeclaredBody): Injection {
     },
   }
 }
+
+const isUtf8 = (bytes: Buffer) => Buffer.from(bytes.toString('utf8')).equals(bytes)
 
 const includes = (found: unknown, text: string) => typeof found === 'string' && found.includes(text)
 

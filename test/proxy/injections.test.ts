@@ -62,6 +62,7 @@ test.each([
   ['application/json', '{"key":"{{secret}}","x":1}', '{"key":"a\\"b&c12345","x":1}'],
   ['application/vnd.api+json; charset=utf-8', '["{{secret}}"]', '["a\\"b&c12345"]'],
   ['application/x-www-form-urlencoded', 'a=b&secret={{secret}}', 'a=b&secret=a%22b%26c12345'],
+  ['application/x-www-form-urlencoded; charset=ISO-8859-1', 'a=b;c&secret={{secret}}', 'a=b;c&secret=a%22b%26c12345'],
 ])('into the body of type %s, spelled as it wants it', async (type, body, sent) => {
   await using world = await openProxyWorld({ service: { inject: [{ body: { placeholder: '{{secret}}', value: '{token}' } }] } })
   const headers = { ...bearer(await world.seal({ fields: { token: 'a"b&c12345' } })), 'Content-Type': type }
@@ -77,7 +78,8 @@ test('a placeholder that is there twice is in the wrong place at least once', as
 })
 
 const form = 'application/x-www-form-urlencoded'
-test.each([
+const sly = '{"key":"a+ACIALAAi-note+ACIAOgAi-{{secret}}"}' // in UTF-7: {"key":"a","note":"{{secret}}"}
+test.each<[string, string, string, string | Buffer, 200 | 'BODY']>([
   ['a member', 'client_secret', 'application/json', '{"client_secret":"{{secret}}"}', 200],
   ['a member within another', 'auth/password', 'application/json', '{"auth":{"user":"a","password":"b{{secret}}"}}', 200],
   ['a field of a form', 'client_secret', form, 'a=b&client_secret={{secret}}', 200],
@@ -101,6 +103,11 @@ test.each([
   ['an array', '0/key', 'application/json', '["{{secret}}"]', 'BODY'],
   ['no JSON', 'key', 'application/json', '{"key":"{{secret}}"', 'BODY'],
   ['another field of a form', 'key', form, 'key=a&note={{secret}}', 'BODY'],
+  ['another field of a form, behind a semicolon', 'key', form, 'key=a;note={{secret}}', 'BODY'],
+  ['another member, in UTF-7', 'key', 'application/json; charset=utf-7', sly, 'BODY'],
+  ['another member, in UTF-7 of two', 'key', 'application/json; charset=utf-8; charset="utf-7"', sly, 'BODY'],
+  ['another member, in UTF-7 by an extended name', 'key', "application/json; charset*=utf-8''utf-7", sly, 'BODY'],
+  ['what is no UTF-8', 'key', 'application/json', Buffer.from('{"key":"\xc0\xa2,{{secret}}"}', 'latin1'), 'BODY'],
   ['another field of a form, and encoded in its own', 'key', form, 'key=%7b%7bsecret}}&note={{secret}}', 'BODY'],
 ])('a placeholder that has a field goes nowhere else: into %s', async (_, field, type, body, expected) => {
   const inject = [{ body: { placeholder: '{{secret}}', value: '{token}', field } }]
