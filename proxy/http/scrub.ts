@@ -66,6 +66,7 @@ function spellings(value: string): readonly string[] {
   const bytes = Buffer.from(value)
   const raw = bytes.toString('latin1')
   const hex = bytes.toString('hex')
+  const spaced = hex.replace(/..(?!$)/g, '$& ') // S3, of a request whose signature is wrong
   const escaped = escapes(value)
   const percent = [...bytes].map(byte => `%${byte.toString(16).padStart(2, '0')}`).join('')
   const spelled = [
@@ -75,8 +76,17 @@ function spellings(value: string): readonly string[] {
     ...inUrl(value.toWellFormed()).flatMap(text => [text, text.replace(/%../g, one => one.toLowerCase())]),
     percent,
     percent.toUpperCase(),
+    ...inMarkup(value),
   ]
-  return [raw, hex, hex.toUpperCase(), ...base64s(bytes), ...spelled.map(text => Buffer.from(text).toString('latin1'))]
+  return [
+    raw,
+    hex,
+    hex.toUpperCase(),
+    spaced,
+    spaced.toUpperCase(),
+    ...base64s(bytes),
+    ...spelled.map(text => Buffer.from(text).toString('latin1')),
+  ]
 }
 
 /** Every unit as `\u00e9`. */
@@ -114,6 +124,26 @@ function inUrl(value: string): readonly string[] {
     form,
     form.replaceAll('%2A', '*').replaceAll('~', '%7E'), // the URL standard, Java
   ]
+}
+
+/** How pages and XML escape beside `&amp;`, `&lt;` and `&gt;`. */
+const MARKUP: readonly Readonly<Record<string, string>>[] = [
+  {}, // between tags
+  { '"': '&quot;' }, // PHP
+  { '"': '&quot;', "'": '&apos;' }, // XML
+  { '"': '&quot;', "'": '&#39;' }, // Ruby, Express
+  { '"': '&quot;', "'": '&#039;' }, // PHP
+  { '"': '&quot;', "'": '&#x27;' }, // Python
+  { '"': '&#34;', "'": '&#39;' }, // Go, Jinja
+  { '"': '&quot;', "'": '&#39;', '/': '&#x2F;', '`': '&#x60;', '=': '&#x3D;' }, // Mustache
+  { '"': '&quot;', "'": '&#x27;', '`': '&#x60;', '=': '&#x3D;' }, // Handlebars
+  { '"': '&quot;', "'": '&#x27;', '`': '&#x60;', '+': '&#x2B;' }, // .NET
+]
+
+/** As templates and libraries for XML escape it. */
+function inMarkup(value: string): readonly string[] {
+  const escapes = MARKUP.map(more => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', ...more }) as Readonly<Record<string, string>>)
+  return escapes.map(named => value.replace(/[&<>"'/`=+]/g, one => named[one] ?? one))
 }
 
 /** As it stands in base64 of something longer: by where it begins in a group of three bytes, without the characters that its neighbours share. */

@@ -41,6 +41,14 @@ describe('scrubbing', () => {
     ['Python in JSON', 'wörd-wörd-wörd', 'w\\u00f6rd-w\\u00f6rd-w\\u00f6rd'],
     ['PHP in JSON', 'wörd/wörd', 'w\\u00f6rd\\/w\\u00f6rd'],
     ['.NET in JSON', 'ab"cd+efgh==', 'ab\\u0022cd\\u002Befgh=='],
+    ['XML', `abc&d"e'fgh<i>`, 'abc&amp;d&quot;e&apos;fgh&lt;i&gt;'],
+    ['XML between tags', `abc&d"e'fgh<i>`, `abc&amp;d"e'fgh&lt;i&gt;`],
+    ['Go on a page', `abc&d"e'fgh<i>`, 'abc&amp;d&#34;e&#39;fgh&lt;i&gt;'],
+    ['Python on a page', `abc&d"e'fgh<i>`, 'abc&amp;d&quot;e&#x27;fgh&lt;i&gt;'],
+    ['PHP on a page', `abc&d"e'fgh<i>`, 'abc&amp;d&quot;e&#039;fgh&lt;i&gt;'],
+    ['Mustache', 'abc/def+ghi=', 'abc&#x2F;def+ghi&#x3D;'],
+    ['Handlebars', 'abc/def+ghi=', 'abc/def+ghi&#x3D;'],
+    ['.NET on a page', 'abc/def+ghi=', 'abc/def&#x2B;ghi='],
   ])('finds what %s spells otherwise', (_, value, spelling) => {
     const bytes = Buffer.from(`-${spelling}-`)
     expect(openScrubber([value])?.whole(bytes)).toBe(true)

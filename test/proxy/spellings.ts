@@ -9,6 +9,7 @@ export const spelled: readonly (readonly [string, string])[] = [
   ['base64url', Buffer.from(`user:${REAL}`).toString('base64url')],
   ['hex', Buffer.from(REAL).toString('hex')],
   ['HEX', Buffer.from(REAL).toString('hex').toUpperCase()],
+  ['hex of single bytes', (Buffer.from(REAL).toString('hex').match(/../g) ?? []).join(' ')],
   ['percent', [...Buffer.from(REAL)].map(byte => `%${byte.toString(16)}`).join('')],
   ['JSON escapes', [...Buffer.from(REAL)].map(byte => `\\u00${byte.toString(16)}`).join('')],
 ]
