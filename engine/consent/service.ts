@@ -19,8 +19,6 @@ export type ConsentView = {
   /** host of the identity provider, where the person goes next */
   readonly provider: string
   readonly consentSeconds: number
-  /** whether browsers reach the page over TLS, which may end before it comes here */
-  readonly overTls: boolean
 }
 
 /** What an agent hears when it asks how far its request is. */
@@ -29,6 +27,8 @@ export type Progress = { readonly state: State; readonly wish: Wish; readonly cl
 /** A person consents in a browser; what comes of it stays here, and the agent gets what it asked for, sealed. */
 export type Consent = {
   readonly grants: Grants
+  /** Whether browsers reach the pages over TLS, which may end before it comes here. */
+  readonly overTls: () => boolean
   /** @throws BrokerError rate_limited, bad_request when the role's integration wants no consent */
   readonly ask: (
     mount: Mount,
@@ -39,8 +39,8 @@ export type Consent = {
   readonly view: (id: string) => Promise<ConsentView | undefined>
   /** The person decided: to deny, which ends it, or to go on to the identity provider; the answer is where. */
   readonly decide: (id: string, allow: boolean, cookie: string, txn: string) => Promise<URL | undefined>
-  /** The person came back. Whatever is wrong, nobody but the log learns more than that it failed. */
-  readonly callback: (url: URL, cookie: string, txn: string) => Promise<'granted' | 'failed'>
+  /** The person came back. Whatever is wrong, nobody but the log learns more than that it failed; `gone`: it was answered already, or took too long. */
+  readonly callback: (url: URL, cookie: string, txn: string) => Promise<'granted' | 'failed' | 'gone'>
   /** For the machine that asked alone; undefined for everybody else, and when it ended. */
   readonly progress: (mount: Mount, handle: string, tpmId: string) => Promise<Progress | undefined>
 }
@@ -66,6 +66,7 @@ export function openConsent(parts: ConsentParts): Consent {
   const redirectUri = () => `${ownUrl()}${CALLBACK_PATH}`
   return {
     grants,
+    overTls: () => ownUrl().startsWith('https:'),
     ask: async (mount, wish, txn) => {
       await sourceOf(parts, mount, wish.integration)
       const { id, handle, userCode } = await requests.open(mount, wish)
@@ -100,9 +101,11 @@ export function openConsent(parts: ConsentParts): Consent {
     },
     callback: async (url, cookie, txn) => {
       const found = await requests.byState(url.searchParams.get('state') ?? '')
-      const journey = found?.request.journey
+      if (!found) return 'gone'
       // another browser than the one that left here: somebody slipped a person an answer of their own
-      if (!found || !journey || found.request.state !== 'sent' || journey.browser !== browserOf(cookie)) return 'failed'
+      if (found.request.journey?.browser !== browserOf(cookie)) return 'failed'
+      // who loads the page anew hears what came of it
+      if (found.request.state !== 'sent') return AGAIN[found.request.state]
       const mount = mountOf(parts, found)
       const record = recordOf(parts, mount.path, found.request.wish, txn)
       const redeeming = await requests.move(found, 'redeeming')
@@ -131,6 +134,8 @@ export function openConsent(parts: ConsentParts): Consent {
     },
   }
 }
+
+const AGAIN = { asked: 'failed', redeeming: 'gone', granted: 'granted', denied: 'failed', failed: 'failed' } as const
 
 /** Redeems the code and keeps the refresh token; a scope that the provider widened is not kept. */
 async function redeem(parts: ConsentParts, mount: Mount, found: Found, url: URL, redirectUri: string): Promise<string> {
@@ -183,7 +188,6 @@ async function viewOf(parts: ConsentParts, found: Found): Promise<ConsentView> {
     state: request.state,
     provider: url.host,
     consentSeconds: settings.consent_ttl,
-    overTls: parts.ownUrl().startsWith('https:'),
   }
 }
 

@@ -18,7 +18,7 @@ export function consentRoutes(parts: ConsentParts): Hono<Bindings> {
   const app = new Hono<Bindings>()
   app.get(CALLBACK_PATH, async c => {
     const url = new URL(c.req.url)
-    const end = await failing(parts, () => broker.issue.consent.callback(url, getCookie(c, COOKIE) ?? '', parts.newId()))
+    const end = await failing(parts, () => broker.issue.consent.callback(url, cookieOf(parts, c) ?? '', parts.newId()))
     return ended(c, end)
   })
   app.get(`${PAGE_PATH}:id`, c => show(parts, c))
@@ -28,12 +28,20 @@ export function consentRoutes(parts: ConsentParts): Hono<Bindings> {
 
 async function show(parts: ConsentParts, c: Ctx): Promise<Response> {
   const { broker, world } = parts
-  const view = await failing(parts, () => broker.issue.consent.view(c.req.param('id') ?? ''))
+  const { consent } = broker.issue
+  const view = await failing(parts, () => consent.view(c.req.param('id') ?? ''))
   if (typeof view === 'string') return ended(c, view)
   if (view?.state !== 'asked') return ended(c, view ? ENDED[view.state] : 'gone')
-  const cookie = getCookie(c, COOKIE) ?? world.random(24).toString('base64url')
-  setCookie(c, COOKIE, cookie, { httpOnly: true, sameSite: 'Lax', secure: view.overTls, path: PAGE_PATH, maxAge: 900 })
+  const cookie = cookieOf(parts, c) ?? world.random(24).toString('base64url')
+  const place = consent.overTls() ? ({ prefix: 'host', path: '/', secure: true } as const) : { path: PAGE_PATH }
+  setCookie(c, COOKIE, cookie, { httpOnly: true, sameSite: 'Lax', maxAge: 900, ...place })
   return c.html(askPage(view, proofOf(cookie)), 200, PAGE_HEADERS)
+}
+
+/** Over TLS under a name that other hosts of the domain cannot set one by (`__Host-`): who knows the cookie of somebody else's browser could have it bring back
+ *  what was begun in their own. */
+function cookieOf({ broker }: ConsentParts, c: Ctx): string | undefined {
+  return broker.issue.consent.overTls() ? getCookie(c, COOKIE, 'host') : getCookie(c, COOKIE)
 }
 
 /** What is said of a request to who comes to its page again, such as by going back from the identity provider. */
@@ -47,7 +55,7 @@ const ENDED: Readonly<Record<Exclude<ConsentView['state'], 'asked'>, End>> = {
 
 /** A form that another site sent in the person's name comes without the cookie, as that is for our own pages. */
 async function decide(parts: ConsentParts, c: Ctx): Promise<Response> {
-  const cookie = getCookie(c, COOKIE) ?? ''
+  const cookie = cookieOf(parts, c) ?? ''
   const form = await formOf(c)
   const decision = form.get('decision')
   const genuine = cookie !== '' && same(form.get('proof') ?? '', proofOf(cookie)) && fromHere(c)

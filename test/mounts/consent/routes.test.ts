@@ -20,11 +20,11 @@ const view: ConsentView = {
   state: 'asked',
   provider: 'id.example.com',
   consentSeconds: 60,
-  overTls: true,
 }
+const overTls = () => true
 
-async function cookieOf(shown: ConsentView): Promise<string> {
-  const broker = { issue: { consent: { view: async () => shown } } } as unknown as Broker
+async function cookieOf(overTls: boolean): Promise<string> {
+  const broker = { issue: { consent: { view: async () => view, overTls: () => overTls } } } as unknown as Broker
   const world = { random: (size: number) => Buffer.alloc(size, 1) } as unknown as ConsentParts['world']
   // as it comes from whoever ended TLS in front of the service
   const answer = await consentRoutes({ broker, world, newId: () => 'txn' }).request('http://assay.internal/assay/consent/one')
@@ -33,8 +33,20 @@ async function cookieOf(shown: ConsentView): Promise<string> {
 }
 
 test('the cookie goes over TLS alone where people reach the page that way, whoever ends it', async () => {
-  expect(await cookieOf(view)).toMatch(/; HttpOnly; Secure; SameSite=Lax$/)
-  expect(await cookieOf({ ...view, overTls: false })).toMatch(/; HttpOnly; SameSite=Lax$/)
+  expect(await cookieOf(true)).toMatch(/^__Host-assay-consent=[^;]+; Max-Age=900; Path=\/; HttpOnly; Secure; SameSite=Lax$/)
+  expect(await cookieOf(false)).toMatch(/^assay-consent=[^;]+; Max-Age=900; Path=\/assay\/consent\/; HttpOnly; SameSite=Lax$/)
+})
+
+test('a cookie that another host of the domain could have set does not count over TLS', async () => {
+  const seen: string[] = []
+  const callback = async (_: URL, cookie: string) => {
+    seen.push(cookie)
+    return 'failed'
+  }
+  const parts = { broker: { issue: { consent: { callback, overTls } } }, newId: () => 'txn' } as unknown as ConsentParts
+  for (const cookie of ['assay-consent=planted', '__Host-assay-consent=own; assay-consent=planted'])
+    await consentRoutes(parts).request('https://assay.example.com/assay/consent/callback?state=one', { headers: { cookie } })
+  expect(seen).toEqual(['', 'own'])
 })
 
 test('who opens the page while Vault is away sees that it did not work, and the log says why', async () => {
@@ -57,7 +69,7 @@ test.each([
   ['denied', 200, 'Denied'],
   ['failed', 400, 'It did not work'],
 ] as const)('who comes to the page of a request that is %s hears that, and no more of it', async (state, status, words) => {
-  const broker = { issue: { consent: { view: async () => ({ ...view, state }) } } } as unknown as Broker
+  const broker = { issue: { consent: { view: async () => ({ ...view, state }), overTls } } } as unknown as Broker
   const parts = { broker, world: {}, newId: () => 'txn' } as unknown as ConsentParts
   const answer = await consentRoutes(parts).request('http://assay.internal/assay/consent/one')
   const text = await answer.text()
@@ -67,7 +79,7 @@ test.each([
 
 test('who allows it is led on by the page itself, to that address and no other', async () => {
   const next = new URL("https://id.example.com/it's?client_id=assay&scope=a+b&state=one")
-  const consent = { view: async () => view, decide: async () => next }
+  const consent = { overTls, view: async () => view, decide: async () => next }
   const parts = { broker: { issue: { consent } }, world: { random: (size: number) => Buffer.alloc(size, 1) }, newId: () => 'txn' }
   const app = consentRoutes(parts as unknown as ConsentParts)
   const asked = await app.request('http://assay.internal/assay/consent/one')
