@@ -173,20 +173,15 @@ const NONE: ReadonlySet<string> = new Set()
 /** RFC 9110, 7.6.1, and what grew around it; what is said anew; what the proxy or another hop may be made to believe; and what would have a server do
  *  another method, or look at another path, than the one that was decided on. */
 const isDropped = openDropped(
-  /^(?:connection|keep-alive|te|trailer|transfer-encoding|upgrade|http2-settings|host|expect|accept-encoding|forwarded|via|x-real-ip|x-forwarded-.*|proxy-.*|assay-.*|x-broker-.*|x-vault-.*|x-http-method.*|x-method-override|x-original-.*|x-rewrite-url)$/,
+  /^(?:connection|keep-alive|te|trailer|transfer-encoding|upgrade|http2-settings|host|expect|accept-encoding|forwarded|via|x-real-ip|x-forwarded-.*|proxy-.*|assay-.*|x-broker-.*|x-vault-.*|x-http-method.*|x-method-override|x-original-.*|x-rewrite-url|(?:x-)?script-name|path-info)$/,
 )
 
-/** What has a server read, or write, at another path than the one that was decided on: copies of S3, Azure and Google, and of WebDAV. */
-const ELSEWHERE = [
-  'x-amz-copy-source',
-  'x-amz-rename-source',
-  'x-ms-copy-source',
-  'x-ms-rename-source',
-  'x-goog-copy-source',
-  'destination',
-]
+/** What has a server read, or write, at another path than the one that was decided on: copies of S3, Azure, Google and Swift, and of WebDAV. */
+const namesAnother = openDropped(
+  /^(?:x-(?:amz|ms|goog)-copy-source|x-(?:amz|ms)-rename-source|x-copy-from|x-object-manifest|x-symlink-target|destination)$/,
+)
 
-export const leadsElsewhere = ({ values }: Head): boolean => ELSEWHERE.some(name => values.has(name))
+export const leadsElsewhere = ({ values }: Head): boolean => values.keys().some(name => namesAnother(folded(name)))
 
 /** Headers as they go on, without those of this hop, without what `slots` name: there the proxy puts its own. */
 export function onward({ raw, named: ends }: Head, slots: ReadonlySet<string>): string[] {

@@ -138,6 +138,9 @@ describe('what goes on', () => {
     'X-Method-Override',
     'X-Original-URL',
     'X-Rewrite-URL',
+    'Script-Name',
+    'X-Script-Name',
+    'Path-Info',
   ])('is not %s, nor its twin with underscores', name => {
     const twin = name.replaceAll('-', '_')
     const own = name === 'Host' ? [] : [name, 'a']
