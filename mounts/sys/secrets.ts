@@ -76,7 +76,7 @@ async function enable(request: SysRequest, sent: Readonly<Record<string, unknown
   const all: Tuned = { ...given, ...options, defaultTtlSeconds, maxTtlSeconds, description }
   const mount = await broker.mounts.addBroker(`${path}/`, all, broker.issue)
   done(request, 'update', `mounts/${path}`, mount)
-  return asTold(request, ignored)
+  return asTold(request, ignored, given)
 }
 
 /** What nobody can change of a mount that is there. As long as it is not shown as it was asked for, Terraform takes the mount away, with what it

@@ -1,4 +1,4 @@
-import { BrokerError, duration, type Mount, map, parseFields, type Tuned, text, visibilities } from '#engine'
+import { BrokerError, CEILING_SECONDS, duration, type Mount, map, parseFields, type Tuned, text, visibilities } from '#engine'
 import { enveloped, type HttpReply } from '../hosts/envelope.ts'
 import { admit } from './admit.ts'
 import { asText, livesOf, type SysRequest, saidOf, sentTo } from './request.ts'
@@ -25,15 +25,21 @@ export async function tune(request: SysRequest, mount: Mount): Promise<HttpReply
     throw new BrokerError('bad_request', message)
   }
   await request.broker.mounts.tuneBroker(mount, given)
-  return asTold(request, ignored)
+  return asTold(request, ignored, given)
 }
 
-/** Done; what was ignored is said. */
-export function asTold({ txn }: SysRequest, ignored: readonly string[]): HttpReply {
-  if (ignored.length === 0) return { status: 204 }
-  const warning = `Endpoint ignored these unrecognized parameters: [${ignored.join(' ')}]`
-  return { status: 200, body: { ...enveloped(txn, 'system', {}, [warning]), data: null } }
+/** Done; what was ignored is said, and what counts for less than it says. */
+export function asTold({ txn }: SysRequest, ignored: readonly string[], given: Partial<Tuned>): HttpReply {
+  const { defaultTtlSeconds = 0, maxTtlSeconds = 0 } = given
+  const warnings = [
+    ...(ignored.length > 0 ? [`Endpoint ignored these unrecognized parameters: [${ignored.join(' ')}]`] : []),
+    ...(Math.max(defaultTtlSeconds, maxTtlSeconds) > CEILING_SECONDS ? [CUT] : []),
+  ]
+  if (warnings.length === 0) return { status: 204 }
+  return { status: 200, body: { ...enveloped(txn, 'system', {}, warnings), data: null } }
 }
+
+const CUT = `nothing that a mount of this type issues lives for longer than ${CEILING_SECONDS} seconds: what is tuned above that counts as that`
 
 const versionField = { plugin_version: text('Version of a plugin.', { max: 64 }) }
 const fields = {

@@ -249,6 +249,10 @@ describe('a secrets mount', () => {
     })
     const unknown = await world.api('POST', 'sys/mounts/tuned/tune', { colour: 'blue' })
     expect(unknown.body.warnings).toEqual(['Endpoint ignored these unrecognized parameters: [colour]'])
+    const long = await world.api('POST', 'sys/mounts/tuned/tune', { max_lease_ttl: '48h' })
+    expect(long.body.warnings).toEqual([expect.stringMatching(/lives for longer than 3600 seconds/)])
+    const { body: counts } = await world.api('GET', 'sys/mounts/tuned/tune')
+    expect(counts.data).toMatchObject({ max_lease_ttl: 3600 })
     await refused(
       ['secrets', 'enable', '-path=wrong', '-default-lease-ttl=2h', '-max-lease-ttl=1h', 'broker'],
       2,
