@@ -22,12 +22,22 @@ const EMPTY = Buffer.alloc(0)
 
 /** Undefined when no value is long enough to look for. */
 export function openScrubber(values: readonly string[]): Scrubber | undefined {
-  const patterns = [...new Set(values.filter(value => Buffer.byteLength(value) >= SHORTEST).flatMap(spellings))]
-    .filter(text => text.length >= SHORTEST)
-    .map(text => Buffer.from(text, 'latin1'))
+  const texts = [...new Set(values.filter(value => Buffer.byteLength(value) >= SHORTEST).flatMap(spellings))]
+  const patterns = texts.filter(text => text.length >= SHORTEST)
   if (patterns.length === 0) return undefined
-  const finder = new Finder(patterns)
+  const finder = new Finder(inOwnMemory(patterns))
   return { whole: bytes => finder.mask(bytes, bytes.length) > 0, wipe: () => finder.wipe(), stream: () => openStream(finder) }
+}
+
+/** Bytes of latin-1 texts. Cut from Node's pool they would keep 64 KiB of it for as long as they are held, which is as long as their token lives. */
+function inOwnMemory(texts: readonly string[]): readonly Buffer[] {
+  const all = Buffer.allocUnsafeSlow(texts.reduce((sum, { length }) => sum + length, 0))
+  let end = 0
+  return texts.map(text => {
+    const begin = end
+    end += all.write(text, begin, 'latin1')
+    return all.subarray(begin, end)
+  })
 }
 
 function openStream(finder: Finder): ScrubStream {

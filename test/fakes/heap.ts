@@ -23,3 +23,10 @@ export async function alive(all: readonly WeakRef<object>[]): Promise<number> {
   collect()
   return all.filter(one => one.deref() !== undefined).length
 }
+
+/** Bytes outside of the heap that something on it still refers to. */
+export function heldOutside(): number {
+  collect()
+  collect() // what the first one found is given back while it goes on
+  return process.memoryUsage().arrayBuffers
+}

@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, test, vi } from 'vitest'
 import { openScrubber } from '../../proxy/http/scrub.ts'
+import { heldOutside } from '../fakes/heap.ts'
 import { REAL } from '../fakes/sealing.ts'
 import { spelled } from './spellings.ts'
 
@@ -146,4 +147,14 @@ describe('scrubbing', () => {
     expect(openScrubber(['short'])).toBeUndefined()
     expect(openScrubber([])).toBeUndefined()
   })
+})
+
+test('what is looked for keeps nothing else in memory, whatever comes and goes beside it', () => {
+  const before = heldOutside()
+  const kept = Array.from({ length: 100 }, (_, at) => {
+    for (let other = 0; other < 40; other++) Buffer.from('another request'.repeat(200))
+    return openScrubber([`${REAL}${at}`])
+  })
+  // its two tables have 16 KiB each, and Node's pool has 64
+  expect((heldOutside() - before) / kept.length).toBeLessThan(48 * 1024)
 })
