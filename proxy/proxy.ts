@@ -107,7 +107,7 @@ export async function openProxy(ports: ProxyPorts): Promise<ServedProxy> {
     },
     close: async () => {
       clearInterval(sweep)
-      await Promise.all([server.close(graceMs), streams.close()])
+      await Promise.all([server.close(graceMs), streams.close(graceMs)])
       await closeAll(current)
     },
   }

@@ -9,7 +9,8 @@ export type Streams = {
   readonly count: () => number
   /** Listens for these services from now on; what is under way goes on. @throws BrokerError unavailable when a port cannot be had: then all stays as it is */
   readonly renew: (services: readonly StreamService[]) => Promise<void>
-  readonly close: () => Promise<void>
+  /** Takes no more sessions, lets those that are open end, and after `withinMs` cuts off what is left. */
+  readonly close: (withinMs: number) => Promise<void>
 }
 
 type Listening = { readonly server: Server; readonly place: string; service: StreamService }
@@ -41,9 +42,14 @@ export async function openStreams(
     count: () => sockets.size,
     ports: () =>
       Object.fromEntries(listening.map(({ server, service }) => [service.name, (server.address() as AddressInfo).port])),
-    close: async () => {
+    close: async withinMs => {
       for (const { server } of listening) server.close()
-      for (const socket of sockets) socket.destroy()
+      const ended = [...sockets].map(socket => new Promise(resolve => socket.once('close', resolve)))
+      const cut = setTimeout(() => {
+        for (const socket of sockets) socket.destroy()
+      }, withinMs)
+      await Promise.all(ended)
+      clearTimeout(cut)
     },
   }
 }

@@ -1,6 +1,7 @@
+import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import { connect as tlsConnect } from 'node:tls'
-import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { freePort, until } from '../harness/process.ts'
 import { newAuthority, type Pair } from '../mounts/hosts/certificates.ts'
 import { ed25519 } from './ssh_parts.ts'
@@ -162,4 +163,35 @@ test.each(Object.keys(greeted))('%s: one certificate has no more connections tha
     'the place to be free',
     async () => (await greeted[name]?.(small, small.agent))?.includes(`${refused[name]}: `) === true,
   )
+})
+
+describe('a proxy that is told to stop', () => {
+  const service = { kind: 'postgres', name: 'postgres', listen: { port: 0 }, server: '127.0.0.1:1', start_within_ms: 60_000 }
+  const opened = async (seconds: number) => {
+    const small = await openProxyWorld({ config: { shutdown_seconds: seconds }, more: [service] })
+    const socket = connect(small.proxy.ports()['postgres'] ?? 0, '127.0.0.1')
+    sockets.add(socket)
+    await once(socket, 'connect')
+    await until('the session to be there', async () => /assay_proxy_sessions 1\n/.test(await small.metrics.text()))
+    return { small, socket }
+  }
+
+  test('lets a session of another protocol go on until it ends, and takes no more', async () => {
+    const { small, socket } = await opened(600)
+    const port = small.proxy.ports()['postgres'] ?? 0
+    const closing = small.proxy.close()
+    expect(await once(connect(port, '127.0.0.1'), 'error')).toMatchObject([{ code: 'ECONNREFUSED' }])
+    socket.write(Buffer.from([0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f]))
+    expect(String((await once(socket, 'data'))[0])).toBe('S')
+    socket.destroy()
+    await closing
+    await small[Symbol.asyncDispose]()
+  })
+
+  test('cuts it off when its time is over', async () => {
+    const { small, socket } = await opened(0)
+    const cut = once(socket, 'close')
+    await Promise.all([small.proxy.close(), cut])
+    await small[Symbol.asyncDispose]()
+  })
 })
