@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { createHash, hash } from 'node:crypto'
 import type { Bank } from '../pcrs.ts'
 import { accept, reject, type Verdict } from '../verdict.ts'
 import {
@@ -17,7 +17,7 @@ import { hexIn } from './replay.ts'
 
 /** What PCR 7 says of the secure boot policy, by events before its separator. */
 export type SecureBootClaims = {
-  /** whether the firmware ran only what its databases allow; left out when no event says so */
+  /** whether the firmware ran only what its databases allow, and shim only what is signed; left out when no event says so */
   readonly secureBoot?: boolean
   readonly databases: Readonly<Partial<Record<Database, DatabaseClaims>>>
   /** what the firmware said it did, such as that it is being debugged */
@@ -43,7 +43,28 @@ export function secureBootClaims(events: readonly PcrEvent[], bank: Bank): Verdi
   const policy = policyOf(before, bank)
   if (!policy.ok) return policy
   const actions = before.filter(({ type }) => type === eventType.EFI_ACTION).map(({ data }) => data.toString())
-  return accept({ ...policy.value, actions, authorities: events.slice(end + 1).map(event => hexIn(event, bank)) })
+  const authorities = events.slice(end + 1).map(event => hexIn(event, bank))
+  const unvalidated = authorities.some(digest => unvalidating[bank].has(digest))
+  return accept({ ...policy.value, ...(unvalidated && { secureBoot: false }), actions, authorities })
+}
+
+/**
+ * What shim measures when somebody at the machine told it to validate nothing: MokSBState, a byte that is not zero. By the digest, as nothing says that the
+ * data of an authority is what was measured.
+ */
+function unvalidatingDigests(bank: Bank): ReadonlySet<string> {
+  const name = Buffer.from('MokSBState', 'utf16le')
+  const head = Buffer.concat([SHIM_LOCK, sizeOf(name.length / 2), sizeOf(1), name])
+  return new Set(Array.from({ length: 255 }, (_, at) => hash(bank, Buffer.concat([head, Buffer.of(at + 1)]))))
+}
+
+/** 605dab50-e046-4300-abb6-3dd810dd8b23, as it is measured */
+const SHIM_LOCK = Buffer.from('50ab5d6046e00043abb63dd810dd8b23', 'hex')
+const sizeOf = (bytes: number) => Buffer.of(bytes, 0, 0, 0, 0, 0, 0, 0)
+const unvalidating: Readonly<Record<Bank, ReadonlySet<string>>> = {
+  sha256: unvalidatingDigests('sha256'),
+  sha384: unvalidatingDigests('sha384'),
+  sha512: unvalidatingDigests('sha512'),
 }
 
 type Policy = Pick<SecureBootClaims, 'secureBoot' | 'databases'>

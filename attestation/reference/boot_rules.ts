@@ -36,7 +36,7 @@ export function faultOfBoot(claims: BootClaims, rules: BootRules): Rejection | u
 function wrongSecureBoot(claims: BootClaims, { secureBoot, databases = {} }: BootRules): Rejection | undefined {
   if (secureBoot === 'required') {
     if (claims.secureBoot === undefined) return reject('SECURE_BOOT', 'nothing says whether secure boot is on')
-    if (!claims.secureBoot) return reject('SECURE_BOOT', 'secure boot is off')
+    if (!claims.secureBoot) return reject('SECURE_BOOT', 'secure boot is off, or shim validates nothing')
     // whoever debugs the firmware runs what they like (Platform Firmware Profile, PCR 7)
     if (claims.actions?.includes('UEFI Debug Mode')) return reject('SECURE_BOOT', 'the firmware is being debugged')
   }

@@ -21,16 +21,18 @@ export function faultOfCommandLines(measured: readonly string[] | undefined, rul
   if ((allowed || required.length > 0) && measured.length === 0) return reject('COMMAND_LINE', 'no command line was measured')
   for (const line of measured) {
     if (allowed && !allowed.includes(line)) return reject('COMMAND_LINE', `it is '${line}'`)
-    const missing = required.find(word => !isAmong(word, wordsOf(line)))
+    const [words, pieces] = [wordsOf(line).map(named), piecesOf(line).map(named)]
+    const missing = required.find(word => !isAmong(word, words))
     if (missing !== undefined) return reject('COMMAND_LINE', `${missing} is not in '${line}'`)
-    const stray = forbidden.find(word => isAmong(word, piecesOf(line)))
+    const stray = forbidden.find(word => isAmong(word, pieces))
     if (stray !== undefined) return reject('COMMAND_LINE', `${stray} is in '${line}'`)
   }
   return undefined
 }
 
 function isAmong(pattern: string, words: readonly string[]): boolean {
-  return words.some(word => matches(named(pattern), named(word)))
+  const wanted = named(pattern)
+  return words.some(word => matches(wanted, word))
 }
 
 /** In names, Linux and systemd take `-` and `_` for the same. */

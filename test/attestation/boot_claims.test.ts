@@ -83,6 +83,21 @@ describe('the secure boot policy', () => {
     expect(unwrap(honest(boot.with(secureBootAt, driverConfig('SecureBoot', NONE)))).secureBoot).toBe(false)
   })
 
+  test.each([
+    ['sets it', false, 1],
+    ['sets it otherwise', false, 255],
+    ['takes it back', true, 0],
+  ])('shim that validates nothing is no secure boot, whatever the log calls it: who %s', (_, secure, state) => {
+    const shim = Buffer.from('50ab5d6046e00043abb63dd810dd8b23', 'hex')
+    const measured = variable(shim, 'MokSBState', Buffer.of(state))
+    for (const data of [measured, variable(shim, 'SbatLevel', Buffer.of(state)), NONE]) {
+      const made = [...boot, { pcr: 7, type: eventType.EFI_VARIABLE_AUTHORITY, data, measured }]
+      expect(unwrap(honest(made)).secureBoot).toBe(secure)
+    }
+    const other = variable(shim, 'MokListTrusted', Buffer.of(state))
+    expect(unwrap(honest([...boot, { ...authority('db'), data: other }])).secureBoot).toBe(true)
+  })
+
   test('what is in its databases, and what the firmware said', () => {
     const { secureBoot, databases, actions, authorities } = unwrap(
       honest(boot.toSpliced(end, 0, action(7, 'DMA Protection Disabled'))),
