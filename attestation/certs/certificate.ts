@@ -144,6 +144,7 @@ function isPadding(rest: Uint8Array): boolean {
 function decode(outline: Outline): Verdict<Certificate> {
   if (tagsIn(outline.der).length > most.elements) return tooMuch('elements')
   const asn1 = asn1Of(outline.der)
+  if (!isInTime(outline.x509, asn1)) return reject('BAD_ENCODING', 'the validity of a certificate cannot be read')
   const tags = (asn1.extensions ?? []).flatMap(one =>
     types.has(one.extnID) ? tagsIn(one.extnValue.valueBlock.valueHexView) : [],
   )
@@ -159,6 +160,11 @@ function decode(outline: Outline): Verdict<Certificate> {
     extensions.set(one.extnID, one)
   }
   return accept({ ...outline, asn1, extensions })
+}
+
+/** In one of the two forms that RFC 5280 has (4.1.2.5): what OpenSSL reads and pkijs does not, or otherwise, is in neither. */
+function isInTime({ validFromDate, validToDate }: X509Certificate, { notBefore, notAfter }: Asn1Certificate): boolean {
+  return validFromDate.getTime() === notBefore.value.getTime() && validToDate.getTime() === notAfter.value.getTime()
 }
 
 /** Certificates of makers have some 200 elements, and 120 in what is read of their extensions. Of those some 10 are names, which take pkijs a fifth of a millisecond each. */

@@ -76,6 +76,8 @@ type Payload = {
 
 const members = ['module_id', 'digest', 'timestamp', 'pcrs', 'certificate', 'cabundle', 'public_key', 'user_data', 'nonce']
 const SHA384_BYTES = 48
+/** the last moment that a Date knows */
+const LATEST_MS = 8.64e15
 const most = { pcrs: 32, certificates: 8, bytes: 1024 }
 
 function readPayload(bytes: Uint8Array): Verdict<Payload> {
@@ -94,7 +96,7 @@ function readPayload(bytes: Uint8Array): Verdict<Payload> {
   if (typeof moduleId !== 'string' || !/^[A-Za-z0-9-]{1,128}$/.test(moduleId))
     return reject('BAD_ENCODING', 'module_id is not one')
   if (at.get('digest') !== 'SHA384') return reject('UNSUPPORTED_ALG', 'the digest is not SHA384')
-  if (typeof timestamp !== 'number' || !Number.isSafeInteger(timestamp) || timestamp <= 0)
+  if (typeof timestamp !== 'number' || !Number.isSafeInteger(timestamp) || timestamp <= 0 || timestamp > LATEST_MS)
     return reject('BAD_ENCODING', 'timestamp is not one')
   return readRest(at, { moduleId, timestamp })
 }

@@ -54,6 +54,15 @@ describe('a certificate', () => {
     expect(outcome(readCertificate(longer()))).toBe('BAD_ENCODING')
     expect(isCertificate(longer())).toBe(false)
   })
+  test.each(['99999999999999Z', '20411301000000Z', '20410101000060Z', '204101010000.5Z', '2041010100+0100'])(
+    'has times of the forms that RFC 5280 knows, of which %s is none',
+    text => {
+      const until = new Date('2060-01-01T00:00:00Z')
+      const good = certifyEk(root, pairOf('P-256', 'ek').publicKey, { notAfter: until })
+      const odd = Buffer.from(good.toString('latin1').replace('20600101000000Z', text), 'latin1')
+      expect([good, odd].map(der => outcome(readCertificate(der)))).toEqual(['OK', 'BAD_ENCODING'])
+    },
+  )
   test('has the values of its extensions', () => {
     const read = unwrap(readCertificate(certificate))
     expect(valueIn(read, known.basicConstraints)?.cA).toBe(false)

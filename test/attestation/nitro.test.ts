@@ -98,6 +98,8 @@ const rows: readonly (readonly [string, string, Document, Partial<ExpectedDocume
   ['a time that is no integer', 'BAD_ENCODING', members({ timestamp: 1.5 })],
   ['a time of zero', 'BAD_ENCODING', members({ timestamp: 0 })],
   ['a time before 1970', 'BAD_ENCODING', members({ timestamp: -1 })],
+  ['a time beyond all calendars', 'BAD_ENCODING', members({ timestamp: 8_640_000_000_000_001 })],
+  ['the last moment of the calendar', 'STALE_DOCUMENT', members({ timestamp: 8_640_000_000_000_000 })],
   ['PCR -1', 'BAD_ENCODING', members({ pcrs: new Map([[-1, pcr(0)]]) })],
   ['as much user data as is read', 'OK', members({ user_data: Buffer.alloc(1024) })],
   ['a bundle of which one is text', 'BAD_ENCODING', members({ cabundle: [root.certificate, 'x'] })],
