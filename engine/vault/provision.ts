@@ -72,6 +72,7 @@ export function setupCommands(places: Places): readonly string[] {
     `vault secrets enable -path=${places.transit} transit`,
     `vault secrets enable -path=${places.kv} -version=2 kv`,
     `vault auth enable -path=${places.approle} approle`,
+    `vault auth tune -user-lockout-disable=true ${places.approle}`,
     `vault policy write ${places.name} policy.hcl`,
     `vault write ${role} ${Object.entries(approleOf(places))
       .map(([key, value]) => `${key}=${value}`)
@@ -111,11 +112,18 @@ async function applied(vault: Vault, places: Places, as: Secret): Promise<Identi
   const enable = (path: string, what: object) => vault.write(path, { ...what }, { as }).catch(unlessThere)
   if (missing(mounts, places.transit)) await enable(`sys/mounts/${places.transit}`, { type: 'transit' })
   if (missing(mounts, places.kv)) await enable(`sys/mounts/${places.kv}`, { type: 'kv', options: { version: '2' } })
-  if (missing(auths, places.approle)) await enable(`sys/auth/${places.approle}`, { type: 'approle' })
+  if (missing(auths, places.approle)) await enableAppRole(vault, places.approle, as)
   await vault.write(`sys/policies/acl/${places.name}`, { policy: policyHcl(places) }, { as })
   await vault.write(rolePath(places), approleOf(places), { as })
   await usable(vault, places, as)
   return identityOf(vault, places, as)
+}
+
+/** Vault locks a role out after a few wrong secret ids, for all who have the right one: a service with an old one would end all others. Nobody guesses a
+ *  secret id, so that protects nothing. */
+export async function enableAppRole(vault: Vault, path: string, as: Secret): Promise<void> {
+  await vault.write(`sys/auth/${path}`, { type: 'approle' }, { as }).catch(unlessThere)
+  await vault.write(`sys/auth/${path}/tune`, { user_lockout_config: { lockout_disable: true } }, { as })
 }
 
 /** Who sets up several machines does so at the same moment: one of them is first. */

@@ -1,7 +1,17 @@
 import type { Secret } from '../secret.ts'
 import type { Vault } from './client.ts'
 import { authorityWrites, INTERCEPT_ROLE, makeAuthority, mountCommand } from './intercept.ts'
-import { approleOf, hclOf, type Identity, identityOf, PLACES, type Places, type Rule, rolePath } from './provision.ts'
+import {
+  approleOf,
+  enableAppRole,
+  hclOf,
+  type Identity,
+  identityOf,
+  PLACES,
+  type Places,
+  type Rule,
+  rolePath,
+} from './provision.ts'
 import type { TransportOptions } from './transport.ts'
 
 /** Where in Vault the proxy keeps its things; the rest it shares with the broker. */
@@ -68,8 +78,7 @@ export async function provisionProxy(
 
 async function applied(vault: Vault, places: ProxyPlaces, as: Secret, hosts: readonly string[]): Promise<Identity> {
   const auths = await vault.read('sys/auth', { as })
-  if (!Object.hasOwn(auths?.data ?? {}, `${places.approle}/`))
-    await vault.write(`sys/auth/${places.approle}`, { type: 'approle' }, { as })
+  if (!Object.hasOwn(auths?.data ?? {}, `${places.approle}/`)) await enableAppRole(vault, places.approle, as)
   await vault.write(`sys/policies/acl/${places.name}`, { policy: proxyPolicyHcl(places) }, { as })
   if (hosts.length > 0) await makeAuthority(vault, places.pki, hosts, as)
   await vault.write(rolePath(places), approleOf(places), { as })

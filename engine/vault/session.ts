@@ -112,7 +112,7 @@ const notLetIn = (mount: string) => (error: unknown) => {
   const said = [error.status, ...error.errors].join(': ')
   throw new BrokerError(
     'unavailable',
-    `vault does not let this service in by AppRole (${said}): wanted the mount (auth/${mount}), the role id and the secret id that \`assay setup\` made`,
+    `vault does not let this service in by AppRole (${said}): wanted the mount (auth/${mount}), the role id and the secret id that \`assay setup\` made, and a role that is not locked out`,
     { cause: error },
   )
 }

@@ -81,7 +81,7 @@ test('what is typed on the first day ends with a service that is ready', async (
 
 test('logrotate does with the audit log what the page says: the chain goes on in the next file', async () => {
   const pid = server?.pid ?? 0
-  const lines = (await block('Rotating the audit log', '')).replace('systemctl reload assay', `kill -HUP ${pid}`)
+  const lines = (await block('Rotating the audit log', '')).replace('systemctl try-reload-or-restart assay', `kill -HUP ${pid}`)
   expect(lines).toContain(`kill -HUP ${pid}\n`)
   await writeFile(at('logrotate.conf'), lines, { mode: 0o600 })
   await typed(`logrotate --force --state ${at('logrotate.state')} ${at('logrotate.conf')}`)

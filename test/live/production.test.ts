@@ -88,6 +88,14 @@ describe('applied', () => {
     expect(roleId).toMatch(/^[0-9a-f-]{36}$/)
   })
 
+  test('whoever comes with wrong secret ids does not lock out who has the right one', async () => {
+    const login = async (secret_id: string) =>
+      (await vault.api('POST', 'auth/approle/login', { role_id: roleId, secret_id })).status
+    // as many as Vault puts up with of users who have passwords, and one more
+    for (const _ of [1, 2, 3, 4, 5, 6]) expect(await login('one of before')).toBe(400)
+    expect(await login((await readFile(at('applied-id'), 'utf8')).trim())).toBe(200)
+  })
+
   test('a second time changes nothing that is there', async () => {
     const again = await assay(['setup', '--apply', '--secret-id-file', at('again-id')], vault.env)
     expect(again.stdout).toContain(roleId)
