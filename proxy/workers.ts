@@ -1,5 +1,6 @@
 import cluster, { type Worker } from 'node:cluster'
 import { parse } from 'node:path'
+import { BrokerError } from '#engine'
 
 /** Variable that tells a process which of the workers it is, from 1. */
 export const WORKER = 'ASSAY_PROXY_WORKER'
@@ -19,7 +20,7 @@ const SERVES = 'serves'
 
 /** Runs this program as several processes that share their ports; one that ends unasked is started again.
  *  @param onLost told which one ended
- *  @throws Error when one of them ends before it serves */
+ *  @throws BrokerError unavailable when one of them ends before it serves: it has said why */
 export async function openWorkers(count: number, onLost: (number: number) => void): Promise<Workers> {
   const running = new Map<number, Worker>()
   let keeping = false
@@ -61,7 +62,7 @@ export async function openWorkers(count: number, onLost: (number: number) => voi
 function serving(worker: Worker): Promise<void> {
   return new Promise((resolve, reject) => {
     worker.on('message', message => message === SERVES && resolve())
-    worker.once('exit', () => reject(new Error('a worker ended before it served')))
+    worker.once('exit', () => reject(new BrokerError('unavailable', 'a worker ended before it served')))
   })
 }
 

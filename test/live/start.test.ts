@@ -89,6 +89,24 @@ test('a mount of its keys or its records that is not there is named, at start an
   await refused(words, /nothing at assay\/ that is a KV engine of version 2/)
 })
 
+test('workers that cannot start say why, and what started them says that', async () => {
+  await writeFile(at('workers-id'), 'x')
+  const [, ...words] = await configured(
+    'workers.json',
+    JSON.stringify({
+      vault: { address: 'http://127.0.0.1:1', approle: { role_id: 'x', secret_id_file: at('workers-id') } },
+      listen: { port: 0, cert_file: 'c', key_file: 'k' },
+      audit: { file: at('workers.jsonl') },
+      workers: 2,
+      services: [{ kind: 'http', name: 'a', hosts: ['api.example.com'], inject: [{ header: { name: 'X', value: '{token}' } }] }],
+    }),
+  )
+  const { code, stderr } = await assay(['proxy', ...words])
+  expect(stderr).toMatch(/^assay: the vault server cannot be reached/m)
+  expect(stderr).toMatch(/^assay: a worker ended before it served$/m)
+  expect({ code, stack: /^ {4}at /m.test(stderr) }).toEqual({ code: 3, stack: false })
+})
+
 test('a server serves whether its first line can be written or not', async () => {
   const listen = `127.0.0.1:${await freePort()}`
   const words = ['server', '--dev', '--vault-addr', vault.address, '--listen', listen, '--audit-file', at('unheard.jsonl')]
