@@ -29,7 +29,7 @@ export type UpstreamOptions = Login & {
   readonly timeoutMs: number
 }
 
-/** The server wants the password in another way than SCRAM, or did not prove that it knows it. */
+/** The server wants the password in another way than SCRAM, or more than once, or did not prove that it knows it. */
 class NotScram extends Error {
   readonly code = 'NOT_SCRAM'
   constructor() {
@@ -90,12 +90,16 @@ export async function logIn(options: UpstreamOptions): Promise<Upstream> {
   return { socket, parameters, ...key }
 }
 
-/** The library would answer whoever asks for the password in clear, or for a hash of it, also in the middle of SCRAM: what it has for that is taken away.
+/** The library would answer whoever asks for the password in clear, or for a hash of it, also in the middle of SCRAM: what it has for that is taken away. And it
+ *  would answer each challenge of SCRAM: as that is a hundred thousand hashes at most, a server that sends hundreds would hold up whatever else waits for Node's
+ *  threads, so that one is answered.
  *  @returns whether the server has proven that it knows the password */
 function scramAlone(connection: Connecting): () => boolean {
   let isProven = false
-  for (const asked of ['authenticationCleartextPassword', 'authenticationMD5Password'])
-    connection.removeAllListeners(asked).on(asked, () => connection.emit('error', new NotScram()))
+  const refuse = (asked: string) => connection.removeAllListeners(asked).on(asked, () => connection.emit('error', new NotScram()))
+  for (const asked of ['authenticationCleartextPassword', 'authenticationMD5Password']) refuse(asked)
+  // behind the library, which answers the first
+  connection.once('authenticationSASLContinue', () => refuse('authenticationSASLContinue'))
   // behind the library, which looks at the server's signature and ends the connection when it is wrong
   connection.on('authenticationSASLFinal', () => {
     isProven = true

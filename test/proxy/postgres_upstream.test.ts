@@ -86,7 +86,19 @@ const begins = (socket: Socket, then: Buffer) => {
   socket.write(asks.scram)
 }
 
+/** As many challenges of SCRAM, all at once. */
+function challenges(socket: Socket, count: number): void {
+  socket.once('data', first => {
+    const [nonce = ''] = /(?<=r=)[^,\0]+/.exec(first.toString('latin1')) ?? []
+    const challenge = authentication(11, `r=${nonce}server,s=${Buffer.alloc(16).toString('base64')},i=4096`)
+    socket.write(Buffer.concat(Array<Buffer>(count).fill(challenge)))
+    socket.once('data', () => socket.end())
+  })
+  socket.write(asks.scram)
+}
+
 test.each<[string, (socket: Socket) => unknown]>([
+  ['wants more than one proof', socket => challenges(socket, 2)],
   ['asks for the password in clear', socket => socket.write(asks.cleartext)],
   ['asks for its MD5', socket => socket.write(asks.md5)],
   ['begins with SCRAM and then asks for it in clear', socket => begins(socket, asks.cleartext)],
