@@ -38,11 +38,21 @@ class NotScram extends Error {
   }
 }
 
+/** A message of the server goes on and on. */
+class TooLong extends Error {
+  readonly code = 'MESSAGE_TOO_LONG'
+  constructor() {
+    super('a message of the server is longer than any of a login')
+    this.name = 'TooLong'
+  }
+}
+
 /** As the library is, where its types do not say it. */
 type Connecting = Connection & { readonly stream: Socket }
 
 /** Authenticates with what the agent never sees (SCRAM-SHA-256, RFC 5802 and 7677), and hands over the session when it is ready.
  *  @throws NotScram when the server asks for something else; the password stays here then
+ *  @throws TooLong when it says more than a login takes
  *  @throws Error of the server or the network; its message may hold names of the database, never the password */
 export async function logIn(options: UpstreamOptions): Promise<Upstream> {
   const { default: pg } = await import('pg')
@@ -108,6 +118,8 @@ function scramAlone(connection: Connecting): () => boolean {
 }
 
 const READY = 'Z'.charCodeAt(0)
+/** What waits to be a whole message, here and in the library, is copied with each piece of it. */
+const MOST = 262_144
 
 /** @returns what the server has said behind its last ReadyForQuery: a message that came with it, or a part of one
  *  @see PostgreSQL documentation, 55.7 Message Formats */
@@ -115,6 +127,7 @@ function behindReady(connection: Connecting, begins: 'connect' | 'sslconnect'): 
   let [held, whole, isReady]: [Buffer, number, boolean] = [Buffer.alloc(0), 0, false]
   const read = (chunk: Buffer) => {
     held = Buffer.concat([held, chunk])
+    if (held.length > MOST) connection.emit('error', new TooLong())
     while (held.length >= whole + 5) {
       const end = whole + 1 + held.readUInt32BE(whole + 1)
       if (end > held.length) return

@@ -112,6 +112,19 @@ test.each<[string, (socket: Socket) => unknown]>([
   expect(await left).not.toMatch(new RegExp(`${PASSWORD}|md5[0-9a-f]{32}`))
 })
 
+test('a server whose message does not end is left', async () => {
+  const { upstream, left } = await attempt(socket => {
+    socket.write(Buffer.from([0x4e, 0x7f, 0xff, 0xff, 0xff]))
+    const more = () => {
+      while (!socket.destroyed && socket.write(Buffer.alloc(65_536)));
+    }
+    socket.on('drain', more)
+    more()
+  })
+  await expect(upstream).rejects.toMatchObject({ code: 'MESSAGE_TOO_LONG' })
+  await left
+})
+
 test('a server whose proof is of another password is left', async () => {
   const { upstream, left } = await attempt(socket => askScram(socket, PASSWORD, READY, authentication(12, 'v=bm90IGl0')))
   await expect(upstream).rejects.toThrow('server signature')
