@@ -52,12 +52,14 @@ export function openLedger(store: Store): Ledger {
       await store.put(recordAt(idIn(after)), lease, kept.version)
     },
     remove: async (lease, others = []) => {
+      const last = [nameOf(lease), ...others]
+      const standing = [lease.expiresAt, lease.issuedAt + PENDING_SECONDS].map(due => nameOf({ ...lease, due }))
+      // of what another replica wrote a moment ago neither is seen here, and one is there
+      const isSeen = standing.some(calendar.has) ? calendar.has : () => true
+      // before the record: after it the id may be taken again, and one of them with it
+      await Promise.all(standing.filter(name => !last.includes(name) && isSeen(name)).map(names.drop))
       await store.delete(recordAt(idIn(nameOf(lease))))
-      const known = [
-        ...others,
-        ...[lease.due, lease.expiresAt, lease.issuedAt + PENDING_SECONDS].map(due => nameOf({ ...lease, due })),
-      ]
-      await Promise.all([...new Set(known)].filter(calendar.has).map(names.drop))
+      await Promise.all([...new Set(last)].filter(calendar.has).map(names.drop))
     },
     dropName: names.drop,
     rename: async (name, lease) => {

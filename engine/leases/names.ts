@@ -38,9 +38,10 @@ export function openNames(store: Store): Names {
     await store.put(at(name), {}).finally(() => writing.delete(name))
   }
   const drop = async (name: string) => {
+    const isSeen = calendar.has(name)
     calendar.drop(name)
     young?.delete(name)
-    if (alone.delete(name)) await store.delete(at(name))
+    if (alone.delete(name) || !isSeen) await store.delete(at(name))
   }
   const look = async () => {
     const written = new Set(writing)

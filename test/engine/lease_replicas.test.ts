@@ -94,6 +94,17 @@ test('a look that began before a lease was given out does not answer who asks af
   expect(living(out)).toBe(0)
 })
 
+test('what another replica issued a moment ago is listed nowhere once it was revoked', async () => {
+  const out = outside()
+  const world = testWorld()
+  const [one, other] = [await openProcess(out, { world }), await openProcess(out, { world })]
+  const { leaseId } = await issue(one)
+  expect(await other.leases.revoke(leaseId, { sync: true })).toBe(0)
+  expect(await other.leases.list('broker')).toEqual([])
+  expect(await one.leases.list('broker')).toEqual([])
+  expect(rest(out)).toEqual([])
+})
+
 test('a process that was held up for an hour in the middle of a look looks again in minutes', async () => {
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
   onTestFinished(() => void vi.useRealTimers())
