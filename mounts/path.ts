@@ -19,6 +19,7 @@ export type CanonicalPath = {
 export type Canonical =
   | { readonly ok: true; readonly path: CanonicalPath }
   | { readonly ok: false; readonly status: 400 | 404; readonly message: string }
+  | { readonly ok: false; readonly status: 307; readonly location: string }
 
 const refuse = (message: string): Canonical => ({ ok: false, status: 400, message })
 const ABSENT: Canonical = { ok: false, status: 404, message: '' }
@@ -44,35 +45,50 @@ export function belongsToVault({ api, segments }: CanonicalPath): boolean {
 /** Whether a request can name a mount there: without slashes at the ends. */
 export function isMountPath(path: string): boolean {
   if (!path.isWellFormed()) return false
-  const read = canonicalise(`/v1/${path.split('/').map(encodeURIComponent).join('/')}`)
-  return read.ok && read.path.path === path
+  const known = canonicalise(`/v1/${path.split('/').map(encodeURIComponent).join('/')}`)
+  return known.ok && known.path.path === path
 }
 
 /** Reads the target of a request line (RFC 9112, 3.2.1: origin-form), or refuses it.
  *
- *  Vault decodes the whole path before it routes, so to Vault `broker%2Fcreds/x` is `broker/creds/x`. Here a path that could be
- *  read in two ways has no reading at all: encoded slashes and backslashes, `.` and `..`, empty segments, what is not printable.
- *  The rest is decoded once, exactly as Go's net/url does it, and nothing is decoded again after that. */
+ *  Vault decodes the whole path before it routes, so to Vault `broker%2Fcreds/x` is `broker/creds/x`, and clients that are made from its
+ *  OpenAPI document send paths so: it is read, matched and sent on as that. What could be read in two ways has no reading at all:
+ *  backslashes, `.` and `..`, empty segments, what is not printable. Everything is decoded once, exactly as Go's net/url does it, and
+ *  nothing is decoded again after that. */
 export function canonicalise(target: string): Canonical {
+  return elsewhere(target) ?? read(target)
+}
+
+/** Bare slashes that follow each other lead to the path without them, as at Vault, whose router answers so: who lists all of a mount by
+ *  such a client asks for `kv/metadata//`. */
+function elsewhere(target: string): Canonical | undefined {
+  const [path, query] = cut(target, '?')
+  if (!path.startsWith('/v1/') || !path.includes('//')) return undefined
+  const known = read(`${path.replaceAll(/\/{2,}/g, '/')}${query && `?${query}`}`)
+  return known.ok ? { ok: false, status: 307, location: known.path.target } : known
+}
+
+function read(target: string): Canonical {
   if (!target.startsWith('/')) return refuse('the request target must be a path')
   if (/[^!-~]|#/.test(target)) return refuse('the request target may hold printable ASCII only, everything else percent-encoded')
   const [encoded, query] = cut(target, '?')
   if (hasTooManyPairs(query)) return refuse('the query holds too many parameters')
-  const raw = encoded.slice(1).split('/')
-  const trailingSlash = raw.at(-1) === ''
-  if (trailingSlash) raw.pop()
   const segments: string[] = []
-  for (const part of raw) {
+  for (const part of encoded.slice(1).split('/')) {
     if (PLAIN.test(part)) {
       segments.push(part)
       continue
     }
-    const segment = decode(part)
-    const fault = segment === undefined ? 'the path is not well-formed UTF-8 in percent-encoding' : faultIn(segment)
-    if (segment === undefined || fault) return refuse(fault ?? '')
-    segments.push(segment)
+    const decoded = decode(part)
+    if (decoded === undefined) return refuse('the path is not well-formed UTF-8 in percent-encoding')
+    // by Vault's router as well, only what is below `/v1/` is decoded as a whole
+    if (segments[0] !== 'v1' && decoded.includes('/')) return refuse('the path holds an encoded slash outside of /v1/')
+    segments.push(...decoded.split('/'))
   }
-  return place(segments, trailingSlash, query)
+  const trailingSlash = segments.at(-1) === ''
+  if (trailingSlash) segments.pop()
+  const fault = segments.map(faultIn).find(Boolean)
+  return fault ? refuse(fault) : place(segments, trailingSlash, query)
 }
 
 function place(decoded: readonly string[], trailingSlash: boolean, query: string): Canonical {
@@ -106,9 +122,9 @@ function decode(segment: string): string | undefined {
 const UNPRINTABLE = /[^\p{L}\p{M}\p{N}\p{P}\p{S} ]/u
 
 function faultIn(segment: string): string | undefined {
+  if (PLAIN.test(segment)) return undefined
   if (segment === '') return 'the path holds an empty segment'
   if (segment === '.' || segment === '..') return 'the path holds a relative segment'
-  if (segment.includes('/')) return 'the path holds an encoded slash, which Vault would take for a separator'
   if (segment.includes('\\')) return 'the path holds a backslash'
   if (UNPRINTABLE.test(segment)) return 'the path holds a character that is not printable'
   return undefined

@@ -7,7 +7,7 @@ import { openClientAddresses } from './client_address.ts'
 import { type Connections, closeAfter } from './connections.ts'
 import { faultInHead, isRootNamespace } from './headers.ts'
 import { type Passed, passThrough } from './pass_through.ts'
-import { errorBody, replyError, replyErrorRaw } from './replies.ts'
+import { errorBody, replyElsewhere, replyError, replyErrorRaw } from './replies.ts'
 import { remember } from './request_facts.ts'
 import type { Upstream } from './upstream.ts'
 
@@ -58,6 +58,7 @@ export function answerRequests(server: Server, connections: Connections, options
     const read = canonicalise(url)
     const client = addressOf(incoming)
     if (fault) replyError(outgoing, fault.status, fault.message)
+    else if (!read.ok && read.status === 307) replyElsewhere(outgoing, read.location)
     else if (!read.ok) replyError(outgoing, read.status, read.message)
     else if (!client.ok) replyError(outgoing, client.status, client.message)
     else if (isRootNamespace(headers) && options.owns(method, read.path, headers))

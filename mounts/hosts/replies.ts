@@ -38,6 +38,13 @@ export function replyError(outgoing: ServerResponse, status: number, message: st
   endReply(outgoing, body)
 }
 
+/** Answers that the request is to be sent again, as it is, to another path. */
+export function replyElsewhere(outgoing: ServerResponse, location: string): void {
+  const close = awaitsBody(outgoing.req) ? ['Connection', 'close'] : []
+  outgoing.writeHead(307, ['Location', location, 'Cache-Control', 'no-store', 'Content-Length', '0', ...close])
+  endReply(outgoing)
+}
+
 /** Answers on a connection whose next request could not be read. */
 export function replyErrorRaw(socket: Socket, status: number, message: string): void {
   const body = errorBody(message)

@@ -8,20 +8,20 @@ import type { TlsSides } from './sides_tls.ts'
 /** What is taken for a request, and what is answered to it whatever it asks. */
 export const requests: readonly Row[] = [
   {
-    what: 'an encoded slash in a path, `/v1/kv%2Fa`',
-    vault: 'is a slash',
+    what: 'an empty segment between encoded slashes, `/v1/kv/a%2F%2Fb`',
+    vault: 'is a path of its own',
     here: '400',
     why: 'a path that can be read in two ways has no reading: what is authorised is what is served',
-    ask: answer('GET /v1/kv%2Fa'),
-    seen: { straight: '200', through: '400' },
+    ask: answer('GET /v1/kv/a%2F%2Fb'),
+    seen: { straight: '404', through: '400' },
   },
   {
-    what: 'an empty segment, `/v1/kv//a`',
-    vault: 'leads to the path without it',
-    here: '400',
-    why: 'as above; no client sends it',
-    ask: answer('GET /v1/kv//a', [], 'location'),
-    seen: { straight: '307 /v1/kv/a', through: '400' },
+    what: 'an encoded slash in what is not the name of anything, `/v1/sys%2Fhealth`',
+    vault: 'is none in some paths of `sys`',
+    here: 'is a slash everywhere below `/v1/`',
+    why: 'as above; clients encode the slashes of names alone',
+    ask: answer('GET /v1/sys%2Fhealth'),
+    seen: { straight: '405', through: '200' },
   },
   {
     what: 'more than 10,000 parameters in a query',

@@ -168,13 +168,21 @@ describe('a name is the same resource for us and for Vault', () => {
     expect(JSON.parse(body).data.keys.sort()).toEqual([...names].sort())
   })
 
-  test('an encoded slash leads to the same resource at Vault, which is why it has no way in here', async () => {
+  test('an encoded slash is a slash for both, as clients made from the OpenAPI document send it', async () => {
     const body = JSON.stringify({ data: { a: 1 } })
-    await ask(vault.address, '/v1/secret%2fdata%2Fhidden', { verb: 'POST', body })
-    expect((await ask(vault.address, '/v1/secret/data/hidden')).status).toBe(200)
-    expect(await ask(door.url, '/v1/secret%2fdata/hidden')).toMatchObject({ status: 400 })
+    expect(await ask(door.url, '/v1/secret/data/below%2Fnested', { verb: 'POST', body })).toMatchObject({ status: 200 })
+    for (const path of ['/v1/secret/data/below/nested', '/v1/secret%2fdata/below%2Fnested'])
+      for (const base of [vault.address, door.url]) expect(await ask(base, path)).toMatchObject({ status: 200 })
     expect(await ask(door.url, '/v1/%62roker/a')).toMatchObject({ status: 200, body: 'ours' })
-    expect(await ask(door.url, '/v1/broker%2fa')).toMatchObject({ status: 400 })
+    expect(await ask(door.url, '/v1/broker%2fa')).toMatchObject({ status: 200, body: 'ours' })
+  })
+
+  test('slashes that follow each other lead to the path without them, as such a client lists all of a mount', async () => {
+    for (const base of [vault.address, door.url]) {
+      const target = '/v1/secret/metadata//?list=true'
+      const { headers } = await ask(base, target)
+      expect(headers.find(([name]) => name === 'Location')?.[1]).toBe('/v1/secret/metadata/?list=true')
+    }
   })
 })
 

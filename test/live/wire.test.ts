@@ -228,6 +228,14 @@ describe('replies are shaped as Vault’s', () => {
     await world.api('DELETE', 'sys/mounts/transit-shape')
   })
 
+  test('an encoded slash is one, for who may and for who may not', async () => {
+    const { body } = await world.api('GET', 'broker%2Frole%2fdeploy')
+    expect(body.data).toEqual((await world.api('GET', 'broker/role/deploy')).body.data)
+    const other = await world.api('POST', 'auth/token/create', { policies: ['default'] })
+    const token = other.body.auth.client_token as string
+    expect(await ask(world.door.address, 'GET', 'broker%2Frole%2Fdeploy', { token })).toMatchObject({ status: 403 })
+  })
+
   test('a write to a path that ends in a slash: 400', async () => {
     const refused = { status: 400, body: { errors: ["cannot write to a path ending in '/'"] } }
     expect(await world.api('POST', 'broker/role/deploy/', { plugins: 'a' })).toEqual(refused)
@@ -236,8 +244,8 @@ describe('replies are shaped as Vault’s', () => {
 
   test.each([
     'broker/role/../config',
-    'broker//config',
-    'broker/role%2Fdeploy',
+    'broker/role%2F%2Fdeploy',
+    'broker/role%2F..%2Fconfig',
     'broker/./config',
     'broker\\config',
     'broker/ro%00le',

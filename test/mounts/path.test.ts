@@ -4,7 +4,8 @@ import { belongsToVault, canonicalise, isMountPath } from '../../mounts/path.ts'
 
 const read = (target: string) => {
   const canonical = canonicalise(target)
-  return canonical.ok ? canonical.path : `${canonical.status} ${canonical.message}`.trim()
+  if (canonical.ok) return canonical.path
+  return `${canonical.status} ${canonical.status === 307 ? canonical.location : canonical.message}`.trim()
 }
 
 describe('what has one reading', () => {
@@ -12,6 +13,10 @@ describe('what has one reading', () => {
     ['/v1/broker/creds/deploy', 'broker/creds/deploy', '/v1/broker/creds/deploy'],
     ['/v1/%62roker/creds/x', 'broker/creds/x', '/v1/broker/creds/x'],
     ['/%76%31/broker/creds/x', 'broker/creds/x', '/v1/broker/creds/x'],
+    ['/v1/broker%2Fcreds/x', 'broker/creds/x', '/v1/broker/creds/x'],
+    ['/v1/broker%2fcreds/x', 'broker/creds/x', '/v1/broker/creds/x'],
+    ['/v1/kv/a%20b%2Fc%25', 'kv/a b/c%', '/v1/kv/a%20b/c%25'],
+    ['/v1/kv/a%2F', 'kv/a', '/v1/kv/a/'],
     ['/v1/kv/a%20b', 'kv/a b', '/v1/kv/a%20b'],
     ['/v1/kv/a+b', 'kv/a+b', '/v1/kv/a+b'],
     ['/v1/kv/a%2Bb', 'kv/a+b', '/v1/kv/a+b'],
@@ -51,7 +56,7 @@ describe('what has one reading', () => {
 describe('what has none', () => {
   const RELATIVE = '400 the path holds a relative segment'
   const EMPTY = '400 the path holds an empty segment'
-  const SLASH = '400 the path holds an encoded slash, which Vault would take for a separator'
+  const SLASH = '400 the path holds an encoded slash outside of /v1/'
   const BACKSLASH = '400 the path holds a backslash'
   const UNPRINTABLE = '400 the path holds a character that is not printable'
   const ENCODING = '400 the path is not well-formed UTF-8 in percent-encoding'
@@ -66,15 +71,23 @@ describe('what has none', () => {
     ['/v1/a/..', RELATIVE],
     ['/v1/a/%2e', RELATIVE],
     ['/../v1/a', RELATIVE],
-    ['/v1//a', EMPTY],
-    ['/v1/a//', EMPTY],
+    ['/v1/a%2F%2Fb', EMPTY],
+    ['/v1/a%2F/b', EMPTY],
+    ['/v1/%2Fa', EMPTY],
+    ['/v1/a%2F/', EMPTY],
+    ['/v1/a/%2F', EMPTY],
+    ['/%76%31//a', EMPTY],
+    ['/ui//a', EMPTY],
     ['//v1/a', EMPTY],
     ['//', EMPTY],
     ['//evil.example/v1/a', EMPTY],
-    ['/v1/broker%2Fcreds/x', SLASH],
-    ['/v1/broker%2fcreds/x', SLASH],
     ['/v1%2fbroker', SLASH],
-    ['/v1/a%2f..%2fb', SLASH],
+    ['/ui%2fvault', SLASH],
+    ['/ui/a%2fb', SLASH],
+    ['/v1/a%2f..%2fb', RELATIVE],
+    ['/v1/a%2f.', RELATIVE],
+    ['/v1/a//../b', RELATIVE],
+    ['/v1//a%5cb', BACKSLASH],
     ['/v1/a%5cb', BACKSLASH],
     ['/v1/a\\..\\b', BACKSLASH],
     ['/v1/a%00', UNPRINTABLE],
@@ -115,6 +128,17 @@ describe('what has none', () => {
   test.each(table)('%j', (target, refusal) => {
     expect(read(target)).toBe(refusal)
   })
+})
+
+test.each([
+  ['/v1//a', '/v1/a'],
+  ['/v1/a//', '/v1/a/'],
+  ['/v1/kv/metadata//?list=true&a=%2f//b', '/v1/kv/metadata/?list=true&a=%2f//b'],
+  ['/v1///a//b%2Fc', '/v1/a/b/c'],
+  ['/v1//evil.example/x', '/v1/evil.example/x'],
+])('%s leads to %s', (target, location) => {
+  expect(read(target)).toBe(`307 ${location}`)
+  expect(read(location)).toMatchObject({ target: location })
 })
 
 test('outside /v1/ some paths are Vault’s and some are ours', () => {

@@ -21,7 +21,7 @@ async function asked(method: string, target: string, vaults: HttpReply, body = '
   const { broker, dispatch, world } = at
   const app = openApp({ broker, dispatch, world, newId: () => 'an-id', forward: async () => vaults })
   const read = canonicalise(target)
-  if (!read.ok) throw new Error(read.message)
+  if (!read.ok) throw new Error(String(read.status))
   const incoming = { method } as IncomingMessage
   remember(incoming, read.path, '127.0.0.1', Buffer.from(body))
   const request = new Request(`http://here${target}`, { method, headers: { 'X-Vault-Token': at.vault.rootToken } })

@@ -42,16 +42,31 @@ describe('a body that is larger than others', () => {
 describe('a request of our own', () => {
   test('arrives with its verb, its canonical path and its whole body', async () => {
     const line = await dial((await openDoor()).url)
-    line.write(requestText('LIST /v1/%6fwn/a%20b/?after=%31'))
+    line.write(requestText('LIST /v1/%6fwn%2Fc/a%20b/?after=%31'))
     expect(JSON.parse(bodyOf(await line.until(/\}$/)))).toMatchObject({
       method: 'LIST',
-      url: 'http://door.example/v1/own/a%20b/?after=%31',
-      path: { path: 'own/a b', trailingSlash: true, query: 'after=%31' },
+      url: 'http://door.example/v1/own/c/a%20b/?after=%31',
+      path: { path: 'own/c/a b', trailingSlash: true, query: 'after=%31' },
       body: '',
       same: true,
     })
     line.write(requestText('PUT /v1/own/b', ['Transfer-Encoding: chunked'], '2\r\n{"\r\n6\r\na": 1}\r\n0\r\n\r\n'))
     expect(await line.until('{\\"a\\": 1}')).toContain('"method":"PUT"')
+  })
+
+  test('of slashes that follow each other is led to the path without them', async () => {
+    const { url } = await openDoor()
+    const line = await dial(url)
+    line.write(requestText('GET /v1/own//a?b=//'))
+    expect(headerOf(await line.until('\r\n\r\n'), 'location')).toBe('/v1/own/a?b=//')
+    line.write(requestText('GET /v1/own/on'))
+    expect(await line.until('own/on')).toContain('200 OK')
+    const sent = await fetch(`${url}/v1//own/a//`, { method: 'POST', body: '{"ttl":"1h"}' })
+    expect(await sent.json()).toMatchObject({
+      method: 'POST',
+      path: { path: 'own/a', trailingSlash: true },
+      body: '{"ttl":"1h"}',
+    })
   })
 
   test.each(['GET', 'POST', 'LIST', 'DELETE', 'PATCH'])('%s has the same body for the app however it reads it', async method => {
