@@ -100,6 +100,7 @@ function createServer(tls: TlsOptions | undefined, limits: Limits): Server {
     keepAliveTimeout: limits.idleMs,
     insecureHTTPParser: false,
     requireHostHeader: false, // refused with the rest, in Vault's shape
+    optimizeEmptyRequests: true, // no stream for what is not there
   }
   const server = tls
     ? createTlsServer({ ...options, ...secured(tls), handshakeTimeout: limits.handshakeWithinMs })

@@ -115,6 +115,7 @@ function httpOptions(limits: Limits): ServerOptions {
     keepAliveTimeout: limits.idleMs,
     insecureHTTPParser: false,
     requireHostHeader: false, // refused with the rest
+    optimizeEmptyRequests: true, // no stream for what is not there
     shouldUpgradeCallback: ({ headers }) => headers.upgrade?.toLowerCase() === 'websocket',
   }
 }
