@@ -17,7 +17,7 @@ import { type Authority, type Caller, openAuthority } from './vault/authority.ts
 import { openCipher } from './vault/cipher.ts'
 import { openVault, type Vault } from './vault/client.ts'
 import { openOwn } from './vault/own.ts'
-import { checkPlaces } from './vault/places.ts'
+import { openPlacesCheck } from './vault/places.ts'
 import type { Places } from './vault/provision.ts'
 import { openRsaSigner } from './vault/rsa_signer.ts'
 import { type AppRole, openSession, type Session } from './vault/session.ts'
@@ -78,7 +78,7 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
   const session = await openSession(vault, options.approle, world)
   opening.defer(() => session.stop())
   const own = openOwn(vault, session, world.log)
-  const inPlace = () => checkPlaces(own, places)
+  const inPlace = openPlacesCheck(own, places)
   await inPlace()
   const store = openStore(own, places.kv, world.monotonic)
   // whichever is ready after the other failed is closed, too

@@ -1,12 +1,21 @@
 import { BrokerError } from '../errors.ts'
+import { gather } from '../gather.ts'
 import type { OwnVault } from './own.ts'
 import type { Places } from './provision.ts'
 
 type Row = { readonly type?: string; readonly options?: { readonly version?: string } | null }
 
-/** Looks whether the mounts are there in which this service keeps its keys and records, as long as nobody is refused for want of them.
- *  @throws BrokerError unavailable that names the one that is not */
-export async function checkPlaces(vault: OwnVault, { transit, kv }: Pick<Places, 'transit' | 'kv'>): Promise<void> {
+/** Looks whether the mounts are there in which this service keeps its keys and records. One look at a time is for all who asked before it began: anybody
+ *  may ask whether it is ready. It throws BrokerError unavailable that names the mount that is not there. */
+export function openPlacesCheck(vault: Pick<OwnVault, 'read'>, places: Pick<Places, 'transit' | 'kv'>): () => Promise<void> {
+  const look = gather<undefined, undefined>(async askers => {
+    await check(vault, places)
+    return askers
+  }, Number.POSITIVE_INFINITY)
+  return () => look(undefined)
+}
+
+async function check(vault: Pick<OwnVault, 'read'>, { transit, kv }: Pick<Places, 'transit' | 'kv'>): Promise<void> {
   const mounts = (await vault.read('sys/mounts'))?.data as Readonly<Record<string, Row>> | undefined
   if (mounts?.[`${transit}/`]?.type !== 'transit') throw missing('transit', transit, 'a transit engine')
   const records = mounts[`${kv}/`]
