@@ -9,7 +9,7 @@ import { beyondAgents, creatorOf, mayManage } from './access.ts'
 import { type Expiry, expiryOf } from './expiry.ts'
 import { openLocks } from './locks.ts'
 import type { RootCredential } from './port.ts'
-import { Expired, type Roots } from './roots.ts'
+import { checkGiven, Expired, type Roots, wantedOf } from './roots.ts'
 import { type IntegrationRecord, type IntegrationSettings, type integrationFields, settingsOf } from './settings.ts'
 import type { Sight } from './sight.ts'
 
@@ -88,13 +88,16 @@ export function openRecords({ world, state, settings, roots, sight, expiry }: Re
         if (isAgent(who)) refuseBeyondAgents(settings, there, { ...given, ...made })
         return { ...given, ...made }
       }
+      const type = given.type ?? kept?.type
+      if (type !== undefined && secrets) checkGiven(secrets, wantedOf(type), kept !== undefined)
       // a write that is refused leaves nothing behind, not even a lock
       if (!kept) await records.check(mount.id, name, replaced)
       const put = () => records.write(mount.id, name, replaced)
       const record = await (kept ? put() : taking(mount, name, put))
       if (secrets) {
         await roots.write(mount, name, record, secrets).catch(async (error: unknown) => {
-          if (!before) await records.delete(mount.id, name)
+          // what is there is not for the next address
+          await (before ? records.write(mount.id, name, before) : records.delete(mount.id, name))
           throw error
         })
         // the end that was written before was that of the one before

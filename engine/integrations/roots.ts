@@ -3,7 +3,7 @@ import { BrokerError } from '../errors.ts'
 import type { Metrics } from '../metrics.ts'
 import type { Mount } from '../mount_table.ts'
 import { shapes } from '../rotators/index.ts'
-import type { Secret } from '../secret.ts'
+import { Secret } from '../secret.ts'
 import { stores } from '../stores/index.ts'
 import { type Answer, openReader, type Reader } from '../stores/reader.ts'
 import { type Next, StoreFault } from '../stores/store.ts'
@@ -145,7 +145,7 @@ const storeRef = (mount: Mount, name: string, record?: StoreRecord) =>
   `${mount.id}/store-root/${name}#${record ? placeOfStore(record) : ''}`
 
 type Wanted = Readonly<Record<string, { readonly required: boolean }>>
-const wantedOf = (type: string): Wanted => shapes.get(type)?.secrets ?? {}
+export const wantedOf = (type: string): Wanted => shapes.get(type)?.secrets ?? {}
 
 /** What is given replaces what is there, name by name; the whole has to make sense. */
 async function merged(reader: Reader, ref: string, fields: Next['fields'], wanted: Wanted): Promise<void> {
@@ -155,12 +155,25 @@ async function merged(reader: Reader, ref: string, fields: Next['fields'], wante
   })
   const known = Object.entries(there?.fields ?? {}).filter(([name]) => Object.hasOwn(wanted, name))
   const next = { ...Object.fromEntries(known), ...fields }
+  checkSecrets(next, wanted)
+  await reader.replace(ref, { fields: next }, there?.version ?? '')
+}
+
+/** Before anything is written: a write that is refused changes nothing, above all not where what is there is sent.
+ *  @param kept whether what is not given may be there already
+ *  @throws BrokerError bad_request naming what is wanted */
+export function checkGiven(fields: Next['fields'], wanted: Wanted, kept: boolean): void {
+  checkSecrets(kept ? { ...Object.fromEntries(Object.keys(wanted).map(name => [name, KEPT])), ...fields } : fields, wanted)
+}
+
+const KEPT = new Secret('what is there')
+
+function checkSecrets(fields: Next['fields'], wanted: Wanted): void {
   const stray = Object.keys(fields).find(name => !Object.hasOwn(wanted, name))
   if (stray !== undefined)
     throw new BrokerError('bad_request', `secrets: wanted ${Object.keys(wanted).join(', ') || 'none'}, and nothing else`)
-  const gone = Object.keys(wanted).find(name => wanted[name]?.required && isEmpty(next[name]))
+  const gone = Object.keys(wanted).find(name => wanted[name]?.required && isEmpty(fields[name]))
   if (gone !== undefined) throw new BrokerError('bad_request', `secrets: missing ${gone}`)
-  await reader.replace(ref, { fields: next }, there?.version ?? '')
 }
 
 const isEmpty = (secret: Secret | undefined) => secret === undefined || secret.reveal() === ''

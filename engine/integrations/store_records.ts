@@ -3,7 +3,7 @@ import type { Values } from '../fields.ts'
 import type { Mount } from '../mount_table.ts'
 import type { Secret } from '../secret.ts'
 import { stores } from '../stores/index.ts'
-import type { Roots } from './roots.ts'
+import { checkGiven, type Roots } from './roots.ts'
 import type { IntegrationSettings, storeFields } from './settings.ts'
 
 /** The stores that an operator configured beside the own path in Vault. */
@@ -36,6 +36,8 @@ export function openStoreRecords(settings: IntegrationSettings, roots: Roots): S
       const moved = kept && (differs(given.settings, kept.settings) || differs(given.type, kept.type))
       // the settings say where they are sent: whoever changes those has to know them
       if (moved && !secrets) throw new BrokerError('bad_request', 'secrets: wanted anew, as the settings change')
+      const kind = stores[given.type ?? kept?.type ?? '']
+      if (kind && secrets) checkGiven(secrets, kind.secrets, kept !== undefined && !moved)
       await store.write(mount.id, name, given)
       if (moved) await roots.removeStore(mount, name)
       if (secrets) await roots.writeStore(mount, name, secrets)

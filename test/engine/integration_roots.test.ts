@@ -35,6 +35,19 @@ describe('a store', () => {
     expect(await outcome(store({ refs: 'a/*' }))).toBe('done')
   })
 
+  test.each([
+    ['none of them', {}, 'secrets: missing token'],
+    ['one that is empty', { token: '' }, 'secrets: missing token'],
+    ['one more', { token: 'canary-of-another', tokn: 'x' }, 'secrets: wanted token, and nothing else'],
+  ])('whose move is refused for its secrets, %s, is as it was, and one that is new is not there', async (_, secrets, wanted) => {
+    const { kv } = broker.vault.state
+    const state = () => JSON.stringify([...kv].filter(([path]) => path.includes('/store')))
+    const before = state()
+    expect(await outcome(store({ settings: { url: 'https://other.example' }, secrets }))).toBe(wanted)
+    expect(await outcome(broker.ask('update', 'broker/store/another', { ...CONNECT, secrets }))).toBe(wanted)
+    expect(state()).toBe(before)
+  })
+
   test('that another replica wrote just now is there: who may only create does not change it', async () => {
     await using other = await openTestBroker({ beside: broker })
     const late = (more: object, token?: string) =>

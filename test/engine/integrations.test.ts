@@ -93,6 +93,28 @@ describe('an integration', () => {
     expect([...broker.vault.state.kv.keys()].filter(path => path.includes('/root/'))).toEqual([])
   })
 
+  test.each([{ password: CANARY }, { client_secret: CANARY, refresh: 'x' }])(
+    'is not moved by a write whose secrets are refused: what is there would be sent to the next address',
+    async secrets => {
+      await write()
+      const settings = { ...world.record().settings, token_url: 'https://next.example.com/token' }
+      expect(await outcome(write({ settings, secrets }))).toMatch(
+        /^secrets: wanted client_secret, refresh_token, and nothing else/,
+      )
+      expect(await read()).toMatchObject({ settings: world.record().settings })
+      expect(await issued()).toBe('upstream')
+    },
+  )
+
+  test('is not moved by a write whose secrets cannot be kept', async () => {
+    await write()
+    const settings = { ...world.record().settings, token_url: 'https://next.example.com/token' }
+    broker.vault.fault = ({ path }) => (path.startsWith('transit/encrypt/') ? { status: 500, body: {} } : undefined)
+    expect(await outcome(write({ settings, secrets: { client_secret: 'canary-next' } }))).toMatch(/cannot be had from vault/)
+    broker.vault.fault = () => undefined
+    expect(await read()).toMatchObject({ settings: world.record().settings })
+  })
+
   test('whose name was somebody elses holds nothing of theirs', async () => {
     await write()
     await broker.ask('delete', 'broker/integration/ci')
