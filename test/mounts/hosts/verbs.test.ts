@@ -95,6 +95,19 @@ describe.each(Object.entries(servers))('over %s', (_, start) => {
     },
   )
 
+  test('a body with an empty line in it ends where its length says', async () => {
+    const line = await open()
+    line.socket.setNoDelay(true)
+    line.write(requestText('POST /v1/body', ['Content-Length: 6']))
+    for (const part of ['a\r\n\r\n', 'b']) {
+      await new Promise(setImmediate)
+      line.write(part)
+    }
+    await line.until('POST /v1/body [a\r\n\r\nb];')
+    line.write(requestText('LIST /v1/after'))
+    await line.until('LIST /v1/after [];')
+  })
+
   test('a header whose value starts a packet with a verb is a header', async () => {
     const line = await open()
     for (const at of [1, 2]) {
