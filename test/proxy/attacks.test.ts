@@ -177,16 +177,23 @@ describe('a route that issues tokens', () => {
   })
 })
 
-test.each(['/oauth/token', '/OAuth2/Token/', '/login/oauth/access_token', '/acme/oauth2/v2.0/token', '/token'])(
-  'a service that says nothing of routes that issue tokens refuses %s',
-  async path => {
-    await using silent = await openProxyWorld()
-    const headers = bearer(await silent.seal())
-    expect((await silent.ask({ method: 'POST', path: `${silent.base}${path}`, headers })).code).toBe('TOKEN_ROUTE')
-    expect(silent.upstream.seen).toEqual([])
-    expect((await silent.ask({ path: `${silent.base}/token`, headers })).status).toBe(200)
-  },
-)
+test.each([
+  'POST /oauth/token',
+  'POST /OAuth2/Token/',
+  'POST /login/oauth/access_token',
+  'POST /acme/oauth2/v2.0/token',
+  'GET /token?service=registry.example.com&scope=repository:acme/app:pull',
+  'GET /jwt/auth?service=registry.example.com',
+  'POST /api/v1/namespaces/default/serviceaccounts/deployer/token',
+  'POST /v3/auth/tokens',
+])('a service that says nothing of routes that issue tokens refuses %s', async line => {
+  await using silent = await openProxyWorld()
+  const headers = bearer(await silent.seal())
+  const [method = '', path = ''] = line.split(' ')
+  expect((await silent.ask({ method, path: `${silent.base}${path}`, headers })).code).toBe('TOKEN_ROUTE')
+  expect(silent.upstream.seen).toEqual([])
+  expect((await silent.ask({ path: `${silent.base}/v3/auth/tokens`, headers })).status).toBe(200)
+})
 
 describe('a header of the service that is there twice', () => {
   const own = {
