@@ -14,6 +14,8 @@ export type Mint = {
 
 const LIFE_SECONDS = 6 * 3600
 const REMEMBERED_MS = LIFE_SECONDS * 1000 * 0.75
+/** Who has a certificate of any kind may ask for a tunnel: Vault is asked no more often for one that it does not let be made. */
+const REFUSED_MS = 1000
 const HOSTS = 1000
 
 export function openMint(vault: OwnVault, pki: string, monotonic: () => number): Mint {
@@ -29,7 +31,7 @@ export function openMint(vault: OwnVault, pki: string, monotonic: () => number):
       if (kept) return kept
       const made = issue(vault, pki, host.replace(/^\[|\]$/g, ''))
       minted.set(host, made)
-      made.catch(() => minted.delete(host))
+      made.catch(() => minted.peek(host) === made && minted.set(host, made, { ttl: REFUSED_MS }))
       return made
     },
     forget: () => minted.clear(),

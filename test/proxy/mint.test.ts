@@ -43,13 +43,20 @@ test('what is remembered is forgotten when there may be another authority', asyn
   expect(asked).toHaveLength(2)
 })
 
-test('what could not be had is asked for again', async () => {
+test('what could not be had is asked for again a second later, however many want it, or when there may be another authority', async () => {
   const { asked, state, mint } = await minting()
   state.down = true
+  for (let turn = 0; turn < 20; turn++) await expect(mint.of('api.test')).rejects.toThrow('vault does not answer')
+  expect(asked).toHaveLength(1)
+  state.now += 1001
   await expect(mint.of('api.test')).rejects.toThrow('vault does not answer')
-  state.down = false
-  await mint.of('api.test')
   expect(asked).toHaveLength(2)
+  state.down = false
+  mint.forget()
+  await mint.of('api.test')
+  state.now += 1001
+  await mint.of('api.test')
+  expect(asked).toHaveLength(3)
 })
 
 test.each([
