@@ -73,6 +73,8 @@ describe('the units', () => {
         'LimitCORE=0',
         'MemorySwapMax=0',
         'ExecReload=/bin/kill -HUP $MAINPID',
+        'Restart=on-failure',
+        'StartLimitIntervalSec=0',
       ])
         expect(text.split('\n')).toContain(line)
       expect(text).toMatch(/^User=assay/m)
