@@ -11,6 +11,7 @@ export {
   type AuditVerdict,
   faults,
   hashed,
+  makeFolderOf,
   openAudit,
   plain,
   Shared as SharedFields,

@@ -1,5 +1,5 @@
 import { unwatchFile, watchFile } from 'node:fs'
-import { mkdir, readFile } from 'node:fs/promises'
+import { readFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { resolve as absolute, dirname, join } from 'node:path'
 import { Command } from 'commander'
@@ -63,7 +63,7 @@ async function interceptedBy(config: ProxyConfig): Promise<readonly string[]> {
 
 async function runProxy({ config: file, dev }: Options): Promise<void> {
   process.on('SIGHUP', () => {}) // what it would have read anew is read below
-  const [{ serveProxy }, { BrokerError, keepHeapYoung, openLog, refuseUnsafe, stopOnSignals }] = await Promise.all([
+  const [{ serveProxy }, { BrokerError, keepHeapYoung, makeFolderOf, openLog, refuseUnsafe, stopOnSignals }] = await Promise.all([
     import('./serve.ts'),
     import('#engine'),
   ])
@@ -71,7 +71,7 @@ async function runProxy({ config: file, dev }: Options): Promise<void> {
   if (file === undefined) throw new BrokerError('bad_request', 'wanted --config FILE')
   const config = await configOf(file)
   const folder = dirname(absolute(file))
-  await mkdir(dirname(absolute(folder, config.audit.file)), { recursive: true, mode: 0o700 })
+  await makeFolderOf(absolute(folder, config.audit.file))
   const log = openLog({ level: config.log_level })
   const number = process.env[WORKER]
   if (config.workers > 1 && number === undefined) return lead(config, log, dev)

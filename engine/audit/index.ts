@@ -2,6 +2,7 @@
 export { type Audit, type AuditOptions, openAudit } from './audit.ts'
 export { faults } from './chain.ts'
 export type { Disk, DiskFile } from './disk.ts'
+export { makeFolderOf } from './folder.ts'
 export { type AuditRecord, type Fields as AuditFields, type Hashed, hashed, plain, Shared } from './record.ts'
 export { type AuditVerdict, type Expected, type Source, verifyAudit } from './verify.ts'
 export type { Problem } from './writer.ts'

@@ -1,5 +1,5 @@
-import { mkdir, readFile } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { Command, InvalidArgumentError, Option } from 'commander'
 import type { Config } from '#engine'
 import type { SecretId } from '../serve.ts'
@@ -64,7 +64,7 @@ function stateFolder(): string {
 
 async function runServer(options: ServerOptions): Promise<void> {
   process.on('SIGHUP', () => {}) // what it would have read anew is read below
-  const [{ serve }, { BrokerError, keepHeapYoung, openLog, stopOnSignals }] = await Promise.all([
+  const [{ serve }, { BrokerError, keepHeapYoung, makeFolderOf, openLog, stopOnSignals }] = await Promise.all([
     import('../serve.ts'),
     import('#engine'),
   ])
@@ -74,7 +74,7 @@ async function runServer(options: ServerOptions): Promise<void> {
   Object.assign(process.env, { AWS_EC2_METADATA_DISABLED: 'true', METADATA_SERVER_DETECTION: 'none' })
   if (!options.dev && !options.config) throw new BrokerError('bad_request', 'wanted --dev or --config FILE')
   const { config, secretId } = options.config ? await production(options.config) : await development(options)
-  await mkdir(dirname(config.audit.file), { recursive: true, mode: 0o700 })
+  await makeFolderOf(config.audit.file)
   const log = openLog({ level: config.log_level })
   const serving = serve(config, log, secretId)
   process.on(

@@ -178,6 +178,13 @@ test('the configuration', async () => {
       await configured('authority.yaml', `${rest.replace('vault: {', `vault: { ca_file: ${at('misspelt.yaml')},`)}\nlisten: {}`),
       /vault\.ca_file: wanted certificates in PEM/,
     ),
+    refused(
+      await configured(
+        'folderless.yaml',
+        `${rest.replace(at('refused.jsonl'), at('misspelt.yaml/logs/audit.jsonl'))}\nlisten: { port: 0 }`,
+      ),
+      /the folder of the audit log is not there, and .*\/logs cannot be made here \(ENOTDIR\)/,
+    ),
     refused(await configured('idless.yaml', `${rest}\nlisten: { port: 0 }`), /\/nowhere\/id cannot be read \(ENOENT\)/),
   ])
 })
