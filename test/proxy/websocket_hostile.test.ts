@@ -1,8 +1,10 @@
 import { createHash, randomBytes } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
+import { connect } from 'node:tls'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { WebSocket } from 'ws'
+import { REAL } from '../fakes/sealing.ts'
 import { until } from '../harness/process.ts'
 import { bearer, openProxyWorld, type ProxyWorld } from './world.ts'
 
@@ -47,6 +49,8 @@ const served = async () => {
   expect((await world.ask({ headers: bearer(await world.seal()) })).status).toBe(200)
 }
 
+const left = async () => [...peers].every(peer => peer.destroyed || peer.readableEnded)
+
 const length64 = (bytes: bigint) => {
   const head = Buffer.from([0x82, 127, 0, 0, 0, 0, 0, 0, 0, 0])
   head.writeBigUInt64BE(bytes, 2)
@@ -75,7 +79,7 @@ test.each(frames)('%s', async (_, bytes, code) => {
   expect(await ended(agent)).toBe(code)
   await served()
   agent.terminate()
-  await until('the server to be left', async () => [...peers].every(peer => peer.destroyed || peer.readableEnded))
+  await until('the server to be left', left)
 })
 
 test('noise in pieces of all sizes', async () => {
@@ -95,7 +99,38 @@ test('half a frame, and then the end', async () => {
 test('an upgrade that is taken twice, with extensions that nobody offered, is none', async () => {
   taken(() => undefined, ['Sec-WebSocket-Extensions: permessage-deflate'])
   expect(await ended(await asked())).toBe('Unexpected server response: 502')
+  await until('the server to be left', left)
+  expect(await world.records()).toContainEqual(expect.objectContaining({ code: 'UPSTREAM' }))
   await served()
+})
+
+test('what the head of an upgrade shows of the credential is masked', async () => {
+  taken(() => undefined, [`X-Echo: Bearer ${REAL}`])
+  const agent = await asked()
+  const { headers } = await new Promise<IncomingMessage>((resolve, reject) =>
+    agent.once('upgrade', resolve).once('error', reject),
+  )
+  expect(headers['x-echo']).toBe(`Bearer ${'*'.repeat(REAL.length)}`)
+  agent.terminate()
+})
+
+test('what an agent sends with the head of its upgrade arrives behind it', async () => {
+  let arrived = ''
+  taken(socket => socket.on('data', chunk => (arrived += chunk)))
+  const { Authorization: authorization } = bearer(await world.seal())
+  const head = [
+    `GET ${world.base}/live HTTP/1.1`,
+    `Host: 127.0.0.1:${world.dial.port}`,
+    'Connection: Upgrade',
+    'Upgrade: websocket',
+    `Sec-WebSocket-Key: ${randomBytes(16).toString('base64')}`,
+    'Sec-WebSocket-Version: 13',
+    `Authorization: ${authorization}`,
+  ]
+  const agent = connect(world.dial)
+  peers.add(agent.on('error', () => undefined).resume())
+  agent.write(`${head.join('\r\n')}\r\n\r\nsent ahead`)
+  await until('it to arrive', async () => arrived === 'sent ahead')
 })
 
 test.each([
