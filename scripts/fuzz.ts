@@ -3,8 +3,9 @@ import { Command, InvalidArgumentError } from 'commander'
 import fc from 'fast-check'
 import { refusals } from '#attestation'
 import { changed, logParsers, type Parser, parsers } from '../test/attestation/parsers.ts'
+import { signedParsers } from '../test/attestation/signed_parsers.ts'
 
-const all = [...parsers, ...logParsers]
+const all = [...parsers, ...logParsers, ...signedParsers]
 const codes = new Set(['OK', ...Object.keys(refusals)])
 const ROUND = 200
 /** CPU time: what else runs on the machine does not count. */

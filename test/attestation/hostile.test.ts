@@ -5,6 +5,7 @@ import { readCertificate } from '../../attestation/certs/certificate.ts'
 import { parse } from '../../attestation/tpm2/bytes.ts'
 import { outcome } from './attester.ts'
 import { asked, changed, keys, parsers } from './parsers.ts'
+import { signedParsers } from './signed_parsers.ts'
 
 const codes = new Set(['OK', ...Object.keys(refusals)])
 
@@ -29,6 +30,19 @@ describe.each(parsers)('$name', ({ name, parse, samples }) => {
     for (const sample of samples)
       for (let length = 0; length < sample.length; length += step)
         expect(outcome(await parse(sample.subarray(0, length)))).not.toBe('OK')
+  })
+})
+
+describe.each(signedParsers)('behind a signature: $name', ({ parse, samples }) => {
+  test('accepts what it should', async () => {
+    for (const sample of samples) expect(outcome(await parse(sample))).toBe('OK')
+  })
+  test('gives a verdict on any bytes, and on what was changed in a few places', async () => {
+    const inputs = fc.oneof(fc.uint8Array({ maxLength: 300 }), changed(samples))
+    await fc.assert(
+      fc.asyncProperty(inputs, async bytes => codes.has(outcome(await parse(bytes)))),
+      { numRuns: 100 },
+    )
   })
 })
 
