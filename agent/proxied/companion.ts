@@ -2,9 +2,10 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import { Agent, request } from 'node:https'
 import { type AddressInfo, createServer as createSocketServer, type Server } from 'node:net'
 import { join } from 'node:path'
-import { type Duplex, pipeline } from 'node:stream'
+import { type Duplex, finished } from 'node:stream'
 import { type Asked, admitted, askedOf, isAbsolute, isOwn, USER } from './asked.ts'
 import type { Identity } from './identity.ts'
+import { drained, relay } from './pipes.ts'
 import { dial, dialPostgres, type ProxyPlace } from './tunnel.ts'
 
 /** Stands beside the command: programs that know nothing of client certificates reach the proxy through it. */
@@ -156,7 +157,12 @@ function forward(
   const { path } = asked
   const upstream = request({ agent, hostname, port, method: incoming.method, path, headers }, answer => {
     if (!begun(outgoing, answer, asked)) return void answer.destroy()
-    pipeline(answer, outgoing, () => {}) // what breaks off breaks off for the command, too
+    answer.pipe(outgoing, { end: false })
+    finished(answer, error => {
+      if (error)
+        outgoing.destroy() // what breaks off breaks off for the command, too
+      else drained(incoming, () => outgoing.end())
+    })
   })
   upstream.once('upgrade', (_, socket) => {
     socket.destroy()
@@ -196,19 +202,6 @@ async function joined({ say }: CompanionOptions, socket: Duplex, dialling: Promi
   } catch (error) {
     say(`the proxy could not be reached: ${codeOf(error)}`)
     socket.destroy()
-  }
-}
-
-function relay(one: Duplex, other: Duplex): void {
-  if (one.destroyed) return void other.destroy() // it left while the other was dialled
-  for (const [from, to] of [
-    [one, other],
-    [other, one],
-  ] as const) {
-    from.on('error', () => to.destroy())
-    // what has come to its end is still on its way to who reads slowly
-    from.once('close', () => from.readableEnded || to.destroy())
-    from.pipe(to)
   }
 }
 

@@ -121,8 +121,17 @@ class Answer implements Dispatcher.DispatchHandler, UnderWay {
     this.#ended = true
     const rest = this.#scrub?.end() ?? EMPTY
     const last = rest.length > 0 ? Buffer.concat([clean, rest]) : clean
+    this.#leaveUnread()
     if (last.length > 0) this.#outgoing.end(last)
     else this.#outgoing.end()
+  }
+
+  /** A body that the server did not wait for goes nowhere any more, and whoever sends it would wait for somebody to read it. */
+  #leaveUnread(): void {
+    const incoming = this.#incoming
+    const { socket } = this.#outgoing
+    if (!hasBody(incoming) || incoming.complete) return
+    this.#outgoing.once('finish', () => incoming.complete || socket?.destroySoon())
   }
 
   onResponseError(_: Dispatcher.DispatchController, error: Error & { code?: string }): void {

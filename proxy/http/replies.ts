@@ -31,8 +31,27 @@ export function replyRefused(incoming: IncomingMessage, outgoing: ServerResponse
     ...(status === 503 ? { 'Retry-After': '1' } : {}),
     ...(status === 401 ? { 'WWW-Authenticate': `${code === 'NO_PASSWORD' ? 'Basic' : 'Bearer'} realm="assay"` } : {}),
   })
-  outgoing.end(json)
   if (owed) outgoing.once('finish', () => socket?.destroySoon())
+  // what is not well-formed has no body that could be read to its end
+  if (!owed || code === 'REQUEST_FORM') return void outgoing.end(json)
+  outgoing.write(json)
+  drained(incoming, () => outgoing.end())
+}
+
+/** How long somebody whose request was refused may go on to send it. */
+const OWED_MS = 30_000
+
+/** Many read an answer once their body is out, and what is closed with a part of it unread is reset: of the answer they would hear nothing. */
+function drained(incoming: IncomingMessage, then: () => void): void {
+  if (incoming.destroyed) {
+    then()
+    return
+  }
+  const late = setTimeout(then, OWED_MS)
+  incoming.resume().once('close', () => {
+    clearTimeout(late)
+    then()
+  })
 }
 
 /** For connections that are no longer, or not yet, in the hands of the HTTP server. */

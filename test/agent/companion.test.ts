@@ -214,6 +214,33 @@ test('a base URL that a client asks for through a tunnel is served in it', async
   expect(stdout).toBe('/_/api.test/in')
 })
 
+describe('who is refused in the middle of an upload, and reads once all of it is out, reads that', () => {
+  const LONG = Buffer.alloc(20_000_000)
+  const uploaded = async (head: string) => {
+    const socket = connect(port(), '127.0.0.1').pause()
+    socket.write(`${head}Proxy-Authorization: Basic ${btoa(`assay:${SECRET}`)}\r\n\r\n`)
+    await new Promise<void>((resolve, reject) => socket.write(LONG, error => (error ? reject(error) : resolve())))
+    return await text(socket)
+  }
+
+  test('by the base URL', async () => {
+    answer = (outgoing, incoming) => {
+      outgoing.writeHead(403, { 'Content-Length': 2, Connection: 'close' }).write('no')
+      incoming.resume().once('close', () => outgoing.end())
+    }
+    const head = `POST /${SECRET}/_/api.test/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: ${LONG.length}\r\n`
+    expect(await uploaded(head)).toMatch(/^HTTP\/1.1 403 .*no$/s)
+  })
+
+  test('in a tunnel', async () => {
+    proxy.once('connect', (_, socket: Socket) => {
+      socket.write('HTTP/1.1 200 Fine\r\n\r\n')
+      socket.on('error', () => {}).once('data', () => socket.end('no'))
+    })
+    expect(await uploaded('CONNECT api.test:443 HTTP/1.1\r\nHost: x\r\n')).toMatch(/no$/)
+  })
+})
+
 describe('a WebSocket by the base URL', () => {
   const head = (path: string) =>
     `GET ${path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nX-Twice: 1\r\nX-Twice: 2\r\nProxy-Authorization: a\r\n\r\n`

@@ -1,5 +1,6 @@
 import type { ServerResponse } from 'node:http'
 import { connect, type Socket } from 'node:net'
+import { text } from 'node:stream/consumers'
 import { type TLSSocket, connect as tlsConnect } from 'node:tls'
 import { describe, expect, test } from 'vitest'
 import { until } from '../harness/process.ts'
@@ -43,6 +44,32 @@ test('a client that stops in the middle of a body is cut off, others are served'
   const slow = exchangeRaw(socket, `${lines.join('\r\n')}\r\n\r\nhalf`)
   expect((await world.ask({ headers: bearer(token) })).status).toBe(200)
   expect(await slow).not.toContain('200 OK')
+})
+
+test('who is refused, and reads once all of a long body is out, reads why', async () => {
+  await using world = await openProxyWorld()
+  const socket = (await world.connect()).pause()
+  const long = Buffer.alloc(20_000_000)
+  socket.write(`POST ${world.base}/ HTTP/1.1\r\nHost: a\r\nContent-Length: ${long.length}\r\n\r\n`)
+  await new Promise<void>((resolve, reject) => socket.write(long, error => (error ? reject(error) : resolve())))
+  expect(await text(socket)).toMatch(/^HTTP\/1.1 403 .*NO_TOKEN/s)
+})
+
+test('who sends a long body to a server that has answered without it is not kept', async () => {
+  await using world = await openProxyWorld({ config: { limits: { stall_ms: 600_000 } } })
+  world.upstream.server.prependListener('request', (_, outgoing) => void outgoing.end('early'))
+  world.upstream.answer = () => {}
+  const socket = (await world.connect()).on('error', () => {}).resume()
+  const closed = new Promise(resolve => socket.once('close', resolve))
+  const lines = [
+    `POST ${world.base}/ HTTP/1.1`,
+    'Host: a',
+    `Authorization: Bearer ${await world.seal()}`,
+    'Content-Length: 50000000',
+  ]
+  socket.write(`${lines.join('\r\n')}\r\n\r\n`)
+  socket.write(Buffer.alloc(49_000_000))
+  await closed
 })
 
 describe('requests that are sent ahead of answers', () => {
