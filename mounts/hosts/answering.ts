@@ -63,6 +63,7 @@ export function answerRequests(server: Server, connections: Connections, options
     else if (!client.ok) replyError(outgoing, client.status, client.message)
     else if (isRootNamespace(headers) && options.owns(method, read.path, headers))
       void answerOwn(incoming, outgoing, { path: read.path, from: client.address })
+    else if (belongsToVault(read.path) && connections.crowded(incoming.socket)) replyError(outgoing, 503, CROWDED)
     else if (belongsToVault(read.path))
       passThrough(options.upstream, incoming, outgoing, { path: read.path, from: client.address }, options.onPassThrough)
     else replyError(outgoing, 404, '')
@@ -102,6 +103,8 @@ export function answerRequests(server: Server, connections: Connections, options
   })
   server.on('connect', (_, socket: Socket) => replyErrorRaw(socket, 405, 'this is no tunnel'))
 }
+
+const CROWDED = 'too many requests wait for Vault to answer: try again in some seconds'
 
 /** The last resort: what `own` lets through is a mistake of ours, and its message may hold anything. */
 function failed(log: AnswerPorts['log']): (error: unknown) => Response {

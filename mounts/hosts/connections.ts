@@ -1,6 +1,7 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import { Server as TlsServer } from 'node:tls'
+import { openCrowds } from './crowds.ts'
 import { awaitsBody, replyError } from './replies.ts'
 
 export type ConnectionLimits = {
@@ -17,6 +18,8 @@ export type Connections = {
   readonly began: (incoming: IncomingMessage, outgoing: ServerResponse, answer: () => void) => void
   /** The reply that goes out next on a connection. */
   readonly due: (socket: Socket) => ServerResponse | undefined
+  /** Whether so many requests of this peer, or of all, wait for an answer that no more may wait for Vault. */
+  readonly crowded: (socket: Socket) => boolean
   /** Closes what is idle now, and everything else after the reply that is due. */
   readonly retire: () => void
   /** Closes everything now. */
@@ -90,7 +93,8 @@ export function keepConnections(server: Server, limits: ConnectionLimits): Conne
     for (const socket of sockets.values()) socket.destroy()
   }
 
-  return { began, due, retire, destroy }
+  const crowded = openCrowds(limits, () => sockets.values(), due)
+  return { began, due, crowded, retire, destroy }
 }
 
 /** The client is told so when the head of the reply has not gone out yet. */
