@@ -51,7 +51,17 @@ export { CEILING_SECONDS } from './issue/settings.ts'
 export { type Issuer, issuers } from './issuers/index.ts'
 export type { Lease } from './leases/lease.ts'
 export { type Log, openLog } from './log.ts'
-export { counter, gauge, histogram, type Meters, openMeters, outcomeOf, processRows, processWords } from './meters.ts'
+export {
+  counter,
+  gauge,
+  histogram,
+  type MeterOptions,
+  type Meters,
+  openMeters,
+  outcomeOf,
+  processRows,
+  processWords,
+} from './meters.ts'
 export { type Metrics, openMetrics } from './metrics.ts'
 export { MARK, type Mount, type MountType, mountTypes, type Tuned, visibilities } from './mount_table.ts'
 export { authoritiesIn, checkPair } from './pem.ts'

@@ -20,8 +20,8 @@ type MetersOf<R extends Rows> = { readonly [name in keyof R]: Meter<R[name]> }
 
 /** The meters of one process, by the names of their rows. */
 export type Meters<R extends Rows> = MetersOf<R & typeof processRows> & {
-  /** for the Vault client: method, status (0 when there was no answer), seconds */
-  readonly upstream: (method: string, status: number, seconds: number) => void
+  /** for the Vault client: method, status (0 when there was no answer), seconds, what Vault's clock said */
+  readonly upstream: (method: string, status: number, seconds: number, date?: string) => void
   /** for the audit log */
   readonly audit: { readonly onSync: (sync: Sync) => void }
   /** the text that Prometheus reads, and its content type */
@@ -47,6 +47,7 @@ export const processRows = {
   auditSyncRecords: histogram('audit_sync_records', 'Audit records that became durable together', [], sizes),
   auditProblems: counter('audit_problems_total', 'Problems of the audit log', ['kind']),
   eventLoopLag: gauge('event_loop_lag_seconds', 'Lag of the event loop since the last scrape', ['quantile']),
+  clockAhead: gauge('clock_ahead_seconds', 'How far the clock here is ahead of Vault’s, which tells whole seconds', []),
   memory: gauge(
     'memory_bytes',
     'Memory of objects and of what they hold outside of the heap, what is garbage by now included',
@@ -66,21 +67,31 @@ export const processWords = {
   node: undefined,
 } as const satisfies Words
 
+/** `now`: the wall clock, which is compared with Vault's; without it nothing is said of it */
+export type MeterOptions = {
+  readonly version: string
+  readonly registry?: Registry | undefined
+  readonly now?: (() => number) | undefined
+}
+
 /** Makes the meters of these rows and of `processRows`, in a registry of their own. */
 export function openMeters<R extends Rows>(
   rows: R,
   words: Words & Readonly<Record<R[keyof R]['labels'][number], readonly string[] | undefined>>,
-  { version, registry = new Registry() }: { version: string; registry?: Registry | undefined },
+  { version, registry = new Registry(), now = () => Number.NaN }: MeterOptions,
 ): Meters<R> {
   const all = Object.entries({ ...rows, ...processRows }).map(([name, row]) => [name, meterOf(row, words, registry)])
   const meters = Object.fromEntries(all) as MetersOf<R & typeof processRows>
   const common: MetersOf<typeof processRows> = meters
   common.buildInfo.set({ version, node: process.version }, 1)
   followState(common)
+  let seen: { readonly date: string; readonly at: number } | undefined
+  common.clockAhead.follow({}, () => (seen ? (seen.at - Date.parse(seen.date)) / 1000 : Number.NaN))
   const stop = followLag(common.eventLoopLag)
   return {
     ...meters,
-    upstream: (_method, status, took) => {
+    upstream: (_method, status, took, date) => {
+      if (date !== undefined) seen = { date, at: now() }
       const outcome = outcomeOf(status)
       common.upstreamCalls.inc({ outcome })
       common.upstreamSeconds.observe({ outcome }, took)

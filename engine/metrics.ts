@@ -1,10 +1,9 @@
-import type { Registry } from 'prom-client'
 import { codes } from './errors.ts'
 import { expiryStates } from './integrations/expiry.ts'
 import { issuers } from './issuers/index.ts'
 import { endings } from './leases/provider.ts'
 import { reasons } from './lifecycle/machine.ts'
-import { counter, gauge, histogram, type Meters, openMeters, processRows, processWords } from './meters.ts'
+import { counter, gauge, histogram, type MeterOptions, type Meters, openMeters, processRows, processWords } from './meters.ts'
 import { mountTypes } from './mount_table.ts'
 import { refusals } from './refusals.ts'
 import { stores } from './stores/index.ts'
@@ -67,6 +66,6 @@ export const rows = { ...own, ...processRows }
 export type Metrics = Meters<typeof own>
 
 /** The metrics of one service, in a registry of its own. */
-export function openMetrics(options: { version: string; registry?: Registry }): Metrics {
+export function openMetrics(options: MeterOptions): Metrics {
   return openMeters(own, words, options)
 }

@@ -45,7 +45,7 @@ export type SecretId = () => Promise<Secret>
 export async function serve(config: Config, log: Log, secretId: SecretId): Promise<Server> {
   await using opening = new AsyncDisposableStack()
   const world: World = { now: Date.now, monotonic: () => performance.now(), random: randomBytes, log }
-  const metrics = openMetrics({ version: manifest.version })
+  const metrics = openMetrics({ version: manifest.version, now: world.now })
   const tls = await tlsOf(config)
   const ca = await authorities(config.vault.ca_file, 'vault.ca_file')
   let ownUrl = config.listen.url ?? ''

@@ -1,4 +1,4 @@
-import { counter, gauge, histogram, type Meters, openMeters, processRows, processWords } from '#engine'
+import { counter, gauge, histogram, type MeterOptions, type Meters, openMeters, processRows, processWords } from '#engine'
 import { refusals } from './refusals.ts'
 
 /** Services are those that an operator declared: nobody who asks can make a new series. */
@@ -25,6 +25,6 @@ export const rows = { ...own, ...processRows }
 
 export type ProxyMetrics = Meters<typeof own>
 
-export function openMetrics(options: { readonly version: string }): ProxyMetrics {
+export function openMetrics(options: MeterOptions): ProxyMetrics {
   return openMeters(own, words, options)
 }

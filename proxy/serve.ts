@@ -53,7 +53,7 @@ export async function serveProxy(options: ServeOptions): Promise<RunningProxy> {
   const world = { now: Date.now, monotonic: () => performance.now(), random: randomBytes, log }
   await using opening = new AsyncDisposableStack()
   const { address, ca_file, deadline_ms: deadlineMs } = config.vault
-  const metrics = openMetrics({ version: manifest.version })
+  const metrics = openMetrics({ version: manifest.version, now: world.now })
   opening.defer(() => metrics.close())
   const vault = openVault({
     address,

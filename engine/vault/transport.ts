@@ -27,7 +27,8 @@ export type TransportOptions = {
   /** PEM bundle that the server's certificate must lead to; the system's when absent */
   readonly ca?: string | undefined
   readonly deadlineMs: number
-  readonly observe?: ((method: string, status: number, seconds: number) => void) | undefined
+  /** @param date what the server's clock says, where it answered */
+  readonly observe?: ((method: string, status: number, seconds: number, date?: string) => void) | undefined
 }
 
 /** A reply that arrived and is not in Vault's protocol. */
@@ -46,15 +47,17 @@ export function openTransport({ address, ca, deadlineMs, observe }: TransportOpt
     send: async outgoing => {
       const started = performance.now()
       let status = 0
+      let date: string | undefined
       try {
         const reply = await call(agent, optionsOf(origin, base, outgoing), { deadlineMs, bytes: MAX_REPLY_BYTES }).catch(tooLong)
         status = reply.status
+        date = reply.headers['date']?.toString()
         const text = reply.body.toString('utf8')
         // a question is answered, if only with 404; what is done may have nothing to tell
         const mayBeEmpty = status === 204 ? outgoing.method !== 'GET' : status >= 300
         return { status, body: text === '' && mayBeEmpty ? undefined : envelope(text, status) }
       } finally {
-        observe?.(outgoing.method, status, (performance.now() - started) / 1000)
+        observe?.(outgoing.method, status, (performance.now() - started) / 1000, date)
       }
     },
   }

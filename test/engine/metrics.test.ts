@@ -1,3 +1,5 @@
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import { Registry } from 'prom-client'
 import { describe, expect, onTestFinished, test } from 'vitest'
@@ -5,6 +7,7 @@ import { codes } from '../../engine/errors.ts'
 import { outcomeOf } from '../../engine/meters.ts'
 import { openMetrics, rows } from '../../engine/metrics.ts'
 import { refusals } from '../../engine/refusals.ts'
+import { openVault } from '../../engine/vault/client.ts'
 import { opened, record } from './audit_disk.ts'
 
 function metrics() {
@@ -103,6 +106,29 @@ describe('what is counted', () => {
       '_bucket{le="0.0025",outcome="ok"}': 0,
       '_bucket{le="0.005",outcome="ok"}': 2,
     })
+  })
+
+  test('how far the clock is ahead of Vault’s, by what it said last', async () => {
+    const made = openMetrics({ version: '1', now: Date.now })
+    onTestFinished(made.close)
+    expect(await valuesOf(made.text(), 'clock_ahead_seconds')).toEqual({ '': Number.NaN })
+    const dates = [new Date(Date.now() - 7_200_000), new Date(Date.now() - 3_600_000)]
+    const server = createServer((_, outgoing) => {
+      const date = dates.shift()
+      outgoing.setHeader('Date', date?.toUTCString() ?? '').end('{"data":{}}')
+    })
+    await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+    const { port } = server.address() as AddressInfo
+    const vault = openVault({ address: `http://127.0.0.1:${port}`, deadlineMs: 60_000, observe: made.upstream })
+    onTestFinished(async () => {
+      await vault.close()
+      server.close()
+    })
+    const ahead = async () => {
+      await vault.read('sys/mounts')
+      return Math.round(((await valuesOf(made.text(), 'clock_ahead_seconds'))[''] ?? 0) / 60)
+    }
+    expect([await ahead(), await ahead()]).toEqual([120, 60])
   })
 
   test('the audit log: each record, and each group', async () => {
