@@ -78,7 +78,7 @@ describe('Debian packages', () => {
     const { code, stderr } = await setup('need_debian_packages')
     expect(code).toBe(1)
     const command =
-      'apt-get update && apt-get install --yes --no-install-recommends swtpm swtpm-tools tpm2-tools libtss2-tctildr0 curl git python3-venv postgresql nginx-light libnginx-mod-stream openssh-server chromium zsh fish tpm2-openssl tpm2-abrmd libtss2-tcti-tabrmd0 dbus'
+      'apt-get update && apt-get install --yes --no-install-recommends swtpm swtpm-tools tpm2-tools libtss2-tctildr0 curl git python3-venv postgresql nginx-light libnginx-mod-stream openssh-server chromium zsh fish logrotate tpm2-openssl tpm2-abrmd libtss2-tcti-tabrmd0 dbus'
     expect(stderr.trimEnd().split('\n').at(-1)).toBe(command)
   })
   test('services are banned while packages are installed and not longer, however it ends', async () => {
