@@ -2,7 +2,7 @@ import type { TLSSocket } from 'node:tls'
 import { describe, expect, test } from 'vitest'
 import { dial } from '../mounts/hosts/wire.ts'
 import { differential } from './differential.ts'
-import { type Sides, steady } from './sides.ts'
+import { lines, type Sides } from './sides.ts'
 import { openTlsSides } from './sides_tls.ts'
 
 // A listener of Vault's with TLS, and a front door with TLS before another such: the same requests, and what TLS itself has.
@@ -54,7 +54,7 @@ describe('TLS', () => {
   test.each(commands.map(args => [args.join(' '), args] as const))('vault %s', async (_, args) => {
     const { straight, through } = await sides.both(async ({ cli }) => {
       const { code, stdout, stderr } = await cli(args)
-      return { code, stdout: lines(stdout), stderr: lines(stderr) }
+      return { code, stdout: printed(stdout), stderr: printed(stderr) }
     })
     // what is read of Vault's tables has been wrapped again with ours in it
     const ours = (text: readonly string[]) => text.map(line => line.replace('sys/wrapping/wrap', 'sys/mounts'))
@@ -63,4 +63,4 @@ describe('TLS', () => {
 })
 
 /** The order of rows follows from names that differ. */
-const lines = (text: string) => steady(text).split('\n').toSorted()
+const printed = (text: string) => lines(text).toSorted()
