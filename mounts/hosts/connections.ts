@@ -1,6 +1,7 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import { Server as TlsServer } from 'node:tls'
+import { openTurns } from '#engine'
 import { openCrowds } from './crowds.ts'
 import { awaitsBody, replyError } from './replies.ts'
 
@@ -13,8 +14,7 @@ export type ConnectionLimits = {
 
 /** Keeps count of who is connected and of what is being answered, and ends connections in good order. */
 export type Connections = {
-  /** Call for every request before anything else is done with it. It is answered once those before it on its connection are, as Vault does it: a client may
-   *  send them ahead (RFC 9112, 9.3.2), and all of them under way at once would take as many places at Vault, and be done in any order. */
+  /** Call for every request before anything else is done with it. It is answered once those before it on its connection are, as Vault does it. */
   readonly began: (incoming: IncomingMessage, outgoing: ServerResponse, answer: () => void) => void
   /** The reply that goes out next on a connection. */
   readonly due: (socket: Socket) => ServerResponse | undefined
@@ -26,15 +26,10 @@ export type Connections = {
   readonly destroy: () => void
 }
 
-/** Requests that a client may send ahead of their replies. */
-const AHEAD = 16
-
-type Turn = { readonly reply: ServerResponse; readonly answer: () => void }
-
 export function keepConnections(server: Server, limits: ConnectionLimits): Connections {
   const sockets = new Map<string, Socket>()
-  // lists, as a set that much came into and went from keeps what left it alive
-  const replies = new WeakMap<Socket, Turn[]>()
+  const turns = openTurns<ServerResponse>()
+  const due = turns.current
   const peers = countPeers(limits.connectionsPerPeer)
   server.maxConnections = limits.connections
   server.setTimeout(limits.stallMs, socket => endStalled(socket, due(socket)))
@@ -53,32 +48,8 @@ export function keepConnections(server: Server, limits: ConnectionLimits): Conne
   }
 
   function began({ socket }: IncomingMessage, reply: ServerResponse, answer: () => void): void {
-    const turns = turnsAt(socket)
-    const turn = { reply, answer }
-    turns.push(turn)
-    reply.once('close', () => ended(socket, turns, turn))
     reply.on('error', () => {}) // what is written to a client that has left; `close` says so too
-    if (turns.length > AHEAD) socket.destroy()
-    else if (turns[0] === turn) answer()
-  }
-
-  function ended(socket: Socket, turns: Turn[], turn: Turn): void {
-    const at = turns.indexOf(turn)
-    turns.splice(at, 1)
-    // on a connection that ends nobody waits for more
-    if (at === 0 && socket.writable) turns[0]?.answer()
-  }
-
-  function turnsAt(socket: Socket): Turn[] {
-    const known = replies.get(socket)
-    if (known) return known
-    const turns: Turn[] = []
-    replies.set(socket, turns)
-    return turns
-  }
-
-  function due(socket: Socket): ServerResponse | undefined {
-    return replies.get(socket)?.[0]?.reply
+    if (!turns.take(socket, reply, answer)) socket.destroy()
   }
 
   function retire(): void {

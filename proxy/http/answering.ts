@@ -1,7 +1,7 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
-import type { Holder } from '#engine'
+import type { Holder, Turns } from '#engine'
 import type { RefusalCode, Verdict } from '../refusals.ts'
 import { isInForce } from '../tls/holder.ts'
 import type { Mint } from '../tls/mint.ts'
@@ -12,7 +12,6 @@ import { hasBody, replyRefused, replyRefusedRaw } from './replies.ts'
 import type { Roster } from './roster.ts'
 import type { Sessions } from './sessions.ts'
 import { openTunnel } from './tunnel.ts'
-import type { Turns } from './turns.ts'
 import { openWebSocket } from './websocket.ts'
 
 export type AnswerPorts = Pick<ExchangePorts, 'services' | 'answered'> & {
@@ -41,7 +40,7 @@ export type Answering = {
   /** who is on a connection, and on one that stands in a tunnel */
   readonly sessions: Sessions
   readonly underWay: Roster<UnderWay>
-  readonly turns: Turns
+  readonly turns: Turns<ServerResponse>
 }
 
 /** Answers requests, upgrades, and what never became one of them. */

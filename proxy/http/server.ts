@@ -1,9 +1,10 @@
 import { constants } from 'node:crypto'
-import { createServer, type Server, type ServerOptions } from 'node:http'
+import { createServer, type Server, type ServerOptions, type ServerResponse } from 'node:http'
 import { createServer as createTlsServer, type Server as TlsServer } from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { TLSSocket } from 'node:tls'
+import { openTurns } from '#engine'
 import type { Places } from '../places.ts'
 import type { Verdict } from '../refusals.ts'
 import { type Held, holderOf } from '../tls/holder.ts'
@@ -14,7 +15,6 @@ import type { Swap } from './gate.ts'
 import { replyRefusedRaw } from './replies.ts'
 import { Roster } from './roster.ts'
 import { Sessions } from './sessions.ts'
-import { openTurns } from './turns.ts'
 
 export type ServerPorts = AnswerPorts & {
   /** Whether a swap that is under way would still be let through to who holds its connection. */
@@ -50,7 +50,7 @@ export async function openServer(ports: ServerPorts): Promise<ProxyServer> {
   const { limits } = ports
   const sessions = new Sessions()
   const underWay = new Roster<UnderWay>()
-  const turns = openTurns()
+  const turns = openTurns<ServerResponse>()
   const answering: Answering = { ports, sessions, underWay, turns }
   const outer = createTlsServer({ ...httpOptions(limits), ...tlsOptions(ports) })
   const inner = createServer(httpOptions(limits))
