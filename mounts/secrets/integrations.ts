@@ -25,7 +25,7 @@ async function asker({ identified }: Request<never>): Promise<Identified['facts'
 }
 
 /** Settings that name a key of the operators in transit. Whoever writes one says what is signed, and where that is sent. */
-const KEYS = ['key', 'signing_key']
+export const KEYS = ['key', 'signing_key']
 
 async function mayName(broker: Broker, caller: Caller, settings: Readonly<Record<string, unknown>> = {}): Promise<void> {
   for (const name of KEYS) {
