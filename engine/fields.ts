@@ -1,6 +1,8 @@
 import { BrokerError } from './errors.ts'
 import { Secret } from './secret.ts'
 
+type Form = readonly [Pick<RegExp, 'test'>, string]
+
 /** One parameter of a path: what it holds, how it is read from what a client sent, and the words that help prints. */
 export type Field<T> = {
   readonly kind: 'string' | 'bytes' | 'duration' | 'integer' | 'boolean' | 'list' | 'map'
@@ -11,6 +13,8 @@ export type Field<T> = {
   readonly required: boolean
   readonly sensitive: boolean
   readonly choices?: readonly string[]
+  /** what its text, or each of them, has to match, and that in words */
+  readonly form?: Form
 }
 export type Fields = Readonly<Record<string, Field<unknown>>>
 export type Values<F extends Fields> = { readonly [K in keyof F]: F[K] extends Field<infer T> ? T : never }
@@ -22,13 +26,13 @@ type Given<T> = {
   readonly fallback?: T
   readonly choices?: readonly string[]
   readonly max?: number
-  /** what the text has to match, and that in words */
-  readonly form?: readonly [Pick<RegExp, 'test'>, string]
+  readonly form?: Form
 }
 
 function field<T>(kind: Field<T>['kind'], description: string, read: (raw: unknown) => T, given: Given<T> = {}): Field<T> {
-  const { choices, fallback } = given
-  return { kind, description, read, fallback: fallback as T, required: false, sensitive: false, ...(choices ? { choices } : {}) }
+  const { choices, form, fallback } = given
+  const wanted = { ...(choices ? { choices } : {}), ...(form ? { form } : {}) }
+  return { kind, description, read, fallback: fallback as T, required: false, sensitive: false, ...wanted }
 }
 
 export function text(description: string): Field<string | undefined>
@@ -139,12 +143,12 @@ function chosen(value: string, choices: readonly string[] | undefined): string {
   return value
 }
 
-function formed(value: string, form: Given<string>['form']): string {
+function formed(value: string, form: Form | undefined): string {
   if (form && !form[0].test(value)) throw new Unreadable(`wanted ${form[1]}`)
   return value
 }
 
-const HEX: Given<string>['form'] = [/^(?:[0-9a-f]{2})+$/i, 'bytes in hex']
+const HEX: Form = [/^(?:[0-9a-f]{2})+$/i, 'bytes in hex']
 /** What is no base64 is left out by the decoder, so it shows in the length: faster than to look at each of millions of characters. */
 function base64(raw: unknown, max: number): Buffer {
   const longest = Math.ceil(max / 3) * 4 + 4

@@ -48,7 +48,7 @@ export type { Issued } from './issue/creds.ts'
 export { lifeOf } from './issue/life.ts'
 export type { DescribedAgent, Issue } from './issue/service.ts'
 export { CEILING_SECONDS } from './issue/settings.ts'
-export { type Issuer, issuers } from './issuers/index.ts'
+export { type Issuer, issuers, transitKeysIn } from './issuers/index.ts'
 export type { Lease } from './leases/lease.ts'
 export { type Log, openLog } from './log.ts'
 export {

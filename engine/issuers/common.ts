@@ -72,5 +72,9 @@ export const subject = text('Subject of the JWT that the broker signs for the pr
   max: 255,
 })
 
-/** A name of a key in transit that the policy of the broker covers. */
+/** A name of a key in transit that the policy of the broker covers, or none. */
 export const TRANSIT_KEY = [/^$|^assay-[A-Za-z0-9_-]{1,100}$/, 'the name of a transit key, which begins with assay-'] as const
+
+export function isTransitKey(name: unknown): name is string {
+  return typeof name === 'string' && name !== '' && TRANSIT_KEY[0].test(name)
+}

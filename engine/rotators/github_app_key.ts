@@ -1,5 +1,5 @@
 import { BrokerError } from '../errors.ts'
-import { TRANSIT_KEY } from '../issuers/common.ts'
+import { isTransitKey, TRANSIT_KEY } from '../issuers/common.ts'
 import { API } from '../issuers/github_app.ts'
 import { rotator } from './rotator.ts'
 
@@ -14,8 +14,7 @@ export const githubAppKey = rotator({
   serves: () => true,
   supplied: true,
   make: async (_root, _ports, { secrets, settings: { key, ...more } }) => {
-    const isName = typeof key === 'string' && key !== '' && TRANSIT_KEY[0].test(key)
-    if (!isName || Object.keys({ ...secrets, ...more }).length > 0)
+    if (!isTransitKey(key) || Object.keys({ ...secrets, ...more }).length > 0)
       throw new BrokerError('bad_request', `settings: wanted key, ${TRANSIT_KEY[1]}, and nothing else`)
     return { secrets: {}, settings: { key }, handle: { key } }
   },

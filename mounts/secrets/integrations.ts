@@ -9,6 +9,7 @@ import {
   secretsField,
   storeFields,
   text,
+  transitKeysIn,
 } from '#engine'
 import { type Path, path, type Request } from '../table.ts'
 
@@ -24,15 +25,9 @@ async function asker({ identified }: Request<never>): Promise<Identified['facts'
   return identified.facts
 }
 
-/** Settings that name a key of the operators in transit. Whoever writes one says what is signed, and where that is sent. */
-export const KEYS = ['key', 'signing_key']
-
+/** Whoever names a key of the operators says what is signed with it, and where that is sent. */
 async function mayName(broker: Broker, caller: Caller, settings: Readonly<Record<string, unknown>> = {}): Promise<void> {
-  for (const name of KEYS) {
-    const key = settings[name]
-    // another is refused by the form of the setting
-    if (typeof key === 'string' && /^assay-[A-Za-z0-9_-]+$/.test(key)) await broker.maySign(caller, key)
-  }
+  for (const key of transitKeysIn(settings)) await broker.maySign(caller, key)
 }
 
 export const integration = (broker: Broker): readonly Path[] => {
