@@ -2,10 +2,11 @@ import type { Broker } from '#engine'
 import type { Path } from '../table.ts'
 import { config, policy, role } from './configure.ts'
 import { consent } from './consent.ts'
-import { creds, heartbeat, simulate } from './creds.ts'
+import { creds, heartbeat } from './creds.ts'
 import { grant, integration, rotate as rotateRoot, store } from './integrations.ts'
 import { discovery, jwks, keys, rotate } from './keys.ts'
 import { revokeSealed } from './sealing.ts'
+import { simulate } from './simulate.ts'
 import { binding, orchestrator } from './tasks.ts'
 
 /** Every path of a secrets mount of type `broker`. */
