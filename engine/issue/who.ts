@@ -114,11 +114,18 @@ async function quoted(
     action: request.action ?? '',
     scope: request.scope,
   }
-  const attested = await ports.appraiser.appraise(login, meta.login_role, bound, evidence)
+  const [attested, role] = await Promise.all([
+    ports.appraiser.appraise(login, meta.login_role, bound, evidence),
+    ports.attestSettings.role.get(login.id, meta.login_role),
+  ])
   if (!attested.ok) return attested
+  const key = keyBetween(agent, attested.value.key)
+  // what the login had to show of its key, no other one comes in without
+  if (role?.bind_key === 'certified' && !key.keyCertified)
+    return reject('KEY_NOT_CERTIFIED', 'the quote named another key than the login, by its thumbprint alone')
   return accept({
     ...agent,
-    ...keyBetween(agent, attested.value.key),
+    ...key,
     firmwareVersion: String(attested.value.claims.firmwareVersion),
     state: stateOf(attested.value),
     attestationAgeSeconds: 0,

@@ -42,11 +42,13 @@ type Wanted = {
   readonly tpm?: object | undefined
   readonly quote?: BoundKey | 'refused'
   readonly session?: 'refused'
+  /** of the login role */
+  readonly bind_key?: string
 }
 
 /** Who is known to ask, and what a quote had to be over. */
 async function known(wanted: Wanted = {}) {
-  const { meta = {}, path = 'auth/tpm-quote/login', type = 'tpm-quote', quote, session } = wanted
+  const { meta = {}, path = 'auth/tpm-quote/login', type = 'tpm-quote', quote, session, bind_key = 'optional' } = wanted
   const bound: BoundRequest[] = []
   const fresh: boolean[] = []
   const attested = (key: BoundKey) =>
@@ -54,7 +56,7 @@ async function known(wanted: Wanted = {}) {
   const ports = {
     world,
     mounts: { find: () => ({ ...LOGIN, type }) },
-    attestSettings: { tpm: { get: async () => ('tpm' in wanted ? wanted.tpm : TPM) } },
+    attestSettings: { tpm: { get: async () => ('tpm' in wanted ? wanted.tpm : TPM) }, role: { get: async () => ({ bind_key }) } },
     appraiser: {
       appraise: async (_mount: Mount, _role: string, over: BoundRequest) => {
         bound.push(over)
@@ -129,5 +131,14 @@ describe('a quote of the request', () => {
   ])('%s', async (_, quote, bound) => {
     const { agent } = await known({ quote })
     expect([agent?.keyThumbprint, agent?.x5tS256, agent?.keyCertified]).toEqual(bound)
+  })
+
+  test.each([
+    ['no other key comes in', key('other-key', 'other'), 'KEY_NOT_CERTIFIED'],
+    ['but one that it certified', key('other-key', 'other', true), 'OK'],
+    ['and the one of the login stays', key('login-key'), 'OK'],
+    ['also where the quote names none', NO_KEY, 'OK'],
+  ])('where the login role wants a key that the TPM certified, %s', async (_, quote, code) => {
+    expect((await known({ quote, bind_key: 'certified' })).code).toBe(code)
   })
 })

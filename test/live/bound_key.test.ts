@@ -1,10 +1,12 @@
-import { createHash, X509Certificate } from 'node:crypto'
+import { createHash, randomBytes, X509Certificate } from 'node:crypto'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { request } from 'node:https'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { decodeJwt } from 'jose'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { creds } from '../../agent/flow.ts'
+import { ownIdentity } from '../../agent/proxied/identity.ts'
 import { assay } from '../harness/assay.ts'
 import type { Swtpm } from '../harness/swtpm.ts'
 import { type Authority, openAuthority } from './certificates.ts'
@@ -18,10 +20,12 @@ import {
   configureBroker,
   done,
   enrol,
+  logIn,
   MEASURED,
   machine,
   measure,
   openWorld,
+  ROLE,
   refusal,
   serviceOf,
   type World,
@@ -180,6 +184,18 @@ describe('a role that wants a certified key', () => {
     const certificate = new X509Certificate(await readFile((await authority.issue('other')).cert)).raw
     const { body: last } = await withheldLogin(service(), attester)
     expect(await code({ ...last, key_certificate: certificate.toString('base64') })).toBe('KEY_MISMATCH')
+  })
+
+  test('takes no key of a program in place of it later, with the quote of a request', async () => {
+    await done(world.api('POST', 'broker/role/any-key', { ...ROLE, bind_key: 'required' }))
+    await using attester = await machine(tpm)
+    const { thumbprint = '', certificate } = await ownIdentity({ now: Date.now, random: randomBytes })
+    const other = { attester, role: 'builder', bind: true, held: { thumbprint, certificate } }
+    const session = await logIn(service(), attester)
+    const asked = { role: 'any-key', plugin: 'kubernetes', action: 'deploy', scope: ['apps:read'] }
+    await expect(creds(service(), asked, session, other)).rejects.toThrow('KEY_NOT_CERTIFIED')
+    const { held: _, ...own } = other
+    expect(decodeJwt((await creds(service(), asked, session, own)).token)['cnf']).toMatchObject({ jkt: expect.any(String) })
   })
 
   test('of the broker, too, until the request itself certifies the key', async () => {
