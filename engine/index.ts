@@ -111,4 +111,5 @@ export {
 } from './vault/provision_proxy.ts'
 export { openSession, type Session } from './vault/session.ts'
 export type { KeyVersion, SigningKey } from './vault/transit.ts'
+export { isOutOfService, openWays, type Ways } from './ways.ts'
 export type { World } from './world.ts'

@@ -1,6 +1,7 @@
 import { Agent, type Dispatcher } from 'undici'
 import { call, GivenUp } from '../call.ts'
 import type { Secret } from '../secret.ts'
+import { isOutOfService, openWays } from '../ways.ts'
 import { Presented } from './presented.ts'
 
 /** In whose name a call is made and how: `as` undefined means without a token, and then `from` is the address of whoever it is made for. */
@@ -41,13 +42,15 @@ export function openTransport({ address, ca, deadlineMs, observe }: TransportOpt
   const { origin, pathname } = new URL(address)
   const base = pathname.replace(/\/$/, '')
   const connect = { timeout: deadlineMs, ...(ca === undefined ? {} : { ca }) }
-  const agent = new Agent({ connections: CONNECTIONS, pipelining: 1, allowH2: false, keepAliveTimeout: 30_000, connect })
+  const options = { connections: CONNECTIONS, pipelining: 1, allowH2: false, keepAliveTimeout: 30_000, connect } as const
+  const ways = openWays(() => new Agent(options))
   return {
-    close: () => agent.close(),
+    close: ways.close,
     send: async outgoing => {
       const started = performance.now()
       let status = 0
       let date: string | undefined
+      const agent = ways.current()
       try {
         const reply = await call(agent, optionsOf(origin, base, outgoing), { deadlineMs, bytes: MAX_REPLY_BYTES }).catch(tooLong)
         status = reply.status
@@ -57,6 +60,7 @@ export function openTransport({ address, ca, deadlineMs, observe }: TransportOpt
         const mayBeEmpty = status === 204 ? outgoing.method !== 'GET' : status >= 300
         return { status, body: text === '' && mayBeEmpty ? undefined : envelope(text, status) }
       } finally {
+        if (status === 0 || isOutOfService(status)) ways.doubt(agent)
         observe?.(outgoing.method, status, (performance.now() - started) / 1000, date)
       }
     },

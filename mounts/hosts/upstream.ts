@@ -1,6 +1,6 @@
 import type { Readable } from 'node:stream'
 import { type Dispatcher, Pool } from 'undici'
-import { CONNECTIONS } from '#engine'
+import { CONNECTIONS, isOutOfService, openWays } from '#engine'
 import { type RawHeaders, toVault } from './headers.ts'
 
 export type UpstreamOptions = {
@@ -91,7 +91,7 @@ export function openUpstream(options: UpstreamOptions): Upstream {
     keepAliveTimeout: IDLE_MS,
     keepAliveMaxTimeout: IDLE_MS,
   }
-  const pool = new Pool(origin, { ...common, connections })
+  const ways = openWays(() => new Pool(origin, { ...common, connections }))
   const streams = new Pool(origin, { ...common, connections: null })
   const stripped = new Set(strip.map(name => name.toLowerCase().replaceAll('_', '-')))
 
@@ -99,7 +99,12 @@ export function openUpstream(options: UpstreamOptions): Upstream {
     const endless = isEndless(target)
     const sent = toVault(headers, host, from, stripped)
     if (typeof length === 'number' && length > 0) sent.push('Content-Length', String(length))
-    const { handler, asked } = exchange(heard, connectWithinMs, endless ? Infinity : answerWithinMs)
+    const pool = ways.current()
+    const { handler, asked } = exchange(
+      doubting(heard, () => ways.doubt(pool)),
+      connectWithinMs,
+      endless ? Infinity : answerWithinMs,
+    )
     const request = {
       method: method as 'GET',
       path: target,
@@ -111,10 +116,25 @@ export function openUpstream(options: UpstreamOptions): Upstream {
     return asked
   }
   const close = () => {
-    void pool.destroy()
+    ways.destroy()
     void streams.destroy()
   }
   return { origin, ask, close }
+}
+
+/** Who answers so, or not at all, may stand where nothing is served any more. */
+function doubting(heard: Heard, doubt: () => void): Heard {
+  return {
+    ...heard,
+    head: reply => {
+      if (isOutOfService(reply.status)) doubt()
+      heard.head(reply)
+    },
+    failed: error => {
+      doubt()
+      heard.failed(error)
+    },
+  }
 }
 
 function originOf(address: string): URL {

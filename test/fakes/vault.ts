@@ -44,8 +44,9 @@ export type FakeVault = AsyncDisposable & {
   /** asked before each answer */
   fault: (asked: Asked) => Fault | undefined
   readonly asked: readonly Asked[]
-  /** how many sockets were open at most */
+  /** how many sockets were open at most, and how many there were so far */
   readonly mostConnections: () => number
+  readonly connections: () => number
   /** A new token; without `allow` it may do everything. */
   readonly token: (options?: TokenOptions) => string
   readonly revoke: (token: string) => void
@@ -55,9 +56,10 @@ export async function startFakeVault(): Promise<FakeVault> {
   const state = newState()
   const asked: Asked[] = []
   const server = createServer((incoming, outgoing) => void answer(vault, asked, incoming, outgoing))
-  let [open, most] = [0, 0]
+  let [open, most, all] = [0, 0, 0]
   server.on('connection', socket => {
     open += 1
+    all += 1
     most = Math.max(most, open)
     socket.once('close', () => {
       open -= 1
@@ -71,6 +73,7 @@ export async function startFakeVault(): Promise<FakeVault> {
     fault: () => undefined,
     asked,
     mostConnections: () => most,
+    connections: () => all,
     token: state.token,
     revoke: token => void state.tokens.delete(token),
     [Symbol.asyncDispose]: async () => {

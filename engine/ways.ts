@@ -1,0 +1,50 @@
+import type { Dispatcher } from 'undici'
+
+/** The connections to one server. Behind its address may stand several, and what is kept stays with one of them, whatever a balancer or the name says by now:
+ *  a server that is sealed keeps its connections, and one that is cut off says nothing. */
+export type Ways<D extends Dispatcher> = {
+  /** what the next request goes out on */
+  readonly current: () => D
+  /** It gave no answer, or none of use: what comes next makes connections of its own. What is under way on this one comes to its end. */
+  readonly doubt: (way: D) => void
+  /** Ends when nothing is under way. */
+  readonly close: () => Promise<void>
+  /** Ends everything now. */
+  readonly destroy: () => void
+}
+
+/** Not oftener than this: a server that says with each answer that it cannot serve is not asked over a new connection each time. */
+const RENEW_MS = 1_000
+
+export function openWays<D extends Dispatcher>(make: () => D): Ways<D> {
+  let way = make()
+  let since = performance.now()
+  const left = new Map<D, Promise<unknown>>()
+  const leave = (one: D) =>
+    left.set(
+      one,
+      one
+        .close()
+        .catch(() => undefined)
+        .finally(() => left.delete(one)),
+    )
+  return {
+    current: () => way,
+    doubt: doubted => {
+      if (doubted !== way || performance.now() - since < RENEW_MS) return
+      leave(doubted)
+      way = make()
+      since = performance.now()
+    },
+    close: async () => {
+      leave(way)
+      await Promise.all(left.values())
+    },
+    destroy: () => {
+      for (const one of [way, ...left.keys()]) void one.destroy()
+    },
+  }
+}
+
+/** Whether a server that answers so may not be the one that can: sealed, without a leader, or in trouble of its own (500). */
+export const isOutOfService = (status: number) => status === 500 || status === 503

@@ -1,0 +1,140 @@
+import { setImmediate as turn } from 'node:timers/promises'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { BrokerError } from '../../engine/errors.ts'
+import { Secret } from '../../engine/secret.ts'
+import { openVault } from '../../engine/vault/client.ts'
+import { openUpstream, type Upstream } from '../../mounts/hosts/upstream.ts'
+import { type Balancer, startBalancer } from '../fakes/balancer.ts'
+import { type FakeVault, startFakeVault } from '../fakes/vault.ts'
+
+// Several servers behind one address. Connections that are kept lead to the one that they were made to, whatever is to be said of it by now.
+
+const DEADLINE_MS = 600_000
+
+let passed = 0
+const passes = (ms: number) => {
+  passed += ms
+}
+let one: FakeVault
+let other: FakeVault
+let balancer: Balancer
+beforeEach(async () => {
+  const now = performance.now.bind(performance)
+  vi.spyOn(performance, 'now').mockImplementation(() => now() + passed)
+  ;[one, other] = await Promise.all([startFakeVault(), startFakeVault()])
+  balancer = await startBalancer(one.address)
+})
+afterEach(async () => {
+  vi.restoreAllMocks()
+  vi.useRealTimers()
+  await balancer[Symbol.asyncDispose]()
+  await Promise.all([one, other].map(fake => fake[Symbol.asyncDispose]()))
+})
+
+type Ask = () => Promise<unknown>
+
+/** Ends when the connection may be used again, which is a moment after the answer. */
+const settled =
+  (ask: Ask): Ask =>
+  async () => {
+    const answer = await ask()
+    await turn()
+    return answer
+  }
+
+const ways = [
+  [
+    'what is asked in the name of the service, or of a caller',
+    () => {
+      const vault = openVault({ address: balancer.address, deadlineMs: DEADLINE_MS })
+      const ask: Ask = () =>
+        vault.read('sys/mounts', { as: new Secret(one.rootToken) }).then(
+          () => 'answered',
+          (error: unknown) => (error instanceof BrokerError ? 'unavailable' : 'answered'),
+        )
+      return { ask: settled(ask), close: vault.close }
+    },
+  ],
+  [
+    'what is passed on',
+    () => {
+      const upstream = openUpstream({ url: balancer.address, answerWithinMs: DEADLINE_MS })
+      return { ask: settled(() => passOn(upstream)), close: async () => upstream.close() }
+    },
+  ],
+] as const
+
+function passOn(upstream: Upstream): Promise<string> {
+  return new Promise(resolve => {
+    let status = 0
+    upstream.ask(
+      { method: 'GET', target: '/v1/sys/mounts', headers: [], from: '127.0.0.1', length: 0, body: undefined },
+      {
+        head: reply => {
+          status = reply.status
+        },
+        data: () => true,
+        end: () => resolve(status === 503 ? 'unavailable' : 'answered'),
+        failed: () => resolve('unavailable'),
+      },
+    )
+  })
+}
+
+describe.each(ways)('%s', (_, open) => {
+  test('leaves a server that is sealed when the balancer leads to another one', async () => {
+    const { ask, close } = open()
+    expect(await ask()).toBe('answered')
+    balancer.to = other.address
+    expect(await ask(), 'what is kept is used').toBe('answered')
+    expect(other.asked).toEqual([])
+    passes(1000)
+    one.fault = () => ({ status: 503, body: { errors: ['Vault is sealed'] } })
+    expect(await ask()).toBe('unavailable')
+    expect(await ask()).toBe('answered')
+    expect(other.asked).toHaveLength(1)
+    await close()
+  })
+
+  test('is not asked over a new connection each time by a server that goes on saying that it is sealed', async () => {
+    const { ask, close } = open()
+    one.fault = () => ({ status: 503, body: { errors: ['Vault is sealed'] } })
+    passes(1000)
+    for (let time = 0; time < 10; time++) expect(await ask()).toBe('unavailable')
+    expect(one.connections()).toBeLessThanOrEqual(2)
+    await close()
+  })
+
+  test('does not try each kept connection when one of them says nothing any more', async () => {
+    const { ask, close } = open()
+    await Promise.all(Array.from({ length: 8 }, ask))
+    balancer.swallow()
+    balancer.to = other.address
+    passes(1000)
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+    const first = ask()
+    vi.advanceTimersByTime(DEADLINE_MS)
+    expect(await first).toBe('unavailable')
+    vi.useRealTimers()
+    expect(new Set(await Promise.all(Array.from({ length: 8 }, ask)))).toEqual(new Set(['answered']))
+    await close()
+  })
+
+  test('lets what is under way come to its end', async () => {
+    const { ask, close } = open()
+    const held = Promise.withResolvers<void>()
+    const arrived = Promise.withResolvers<void>()
+    one.fault = () => {
+      arrived.resolve()
+      return { after: held.promise }
+    }
+    const slow = ask()
+    await arrived.promise
+    passes(1000)
+    one.fault = () => ({ status: 503, body: { errors: ['Vault is sealed'] } })
+    expect(await ask()).toBe('unavailable')
+    held.resolve()
+    expect(await slow).toBe('answered')
+    await close()
+  })
+})
