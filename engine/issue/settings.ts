@@ -5,6 +5,7 @@ import { TRANSIT_KEY } from '../issuers/common.ts'
 import { issuerRoleFields, issuers } from '../issuers/index.ts'
 import { checkPolicy } from '../policy/index.ts'
 import { rulesOf } from '../sealing/deliver.ts'
+import { destinationsIn } from '../sealing/destinations.ts'
 import type { RsaSigner } from '../vault/rsa_signer.ts'
 import type { Store } from '../vault/store.ts'
 import { checkExchangeRole } from './exchange_role.ts'
@@ -73,7 +74,7 @@ export const roleFields = {
     fallback: 'direct',
     choices: ['direct', 'sealed'],
   }),
-  destinations: list(
+  destinations: destinationsIn(
     'Where sealed tokens may go: `GET,POST https://api.example.com/items/{id}/**`, methods and path may be left out.',
   ),
   provider_ttl: duration(
