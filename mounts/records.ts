@@ -19,6 +19,8 @@ type Hooks<F extends Fields> = {
   readonly write?: (asked: Written<F>) => Promise<Reply>
   /** after a write or delete */
   readonly changed?: (mount: Mount, name: string) => Promise<void> | void
+  /** what is worth a warning of what was written */
+  readonly remarks?: (mount: Mount, name: string) => Promise<readonly string[]>
   /** how large the body of a write may be that is larger than others */
   readonly bodyBytes?: number
 }
@@ -111,7 +113,8 @@ async function write<F extends Fields>(records: Collection<F>, hooks: Hooks<F>, 
   if (hooks.write) reply = await hooks.write(asked)
   else await records.write(mount.id, name, given)
   await hooks.changed?.(mount, name)
-  return reply
+  const warnings = (await hooks.remarks?.(mount, name)) ?? []
+  return warnings.length > 0 ? { data: {}, warnings } : reply
 }
 
 async function show<F extends Fields>(records: Collection<F>, hooks: Hooks<F>, mount: Mount, name: string): Promise<Reply> {

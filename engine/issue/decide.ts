@@ -70,9 +70,10 @@ export function decide(name: string, role: RoleRecord, policies: Compiled, agent
 type Within = Omit<Decision, 'reasons'>
 
 function ceiling(role: RoleRecord, agent: Agent, ask: Ask): Verdict<Within> {
-  if (role.login_roles.length > 0 && !role.login_roles.includes(agent.role))
+  if (role.login_roles.length > 0 && !role.login_roles.some(one => one === agent.role || one === `${agent.mount}${agent.role}`))
     return reject('ROLE', `the role is for logins by ${role.login_roles.join(', ')}`)
-  if (role.task === 'required' && agent.task.org === '') return reject('TASK_REQUIRED', 'no organisation and no task is known')
+  if (role.task === 'required' && agent.task.task === '')
+    return reject('TASK_REQUIRED', `no ${agent.task.org === '' ? 'organisation and no ' : ''}task is known`)
   const plugin = ask.plugin ?? only(role.plugins)
   if (plugin === undefined || !role.plugins.includes(plugin))
     return reject('PLUGIN', `the role serves the plugins ${role.plugins.join(', ')}`)

@@ -4,6 +4,7 @@ import type { MachineState } from '../attest/machine_state.ts'
 import type { AttestSettings } from '../attest/settings.ts'
 import { type Audit, hashed, plain } from '../audit/index.ts'
 import { type Consent, openConsent, openGrants, openRequests } from '../consent/index.ts'
+import { BrokerError } from '../errors.ts'
 import { parseFields, type Values } from '../fields.ts'
 import type { Integrations } from '../integrations/service.ts'
 import { openUpstreams } from '../issuers/outbound.ts'
@@ -28,6 +29,7 @@ import type { RsaSigner } from '../vault/rsa_signer.ts'
 import type { Store } from '../vault/store.ts'
 import type { Signer } from '../vault/transit.ts'
 import type { World } from '../world.ts'
+import { type Authoring, openAuthoring } from './authoring.ts'
 import { type Consenting, openConsenting } from './consenting.ts'
 import { type Issued, openCreds, type Sources } from './creds.ts'
 import type { Agent, Ask } from './decide.ts'
@@ -60,6 +62,7 @@ export type DescribedAgent = {
 export type Issue = {
   readonly settings: IssueSettings
   readonly policies: Policies
+  readonly authoring: Authoring
   readonly keys: Keys
   readonly configOf: (mount: Mount) => Promise<Values<typeof configFields>>
   readonly issue: (mount: Mount, who: Identified, request: CredsRequest, txn: string) => Promise<Issued>
@@ -159,6 +162,7 @@ export function openIssue(parts: IssueParts): Issue {
   return {
     settings,
     policies,
+    authoring: openAuthoring(settings, policies),
     keys,
     configOf: async mount => (await settings.config.get(mount.id, CONFIG)) ?? parseFields(configFields, {}).values,
     issue,
@@ -168,6 +172,7 @@ export function openIssue(parts: IssueParts): Issue {
       return settle(await creds.beat(mount, who, request), place, 'reason')
     },
     simulate: async (mount, role, described, ask) => {
+      assertSaid(described.task)
       const bound = await tasks.bindings.of(mount, described.entityId)
       const why = described.task.org === '' ? undefined : beyond(bound, described.task)
       if (why !== undefined) return explain(reject('TASK_TOKEN', why))
@@ -192,6 +197,12 @@ export function openIssue(parts: IssueParts): Issue {
     consent,
     consenting: openConsenting({ creds, consent, settle, issue }),
   }
+}
+
+/** A task token says its organisation; what would be left out beside none is not to be taken for said. */
+function assertSaid({ org, task, session, user, integrations }: DescribedAgent['task']): void {
+  if (org === '' && (`${task}${session}${user}` !== '' || integrations !== undefined))
+    throw new BrokerError('bad_request', 'org: wanted with task, session, user and integrations, as task tokens say it with them')
 }
 
 /** The described agent with what is on record of its TPM and its entity. */

@@ -3,7 +3,7 @@ import { BrokerError } from '../errors.ts'
 import { duration, flag, list, map, required, text, type Values } from '../fields.ts'
 import { TRANSIT_KEY } from '../issuers/common.ts'
 import { issuerRoleFields, issuers } from '../issuers/index.ts'
-import { checkPolicy } from '../policy/index.ts'
+import { checkPolicy, sentenceOf } from '../policy/index.ts'
 import { rulesOf } from '../sealing/deliver.ts'
 import { destinationsIn } from '../sealing/destinations.ts'
 import type { RsaSigner } from '../vault/rsa_signer.ts'
@@ -63,11 +63,13 @@ export const roleFields = {
     'How long the agent may be silent in its work: who neither asks nor beats within it gets nothing more, and its leases end. None is wanted when 0.',
     { fallback: 0 },
   ),
-  task: text('`required`: only for a task that an orchestrator signed or an operator bound the agent to.', {
+  task: text('`required`: only for a task, by name, that an orchestrator signed or an operator bound the agent to.', {
     fallback: 'optional',
     choices: ['optional', 'required'],
   }),
-  login_roles: list('Roles of the auth mount that may ask. Any when empty.'),
+  login_roles: list(
+    'Login roles that may ask: `builder` of whatever auth mount, `auth/tpm-quote/builder` of this one. Any when empty.',
+  ),
   integration: text('Where the credential comes from, for issuers that ask a provider.', { fallback: '' }),
   permissions: map('What each action may do at the provider, in the words of the provider: a JSON object of lists by action.'),
   delivery: text('`direct`: the credential itself. `sealed`: a token that the proxy alone can open.', {
@@ -132,11 +134,7 @@ function checkPolicyText(name: string, policy: string, actions: readonly string[
     throw new BrokerError('bad_request', 'write the actions into config first: policies are checked against them')
   const checked = checkPolicy(name, policy, actions)
   if (checked.ok) return
-  const sentences = checked.errors.map(
-    ({ line, column, message, help, excerpt }) =>
-      `line ${line}, column ${column}: ${message}${help ? ` (${help})` : ''}\n${excerpt}`,
-  )
-  throw new BrokerError('bad_request', `policy: ${sentences.join('\n')}`)
+  throw new BrokerError('bad_request', `policy: ${checked.errors.map(sentenceOf).join('\n')}`)
 }
 
 function checkRole(record: RoleRecord, known: readonly string[]): void {

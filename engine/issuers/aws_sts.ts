@@ -58,7 +58,11 @@ export const awsSts = issuer({
   cacheable: true,
   throttled,
   permissions: {
-    form: [/^[a-z0-9-]+:[A-Za-z0-9*?]+ arn:aws[a-z-]*:\S+$/, 'an action and an ARN, such as s3:GetObject arn:aws:s3:::bucket/*'],
+    // what knows no resource, such as ecr:GetAuthorizationToken, IAM compares with `*`: no ARN covers that
+    form: [
+      /^[a-z0-9-]+:[A-Za-z0-9*?]+ (?:\*|arn:aws[a-z-]*:\S+)$/,
+      'an action and an ARN, such as s3:GetObject arn:aws:s3:::bucket/*, or an action and *',
+    ],
     within: withinAws,
   },
   check: (_, { plugins, actions }) => {

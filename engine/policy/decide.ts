@@ -78,7 +78,7 @@ export async function warm(): Promise<void> {
 
 /** Decisions that need no evaluation. */
 function withoutAsking({ statements, problems }: Compiled): Decision | undefined {
-  if (problems.length > 0) return decision('POLICY_ERROR', [], problems)
+  if (problems.length > 0) return decision('POLICY_ERROR', [], problems, problems[0])
   return statements.size === 0 ? decision('NO_POLICY', [], []) : undefined
 }
 
@@ -91,14 +91,16 @@ function conclude(statements: Compiled['statements'], answer: AuthorizationAnswe
   const { decision: said, diagnostics } = answer.response
   const deciding = [...statements.values()].filter(({ policy }) => diagnostics.reason.includes(policy))
   const errors = diagnostics.errors.map(({ policyId, error }) => `${policyId}: ${error.message}`).sort()
-  if (errors.length > 0) return decision('POLICY_ERROR', deciding, errors)
+  // which policies failed, and not on what: that may be of the request
+  const failed = diagnostics.errors.map(({ policyId }) => policyId).sort()
+  if (errors.length > 0) return decision('POLICY_ERROR', deciding, errors, failed.join(', '))
   if (said === 'allow') return decision('ALLOWED', deciding, [])
   return decision(deciding.length > 0 ? 'POLICY_FORBIDDEN' : 'POLICY_DENIED', deciding, [])
 }
 
-function decision(code: Outcome, deciding: readonly Statement[], errors: readonly string[]): Decision {
+function decision(code: Outcome, deciding: readonly Statement[], errors: readonly string[], about = ''): Decision {
   const names = code === 'POLICY_ERROR' ? '' : deciding.map(spoken).join(', ')
-  const explanation = names ? `${outcomes[code]} by ${names}` : outcomes[code]
+  const explanation = `${outcomes[code]}${names && ` by ${names}`}${about && `: ${about}`}`
   const reasons = Object.freeze(deciding.map(({ policy }) => policy))
   return Object.freeze({ allowed: code === 'ALLOWED', code, reasons, errors: Object.freeze([...errors]), explanation })
 }

@@ -12,7 +12,7 @@ export const model = {
       means: 'the id of the TPM, sha256-<hex of SHA-256 over the SPKI of its endorsement key>; also the id of the Agent',
     },
     mount: { type: 'String', means: 'path of the auth mount it logged in at, such as auth/tpm-quote/' },
-    role: { type: 'String', means: 'role of the auth mount it logged in with' },
+    role: { type: 'String', means: 'role it logged in with, of that auth mount: another mount may have one of this name' },
     entity_id: { type: 'String', means: "id of the caller's identity entity in Vault" },
     manufacturer: { type: 'String', means: "maker of the TPM, as the endorsement key's certificate names it" },
     firmware_version: { type: 'String', means: 'firmware version of the TPM; compare it as text' },
@@ -70,7 +70,7 @@ export function schemaFor(actions: readonly string[]): string {
   return [
     '// What the policies of this mount can speak about. Every attribute is always present.',
     `// A machine that proved itself with its TPM. Its id is the TPM's id.\nentity Agent = ${record(model.Agent)};`,
-    '// The program on that machine that asks, by name.\nentity Plugin;',
+    '// The program that asks, by the name that the agent gives: one of the role, and no proof of which program it is.\nentity Plugin;',
     `type Attestation = ${record(model.Attestation)};`,
     `// What is asked for: the context of every action.\ntype Request = ${record(model.Request)};`,
     declared.length === 0 ? '// No action is configured, so no request can be permitted.' : appliesTo(declared),

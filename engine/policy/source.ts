@@ -8,6 +8,10 @@ export type Finding = {
   readonly help?: string
 }
 
+/** A finding with its place. */
+export const sentenceOf = ({ line, column, message, help, excerpt }: Finding) =>
+  `line ${line}, column ${column}: ${message}${help ? ` (${help})` : ''}\n${excerpt}`
+
 /** A stretch of a text, in bytes of its UTF-8 form, which is how Cedar counts. */
 export type Span = { readonly start: number; readonly end: number }
 

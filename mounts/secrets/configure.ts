@@ -1,6 +1,6 @@
 import type { Broker } from '#engine'
 import { collection, single } from '../records.ts'
-import type { Path } from '../table.ts'
+import { type Path, path } from '../table.ts'
 
 export const config = ({ issue }: Broker): Path =>
   single(
@@ -8,8 +8,25 @@ export const config = ({ issue }: Broker): Path =>
     issue.settings.config,
     { one: 'configuration of the mount', description: 'The issuer URL and the actions that policies and roles may name.' },
     mount => issue.configOf(mount),
-    { changed: mount => issue.policies.changed(mount) },
+    { changed: mount => issue.policies.changed(mount), remarks: mount => issue.authoring.ofConfig(mount) },
   )
+
+export const schema = ({ issue }: Broker): Path =>
+  path({
+    pattern: 'schema',
+    help: {
+      synopsis: 'Read what policies can speak about.',
+      description:
+        'The Cedar schema of the mount, with what each attribute means: policies are checked against it when they are written.',
+    },
+    fields: {},
+    operations: {
+      read: {
+        summary: 'Read the schema.',
+        run: async ({ mount }) => ({ data: { schema: await issue.authoring.schema(mount) } }),
+      },
+    },
+  })
 
 export const policy = ({ issue, revocations }: Broker): readonly Path[] =>
   collection(
@@ -27,6 +44,7 @@ export const policy = ({ issue, revocations }: Broker): readonly Path[] =>
         // what was sealed under other policies ends: who may still have it asks again
         await revocations.raise({ tenant: mount.id })
       },
+      remarks: (mount, name) => issue.authoring.ofPolicy(mount, name),
     },
   )
 

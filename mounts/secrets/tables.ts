@@ -1,6 +1,6 @@
 import type { Broker } from '#engine'
 import type { Path } from '../table.ts'
-import { config, policy, role } from './configure.ts'
+import { config, policy, role, schema } from './configure.ts'
 import { consent } from './consent.ts'
 import { creds, heartbeat } from './creds.ts'
 import { grant, integration, rotate as rotateRoot, store } from './integrations.ts'
@@ -12,6 +12,7 @@ import { binding, orchestrator } from './tasks.ts'
 /** Every path of a secrets mount of type `broker`. */
 export const brokerPaths = (broker: Broker): readonly Path[] => [
   config(broker),
+  schema(broker),
   ...policy(broker),
   ...role(broker),
   ...integration(broker),

@@ -27,3 +27,60 @@ describe('destinations in one text, as a command line has them', () => {
     expect(dataOf(await broker.ask('read', 'broker/role/x'))).toMatchObject({ destinations: wanted })
   })
 })
+
+describe('policies', () => {
+  const write = async (policy: string) => (await broker.ask('update', 'broker/policy/p', { policy })) as { reply: object }
+  const permit = (condition: string) => `permit (principal, action, resource) when { ${condition} };`
+
+  test.each([
+    ['forbids nothing', 'forbid (principal, action, resource) when { context has ticket };', /^line 1, column 1: .*impossible/],
+    ['has letters of two alphabets', permit('context.user == "\u0430da"'), /mixed scripts/],
+    ['has a letter that is not seen', 'permit (principal, action, resource == Plugin::"ci\u200b");', /u\{200b\}/],
+  ])('who writes one that %s is warned', async (_, policy, warning) => {
+    expect((await write(policy)).reply).toMatchObject({ warnings: [expect.stringMatching(warning)] })
+  })
+
+  test('of one that is plain nothing is said', async () => {
+    expect((await write(permit('context.user == "ada"'))).reply).toBeUndefined()
+  })
+
+  test('can speak about what the schema says, and the schema says what it means', async () => {
+    const { schema } = dataOf(await broker.ask('read', 'broker/schema')) as { schema: string }
+    expect(schema).toMatch(/\/\/ user for whom the task is done.*\n {2}user: String,/)
+    expect(schema).toContain('"deploy"')
+  })
+})
+
+describe('actions of the mount that are taken away', () => {
+  test('who does it is told which policies and roles do not fit any more, and so is who is refused then', async () => {
+    await broker.ask('update', 'broker/policy/more', { policy: 'forbid (principal, action == Action::"delete", resource);' })
+    await broker.ask('update', 'broker/role/x', { ...ROLE, actions: 'delete' })
+    const reply = await broker.ask('update', 'broker/config', { actions: 'deploy' })
+    const stray = 'more#1`, unrecognized action `Action::"delete"`'
+    expect(reply).toMatchObject({
+      reply: {
+        warnings: [
+          expect.stringMatching(`^nothing is permitted until the policies fit the actions again: .*${stray}`),
+          'the role x serves the action delete, which is none now: nobody gets it',
+        ],
+      },
+    })
+    expect(await simulated({ scope: 'apps:read', plugin: 'kubernetes' })).toMatchObject({
+      code: 'POLICY_ERROR',
+      detail: expect.stringContaining(stray) as string,
+    })
+  })
+})
+
+const simulated = async (data: object) =>
+  dataOf(await broker.ask('update', 'broker/simulate', { role: 'deploy', tpm_id: 'any', login_role: 'builder', ...data }))
+
+describe('a simulation', () => {
+  test.each([{ task: 't' }, { session: 's' }, { user: 'ada' }, { integrations: 'i' }])(
+    'of a task without its organisation is none: %j',
+    async data => {
+      await expect(simulated({ scope: 'apps:read', plugin: 'kubernetes', ...data })).rejects.toThrow('org: wanted with task')
+      expect(await simulated({ scope: 'apps:read', plugin: 'kubernetes', ...data, org: 'acme' })).toMatchObject({ allowed: true })
+    },
+  )
+})

@@ -18,7 +18,15 @@ function fault(role: Readonly<Record<string, unknown>>): string {
 
 const both = { read: ['contents:read'], write: ['contents:write'] }
 const github = { issuer: 'github_app', integration: 'acme', repositories: 'app', permissions: both }
+const amazon = (permission: string) => ({
+  issuer: 'aws_sts',
+  integration: 'acme',
+  role_arn: 'arn:aws:iam::123456789012:role/agents',
+  permissions: { read: [permission], write: [permission] },
+})
 test.each([
+  [amazon('ecr:GetAuthorizationToken *'), ''],
+  [amazon('s3:GetObject arn:aws:s3:::reports/*'), ''],
   [{ issuer: 'jwt' }, ''],
   [{ issuer: 'jwt', integration: 'acme' }, 'integration: the issuer jwt has no use for one'],
   [{ issuer: 'jwt', repositories: 'app' }, 'repositories: the issuer jwt has no such field'],

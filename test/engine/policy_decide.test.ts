@@ -37,7 +37,11 @@ describe('every outcome', () => {
       'POLICY_ERROR',
       one(`${permitAll} ${overflow}`),
       requestWith(),
-      { reasons: ['one#1'], errors: [expect.stringContaining('one#2: integer overflow')], explanation: outcomes.POLICY_ERROR },
+      {
+        reasons: ['one#1'],
+        errors: [expect.stringContaining('one#2: integer overflow')],
+        explanation: `${outcomes.POLICY_ERROR}: one#2`,
+      },
     ],
     ['NO_POLICY', compile([], actions), requestWith(), { reasons: [], errors: [], explanation: outcomes.NO_POLICY }],
   ]

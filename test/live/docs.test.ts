@@ -60,7 +60,9 @@ const found = await pages()
 
 test('there are such pages, and the README is the first', () => {
   expect(found.map(({ page }) => page).slice(0, 1)).toEqual(['README.md'])
-  const operators = ['integrations', 'leases', 'machines', 'operations', 'stores', 'trust'].map(name => `docs/${name}.md`)
+  const operators = ['integrations', 'leases', 'machines', 'operations', 'policies', 'stores', 'trust'].map(
+    name => `docs/${name}.md`,
+  )
   expect(found.map(({ page }) => page)).toEqual(expect.arrayContaining(operators))
 })
 

@@ -179,6 +179,18 @@ describe('what the session policy lets through, by a simulator of IAM', () => {
     expect(await decided(action, resource, changes)).toBe(outcome)
   })
 
+  test.each([
+    ['ecr:GetAuthorizationToken *', 'Allowed'],
+    ['ecr:GetAuthorizationToken arn:aws:*', DENIED],
+    ['ecr:BatchGetImage *', DENIED],
+  ])('%s lets through an action that knows no resource: %s', async (permission, outcome) => {
+    const { credential } = opened({ role: { permissions: { read: [permission] } } })
+    await credential()
+    expect(
+      await decided('ecr:GetAuthorizationToken', '*', { policy: sent().get('Policy') ?? '', at: '2026-01-01T00:00:00Z' }),
+    ).toBe(outcome)
+  })
+
   test('one that STS would not take is refused', () => {
     const many = Array.from({ length: 40 }, (_, index) => `s3:GetObject arn:aws:s3:::bucket-${index}/*`)
     expect(() => sessionPolicy(many, end)).toThrow(/PERMISSIONS: the session policy would have \d+ characters/)
@@ -196,6 +208,8 @@ describe('the ceiling of an integration', () => {
     [`s3:GetObject arn:aws:s3:::*`, `s3:GetObject ${bucket}`, false],
     [`s3:GetObject arn:aws:s3:::reports/*`, `s3:GetObject arn:aws:s3:::reports/?`, false],
     [`s3:PutObject ${bucket}`, `s3:Get* ${bucket}`, false],
+    ['s3:GetObject *', `s3:GetObject ${bucket}`, false],
+    ['ecr:GetAuthorizationToken *', 'ecr:*', true],
   ])('%s within %s: %s', (permission, ceiling, within) => expect(withinAws(permission, ceiling)).toBe(within))
 
   test('lets through only what its pattern matches', () => {
