@@ -22,6 +22,7 @@ import { fault, TpmError } from './tpm/errors.ts'
 import type { KeyFile } from './tpm/key_file.ts'
 import { password } from './tpm/password.ts'
 import { rc } from './tpm/response_codes.ts'
+import { withRoom } from './tpm/room.ts'
 import { ekTemplates } from './tpm/templates.ts'
 import { entity, type Tpm, tpmOver } from './tpm/tpm.ts'
 import { openTransport, type Transport } from './tpm/transport.ts'
@@ -78,7 +79,7 @@ const QUOTE_TRIES = 5
 export async function openAttester(options: AttesterOptions): Promise<Attester> {
   const limits = options.deadlineMs === undefined ? {} : { deadlineMs: options.deadlineMs }
   const transport = typeof options.tpm === 'string' ? await openTransport(options.tpm, limits) : options.tpm
-  const tpm = tpmOver(transport)
+  const tpm = withRoom(tpmOver(transport))
   try {
     await ready(tpm)
     const { now, random, ek = 'rsa-2048', ak = 'ecdsa-p256', endorsementAuth = Buffer.alloc(0), keyFile } = options

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { rc } from '../../agent/tpm/response_codes.ts'
 import { openTransport, transports } from '../../agent/tpm/transport.ts'
+import { PATIENCE_MS } from '../harness/patience.ts'
 import { type Swtpm, startSwtpm } from '../harness/swtpm.ts'
 import { fakeTpm, response } from './fake_tpm.ts'
 import { folder } from './tools.ts'
@@ -42,6 +43,36 @@ describe('a real TPM', () => {
       symbol: 'DEADLINE',
       message: expect.stringContaining('another program'),
     })
+  })
+})
+
+describe('more clients than may wait', () => {
+  let tpm: Swtpm
+  beforeAll(async () => {
+    tpm = await startSwtpm()
+  })
+  afterAll(() => tpm?.stop())
+  const many = (deadlineMs: number) =>
+    Promise.allSettled(
+      Array.from({ length: 8 }, async () => {
+        await using transport = await openTransport(tpm.spec, { deadlineMs })
+        return (await transport.transmit(getRandom)).length
+      }),
+    )
+
+  test('have their turn when the one before them is done', async () => {
+    const first = await openTransport(tpm.spec)
+    await first.transmit(getRandom)
+    const others = many(PATIENCE_MS)
+    await first.close()
+    expect(await others).toEqual(Array.from({ length: 8 }, () => ({ status: 'fulfilled', value: 28 })))
+  })
+
+  test('hear in time that it is not', async () => {
+    await using first = await openTransport(tpm.spec)
+    await first.transmit(getRandom)
+    const late = { status: 'rejected', reason: expect.objectContaining({ symbol: 'DEADLINE' }) }
+    expect(await many(200)).toEqual(Array.from({ length: 8 }, () => late))
   })
 })
 

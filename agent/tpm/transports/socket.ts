@@ -1,10 +1,13 @@
 import { connect, type NetConnectOpts, type Socket } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Channel, Kind } from '../channel.ts'
-import { fault } from '../errors.ts'
+import { fault, type TpmError } from '../errors.ts'
 
 /** More than any TPM sends (TPM_PT_MAX_RESPONSE_SIZE is 4096 where it was looked at): what says it is longer is no TPM. */
 const LONGEST = 65_536
 const SIZE_END = 6
+/** Who has the TPM is done with it in about so long. */
+const AGAIN_MS = 20
 
 export const unix: Kind = {
   scheme: 'unix',
@@ -28,10 +31,7 @@ function hostAndPort(address: string): NetConnectOpts {
 }
 
 async function open(target: NetConnectOpts, spec: string, signal: AbortSignal): Promise<Channel> {
-  const socket = connect(target)
-  const giveUp = () => socket.destroy()
-  signal.addEventListener('abort', giveUp, { once: true })
-  await connected(socket, spec)
+  const socket = await standIn(target, spec, signal)
   socket.setNoDelay(true).on('error', () => {}) // between two commands nobody listens; the next one finds the socket destroyed
   return {
     exchange: command => exchange(socket, command, spec),
@@ -40,6 +40,22 @@ async function open(target: NetConnectOpts, spec: string, signal: AbortSignal): 
     },
   }
 }
+
+/** Where too many wait already for their turn, a unix socket says so at once: it is asked again until nobody waits for it any more. */
+async function standIn(target: NetConnectOpts, spec: string, signal: AbortSignal): Promise<Socket> {
+  for (;;) {
+    const socket = connect(target)
+    const giveUp = () => socket.destroy()
+    signal.addEventListener('abort', giveUp, { once: true })
+    const refused = await connected(socket, spec).catch((error: TpmError) => error)
+    if (refused === undefined) return socket
+    signal.removeEventListener('abort', giveUp)
+    if (!isCrowded(refused)) throw refused
+    await sleep(AGAIN_MS, undefined, { signal })
+  }
+}
+
+const isCrowded = ({ cause }: Error): boolean => cause instanceof Error && codeOf(cause) === 'EAGAIN'
 
 function connected(socket: Socket, spec: string): Promise<void> {
   return new Promise((resolve, reject) => {
