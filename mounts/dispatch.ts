@@ -4,11 +4,13 @@ import {
   BrokerError,
   type Capability,
   hashed,
+  holderFields,
   type Identified,
   type Mount,
   parseFields,
   plain,
   type RefusalPlace,
+  type TokenFacts,
 } from '#engine'
 import { fromStockLogin } from './auth/stock_login.ts'
 import { helpOf, mountHelp } from './help.ts'
@@ -47,8 +49,9 @@ export function openDispatch(broker: Broker, tables: Tables): Dispatch {
     if (found && operation !== 'unsupported') return perform(broker, mount, found, { ...logical, operation })
     // said only to who might do it: a path where nothing is has no verbs either
     const anyOf: readonly Capability[] = operation === 'unsupported' ? ['create', 'update'] : [CAPABILITY[operation]]
-    const require = () => broker.authority.require(logical.caller, aclPath(logical), anyOf)
-    await recorded(broker.audit, refusalPlace(mount, undefined, logical), require)
+    const refused = refusalPlace(mount, undefined, logical)
+    const may = await recorded(broker.audit, refused, () => broker.authority.granted(logical.caller, aclPath(logical)))
+    await recorded(broker.audit, of(may.facts, refused), async () => insist(may(anyOf)))
     if (operation === 'unsupported') throw new BrokerError('unsupported_operation', 'unsupported operation')
     throw new BrokerError('unsupported_path', 'unsupported path')
   }
@@ -66,15 +69,21 @@ type Asked = Logical & { readonly operation: Operation }
 
 async function perform(broker: Broker, mount: Mount, found: Found, logical: Asked): Promise<Outcome> {
   const refused = refusalPlace(mount, found.row, logical)
-  const identified = await recorded(broker.audit, refused, () => admit(broker, mount, found, logical))
+  const admitted = await admit(broker, mount, found, { logical, refused })
+  const { identified } = admitted
   try {
-    const outcome = await answered(broker, mount, found, logical, identified)
+    const outcome = await answered(broker, mount, found, logical, admitted)
     await identified?.permitted
     return outcome
   } catch (error) {
-    if (identified) await recorded(broker.audit, refused, () => identified.permitted)
+    if (identified) await recorded(broker.audit, of(identified.facts, refused), () => identified.permitted)
     throw misspelt(error, found.row, logical)
   }
+}
+
+/** Whose token it was is with what was refused. */
+function of(facts: TokenFacts, place: RefusalPlace): RefusalPlace {
+  return { ...place, fields: { ...place.fields, ...holderFields(facts, 'refused') } }
 }
 
 /** What is missing may have been sent under another name: where nothing else warns of it, the refusal does. */
@@ -92,7 +101,7 @@ async function answered(
   mount: Mount,
   { row, params }: Found,
   logical: Asked,
-  identified: Identified | undefined,
+  { identified, facts }: Admitted,
 ): Promise<Outcome> {
   const operation = row.operations[logical.operation]
   if (!operation) throw new BrokerError('unsupported_operation', 'unsupported operation')
@@ -100,7 +109,8 @@ async function answered(
   const replaced = Object.keys(params).filter(
     name => ![undefined, params[name]].includes(logical.data[name] as string | undefined),
   )
-  await record(broker.audit, row, placeOf(mount, logical), logical.operation)
+  const fields = facts && holderFields(facts, 'admitted')
+  await record(broker.audit, row, { ...placeOf(mount, logical), ...(fields && { fields }) }, logical.operation)
   const { caller, txn, from, wrapTtl } = logical
   const reply = await operation.run({ mount, values, given, caller, identified, txn, from, wrapTtl } as Request<never>)
   return { reply, warnings: [...warningOf(IGNORED, unknown), ...warningOf(REPLACED, replaced)] }
@@ -118,19 +128,32 @@ function warningOf(sentence: string, names: readonly string[]): readonly string[
 /** Vault adds a slash to a path that is listed, and then asks its policies: a rule for the path with the slash counts, and one without it too. */
 const aclPath = ({ operation, path }: Pick<Logical, 'operation' | 'path'>) => (operation === 'list' ? `${path}/` : path)
 
+type Admitted = { readonly identified?: Identified; readonly facts?: TokenFacts }
+type Admitting = { readonly logical: Asked; readonly refused: RefusalPlace }
+
 /** The token is looked at before anything else is. */
-async function admit(broker: Broker, mount: Mount, { row, params }: Found, logical: Asked): Promise<Identified | undefined> {
+async function admit(broker: Broker, mount: Mount, { row, params }: Found, { logical, refused }: Admitting): Promise<Admitted> {
+  const { authority, audit } = broker
   const { caller, operation } = logical
   const path = aclPath(logical)
-  if (row.unauthenticated) return undefined
-  if (row.identify) return broker.authority.identify(caller, path, [CAPABILITY[operation]])
-  const may = await broker.authority.granted(caller, path)
-  const writes = operation === 'update' && row.exists !== undefined
-  // who may neither create nor update does not make us look whether it is there
-  const allowed = may(writes ? ['create', 'update'] : [CAPABILITY[operation]])
-  const exact = allowed && writes ? may([await createOrUpdate(row, mount, params)]) : allowed
-  if (!exact) throw new BrokerError('permission_denied', 'permission denied')
-  return undefined
+  if (row.unauthenticated) return {}
+  if (row.identify) {
+    const identified = await recorded(audit, refused, () => authority.identify(caller, path, [CAPABILITY[operation]]))
+    return { identified, facts: identified.facts }
+  }
+  const may = await recorded(audit, refused, () => authority.granted(caller, path))
+  await recorded(audit, of(may.facts, refused), async () => {
+    const writes = operation === 'update' && row.exists !== undefined
+    // who may neither create nor update does not make us look whether it is there
+    const allowed = may(writes ? ['create', 'update'] : [CAPABILITY[operation]])
+    const exact = allowed && writes ? may([await createOrUpdate(row, mount, params)]) : allowed
+    insist(exact)
+  })
+  return { facts: may.facts }
+}
+
+function insist(allowed: boolean): void {
+  if (!allowed) throw new BrokerError('permission_denied', 'permission denied')
 }
 
 async function createOrUpdate(row: Path, mount: Mount, params: Readonly<Record<string, string>>): Promise<Capability> {

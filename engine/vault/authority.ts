@@ -14,6 +14,8 @@ export type Capability = 'create' | 'read' | 'update' | 'delete' | 'list' | 'sud
 /** What Vault knows of a token, without costing it a use. */
 export type TokenFacts = {
   readonly accessor: string
+  /** as the method of its login made it up, such as `userpass-anna` */
+  readonly displayName: string
   /** login path, such as `auth/tpm-quote/login` */
   readonly path: string
   readonly meta: Readonly<Record<string, string>>
@@ -31,8 +33,8 @@ export type Identified = {
   readonly permitted: Promise<void>
 }
 
-/** Whether one of these is allowed. */
-export type Granted = (anyOf: readonly Capability[]) => boolean
+/** Whether one of these is allowed, and to whom. */
+export type Granted = ((anyOf: readonly Capability[]) => boolean) & { readonly facts: TokenFacts }
 
 /** Vault decides who may do what; no permission is remembered from one request to the next, so a revoked token is refused at once. */
 export type Authority = {
@@ -58,9 +60,9 @@ export function openAuthority(vault: Vault, own: OwnVault, monotonic: () => numb
   )
   const known = openFacts(own, monotonic)
   // Requests that arrive together with one token ask Vault together. A token with a limited number of uses pays one per request
-  const allowed = async (ask: Ask, { numUses }: TokenFacts): Promise<Granted> => {
-    const answer = numUses === 0 ? await capabilities(ask) : await spent(vault, own, ask)
-    return anyOf => covers(answer, anyOf)
+  const allowed = async (ask: Ask, facts: TokenFacts): Promise<Granted> => {
+    const answer = facts.numUses === 0 ? await capabilities(ask) : await spent(vault, own, ask)
+    return Object.assign((anyOf: readonly Capability[]) => covers(answer, anyOf), { facts })
   }
   const granted = async (caller: Caller, path: string): Promise<Granted> => {
     const token = present(caller)
@@ -179,11 +181,12 @@ async function factsOf(own: OwnVault, tokens: readonly Secret[]): Promise<readon
 }
 
 function readFacts(data: Readonly<Record<string, unknown>> | null | undefined): TokenFacts {
-  const { accessor, path, meta, entity_id, policies, identity_policies, ttl, num_uses, expire_time } = data ?? {}
+  const { accessor, display_name, path, meta, entity_id, policies, identity_policies, ttl, num_uses, expire_time } = data ?? {}
   if (typeof path !== 'string' || typeof ttl !== 'number')
     throw new BrokerError('unavailable', 'vault answered a token lookup without facts')
   return {
     accessor: text(accessor),
+    displayName: text(display_name),
     path,
     meta: (meta ?? {}) as Readonly<Record<string, string>>,
     entityId: text(entity_id),

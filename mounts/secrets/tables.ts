@@ -1,5 +1,6 @@
 import type { Broker } from '#engine'
 import type { Path } from '../table.ts'
+import { auditHash } from './audit_hash.ts'
 import { config, policy, role, schema } from './configure.ts'
 import { consent } from './consent.ts'
 import { creds, heartbeat } from './creds.ts'
@@ -26,6 +27,7 @@ export const brokerPaths = (broker: Broker): readonly Path[] => [
   ...consent(broker),
   revokeSealed(broker),
   simulate(broker),
+  auditHash(broker),
   keys(broker),
   rotate(broker),
   jwks(broker),

@@ -1,4 +1,4 @@
-import { BrokerError, type Capability, hashed, plain } from '#engine'
+import { BrokerError, type Capability, hashed, holderFields, plain, type TokenFacts } from '#engine'
 import type { SysRequest } from './request.ts'
 
 export type Wanted = {
@@ -18,14 +18,19 @@ export async function admit(request: SysRequest, wanted: Wanted): Promise<void> 
   const { broker, caller } = request
   const { operation, path, anyOf, sudo } = wanted
   const asked = placeOf(request, wanted)
+  let facts: TokenFacts | undefined
   try {
     const may = await broker.authority.granted(caller, path)
+    facts = may.facts
     if (!may(anyOf) || (sudo && !may(['sudo']))) throw new BrokerError('permission_denied', 'permission denied')
   } catch (error) {
-    if (error instanceof BrokerError) broker.audit.appendLazy({ type: 'refusal', ...asked, fields: { code: plain(error.code) } })
+    const holder = facts && holderFields(facts, 'refused')
+    if (error instanceof BrokerError)
+      broker.audit.appendLazy({ type: 'refusal', ...asked, fields: { ...holder, code: plain(error.code) } })
     throw error
   }
-  const admitted = { ...asked, type: 'request', path: path.replace(/^sys\//, '') } as const
+  const fields = holderFields(facts, 'admitted')
+  const admitted = { ...asked, type: 'request', path: path.replace(/^sys\//, ''), fields } as const
   if (operation === 'update' || operation === 'delete') await broker.audit.append(admitted)
   else broker.audit.appendLazy(admitted)
 }

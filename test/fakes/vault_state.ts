@@ -152,7 +152,7 @@ function lookup({ tokens }: FakeState, { body }: Asked): Reply {
   if (!token) return refuse(403, 'bad token')
   const { accessor, path, meta, ttl, uses, entity = 'entity', policies = ['default'] } = token
   const expire_time = ttl === 0 ? null : '2030-01-01T00:00:00Z'
-  return data({ accessor, path, meta, ttl, num_uses: uses, expire_time, entity_id: entity, policies })
+  return data({ accessor, display_name: 'token', path, meta, ttl, num_uses: uses, expire_time, entity_id: entity, policies })
 }
 
 function lookupAccessor(state: FakeState, { body }: Asked): Reply {

@@ -1,4 +1,4 @@
-import { glob, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { glob, mkdtemp, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -68,11 +68,16 @@ test('there are such pages, and the README is the first', () => {
 
 describe.each(found)('$page can be typed as it stands', ({ blocks }) => {
   test.each(blocks.map(block => [block.split('\n')[0], block] as const))('%s', async (_, block) => {
-    const { code, stderr } = await run('bash', ['-euo', 'pipefail', '-c', block], {
+    const { code, stderr } = await run('bash', ['-euo', 'pipefail', '-c', `umask 022\n${block}`], {
       cwd: root,
       env: await environment(),
       withinMs: 5 * PATIENCE_MS,
     })
     expect({ block, code, stderr }).toEqual({ block, code: 0, stderr })
   })
+})
+
+test('what is typed leaves no secret that others may read', async () => {
+  for (const name of ['agent-token', 'agent-key', 'evidence', 'secret_id'])
+    expect(((await stat(join(home, name))).mode & 0o077).toString(8), name).toBe('0')
 })
