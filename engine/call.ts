@@ -23,6 +23,10 @@ export class GivenUp extends Error {
   }
 }
 
+/** Answers before the answer (RFC 9110, 15.2) that a call waits through: undici waits through any number, and a server that sends nothing else keeps a
+ *  whole processor busy until the deadline. */
+const MOST_INFORMATIONAL = 16
+
 /** One request by undici's `dispatch`: no stream and no abort signal is made for it, which halves its cost.
  *  @throws GivenUp; Error of undici, which may hold what was sent */
 export function call(agent: Agent, options: Dispatcher.DispatchOptions, { deadlineMs, bytes, ending }: Bounds): Promise<Answer> {
@@ -39,6 +43,7 @@ export function call(agent: Agent, options: Dispatcher.DispatchOptions, { deadli
   const timer = setTimeout(() => giveUp('late'), deadlineMs)
   ending?.addEventListener('abort', leave)
   let status = 0
+  let informational = 0
   let headers: Dispatcher.ResponseData['headers'] = {}
   const body = openCollected()
   agent.dispatch(options, {
@@ -49,6 +54,7 @@ export function call(agent: Agent, options: Dispatcher.DispatchOptions, { deadli
     onResponseStart: (_, code, told) => {
       status = code
       headers = told
+      if (code < 200 && ++informational > MOST_INFORMATIONAL) giveUp('long')
     },
     onResponseData: (_, chunk) => {
       if (body.size() + chunk.length > bytes) giveUp('long')

@@ -2,7 +2,7 @@ import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { once } from 'node:events'
 import { type AddressInfo, createServer, type Socket } from 'node:net'
 import { expect, onTestFinished, test } from 'vitest'
-import { openHttp } from '../../engine/http.ts'
+import { openHttp, Unanswered } from '../../engine/http.ts'
 import { alive } from '../fakes/heap.ts'
 
 test('of an answer in the smallest of pieces its bytes are kept, and not the pieces', async () => {
@@ -40,4 +40,22 @@ test('of an answer in the smallest of pieces its bytes are kept, and not the pie
   expect((await answered).body.toString()).toBe(whole)
   expect(pieces).toHaveLength(whole.length)
   expect(kept).toBeLessThan(whole.length / 10)
+})
+
+test('a server that says nothing but that an answer will come is not listened to until the deadline', async () => {
+  const early = 'HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n'
+  const good = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}'
+  const server = createServer(socket => {
+    socket.on('error', () => undefined)
+    socket.once('data', sent => socket.write(early.repeat(String(sent).startsWith('POST') ? 17 : 16) + good))
+  })
+  await once(server.listen(0, '127.0.0.1'), 'listening')
+  const http = openHttp({ deadlineMs: 60_000 })
+  onTestFinished(async () => {
+    server.close()
+    await http.close()
+  })
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`
+  expect((await http.send({ method: 'GET', url })).status).toBe(200)
+  await expect(http.send({ method: 'POST', url })).rejects.toThrow(new Unanswered('said too much'))
 })
