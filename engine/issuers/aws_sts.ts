@@ -3,7 +3,7 @@ import { required, text } from '../fields.ts'
 import { Secret } from '../secret.ts'
 import { assertion } from './assertion.ts'
 import { sessionPolicy, withinAws } from './aws_policy.ts'
-import { explicit, REGION, STS, smithyHandler, stsUrl, throttled } from './aws_transport.ts'
+import { explicit, plainXml, REGION, STS, smithyHandler, stsUrl, throttled } from './aws_transport.ts'
 import { ceiling, endpointAt, outbound, subject } from './common.ts'
 import { type Credential, type Grant, type IssuerPorts, issuer, type Plan } from './issuer.ts'
 import { ExchangeRefusal, refused, unusable, wider } from './refusal.ts'
@@ -77,7 +77,7 @@ export const awsSts = issuer({
       region: ports.settings.region,
       endpoint: stsUrl(ports.settings),
       credentials: await keyOf(ports),
-      requestHandler: smithyHandler(ports.http),
+      requestHandler: smithyHandler({ send: async sent => plainXml(await ports.http.send(sent)) }),
     })
     const answer = await assume(sts, client, grant, ports).catch((error: unknown) => {
       throw ports.http.failure() ?? told(ports.integration, error)

@@ -48,8 +48,8 @@ export const awsAccessKey = rotator({
   strays: async (root, { from, to }, ports) => {
     const inUse = root['access_key_id']?.reveal()
     const xml = await ask(ports, IAM_API, root, { Action: 'ListAccessKeys' })
-    return [...xml.matchAll(/<member>([\s\S]*?)<\/member>/g)]
-      .map(([, member = '']) => ({
+    return membersOf(xml)
+      .map(member => ({
         id: all(member, 'AccessKeyId')[0] ?? '',
         at: Date.parse(all(member, 'CreateDate')[0] ?? '') / 1000,
       }))
@@ -104,6 +104,12 @@ function placeOf(service: Service['service'], { own, settings: its }: Ports): { 
 /** Texts of elements without children. */
 function all(xml: string, name: string): readonly string[] {
   return [...xml.matchAll(new RegExp(`<${name}>([^<]*)</${name}>`, 'g'))].map(([, text = '']) => text)
+}
+
+/** In one pass: an expression that looks for the end of each looks through all that follows, again for every one that has none. */
+function membersOf(xml: string): readonly string[] {
+  const begun = xml.split('<member>').slice(1)
+  return begun.flatMap(one => (one.includes('</member>') ? one.split('</member>', 1) : []))
 }
 
 /** An answer with two of what there is one of has no meaning. */

@@ -16,11 +16,14 @@ let keys: Map<string, Key>
 /** of a key: how often STS does not know it yet */
 let unknownFor: number
 let made: (id: string) => Said
+/** in place of the keys that are there */
+let listed: string | undefined
 let now: number
 beforeEach(async () => {
   now = Date.parse('2026-06-01T00:00:00Z')
   keys = new Map([['AKIA00000000000OLD', { user: 'broker', secret: 'canary-old-0123456789', madeAt: 0 }]])
   unknownFor = 0
+  listed = undefined
   made = id =>
     xml(`<AccessKey><AccessKeyId>${id}</AccessKeyId><SecretAccessKey>${keys.get(id)?.secret}</SecretAccessKey></AccessKey>`)
   aws = await startJsonServer(answer)
@@ -53,12 +56,13 @@ function answer(arrived: Arrived): Said {
       return keys.delete(id) ? xml('') : refusal('NoSuchEntity')
     default:
       return xml(
-        [...keys]
-          .map(
-            ([name, one]) =>
-              `<member><AccessKeyId>${name}</AccessKeyId><CreateDate>${new Date(one.madeAt).toISOString()}</CreateDate></member>`,
-          )
-          .join(''),
+        listed ??
+          [...keys]
+            .map(
+              ([name, one]) =>
+                `<member><AccessKeyId>${name}</AccessKeyId><CreateDate>${new Date(one.madeAt).toISOString()}</CreateDate></member>`,
+            )
+            .join(''),
       )
   }
 }
@@ -151,6 +155,14 @@ describe('the access key of an IAM user', () => {
     keys.set('AKIA00000000HUMAN', { user: 'broker', secret: '', madeAt: now - 3_600_000 })
     const window = { from: now / 1000 - 1, to: now / 1000 + 1 }
     expect(await awsAccessKey.strays?.(root, window, ports)).toEqual([{ access_key_id: 'AKIA00000000STRAY' }])
+  })
+
+  test('is not looked for without end in a list whose members have none', async () => {
+    const begun = (id: string) =>
+      `<member><AccessKeyId>${id}</AccessKeyId><CreateDate>${new Date(now).toISOString()}</CreateDate>`
+    listed = `${begun('AKIA00000000BEGUN')}${begun('AKIA00000000WHOLE')}</member>${'<member>'.repeat(2 ** 17 - 100)}`
+    const window = { from: now / 1000 - 1, to: now / 1000 + 1 }
+    expect(await awsAccessKey.strays?.(root, window, ports)).toEqual([{ access_key_id: 'AKIA00000000WHOLE' }])
   })
 })
 

@@ -284,6 +284,7 @@ export const providers: readonly ProviderRow[] = [
       ['a success that is 201', xml(201, assumed()), 'EXCHANGE_UNUSABLE'],
       ['an empty body', xml(200, ''), 'EXCHANGE_UNUSABLE'],
       ['no XML', xml(200, '{"a":1}'), 'EXCHANGE_UNUSABLE'],
+      ['a type of document', xml(200, `<!doctype a>${assumed()}`), 'EXCHANGE_UNUSABLE'],
       ['an empty token', xml(200, assumed({ token: '' })), 'EXCHANGE_UNUSABLE'],
       ['an end in the past', xml(200, assumed({ end: soon(-60) })), 'EXCHANGE_UNUSABLE'],
       ['a longer life than was asked for', xml(200, assumed({ end: soon(7200) })), 'EXCHANGE_UNUSABLE'],
