@@ -9,6 +9,7 @@ import { assertion } from './assertion.ts'
 import { baseAt, isToken, outbound, subject, TRANSIT_KEY } from './common.ts'
 import { type Credential, type Grant, type IssuerPorts, issuer } from './issuer.ts'
 import { type Answered, msalTransport } from './msal_transport.ts'
+import { isModestRsaKey } from './private_key.ts'
 import { refreshing } from './refresh.ts'
 import { refused, unusable, wider } from './refusal.ts'
 
@@ -116,7 +117,13 @@ async function proofOf(grant: Grant, ports: Ports, root: RootCredential | undefi
   if (auth === 'federated') return { clientAssertion: await assertion(grant, ports, audience, { rsaKey }) }
   if (auth !== 'certificate') return { clientSecret: secretIn(ports, root, 'client_secret').reveal() }
   const thumbprintSha256 = thumbprintOf(ports, certificate)
-  return { clientCertificate: { thumbprintSha256, privateKey: secretIn(ports, root, 'private_key').reveal() } }
+  const privateKey = secretIn(ports, root, 'private_key').reveal()
+  if (!isModestRsaKey(privateKey))
+    throw new BrokerError(
+      'unavailable',
+      `the integration ${ports.integration} wants an RSA key of at most 4096 bits as private_key`,
+    )
+  return { clientCertificate: { thumbprintSha256, privateKey } }
 }
 
 function secretIn({ integration }: Ports, root: RootCredential | undefined, name: string): Secret {

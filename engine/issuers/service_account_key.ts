@@ -2,6 +2,7 @@ import { importPKCS8, SignJWT } from 'jose'
 import { BrokerError } from '../errors.ts'
 import type { Secret } from '../secret.ts'
 import type { Outbound } from './outbound.ts'
+import { isModestRsaKey } from './private_key.ts'
 import { askToken } from './token_endpoint.ts'
 
 /** What a key of a Google service account says of itself: the JSON file as it came. */
@@ -24,6 +25,7 @@ type Ports = { readonly http: Outbound; readonly integration: string }
 /** An access token of the account (RFC 7523, 2.1).
  *  @param start seconds since the epoch */
 export async function tokenByKey({ http, integration }: Ports, url: string, key: AccountKey, start: number): Promise<string> {
+  if (!isModestRsaKey(key.private_key)) noKey(integration)
   const pkcs8 = await importPKCS8(key.private_key, 'RS256').catch(() => noKey(integration))
   const assertion = await new SignJWT({ scope: CLOUD })
     .setProtectedHeader({ alg: 'RS256', typ: 'JWT', kid: key.private_key_id })

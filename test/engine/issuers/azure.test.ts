@@ -1,5 +1,5 @@
 import 'reflect-metadata'
-import { createPublicKey, generateKeyPairSync, webcrypto, X509Certificate } from 'node:crypto'
+import { createPrivateKey, createPublicKey, generateKeyPairSync, webcrypto, X509Certificate } from 'node:crypto'
 import * as x509 from '@peculiar/x509'
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
 import type { Credential } from '../../../engine/issuers/index.ts'
@@ -73,6 +73,14 @@ test('by secret', async () => {
 test('a wrong secret is refused by its code', async () => {
   const verdict = await opened({ client_id: 'by-secret', auth: 'secret' }, { client_secret: 'another' }).issue(ask)
   expect(verdict).toMatchObject({ code: 'EXCHANGE_REFUSED', detail: 'acme: invalid_client' })
+})
+
+test('not by a private key that takes seconds to sign', async () => {
+  const n = Buffer.alloc(1024, 0xc1).toString('base64url')
+  const jwk = { ...createPrivateKey(application.privateKey).export({ format: 'jwk' }), n }
+  const private_key = createPrivateKey({ key: jwk, format: 'jwk' }).export({ type: 'pkcs8', format: 'pem' }).toString()
+  const settings = { client_id: 'by-certificate', auth: 'certificate', certificate: application.certificate }
+  await expect(opened(settings, { private_key }).issue(ask)).rejects.toThrow('acme wants an RSA key of at most 4096 bits')
 })
 
 test('by certificate', async () => {

@@ -1,4 +1,4 @@
-import { generateKeyPairSync } from 'node:crypto'
+import { createPrivateKey, generateKeyPairSync } from 'node:crypto'
 import { IAMCredentialsClient } from '@google-cloud/iam-credentials'
 import { Impersonated, OAuth2Client } from 'google-auth-library'
 import * as jose from 'jose'
@@ -83,6 +83,14 @@ describe('an access token by impersonation', () => {
     // the token endpoint took the assertion; the server of the proto does not know the token that it gave
     expect(await exchange.issue(ask)).toMatchObject({ code: 'EXCHANGE_REFUSED', detail: 'acme: UNAUTHENTICATED' })
     expect(endpoint.asked).toHaveLength(1)
+  })
+
+  test('not by a key that takes seconds to sign', async () => {
+    const jwk = generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey.export({ format: 'jwk' })
+    const slow = createPrivateKey({ key: { ...jwk, n: Buffer.alloc(1024, 0xc1).toString('base64url') }, format: 'jwk' })
+    const key = { client_email: ACCOUNT, private_key_id: 'k1', private_key: slow.export({ type: 'pkcs8', format: 'pem' }) }
+    const exchange = opened({ settings: { auth: 'key' }, secrets: { key: JSON.stringify(key) } })
+    await expect(exchange.issue(ask)).rejects.toThrow('the integration acme holds no key of a service account')
   })
 })
 
