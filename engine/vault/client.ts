@@ -63,8 +63,7 @@ export function answered({ status, body }: Incoming): VaultReply | undefined {
       status,
       errors.filter(one => typeof one === 'string'),
     )
-  // of a record of KV v2 that was deleted Vault shows what is left of it
-  if (status === 404 && data !== undefined) throw new VaultRefusal(status, [])
+  if (status === 404 && data !== undefined) throw new VaultRefusal(status, [REMAINS])
   throw new VaultFault(status)
 }
 
@@ -99,6 +98,13 @@ const REASONS: readonly (readonly [RegExp, string])[] = [
 /** Whether nothing is there. Where no engine is mounted any more Vault says so, with the same status: that is not known to be nothing. */
 export function isAbsent(error: unknown): boolean {
   return error instanceof VaultRefusal && error.status === 404 && error.errors.length === 0
+}
+
+const REMAINS = 'the version that was there last was deleted'
+
+/** Whether it is a record of KV v2 whose last version was deleted, by somebody or by the mount's `delete_version_after`: Vault shows what is left of it. */
+export function isRemains(error: unknown): boolean {
+  return error instanceof VaultRefusal && error.errors.includes(REMAINS)
 }
 
 /** A 404 is "nothing there" for reads and lists. */

@@ -1,6 +1,6 @@
 import { BrokerError } from '../errors.ts'
 import type { Log } from '../log.ts'
-import { isAbsent, type Vault, VaultRefusal, type VaultReply } from './client.ts'
+import { isAbsent, isRemains, type Vault, VaultRefusal, type VaultReply } from './client.ts'
 import type { Session } from './session.ts'
 import type { CallOptions } from './transport.ts'
 
@@ -15,6 +15,10 @@ export type OwnVault = {
   readonly delete: (path: string) => Promise<void>
 }
 
+/** This service deletes records with all their versions. What was a rule, a failure or a revocation does not count as never written because somebody else
+ *  deleted it. */
+const DELETED = 'a record of this service was deleted at vault, past this service: its log names the path'
+
 export function openOwn(vault: Vault, session: Session, log: Log): OwnVault {
   const own = async <T>(path: string, call: (how: CallOptions) => Promise<T>, isSecond = false): Promise<T> => {
     const token = session.token()
@@ -25,7 +29,7 @@ export function openOwn(vault: Vault, session: Session, log: Log): OwnVault {
       log.warn({ path, status: error.status, errors: error.errors }, 'vault refused the broker')
       if (error.status === 403 && isSecond) session.lacks()
       else if (error.status === 403 && (await session.replaced(token))) return own(path, call, true)
-      throw new BrokerError('unavailable', `vault refused the broker with status ${error.status}`)
+      throw new BrokerError('unavailable', isRemains(error) ? DELETED : `vault refused the broker with status ${error.status}`)
     }
   }
   return {
@@ -41,6 +45,11 @@ export function isConflict(error: unknown): boolean {
   return (
     error instanceof VaultRefusal && error.status === 400 && error.errors.some(one => /check-and-set.* did not match/.test(one))
   )
+}
+
+/** Whether the mount or the record takes no write without `cas`, as its `cas_required` says. */
+export function isVersionWanted(error: unknown): boolean {
+  return error instanceof VaultRefusal && error.status === 400 && error.errors.some(one => /check-and-set.* required/.test(one))
 }
 
 /** Vault says "bad token" of a token that it was asked about, and something else of the one that it was asked with. */
@@ -67,7 +76,7 @@ export function isInvalidToken(error: unknown): boolean {
   return error instanceof VaultRefusal && error.status === 400 && error.errors.some(one => one.includes('invalid token'))
 }
 
-const answers = [isAbsent, isInvalidToken, isConflict, isBadToken, isBadCiphertext, isInvalidAccessor]
+const answers = [isAbsent, isInvalidToken, isConflict, isVersionWanted, isBadToken, isBadCiphertext, isInvalidAccessor]
 
 function isAnswer(refusal: VaultRefusal): boolean {
   return answers.some(isOne => isOne(refusal))

@@ -2,7 +2,7 @@ import { LRUCache } from 'lru-cache'
 import { BrokerError } from '../errors.ts'
 import { openReads } from '../reads.ts'
 import { absent, type VaultReply } from './client.ts'
-import { isConflict, type OwnVault } from './own.ts'
+import { isConflict, isVersionWanted, type OwnVault } from './own.ts'
 
 export type Kept<T> = { readonly value: T; readonly version: number }
 
@@ -22,6 +22,7 @@ export type Store = {
 /** How long another replica may still see what was changed here: the stated latency of disabling and of policy changes. */
 export const FRESH_MS = 5_000
 const MAX_KEPT = 10_000
+const OVERWRITES = 8
 
 /** What is not there is known, too. */
 type Found = { readonly kept: Kept<unknown> | undefined }
@@ -30,10 +31,21 @@ type Found = { readonly kept: Kept<unknown> | undefined }
 export function openStore(vault: OwnVault, mount: string, monotonic: () => number, kept = MAX_KEPT): Store {
   const clock = { perf: { now: monotonic }, ttlResolution: 0 }
   const cache = new LRUCache<string, Found>({ max: kept, ttl: FRESH_MS, ...clock })
-  const { shared, fresh, change } = openReads(cache, async (path): Promise<Found> => {
+  const read = async (path: string): Promise<Found> => {
     const reply = await absent(vault.read(`${mount}/data/${path}`))
     return { kept: reply && keptOf(path, reply.data) }
-  })
+  }
+  const write = (path: string, value: object, cas?: number) =>
+    vault.write(`${mount}/data/${path}`, { data: { value }, ...(cas === undefined ? {} : { options: { cas } }) })
+  /** Where every write wants a version: of what is there now, whoever else writes. */
+  const overwrite = async (path: string, value: object, tries = OVERWRITES): Promise<unknown> => {
+    const { kept } = await read(path)
+    return write(path, value, kept?.version ?? 0).catch((error: unknown) => {
+      if (tries === 1 || !isConflict(error)) throw error
+      return overwrite(path, value, tries - 1)
+    })
+  }
+  const { shared, fresh, change } = openReads(cache, read)
   const list = (path: string) => vault.list(`${mount}/metadata/${path}`)
   const remove = (path: string) => change(path, () => absent(vault.delete(`${mount}/metadata/${path}`)))
   const deleteAll = async (folder: string): Promise<void> => {
@@ -42,10 +54,15 @@ export function openStore(vault: OwnVault, mount: string, monotonic: () => numbe
   return {
     get: async <T>(path: string) => (cache.get(path) ?? (await shared(path))).kept as Kept<T> | undefined,
     fresh: async <T>(path: string) => (await fresh(path)).kept as Kept<T> | undefined,
-    put: (path, value, cas) => {
-      const body = { data: { value }, ...(cas === undefined ? {} : { options: { cas } }) }
-      return change(path, () => vault.write(`${mount}/data/${path}`, body).catch(conflict))
-    },
+    put: (path, value, cas) =>
+      change(path, () =>
+        write(path, value, cas)
+          .catch((error: unknown) => {
+            if (!isVersionWanted(error)) throw error
+            return overwrite(path, value)
+          })
+          .catch(conflict),
+      ),
     list,
     delete: remove,
     deleteAll,

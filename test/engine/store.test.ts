@@ -139,6 +139,29 @@ describe('the cache', () => {
       await expect(store.get('a')).rejects.toEqual(unavailable)
     }
   })
+
+  test('a record whose version somebody deleted at Vault is not absent, and deleted here it may be created again', async () => {
+    await store.put('a', { n: 1 })
+    fake.state.kv.set('a', { version: 1, value: undefined })
+    await expect(store.fresh('a')).rejects.toEqual(unavailable)
+    await expect(store.get('a')).rejects.toThrow('a record of this service was deleted at vault')
+    expect(world.lines.join()).toMatch(
+      /"path":"assay\/data\/a","status":404,"errors":\["the version that was there last was deleted"\]/,
+    )
+    await store.delete('a')
+    await store.put('a', { n: 2 }, 0)
+    expect(await store.get('a')).toEqual({ value: { n: 2 }, version: 1 })
+  })
+
+  test('is written where the mount wants a version with every write, whoever else writes it', async () => {
+    fake.state.casRequired = true
+    await store.put('a', { n: 1 })
+    await store.put('a', { n: 2 })
+    expect(await store.fresh('a')).toEqual({ value: { n: 2 }, version: 2 })
+    await Promise.all(Array.from({ length: 4 }, (_, n) => newStore().put('a', { n })))
+    expect(await store.fresh('a')).toMatchObject({ version: 6 })
+    await expect(store.put('a', { n: 3 }, 1)).rejects.toEqual(conflict)
+  })
 })
 
 describe('what this process wrote', () => {

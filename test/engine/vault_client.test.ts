@@ -2,7 +2,7 @@ import { inspect } from 'node:util'
 import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest'
 import { BrokerError } from '../../engine/errors.ts'
 import { Secret } from '../../engine/secret.ts'
-import { absent, encodePath, openVault, type Vault, VaultRefusal } from '../../engine/vault/client.ts'
+import { absent, encodePath, isRemains, openVault, type Vault, VaultRefusal } from '../../engine/vault/client.ts'
 import { openSetupVault } from '../../engine/vault/node_vault.ts'
 import { type FakeVault, type Fault, startFakeVault } from '../fakes/vault.ts'
 import { until } from '../harness/process.ts'
@@ -240,9 +240,11 @@ describe.each([
         expect(await failure(ask())).toMatchObject({ name: 'VaultRefusal', status: 404 })
     })
 
-    test('of a record of KV v2 that was deleted is 404 with what is left of it: nothing there', async () => {
+    test('of a record of KV v2 that was deleted is 404 with what is left of it: not nothing there', async () => {
       fake.fault = () => ({ status: 404, body: { data: { data: null, metadata: { deletion_time: 'then' } } } })
-      expect(await absent(vault.read('assay/data/x', { as }))).toBeUndefined()
+      const error = await failure(absent(vault.read('assay/data/x', { as })))
+      expect(error).toMatchObject({ name: 'VaultRefusal', status: 404 })
+      expect(isRemains(error)).toBe(true)
     })
 
     test('to a question is not 204', async () => {

@@ -40,7 +40,10 @@ type JwtMount = {
 
 export type FakeState = {
   readonly tokens: Map<string, Token>
+  /** `value` undefined: its last version was deleted */
   readonly kv: Map<string, { version: number; value: unknown }>
+  /** the mount takes no write without a version */
+  casRequired: boolean
   readonly transit: Map<string, TransitKey>
   readonly jwt: Map<string, JwtMount>
   /** how long a token of the AppRole lives, seconds */
@@ -64,7 +67,7 @@ export function newState(): FakeState {
     tokens.set(value, { ...PLAIN, ...options, uses, limited: uses > 0, accessor: options.batch ? '' : randomUUID() })
     return value
   }
-  return { tokens, kv: new Map(), transit: new Map(), jwt: new Map(), life: 3600, approle: true, token }
+  return { tokens, kv: new Map(), casRequired: false, transit: new Map(), jwt: new Map(), life: 3600, approle: true, token }
 }
 
 type Reply = { readonly status: number; readonly body?: unknown; readonly headers?: Record<string, string> }
@@ -175,12 +178,15 @@ function capabilities(state: FakeState, { body }: Asked, token: string): Reply {
 
 function kvRead({ kv }: FakeState, _: Asked, { path = '' }: Readonly<Record<string, string>>): Reply {
   const kept = kv.get(path)
-  return kept ? data({ data: kept.value, metadata: { version: kept.version } }) : refuse(404)
+  if (!kept) return refuse(404)
+  const { body } = data({ data: kept.value ?? null, metadata: { version: kept.version } })
+  return { status: kept.value === undefined ? 404 : 200, body }
 }
 
-function kvWrite({ kv }: FakeState, { body }: Asked, { path = '' }: Readonly<Record<string, string>>): Reply {
+function kvWrite({ kv, casRequired }: FakeState, { body }: Asked, { path = '' }: Readonly<Record<string, string>>): Reply {
   const version = kv.get(path)?.version ?? 0
   const cas = (body['options'] as { cas?: number } | undefined)?.cas
+  if (cas === undefined && casRequired) return refuse(400, 'check-and-set parameter required for this call')
   if (cas !== undefined && cas !== version) return refuse(400, 'check-and-set parameter did not match the current version')
   kv.set(path, { version: version + 1, value: body['data'] })
   return data({ version: version + 1 })
