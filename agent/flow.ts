@@ -2,7 +2,7 @@ import type { Attester } from './attester.ts'
 import type { Reply } from './client.ts'
 import { type Issued, issuedOf } from './issued.ts'
 import type { Logs } from './logs.ts'
-import { answer, boundTo, type HeldKey } from './proof.ts'
+import { answer, boundTo, type HeldKey, withClock } from './proof.ts'
 import { bytes, dataOf, member, objectOf, text } from './replies.ts'
 import { authPath, base64, encoded, present, type Service } from './service.ts'
 
@@ -81,7 +81,9 @@ export type LoginRequest = {
 /** Trades a quote over a fresh challenge for a Vault token. */
 export async function login(service: Service, attester: Attester, request: LoginRequest): Promise<LoggedIn> {
   const body = await loginBody(service, attester, request)
-  const reply = await service.client.post(`${authPath(service.mounts)}/login`, body)
+  const reply = await service.client.post(`${authPath(service.mounts)}/login`, body).catch(error => {
+    throw withClock(error, body.attest)
+  })
   const auth = objectOf(reply.auth, 'auth')
   return { token: text(auth, 'client_token'), auth, reply }
 }
@@ -92,7 +94,7 @@ export async function evidence(service: Service, attester: Attester, request: Lo
   return Buffer.from(JSON.stringify(await loginBody(service, attester, request))).toString('base64url')
 }
 
-async function loginBody(service: Service, attester: Attester, request: LoginRequest): Promise<object> {
+async function loginBody(service: Service, attester: Attester, request: LoginRequest) {
   const { role, audience } = request
   const context = {
     operation: 'login',

@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises'
-import { type BoundRequest, type Hash, hashes, qualifyingData } from '#attestation'
+import { type BoundRequest, type Hash, hashes, parseQuote, qualifyingData } from '#attestation'
 import type { Attester } from './attester.ts'
+import { AgentError } from './exits.ts'
 import { type LogKind, type Logs, logKinds, logsFrom } from './logs.ts'
 import { bytes, dataOf, member, objectOf, text, unexpected } from './replies.ts'
 import { authPath, base64, type Service } from './service.ts'
@@ -51,6 +52,17 @@ export async function answer(
     ...(await bootOfSystem()),
   }
 }
+
+/** A refused login tells no reason, but one is known here: a TPM that lost its power without being shut down says so of its clock for a while.
+ *  @param attest TPMS_ATTEST, base64 */
+export function withClock(error: unknown, attest: string): unknown {
+  const quoted = parseQuote(Buffer.from(attest, 'base64'))
+  if (!(error instanceof AgentError && error.exit === 'refused' && quoted.ok) || quoted.value.safe) return error
+  return new AgentError('refused', `${error.message}; ${UNSAFE}`, { cause: error })
+}
+
+const UNSAFE =
+  'it may be that the TPM was not shut down before this start, and so does not trust its clock yet: then try again later'
 
 /** What Linux calls this start of the system: beside a TPM that was reset it tells whether the machine was restarted with it. */
 async function bootOfSystem(): Promise<{ boot_id?: string }> {

@@ -6,8 +6,9 @@ export type ClockRules = {
   readonly previous?: Clock
   /** outside of the endorsement and platform hierarchies a TPM adds a secret constant to firmwareVersion, resetCount and restartCount */
   readonly obfuscated: boolean
-  /** accepts `safe` = 0 in the first quote after a reset: for some time after an unclean stop a TPM says nothing else */
-  readonly allowUnsafeAfterReset?: boolean
+  /** accepts `safe` = 0: after an unclean stop a TPM says nothing else until it next writes its clock down, which may take 2^22 ms.
+   *  Nothing is concluded from the clocks of two boots, and within one it runs forward all the same. */
+  readonly allowUnsafe?: boolean
 }
 
 /** How the boot that a quote comes from relates to the one before: all but SAME begin a new session. */
@@ -20,13 +21,12 @@ export type Session = 'FIRST' | 'SAME' | 'REBOOTED' | 'RESUMED'
  * @returns FIRMWARE_CHANGED, CLOCK_NOT_SAFE, OLD_BOOT or CLOCK_REPLAY when refused
  */
 export function appraiseClock({ clock: now, safe }: Pick<Quote, 'clock' | 'safe'>, rules: ClockRules): Verdict<Session> {
-  const { previous, obfuscated, allowUnsafeAfterReset = false } = rules
+  const { previous, obfuscated, allowUnsafe = false } = rules
   if (previous && now.firmwareVersion !== previous.firmwareVersion)
     return reject('FIRMWARE_CHANGED', `firmwareVersion is ${now.firmwareVersion}, was ${previous.firmwareVersion}`)
-  const newBoot = now.resetCount !== previous?.resetCount
-  if (!safe && !(allowUnsafeAfterReset && newBoot)) return reject('CLOCK_NOT_SAFE', 'TPMS_CLOCK_INFO.safe is 0')
+  if (!safe && !allowUnsafe) return reject('CLOCK_NOT_SAFE', 'TPMS_CLOCK_INFO.safe is 0')
   if (!previous) return accept('FIRST')
-  return newBoot ? afterReset(now, previous, obfuscated) : withinBoot(now, previous, obfuscated)
+  return now.resetCount !== previous.resetCount ? afterReset(now, previous, obfuscated) : withinBoot(now, previous, obfuscated)
 }
 
 function afterReset(now: Clock, previous: Clock, obfuscated: boolean): Verdict<Session> {

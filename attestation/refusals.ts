@@ -136,7 +136,11 @@ export const refusals = {
   REVOKED: row('endorsement', 'a certificate was revoked by its issuer', 'replace the TPM'),
   // clock
   CLOCK_REPLAY: row('clock', 'the clock of the TPM did not move forward since the last accepted quote', 'make a new quote'),
-  CLOCK_NOT_SAFE: row('clock', 'the TPM reports that its clock may have gone back', 'try again in some seconds'),
+  CLOCK_NOT_SAFE: row(
+    'clock',
+    'the TPM reports that its clock may have gone back',
+    'try again later: it was not shut down before this start, and says so for up to 70 minutes',
+  ),
   OLD_BOOT: row('clock', 'the quote comes from an older boot than the last accepted quote', 'make a new quote'),
   FIRMWARE_CHANGED: row('clock', 'the firmware of the TPM changed since the last accepted quote', 'enrol the machine again'),
   // logs

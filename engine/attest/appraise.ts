@@ -137,6 +137,7 @@ function expectedOf({ record, key }: EnrolledAk, rules: Rules, extraData: Buffer
     qualifiedSigner: qualifiedNameOf(record.hierarchy, key.name, Buffer.from(record.ek_public, 'base64')),
     selection: rules.selection,
     allowReset: rules.allowReset,
+    allowUnsafe: rules.allowUnsafe,
     obfuscated: record.hierarchy === 'owner',
     ...present(previous),
   }

@@ -21,6 +21,7 @@ export type Rules = {
   readonly logs: readonly LogKind[]
   readonly tpmIds: readonly string[]
   readonly allowReset: boolean
+  readonly allowUnsafe: boolean
   readonly mustBind: boolean
   /** the key to bind has to be certified by the attestation key */
   readonly mustCertify: boolean
@@ -76,6 +77,7 @@ export async function rulesOf(
     ],
     tpmIds: role.tpm_ids,
     allowReset: config.allow_software_tpms,
+    allowUnsafe: role.allow_unsafe_clock,
     mustBind: role.bind_key !== 'optional',
     mustCertify: role.bind_key === 'certified',
     deniedFirmware: config.denied_firmware.map(lower),

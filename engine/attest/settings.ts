@@ -89,6 +89,10 @@ export const roleFields = {
     'What the role gives can be revoked when a machine reboots or fails: so it gives service tokens. Batch tokens need `false`.',
     { fallback: true },
   ),
+  allow_unsafe_clock: flag(
+    'Quotes count whose TPM says that its clock may have gone back: after a power cut it says so for up to 70 minutes.',
+    { fallback: false },
+  ),
   disabled: flag('Nobody logs in with a disabled role, and what it gave is revoked.', { fallback: false }),
 }
 

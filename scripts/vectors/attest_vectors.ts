@@ -46,7 +46,7 @@ function judge(record: Fields): string {
   if (Object.keys(selection).length === 0) return 'WEAK_BANK'
   if (pcrs === undefined || (isFields(pcrs) && Object.keys(pcrs).length === 0)) return 'OK'
   // a set has no reference values and no state from before: that the values are those that were signed is all there is to see
-  const rules = { selection, references: [referencesOf(pcrs)], allowReset: true, obfuscated: true, allowUnsafeAfterReset: true }
+  const rules = { selection, references: [referencesOf(pcrs)], allowReset: true, obfuscated: true, allowUnsafe: true }
   return outcome(verifyQuote({ ...evidence, pcrs: tableText(pcrs) }, { ...expected, ...rules }))
 }
 

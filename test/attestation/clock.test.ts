@@ -10,7 +10,7 @@ type Rules = {
   readonly safe?: boolean
   readonly obfuscated?: boolean
   readonly first?: boolean
-  readonly allowUnsafeAfterReset?: boolean
+  readonly allowUnsafe?: boolean
 }
 
 const rows: readonly Row[] = [
@@ -30,9 +30,12 @@ const rows: readonly Row[] = [
   ['other firmware, before all else', 'FIRMWARE_CHANGED', { clock: 0n, resetCount: 0, firmwareVersion: '0' }, { safe: false }],
   ['not safe', 'CLOCK_NOT_SAFE', later, { safe: false }],
   ['not safe, the first time', 'CLOCK_NOT_SAFE', {}, { safe: false, first: true }],
-  ['not safe, but the first after a reset', 'REBOOTED', { resetCount: 8 }, { safe: false, allowUnsafeAfterReset: true }],
-  ['not safe, but the very first', 'FIRST', {}, { safe: false, first: true, allowUnsafeAfterReset: true }],
-  ['not safe within a boot', 'CLOCK_NOT_SAFE', later, { safe: false, allowUnsafeAfterReset: true }],
+  ['not safe after a reset', 'CLOCK_NOT_SAFE', { resetCount: 8 }, { safe: false }],
+  ['not safe, and allowed, after a reset', 'REBOOTED', { resetCount: 8 }, { safe: false, allowUnsafe: true }],
+  ['not safe, and allowed, the first time', 'FIRST', {}, { safe: false, first: true, allowUnsafe: true }],
+  ['not safe, and allowed, in the same boot', 'SAME', later, { safe: false, allowUnsafe: true }],
+  ['not safe, and allowed, while it stands still', 'CLOCK_REPLAY', {}, { safe: false, allowUnsafe: true }],
+  ['not safe, and allowed, of an older boot', 'OLD_BOOT', { resetCount: 6 }, { safe: false, allowUnsafe: true }],
 ]
 
 describe('the clock of a TPM', () => {

@@ -113,6 +113,15 @@ describe('what a quote says of its boot', () => {
     await logIn(broker, machine)
   })
 
+  test('may be that its clock is not safe where the role allows it: the order of boots and clocks counts all the same', async () => {
+    await logIn(broker, machine)
+    await broker.ask('update', 'auth/tpm-quote/role/builder', { allow_unsafe_clock: true })
+    await quoted({ safe: 0, resetCount: 8, clock: 1n })
+    await quoted({ safe: 0, resetCount: 8, clock: 2n })
+    expect(await refusal(quoted({ safe: 0, resetCount: 8, clock: 2n }))).toBe('CLOCK_REPLAY')
+    expect(await refusal(quoted({ safe: 0 }))).toBe('OLD_BOOT')
+  })
+
   test('moves on with accepted quotes only', async () => {
     await logIn(broker, machine)
     expect(await refusal(quoted({ resetCount: 8, pcrDigest: Buffer.alloc(32) }))).toBe('PCR_DIGEST_MISMATCH')
