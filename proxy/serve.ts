@@ -90,7 +90,7 @@ export async function serveProxy(options: ServeOptions): Promise<RunningProxy> {
     read,
     resolve: options.resolve ?? systemResolve,
     others: options.others,
-    mint: config.intercept ? openMint(own, config.places.pki, world.monotonic) : undefined,
+    mint: config.intercept ? openMint(own, config.places.pki, world) : undefined,
     now: world.now,
     newId: randomUUID,
   })

@@ -9,15 +9,17 @@ const HOURS = 3600_000
 async function minting() {
   const ca = await newAuthority('intercept')
   const asked: Record<string, unknown>[] = []
-  const state = { now: 1, down: false }
+  const state = { now: 1, down: false, lifeSeconds: 21_600 }
   const write = async (path: string, body: Record<string, unknown>) => {
     expect(path).toBe('pki/issue/intercept')
     asked.push(body)
     if (state.down) throw new BrokerError('unavailable', 'vault does not answer')
     const { cert, key } = await ca.issue('api.test')
-    return { data: { certificate: cert, private_key: key, issuing_ca: ca.ca } }
+    const expiration = Math.ceil(state.now / 1000) + state.lifeSeconds
+    return { data: { certificate: cert, private_key: key, issuing_ca: ca.ca, expiration } }
   }
-  return { asked, state, mint: openMint({ write } as unknown as OwnVault, 'pki', () => state.now) }
+  const now = () => state.now
+  return { asked, state, mint: openMint({ write } as unknown as OwnVault, 'pki', { now, monotonic: now }) }
 }
 
 test('a certificate is asked for once for a host, however many want it, and anew at three quarters of its life', async () => {
@@ -33,6 +35,18 @@ test('a certificate is asked for once for a host, however many want it, and anew
   state.now = 4.6 * HOURS
   await mint.of('api.test')
   expect(asked).toHaveLength(3)
+})
+
+test('one that Vault gives a shorter life than was asked for is not shown beyond that', async () => {
+  const { asked, state, mint } = await minting()
+  state.lifeSeconds = 60
+  await mint.of('api.test')
+  state.now = 44_000
+  await mint.of('api.test')
+  expect(asked).toHaveLength(1)
+  state.now = 47_000
+  await mint.of('api.test')
+  expect(asked).toHaveLength(2)
 })
 
 test('what is remembered is forgotten when there may be another authority', async () => {
