@@ -1,11 +1,12 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { Readable } from 'node:stream'
 import type { Dispatcher } from 'undici'
 import { AddressRefused } from '../egress/dial.ts'
 import type { RefusalCode } from '../refusals.ts'
 import type { Held } from '../tls/holder.ts'
 import { filterHead, rawHeaders } from './answers.ts'
 import type { Swap } from './gate.ts'
-import { hasBody, replyRefused } from './replies.ts'
+import { drained, hasBody, isOwed, replyRefused } from './replies.ts'
 import type { Roster } from './roster.ts'
 import type { ScrubStream } from './scrub.ts'
 import type { Services } from './service.ts'
@@ -19,6 +20,10 @@ export type ExchangePorts = {
   readonly held: Held
   /** Called when the head of an answer came: of which service, with which status, after how many milliseconds. */
   readonly answered: (service: string, status: number, tookMs: number) => void
+  readonly limits: {
+    /** whose body nobody wants any more may go on to send it for so long */
+    readonly stallMs: number
+  }
 }
 
 /** A swap that lasts, and what ends it before it ends by itself. */
@@ -36,8 +41,7 @@ export function exchange(
   const origin = `${destination.scheme}://${destination.host}:${destination.port}`
   const handler = new Answer(ports, swap, incoming, outgoing, txn)
   if (incoming.headers.expect !== undefined && swap.outgoing.body === undefined) outgoing.writeContinue()
-  // until somebody wants it the client owes nothing
-  const body = swap.outgoing.body ?? (hasBody(incoming) ? incoming.pause() : null)
+  const body = swap.outgoing.body ?? (hasBody(incoming) ? uploadOf(incoming) : null)
   swap.service.upstreams.of(swap.known.binding.tenant, origin).dispatch(
     {
       path: `${destination.path}${swap.outgoing.query}`,
@@ -47,6 +51,15 @@ export function exchange(
     },
     handler,
   )
+}
+
+/** What undici has not sent when the server has answered it ends, and of a request that is ended nobody can read the rest. */
+function uploadOf(incoming: IncomingMessage): Readable {
+  const upload = new Readable({ read: () => void incoming.resume() })
+  incoming.pause() // until somebody wants it the client owes nothing
+  incoming.on('data', (chunk: Buffer) => upload.push(chunk) || incoming.pause())
+  incoming.once('end', () => upload.push(null))
+  return upload
 }
 
 /** The callbacks of undici's dispatch: the answer goes from socket to socket without a stream in between. */
@@ -126,12 +139,10 @@ class Answer implements Dispatcher.DispatchHandler, UnderWay {
     else this.#outgoing.end()
   }
 
-  /** A body that the server did not wait for goes nowhere any more, and whoever sends it would wait for somebody to read it. */
+  /** Many read an answer once their body is out. What the server did not wait for goes nowhere any more. */
   #leaveUnread(): void {
-    const incoming = this.#incoming
-    const { socket } = this.#outgoing
-    if (!hasBody(incoming) || incoming.complete) return
-    this.#outgoing.once('finish', () => incoming.complete || socket?.destroySoon())
+    const [incoming, { socket }, { stallMs }] = [this.#incoming, this.#outgoing, this.#ports.limits]
+    if (isOwed(incoming)) drained(incoming, stallMs, () => incoming.complete || socket?.destroySoon())
   }
 
   onResponseError(_: Dispatcher.DispatchController, error: Error & { code?: string }): void {

@@ -1,5 +1,4 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { leave } from '../leave.ts'
 import { type RefusalCode, rowOf, toldOf } from '../refusals.ts'
@@ -20,9 +19,8 @@ export function replyRefused(incoming: IncomingMessage, outgoing: ServerResponse
     return
   }
   const { status, json } = refusalBody(code, txn)
-  const owed = !incoming.complete && hasBody(incoming)
-  // asked for now: a request that was broken off has none any more
-  const socket = incoming.socket as Socket | null
+  const owed = isOwed(incoming)
+  const { socket } = incoming
   outgoing.writeHead(status, {
     'Content-Type': 'application/json',
     'Content-Length': Buffer.byteLength(json),
@@ -31,27 +29,30 @@ export function replyRefused(incoming: IncomingMessage, outgoing: ServerResponse
     ...(status === 503 ? { 'Retry-After': '1' } : {}),
     ...(status === 401 ? { 'WWW-Authenticate': `${code === 'NO_PASSWORD' ? 'Basic' : 'Bearer'} realm="assay"` } : {}),
   })
-  if (owed) outgoing.once('finish', () => socket?.destroySoon())
+  if (owed) outgoing.once('finish', () => socket.destroySoon())
   // what is not well-formed has no body that could be read to its end
   if (!owed || code === 'REQUEST_FORM') return void outgoing.end(json)
   outgoing.write(json)
-  drained(incoming, () => outgoing.end())
+  drained(incoming, OWED_MS, () => outgoing.end())
 }
 
 /** How long somebody whose request was refused may go on to send it. */
 const OWED_MS = 30_000
 
 /** Many read an answer once their body is out, and what is closed with a part of it unread is reset: of the answer they would hear nothing. */
-function drained(incoming: IncomingMessage, then: () => void): void {
+export function drained(incoming: IncomingMessage, withinMs: number, then: () => void): void {
   if (incoming.destroyed) {
     then()
     return
   }
-  const late = setTimeout(then, OWED_MS)
-  incoming.resume().once('close', () => {
-    clearTimeout(late)
-    then()
-  })
+  const late = setTimeout(then, withinMs)
+  incoming
+    .removeAllListeners('data')
+    .resume()
+    .once('close', () => {
+      clearTimeout(late)
+      then()
+    })
 }
 
 /** For connections that are no longer, or not yet, in the hands of the HTTP server. */
@@ -68,6 +69,11 @@ export function replyRefusedRaw(socket: Duplex, code: RefusalCode, txn: string):
     'Connection: close',
   ]
   leave(socket, `HTTP/1.1 ${status} Refused\r\n${head.join('\r\n')}\r\n\r\n${json}`)
+}
+
+/** Whether a part of the body is still to come. */
+export function isOwed(incoming: IncomingMessage): boolean {
+  return !incoming.complete && hasBody(incoming)
 }
 
 export function hasBody({ headers }: IncomingMessage): boolean {

@@ -55,21 +55,33 @@ test('who is refused, and reads once all of a long body is out, reads why', asyn
   expect(await text(socket)).toMatch(/^HTTP\/1.1 403 .*NO_TOKEN/s)
 })
 
-test('who sends a long body to a server that has answered without it is not kept', async () => {
-  await using world = await openProxyWorld({ config: { limits: { stall_ms: 600_000 } } })
-  world.upstream.server.prependListener('request', (_, outgoing) => void outgoing.end('early'))
-  world.upstream.answer = () => {}
-  const socket = (await world.connect()).on('error', () => {}).resume()
-  const closed = new Promise(resolve => socket.once('close', resolve))
-  const lines = [
-    `POST ${world.base}/ HTTP/1.1`,
-    'Host: a',
-    `Authorization: Bearer ${await world.seal()}`,
-    'Content-Length: 50000000',
-  ]
-  socket.write(`${lines.join('\r\n')}\r\n\r\n`)
-  socket.write(Buffer.alloc(49_000_000))
-  await closed
+describe('of a server that answers a long body without reading it', () => {
+  const begun = async (world: ProxyWorld, length: number) => {
+    world.upstream.server.prependListener('request', (_, outgoing) => void outgoing.writeHead(413).end('too long'))
+    world.upstream.answer = () => {}
+    const socket = (await world.connect()).on('error', () => {})
+    const lines = [`POST ${world.base}/ HTTP/1.1`, 'Host: a', `Authorization: Bearer ${await world.seal()}`]
+    socket.write(`${lines.join('\r\n')}\r\nContent-Length: ${length}\r\n\r\n`)
+    return socket
+  }
+
+  test('the answer is there for who reads once all of it is out, and for what comes next on the connection', async () => {
+    await using world = await openProxyWorld()
+    const long = Buffer.alloc(20_000_000)
+    const socket = (await begun(world, long.length)).pause()
+    await new Promise<void>((resolve, reject) => socket.write(long, error => (error ? reject(error) : resolve())))
+    socket.write(`GET ${world.base}/ HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n`)
+    expect(await text(socket)).toMatch(/^HTTP\/1.1 413 .*too long.*HTTP\/1.1 403 .*NO_TOKEN/s)
+  })
+
+  test('who goes on sending it is not kept for longer than somebody who owes bytes', async () => {
+    await using world = await openProxyWorld({ config: { limits: { stall_ms: 1_000 } } })
+    const socket = (await begun(world, 50_000_000)).resume()
+    const closed = new Promise(resolve => socket.once('close', resolve))
+    const sending = setInterval(() => socket.write('a'), 50)
+    await closed
+    clearInterval(sending)
+  })
 })
 
 describe('requests that are sent ahead of answers', () => {

@@ -106,6 +106,7 @@ function ask({ origin, http2 }: HangsUp, outgoing: Slow): string[] {
     held: { holder: { x5tS256: '', jkt: '' }, from: 0, until: Number.POSITIVE_INFINITY },
     failed: code => void failures.push(code),
     answered: () => undefined,
+    limits: { stallMs: 10_000 },
   } satisfies ExchangePorts
   const destination = { scheme: protocol.slice(0, -1), host: hostname, port: Number(port), method: 'GET', path: '/' }
   const swap = {
