@@ -16,7 +16,7 @@ export const refusals = {
   PATH: row(
     400,
     'the path can be read in more than one way',
-    'send it without dot segments, empty segments, encoded separators, backslashes and semicolons',
+    'send it without dot segments, empty segments, encoded separators and ends of lines, backslashes and semicolons',
   ),
   DESTINATION_UNCLEAR: row(
     400,

@@ -178,7 +178,7 @@ const isDropped = openDropped(
 
 /** What has a server read, or write, at another path than the one that was decided on: copies of S3, Azure, Google and Swift, and of WebDAV. */
 const namesAnother = openDropped(
-  /^(?:x-(?:amz|ms|goog)-copy-source|x-(?:amz|ms)-rename-source|x-copy-from|x-object-manifest|x-symlink-target|destination)$/,
+  /^(?:x-(?:amz|ms|goog)-copy-source|x-(?:amz|ms)-rename-source|x-ms-file-rename-source|x-copy-from|x-object-manifest|x-symlink-target|destination)$/,
 )
 
 export const leadsElsewhere = ({ values }: Head): boolean => values.keys().some(name => namesAnother(folded(name)))

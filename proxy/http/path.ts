@@ -2,8 +2,9 @@
 const PLAIN = /^(?:\/(?!\.{1,2}(?:\/|$))[A-Za-z0-9\-._~!$&'()*+,=:@]+)*\/?$/
 /** What a path may hold at all: RFC 3986, 3.3, without the semicolon, which some servers cut parameters at. */
 const ALLOWED = /^\/(?:[A-Za-z0-9\-._~!$&'()*+,=:@/]|%[0-9A-Fa-f]{2})*$/
-/** Encoded dots, slashes, backslashes and NUL: what a second decoding would make a path of its own. */
-const HIDDEN = /%(?:2e|2f|5c|00)/i
+/** Encoded dots, slashes, backslashes and NUL: what a second decoding would make a path of its own. Ends of lines: an expression of PCRE or Python that ends
+ *  with `$` takes `/token%0A` for `/token`. */
+const HIDDEN = /%(?:2e|2f|5c|0[0ad])/i
 const QUERY = /^(?:\?[\x21-\x7e]*)?$/
 
 /** Dot segments, also for servers that decode again what was decoded, and cut parameters off then. */
