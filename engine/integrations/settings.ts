@@ -146,6 +146,8 @@ function checkIntegration(record: IntegrationRecord): void {
   if (record.max_stale > 0 && record.read_actions.length === 0)
     throw new BrokerError('bad_request', 'max_stale: wanted read_actions too, as only they may be served so')
   checkEnd(record)
+  if (record.tasks.length > 0 && record.org === '')
+    throw new BrokerError('bad_request', 'tasks: wanted org too, as each organisation may have a task of that name')
   if (record.store === VAULT && record.ref !== '')
     throw new BrokerError('bad_request', 'ref: wanted none, as the broker names it itself in the store vault')
 }

@@ -1,5 +1,5 @@
 import type { Mount } from '../mount_table.ts'
-import { checkPolicy, schemaFor, sentenceOf } from '../policy/index.ts'
+import { checkPolicy, schemaFor, shortOf } from '../policy/index.ts'
 import type { Policies } from './policies.ts'
 import { CONFIG, type IssueSettings } from './settings.ts'
 
@@ -30,7 +30,7 @@ export function openAuthoring(settings: Pick<IssueSettings, 'config' | 'policy' 
     ofPolicy: async (mount, name) => {
       const [record, actions] = await Promise.all([settings.policy.fresh(mount.id, name), actionsOf(mount)])
       const checked = checkPolicy(name, record?.policy ?? '', actions)
-      return checked.ok ? checked.warnings.map(sentenceOf) : []
+      return checked.ok ? checked.warnings.map(shortOf) : []
     },
     ofConfig: async mount => {
       const { problems, actions } = await policies.of(mount)

@@ -36,7 +36,11 @@ function faultOf(record: RoleRecord, grant: Grant, credential: Credential, now: 
   const ended = (handle !== undefined && !selfContained) || record.delivery === 'sealed'
   const longest = Math.max(grant.ttlSeconds, Math.min(record.provider_ttl, CEILING_SECONDS))
   if (ended || !livesLonger(credential, longest, now)) return undefined
-  return { code: 'EXCHANGE_WIDER', detail: `it lives ${Math.ceil(expiresAt - now / 1000)} s, asked were ${grant.ttlSeconds} s` }
+  const lives = `it lives ${Math.ceil(expiresAt - now / 1000)} s, asked were ${grant.ttlSeconds} s`
+  return {
+    code: 'EXCHANGE_WIDER',
+    detail: `${lives}; provider_ttl of the role says what is put up with, and delivery=sealed ends it`,
+  }
 }
 
 const isText = (value: unknown) => typeof value === 'string' && value !== ''

@@ -8,9 +8,11 @@ export type Finding = {
   readonly help?: string
 }
 
-/** A finding with its place. */
-export const sentenceOf = ({ line, column, message, help, excerpt }: Finding) =>
-  `line ${line}, column ${column}: ${message}${help ? ` (${help})` : ''}\n${excerpt}`
+/** A finding with its place, in one line: clients break the lines of warnings anew. */
+export const shortOf = ({ line, column, message, help }: Finding) =>
+  `line ${line}, column ${column}: ${message}${help ? ` (${help})` : ''}`
+
+export const sentenceOf = (finding: Finding) => `${shortOf(finding)}\n${finding.excerpt}`
 
 /** A stretch of a text, in bytes of its UTF-8 form, which is how Cedar counts. */
 export type Span = { readonly start: number; readonly end: number }

@@ -24,7 +24,18 @@ export const orchestratorFields = {
 export type Orchestrator = Values<typeof orchestratorFields>
 
 export function openOrchestrators(state: Store): Collection<typeof orchestratorFields> {
-  return openCollection(state, 'orchestrator', orchestratorFields, { check: record => check(record) })
+  const all: Collection<typeof orchestratorFields> = openCollection(state, 'orchestrator', orchestratorFields, {
+    check: async (record, mountId, name) => {
+      check(record)
+      const others = (await all.list(mountId)).filter(one => one !== name)
+      const records = await Promise.all(others.map(other => all.fresh(mountId, other)))
+      const twin = others[records.findIndex(one => one?.issuer === record.issuer)]
+      // a token is judged by the one whose issuer it names
+      if (twin !== undefined)
+        throw new BrokerError('bad_request', `issuer: the orchestrator ${twin} has it: write its orgs, audience and keys there`)
+    },
+  })
+  return all
 }
 
 function check(record: Orchestrator): void {

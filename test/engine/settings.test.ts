@@ -10,6 +10,7 @@ beforeAll(async () => {
   await configure(broker)
   await broker.sys('POST', 'sys/mounts/bare', { type: 'broker' })
   await broker.ask('update', 'broker/integration/there', { type: 'static' })
+  await broker.ask('update', 'broker/orchestrator/planner', PLANNER)
 })
 afterAll(() => broker[Symbol.asyncDispose]())
 
@@ -28,6 +29,7 @@ const GOOGLE = {
   permissions: { deploy: ['inRole:roles/storage.objectViewer'] },
 }
 
+const PLANNER = { issuer: 'https://o.example', audience: 'b', orgs: 'acme', jwks_url: 'https://o.example/jwks' }
 const OAUTH = { type: 'oauth2', settings: { grant: 'client_credentials' } }
 
 const refused: readonly (readonly [string, object, string])[] = [
@@ -137,6 +139,8 @@ const refused: readonly (readonly [string, object, string])[] = [
       ['broker/integration/there/grant/e', { expires_at }],
     ].map(([path, data]) => [path as string, data as object, 'expires_at: wanted a time such as'] as const),
   ),
+  ['broker/integration/x', { type: 'static', tasks: 'release' }, 'tasks: wanted org too'],
+  ['broker/orchestrator/x', PLANNER, 'issuer: the orchestrator planner has it'],
   ['broker/role/x', { ...ROLE, attestation: 'never' }, 'attestation: wanted one of login, request'],
 ]
 
@@ -171,6 +175,7 @@ const taken: readonly (readonly [string, object])[] = [
   ['broker/config', { issuer: 'http://127.0.0.1:8210/v1/broker' }],
   ['broker/config', { issuer: '' }],
   ['broker/role/y', { ...GOOGLE, boundary: { rules: [{ availableResource, expression: 'true' }, { availableResource }] } }],
+  ['broker/orchestrator/planner', { orgs: 'acme,umbrella' }],
   ['broker/role/z', { ...ROLE, ttl: 1, max_ttl: 3600, scopes: 'a:b,c/d' }],
 ]
 test.each(taken)('%s %j is taken', async (path, data) => {
