@@ -15,14 +15,16 @@ export type Identity = {
   readonly thumbprint: string | undefined
 }
 
-/** The proxy takes no certificate that has run out, and commands run for long. The key is gone with this process, and what is bound to it lives minutes. */
+/** The proxy takes no certificate that is not in force by its own clock, and commands run for long: it is so for a year before and after this start, as far as
+ *  the clock here may be wrong. The key is gone with this process, and what is bound to it lives minutes. */
 const DAYS = 365
+const DAY_MS = 86_400_000
 
 /** A key that is made for this run, is nowhere but in this process and goes with it. */
 export async function ownIdentity({ now, random }: Pick<World, 'now' | 'random'>): Promise<Identity> {
   const { privateKey, publicKey, signer } = ownKey()
-  // clocks differ a little: it is in force since a minute ago
-  const certificate = await selfSigned(signer, { commonName: 'assay agent', notBefore: now() - 60_000, days: DAYS, random })
+  const notBefore = now() - DAYS * DAY_MS
+  const certificate = await selfSigned(signer, { commonName: 'assay agent', notBefore, days: 2 * DAYS, random })
   const { crv, kty, x, y } = publicKey.export({ format: 'jwk' })
   const thumbprint = createHash('sha256').update(JSON.stringify({ crv, kty, x, y })).digest('base64url')
   const key = privateKey.export({ type: 'pkcs8', format: 'pem' }).toString()

@@ -299,8 +299,16 @@ test('who reads slowly gets all of an answer behind which the proxy closes', asy
 
 test('a command that runs for weeks is still known at the proxy', async () => {
   const { certificate } = await ownIdentity({ now: Date.now, random: randomBytes })
-  expect(new X509Certificate(certificate).validToDate.getTime()).toBeGreaterThan(Date.now() + 300 * 86_400_000)
+  expect(new X509Certificate(certificate).validToDate.getTime()).toBeGreaterThan(Date.now() + 300 * DAY_MS)
 })
+
+test.each([-360, 0, 360])('a command of a machine whose clock is %d days ahead is known at the proxy', async days => {
+  const { certificate } = await ownIdentity({ now: () => Date.now() + days * DAY_MS, random: randomBytes })
+  const { validFromDate, validToDate } = new X509Certificate(certificate)
+  expect([validFromDate.getTime() < Date.now(), validToDate.getTime() > Date.now()]).toEqual([true, true])
+})
+
+const DAY_MS = 86_400_000
 
 test('an answer that breaks off breaks off for the command, too', async () => {
   answer = outgoing => {

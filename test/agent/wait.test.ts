@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest'
+import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { AgentError } from '../../agent/exits.ts'
 import type { Enrolled } from '../../agent/flow.ts'
 import { approved } from '../../agent/wait.ts'
@@ -9,13 +9,13 @@ const names = { tpm_id: 'sha256-ab', ak_name: '000b' }
 async function waiting(turn: number, seconds: number, failures: Readonly<Record<number, AgentError>> = {}) {
   let [now, enrolments] = [0, 0]
   const said: string[] = []
-  const world = { now: () => (now += 1), err: (text: string) => void said.push(text) }
+  const world = { err: (text: string) => void said.push(text) }
   const enrol = async (): Promise<Enrolled> => {
     const failure = failures[++enrolments]
     if (failure) throw failure
     return { status: enrolments < turn ? 'pending' : 'enrolled', ...names }
   }
-  return { ...(await approved(world, seconds, enrol)), enrolments, said }
+  return { ...(await approved(world, seconds, enrol, () => (now += 1))), enrolments, said }
 }
 
 describe('a machine that an operator has to approve of', () => {
@@ -33,6 +33,17 @@ describe('a machine that an operator has to approve of', () => {
     })
     await expect(waiting(3, 0.01, { 1: new AgentError('unavailable', 'sealed') })).rejects.toThrow('sealed')
     await expect(waiting(3, 0.01, { 2: new AgentError('refused', 'denied') })).rejects.toThrow('denied')
+  })
+  test('waits for so long by a clock that nobody sets', async () => {
+    vi.useFakeTimers({ toFake: ['Date', 'performance'] })
+    onTestFinished(() => void vi.useRealTimers())
+    let enrolments = 0
+    const enrol = async (): Promise<Enrolled> => {
+      vi.setSystemTime(Date.now() + 31_536_000_000)
+      return { status: ++enrolments < 3 ? 'pending' : 'enrolled', ...names }
+    }
+    const world = { now: Date.now, err: () => {} }
+    expect(await approved(world, 0.01, enrol)).toMatchObject({ status: 'enrolled' })
   })
   test('waits for so long', async () => {
     expect(await waiting(9, 0.004)).toMatchObject({ status: 'pending', enrolments: 3 })
