@@ -31,12 +31,15 @@ export function notAsked({ scope, scp }: Claims, asked: readonly string[]): read
 
 /** Some servers write a list. */
 function namesIn(scope: unknown): readonly string[] {
-  const names = typeof scope === 'string' ? scope.split(' ') : Array.isArray(scope) ? scope.map(String) : []
+  const names = typeof scope === 'string' ? scope.split(' ') : Array.isArray(scope) ? scope.map(textOf) : []
   return names.filter(one => one !== '')
 }
 
+/** What is no text is the name of nothing. */
+const textOf = (name: unknown) => (typeof name === 'string' ? name : '?')
+
 /** Audiences of a token that nobody asked for. */
 export function notFor({ aud }: Claims, asked: string): readonly string[] {
-  const all = Array.isArray(aud) ? aud.map(String) : typeof aud === 'string' ? [aud] : []
+  const all = Array.isArray(aud) ? aud.map(textOf) : typeof aud === 'string' ? [aud] : []
   return all.filter(one => one !== asked)
 }

@@ -4,7 +4,7 @@ import { Secret } from '../secret.ts'
 import { assertion } from './assertion.ts'
 import { sessionPolicy, withinAws } from './aws_policy.ts'
 import { explicit, plainXml, REGION, STS, smithyHandler, stsUrl, throttled } from './aws_transport.ts'
-import { ceiling, endpointAt, outbound, subject } from './common.ts'
+import { ceiling, endpointAt, isToken, outbound, subject } from './common.ts'
 import { type Credential, type Grant, type IssuerPorts, issuer, type Plan } from './issuer.ts'
 import { ExchangeRefusal, refused, unusable, wider } from './refusal.ts'
 
@@ -162,7 +162,8 @@ function told(integration: string, error: unknown): Error {
 function credentialOf(grant: Grant, { integration, role: { role_arn }, now }: Ports, answer: Answer): Credential {
   const { Credentials: given, AssumedRoleUser: user, SourceIdentity, PackedPolicySize: packed = 0 } = answer
   const { AccessKeyId: id, SecretAccessKey: secret, SessionToken: token, Expiration: end } = given ?? {}
-  if (!id || !secret || !token || !(end instanceof Date)) throw unusable(integration, 'the answer of STS has no whole credential')
+  if (!isToken(id) || !isToken(secret) || !isToken(token) || !(end instanceof Date))
+    throw unusable(integration, 'the answer of STS has no whole credential')
   if (answer.$metadata.httpStatusCode !== 200) throw unusable(integration, 'the answer of STS is no plain success')
   const [, partition, account, , name] = ARN.exec(role_arn) ?? []
   if (user?.Arn !== `arn:${partition}:sts::${account}:assumed-role/${name}/${sessionName(grant)}`)

@@ -61,9 +61,17 @@ export function objectIn({ headers, body }: Received): Readonly<Record<string, u
   }
 }
 
+/** Characters of a token. No server takes a header of that length, and what is kept of many credentials has to have an end. */
+const LONGEST = 32_768
+
 /** What may stand for a token in a header (RFC 6749, A.12, without the space). */
 export function isToken(value: unknown): value is string {
-  return typeof value === 'string' && /^[\x21-\x7e]+$/.test(value)
+  return isShort(value) && /^[\x21-\x7e]+$/.test(value)
+}
+
+/** What may be kept in place of a refresh token. */
+export function isShort(value: unknown): value is string {
+  return typeof value === 'string' && value.length <= LONGEST
 }
 
 /** Who the broker says that it is, where it proves itself with a JWT of its own. */

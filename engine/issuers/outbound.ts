@@ -201,11 +201,14 @@ function secondsIn(headers: Received['headers']): number | undefined {
   return left > 0 ? Math.ceil(left) : undefined
 }
 
+/** Statuses that a `Response` may have no body with. */
+const BODILESS = [204, 205, 304]
+
 /** No `Request` is made and read again: that would take as long as everything else here. */
 function fetchOver(send: Outbound['send']): Outbound['fetch'] {
   return async (url, { method, headers, body: form }) => {
     const sent = { method: method as Sent['method'], url, headers }
     const { status, headers: told, body } = await send(form === undefined ? sent : { ...sent, body: form.toString() })
-    return new Response(status === 204 || status === 304 ? null : new Uint8Array(body), { status, headers: told })
+    return new Response(BODILESS.includes(status) ? null : new Uint8Array(body), { status, headers: told })
   }
 }

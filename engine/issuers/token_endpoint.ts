@@ -1,7 +1,7 @@
 import * as oauth from 'oauth4webapi'
 import { BrokerError } from '../errors.ts'
 import { Secret } from '../secret.ts'
-import { isToken, saysJson } from './common.ts'
+import { isShort, isToken, saysJson } from './common.ts'
 import type { Outbound } from './outbound.ts'
 import { ExchangeRefusal, refused, unusable } from './refusal.ts'
 
@@ -96,7 +96,9 @@ function withoutIdToken(response: Response, raw: unknown): Response {
 function read(integration: string, { expires_in }: { expires_in?: unknown }, answer: oauth.TokenEndpointResponse): TokenAnswer {
   if (!Number.isSafeInteger(expires_in) || Number(expires_in) <= 0)
     throw unusable(integration, 'the token has no usable expires_in')
-  if (!isToken(answer.access_token)) throw unusable(integration, 'the token has characters that no token has')
+  if (!isToken(answer.access_token)) throw unusable(integration, 'the token has characters that no token has, or more of them')
+  if (answer.refresh_token !== undefined && !isShort(answer.refresh_token))
+    throw unusable(integration, 'the refresh token is longer than any')
   const { issued_token_type: issuedTokenType } = answer as { readonly issued_token_type?: unknown }
   if (issuedTokenType !== undefined && typeof issuedTokenType !== 'string')
     throw unusable(integration, 'the issued_token_type is no text')
@@ -130,6 +132,8 @@ function told(integration: string, error: unknown): Error {
   if (error instanceof oauth.WWWAuthenticateChallengeError) return refused(integration, error.cause[0]?.parameters.error)
   if (error instanceof oauth.OperationProcessingError)
     return unusable(integration, 'the answer of the token endpoint is no token response')
+  // lists in lists, which nobody can write again
+  if (error instanceof RangeError) return unusable(integration, 'the answer of the token endpoint cannot be read')
   if (error instanceof oauth.UnsupportedOperationError) return unusable(integration, 'the token is of a type that is not known')
   return error instanceof Error ? error : new Error('the token endpoint could not be asked')
 }

@@ -55,12 +55,18 @@ const jwt = (claims: object, signature = 'c2lnbmF0dXJl') =>
 const jwtToken = (claims: object) => ok(token({ access_token: jwt(claims, 'upstream') }))
 const inSeconds = (seconds: number) => Math.floor(Date.now() / 1000) + seconds
 
+/** The same object with a member that no recursion ends. */
+const deep = (json: string) => `${json.slice(0, -1)},"deep":${'['.repeat(2 ** 18)}${']'.repeat(2 ** 18)}}`
+
 const LONGER = 'a longer life than was asked for'
 const LONGEST = 'a life of a hundred million years'
 const LATER = 'a JWT that ends later than its life is said to be'
 const oauth: readonly Case[] = [
   ['a success that is 201', ok(token(), 201), 'EXCHANGE_UNUSABLE'],
   ['a success that is 202', ok(token(), 202), 'EXCHANGE_UNUSABLE'],
+  ['a success that is 205', { status: 205, text: '' }, 'EXCHANGE_UNUSABLE'],
+  ['a token that no header holds', ok(token({ access_token: 'a'.repeat(32_769) })), 'EXCHANGE_UNUSABLE'],
+  ['a JWT whose scope is no text', jwtToken({ scope: [{ toString: 1 }] }), 'EXCHANGE_WIDER'],
   ['an empty body', { status: 200, text: '' }, 'EXCHANGE_UNUSABLE'],
   ['no JSON', { status: 200, text: '<html>' }, 'EXCHANGE_UNUSABLE'],
   ['a list', { status: 200, text: '[]' }, 'EXCHANGE_UNUSABLE'],
@@ -94,6 +100,12 @@ const oauth: readonly Case[] = [
   ['a redirect', { status: 307, headers: { location: 'http://127.0.0.1:1/' } }, 'EXCHANGE_UNUSABLE'],
 ]
 
+/** Where no library of the provider reads the answer first. */
+const plain: readonly Case[] = [
+  ['a refresh token that no form holds', ok(token({ refresh_token: 'a'.repeat(32_769) })), 'EXCHANGE_UNUSABLE'],
+  ['lists in lists', { status: 200, text: deep(JSON.stringify(token({ id_token: 'a.b.c' }))) }, 'EXCHANGE_UNUSABLE'],
+]
+
 /** without those that are no fault where a lease or a seal ends what is longer */
 const bounded = oauth.filter(([name]) => ![LONGER, LONGEST, LATER].includes(name))
 
@@ -125,7 +137,7 @@ export const providers: readonly ProviderRow[] = [
     secrets: { client_secret: CANARY },
     asked: { grant: { scope: ['a'] } },
     good: ok(token()),
-    cases: [...oauth, ['a kind of token that is no text', ok(token({ issued_token_type: 7 })), 'EXCHANGE_UNUSABLE']],
+    cases: [...oauth, ...plain, ['a kind of token that is no text', ok(token({ issued_token_type: 7 })), 'EXCHANGE_UNUSABLE']],
   },
   {
     type: 'oauth2',
@@ -247,7 +259,7 @@ export const providers: readonly ProviderRow[] = [
     asked: { grant: { scope: ['a'] } },
     good: ok(token()),
     // what is sealed ends with the grant, whatever is in it
-    cases: bounded,
+    cases: [...bounded, ...plain],
   },
   {
     type: 'github_app',
@@ -286,6 +298,8 @@ export const providers: readonly ProviderRow[] = [
       ['no XML', xml(200, '{"a":1}'), 'EXCHANGE_UNUSABLE'],
       ['a type of document', xml(200, `<!doctype a>${assumed()}`), 'EXCHANGE_UNUSABLE'],
       ['an empty token', xml(200, assumed({ token: '' })), 'EXCHANGE_UNUSABLE'],
+      ['a token with a line break', xml(200, assumed({ token: 'a&#10;b' })), 'EXCHANGE_UNUSABLE'],
+      ['a token that no header holds', xml(200, assumed({ token: 'a'.repeat(32_769) })), 'EXCHANGE_UNUSABLE'],
       ['an end in the past', xml(200, assumed({ end: soon(-60) })), 'EXCHANGE_UNUSABLE'],
       ['a longer life than was asked for', xml(200, assumed({ end: soon(7200) })), 'EXCHANGE_UNUSABLE'],
       ['two keys', xml(200, assumed().replace(/<AccessKeyId>.*?<.AccessKeyId>/, '$&$&')), 'EXCHANGE_UNUSABLE'],
