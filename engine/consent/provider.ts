@@ -2,7 +2,7 @@ import { LRUCache } from 'lru-cache'
 import * as oauth from 'oauth4webapi'
 import { BrokerError } from '../errors.ts'
 import { duration, list, map, required, text, type Values } from '../fields.ts'
-import { endpoint, optionalEndpoint, outbound } from '../issuers/common.ts'
+import { endpoint, isShort, optionalEndpoint, outbound } from '../issuers/common.ts'
 import type { FetchInit, Outbound } from '../issuers/outbound.ts'
 import { ExchangeRefusal, refused, unusable } from '../issuers/refusal.ts'
 import { clientAuth } from '../issuers/token_endpoint.ts'
@@ -144,26 +144,32 @@ async function metadataOf(name: string, settings: ProviderSettings, options: Opt
   const algorithm = discovery === 'oidc' ? 'oidc' : 'oauth2'
   const metadata = await oauth.processDiscoveryResponse(url, await oauth.discoveryRequest(url, { ...options, algorithm }))
   const { authorization_endpoint, token_endpoint, revocation_endpoint } = metadata
-  if ([authorization_endpoint, token_endpoint, revocation_endpoint].some(url => url !== undefined && !isGuarded(url)))
+  if ([authorization_endpoint, token_endpoint, revocation_endpoint].some(url => url !== undefined && !isGuarded(url, issuer)))
     throw unusable(name, 'the metadata of the provider names an endpoint without TLS')
   known.set(key, metadata)
   return metadata
 }
 
-/** As what an operator may write: nobody on the way reads what goes there. */
-function isGuarded(url: string): boolean {
+/** As what an operator may write: nobody on the way reads what goes there. A provider elsewhere does not say what is asked on this machine. */
+function isGuarded(url: string, issuer: string): boolean {
   if (!URL.canParse(url)) return false
   const { protocol, hostname } = new URL(url)
-  return protocol === 'https:' || (protocol === 'http:' && ['127.0.0.1', 'localhost', '[::1]'].includes(hostname))
+  if (protocol === 'https:') return true
+  return protocol === 'http:' && issuer.startsWith('http:') && ['127.0.0.1', 'localhost', '[::1]'].includes(hostname)
 }
+
+/** OpenID Connect Core 1.0, section 2: 255 ASCII characters at most. Operators see it in a terminal, which would obey others. */
+const SUBJECT = /^[\x20-\x7e]{0,255}$/
 
 function redeemedOf(name: string, tokens: oauth.TokenEndpointResponse): Redeemed {
   if (!tokens.refresh_token)
     throw unusable(name, 'the provider gave no refresh token: see also_scope and authorization_parameters')
-  const claims = oauth.getValidatedIdTokenClaims(tokens)
+  if (!isShort(tokens.refresh_token)) throw unusable(name, 'the refresh token is longer than any')
+  const { sub = '' } = oauth.getValidatedIdTokenClaims(tokens) ?? {}
+  if (!SUBJECT.test(sub)) throw unusable(name, 'the person is named by what is no name')
   return {
     refreshToken: tokens.refresh_token,
-    subject: claims?.sub ?? '',
+    subject: sub,
     scope: tokens.scope?.split(' ').filter(one => one !== ''),
   }
 }

@@ -10,12 +10,16 @@ const REDIRECT = 'https://assay.example/assay/consent/callback'
 type Server = {
   readonly also?: readonly string[]
   readonly nonce?: string
+  readonly sub?: string
   readonly metadata?: object
   readonly asked?: string[]
 }
 
 /** A provider that redeems any code, and answers with an ID token with this nonce where it was asked for one. */
-function providerOf(issuer: string, { also = [], nonce = JOURNEY.nonce, metadata: more = {}, asked = [] }: Server) {
+function providerOf(
+  issuer: string,
+  { also = [], nonce = JOURNEY.nonce, sub = 'person', metadata: more = {}, asked = [] }: Server,
+) {
   const settings = {
     issuer,
     discovery: 'oauth2',
@@ -30,7 +34,7 @@ function providerOf(issuer: string, { also = [], nonce = JOURNEY.nonce, metadata
   } as unknown as ProviderSettings
   const now = Math.floor(Date.now() / 1000)
   const part = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url')
-  const claims = { iss: issuer, aud: 'assay', sub: 'person', iat: now, exp: now + 60, nonce }
+  const claims = { iss: issuer, aud: 'assay', sub, iat: now, exp: now + 60, nonce }
   const idToken = `${part({ alg: 'RS256' })}.${part(claims)}.c2ln`
   const metadata = { issuer, authorization_endpoint: `${issuer}/authorize`, token_endpoint: `${issuer}/token`, ...more }
   const tokens = { access_token: 'a', token_type: 'Bearer', refresh_token: 'r', id_token: idToken }
@@ -58,6 +62,19 @@ test.each(WAYS)('an identity that %s has to be of this journey', async (_, also,
   expect(await own.redeem(callback, JOURNEY, scope, REDIRECT, undefined)).toMatchObject({ refreshToken: 'r', subject: 'person' })
   const others = providerOf(issuer, { also, nonce: 'of another journey' })
   await expect(others.redeem(callback, JOURNEY, scope, REDIRECT, undefined)).rejects.toMatchObject({ code: 'EXCHANGE_UNUSABLE' })
+})
+
+test.each(['\u001b[2J', 'a\nb', 'x'.repeat(256)])('a person is not named %j', async sub => {
+  const named = providerOf('https://names.example', { also: ['openid'], sub })
+  await expect(named.redeem(callback, JOURNEY, [], REDIRECT, undefined)).rejects.toMatchObject({ code: 'EXCHANGE_UNUSABLE' })
+})
+
+test.each(['authorization', 'token', 'revocation'])('a provider elsewhere has no %s endpoint on this machine', async which => {
+  const metadata = { [`${which}_endpoint`]: 'http://127.0.0.1:8200/v1/sys/unseal' }
+  const elsewhere = providerOf(`https://${which}.example`, { metadata })
+  await expect(elsewhere.tokenEndpoint()).rejects.toMatchObject({ code: 'EXCHANGE_UNUSABLE' })
+  const here = providerOf(`http://127.0.0.1/of-${which}`, { metadata })
+  expect(await here.authorizationEndpoint()).toMatch(/^http:/)
 })
 
 // Who is led to an honest server by a dishonest one brings the code of the one to the other (RFC 9207).
