@@ -36,6 +36,8 @@ export type Grants = {
   /** The refresh token as a root credential, replaced when the provider replaces it.
    *  @throws ExchangeRefusal CONSENT_REQUIRED when nobody consented to this, or not any more */
   readonly rootOf: (mountId: string, integration: string, purpose: Purpose) => Root
+  /** Undefined when nobody consented to this. */
+  readonly of: (mountId: string, integration: string, purpose: Purpose) => Promise<ConsentGrant | undefined>
   readonly list: (mountId: string, integration: string) => Promise<readonly string[]>
   readonly read: (mountId: string, integration: string, id: string) => Promise<ConsentGrant | undefined>
   readonly delete: (mountId: string, integration: string, id: string) => Promise<void>
@@ -76,20 +78,22 @@ export function openGrants(store: Store, cipher: Cipher, world: World): Grants {
       alone: work => locks.alone(`${mountId}/lock/consented/${idOf(purpose)}`, async hold => work(await read(), hold)),
     }
   }
+  const read: Grants['read'] = async (mountId, integration, id) => {
+    const kept = await store.fresh<Kept>(folder(mountId, integration) + checked(id))
+    if (!kept) return undefined
+    const { sealed: _, ...grant } = kept.value
+    return grant
+  }
   return {
     rootOf,
+    of: (mountId, integration, purpose) => read(mountId, integration, idOf(purpose)),
     put: async (mountId, integration, grant, refreshToken) => {
       const path = pathOf(mountId, integration, grant)
       await cipher.create(rootKey(mountId))
       await store.put(path, { ...grant, sealed: await cipher.seal(rootKey(mountId), refreshToken, path) } satisfies Kept)
     },
     list: (mountId, integration) => store.list(folder(mountId, integration)),
-    read: async (mountId, integration, id) => {
-      const kept = await store.fresh<Kept>(folder(mountId, integration) + checked(id))
-      if (!kept) return undefined
-      const { sealed: _, ...grant } = kept.value
-      return grant
-    },
+    read,
     delete: (mountId, integration, id) => store.delete(folder(mountId, integration) + checked(id)),
   }
 }

@@ -41,6 +41,8 @@ export type ConsentRequest = {
   /** milliseconds since the epoch */
   readonly expiresAt: number
   readonly journey?: Journey
+  /** milliseconds since the epoch: when it came back */
+  readonly cameBackAt?: number
 }
 
 export type Found = {
@@ -106,7 +108,8 @@ export function openRequests(store: Store, { now, random }: World): Requests {
       return there?.request.journey && same(there.request.journey.state, state) ? there : undefined
     },
     move: async ({ mountId, path, version, request }, to, journey) => {
-      const next = { ...request, state: to, ...(journey ? { journey } : {}) }
+      const cameBack = to === 'redeeming' ? { cameBackAt: now() } : {}
+      const next = { ...request, state: to, ...cameBack, ...(journey ? { journey } : {}) }
       try {
         await store.put(path, next, version)
       } catch (error) {

@@ -9,7 +9,7 @@ import { taskFields } from '../tasks/account.ts'
 import type { World } from '../world.ts'
 import type { ConsentGrant, Grants } from './grants.ts'
 import { openProvider, type Provider, type ProviderSettings } from './provider.ts'
-import { browserOf, type Found, LIFE_MS, type Requests, type State, stateOf, type Wish } from './requests.ts'
+import { browserOf, type ConsentRequest, type Found, LIFE_MS, type Requests, type State, stateOf, type Wish } from './requests.ts'
 
 /** What the page tells a person before they decide. */
 export type ConsentView = {
@@ -130,12 +130,25 @@ export function openConsent(parts: ConsentParts): Consent {
     progress: async (mount, handle, tpmId) => {
       const found = await requests.byHandle(mount, handle)
       if (!found || found.request.wish.tpmId !== tpmId) return undefined
-      return { state: found.request.state, wish: found.request.wish, close: () => requests.close(found) }
+      const state = await becameOf(parts, mount, found.request)
+      return { state, wish: found.request.wish, close: () => requests.close(found) }
     },
   }
 }
 
 const AGAIN = { asked: 'failed', redeeming: 'gone', granted: 'granted', denied: 'failed', failed: 'failed' } as const
+
+/** Longer than a redemption takes, however slow the provider is. */
+const LONGEST_REDEEMING_MS = 120_000
+
+/** Whoever redeems may die at it, or not reach Vault to tell: what is kept is granted, and what is not after so long never will be. */
+async function becameOf({ grants, world }: ConsentParts, mount: Mount, request: ConsentRequest): Promise<State> {
+  const { state, wish, cameBackAt = 0 } = request
+  if (state !== 'redeeming') return state
+  const grant = await grants.of(mount.id, wish.integration, wish)
+  if (grant && grant.grantedAt >= cameBackAt) return 'granted'
+  return world.now() - cameBackAt > LONGEST_REDEEMING_MS ? 'failed' : state
+}
 
 /** Redeems the code and keeps the refresh token; a scope that the provider widened is not kept. */
 async function redeem(parts: ConsentParts, mount: Mount, found: Found, url: URL, redirectUri: string): Promise<string> {

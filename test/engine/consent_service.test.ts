@@ -57,7 +57,7 @@ function consents(settings: object, answer: object, { lost, moving, answering }:
   const consent = openConsent({
     world,
     requests: { ...requests, move },
-    grants: { put: async (_, __, grant) => void kept.push(grant) } as Partial<Grants> as Grants,
+    grants: { put: async (_, __, grant) => void kept.push(grant), of: async () => kept.at(-1) } as Partial<Grants> as Grants,
     integrations: { source: async () => ({ integration: { type: 'oauth2_consent', settings } }) },
     upstreams: { of: () => ({ fetch: answered, failure: () => undefined }) },
     mounts: { ofType: () => [mount] },
@@ -67,7 +67,7 @@ function consents(settings: object, answer: object, { lost, moving, answering }:
     } as unknown as Audit,
     ownUrl: () => 'https://assay.example',
   } as unknown as ConsentParts)
-  return { consent, requests, kept, recorded, fetched }
+  return { world, consent, requests, kept, recorded, fetched }
 }
 
 const asked = (requests: Requests) => requests.open(mount, { ...wish, audience: '', task: undefined } satisfies Wish)
@@ -117,6 +117,26 @@ test('a consent that failed is on record as that, too, where the request cannot 
     kept: 0,
     recorded: [{ value: 'failed' }],
     request: { request: { state: 'redeeming' } },
+  })
+})
+
+describe('an agent that waits for one who died while the provider was asked', () => {
+  test('gets what was kept, though nobody said so', async () => {
+    const { back, consent, handle } = await sent({ lost: 'granted' })
+    await back()
+    expect(await consent.progress(mount, handle, wish.tpmId)).toMatchObject({ state: 'granted' })
+  })
+
+  test('hears that it failed, when whoever lives would have done it', async () => {
+    const { world, consent, requests, kept, id, handle } = await sent({})
+    const found = await requests.byId(id)
+    if (found) await requests.move(found, 'redeeming')
+    // of somebody who consented before
+    kept.push({ grantedAt: world.now() - 1 } as ConsentGrant)
+    const state = async () => (await consent.progress(mount, handle, wish.tpmId))?.state
+    expect(await state()).toBe('redeeming')
+    world.pass(120_001)
+    expect(await state()).toBe('failed')
   })
 })
 
