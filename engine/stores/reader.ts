@@ -55,7 +55,7 @@ export function openReader(store: OpenStore, options: ReaderOptions): Reader {
   const reads = openReads(cache, async (ref): Promise<Kept> => {
     const at = monotonic()
     try {
-      return { held: await run(signal => store.read(ref, signal)), at }
+      return { held: await run(async signal => bounded(await store.read(ref, signal))), at }
     } catch (error) {
       // a store that says no is obeyed: what it said before does not count any more
       if (kindOf(error) !== 'down') cache.delete(ref)
@@ -84,6 +84,16 @@ export function openReader(store: OpenStore, options: ReaderOptions): Reader {
     remove: ref => reads.change(ref, async () => store.remove?.(ref)),
     close: () => store.close(),
   }
+}
+
+/** Characters of a root credential: what AWS Secrets Manager holds. Many are kept in memory, and hidden from the log for longer. */
+const LONGEST = 65_536
+
+/** @throws StoreFault malformed */
+function bounded(held: Held): Held {
+  const characters = Object.values(held.fields).reduce((sum, field) => sum + field.reveal().length, 0)
+  if (characters > LONGEST) throw new StoreFault('malformed', `it holds more than ${LONGEST} characters`)
+  return held
 }
 
 type Run = <T>(work: (signal: AbortSignal) => Promise<T>) => Promise<T>

@@ -56,6 +56,16 @@ function reader(options: { deadlineMs?: number; pauseMs?: number } = {}) {
 const seen = ({ fields, stale }: { fields: Held['fields']; stale: boolean }) => [fields['key']?.reveal(), stale]
 const down = new StoreFault('down', 'it is down')
 
+test('more than a root credential can be is none', async () => {
+  const { store, reads } = reader()
+  store.value = 'a'.repeat(65_536)
+  expect((await reads.read('ref', 0)).fields['key']?.reveal()).toBe(store.value)
+  store.value += 'a'
+  const reason = { kind: 'malformed', reason: 'it holds more than 65536 characters' }
+  await expect(reads.fresh('ref')).rejects.toMatchObject(reason)
+  await expect(reads.read('ref', 60)).rejects.toMatchObject(reason)
+})
+
 describe('what is remembered', () => {
   test('is asked for once by 64 at a time, and not again while it is fresh', async () => {
     const { reads, store, world } = reader()
