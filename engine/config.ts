@@ -1,12 +1,16 @@
 import { z } from 'zod'
 import { configParts, sentencesOf } from './config_parts.ts'
 import { BrokerError } from './errors.ts'
+import { isAmbiguous } from './networks.ts'
 import { sealingModes } from './sealing/index.ts'
 
 const { file, url } = configParts
 
 /** How many connections are open at the same time unless said otherwise: in all, and from one address. */
 export const CONNECTIONS = { all: 4096, perPeer: 1024 } as const
+
+/** An address within a network may be meant as one machine, or as all of it. */
+const network = [(text: string) => !isAmbiguous(text), 'wanted an address, or a network by its first address'] as const
 
 const schema = z.strictObject({
   /** the Vault or OpenBao server */
@@ -27,7 +31,7 @@ const schema = z.strictObject({
     /** how others reach this service; `iss` of what it issues begins with it */
     url: url.optional(),
     /** proxies in front of this service, by address or network: what they say in X-Forwarded-For of who asks is believed */
-    trusted_proxies: z.array(z.union([z.ipv4(), z.ipv6(), z.cidrv4(), z.cidrv6()])).default([]),
+    trusted_proxies: z.array(z.union([z.ipv4(), z.ipv6(), z.cidrv4(), z.cidrv6()]).refine(...network)).default([]),
     /** how many connections are open at the same time, in all and from one address: clients behind a proxy or a router share one */
     connections: z.int().min(1).max(100_000).default(CONNECTIONS.all),
     connections_per_peer: z.int().min(1).max(100_000).default(CONNECTIONS.perPeer),

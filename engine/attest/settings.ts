@@ -4,6 +4,7 @@ import { BrokerError } from '../errors.ts'
 import { duration, flag, list, parseFields, required, text, type Values } from '../fields.ts'
 import { openEgress } from '../lifecycle/egress.ts'
 import type { Mount } from '../mount_table.ts'
+import { isAmbiguous } from '../networks.ts'
 import { openLargeStore } from '../vault/large.ts'
 import type { Store } from '../vault/store.ts'
 import { BUNDLE_LIMIT, checkAnchors, checkLists } from './bundles.ts'
@@ -189,6 +190,8 @@ function checkConfig(record: AttestConfig): void {
   if (record.challenge_ttl < 1 || record.challenge_ttl > 60)
     throw new BrokerError('bad_request', 'challenge_ttl: wanted 1 to 60 seconds')
   openEgress(record.webhook_networks)
+  if (record.webhook_networks.some(isAmbiguous))
+    throw new BrokerError('bad_request', 'webhook_networks: wanted addresses, and networks by their first address: 10.0.0.0/8')
   if (!record.denied_firmware.every(version => /^[0-9a-f]{16}$/i.test(version)))
     throw new BrokerError('bad_request', 'denied_firmware: wanted 16 hex digits each, as quotes say them')
   if (record.ek_types.length === 0) throw new BrokerError('bad_request', 'ek_types: wanted at least one kind')

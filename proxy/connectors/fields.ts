@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { configParts, parseAuthority } from '#engine'
+import { configParts, isAmbiguous, parseAuthority } from '#engine'
 import { parseRange } from '../egress/addresses.ts'
 
 /** What services of several kinds are declared by. */
@@ -8,7 +8,11 @@ export const { name, file } = configParts
 
 /** Guarded addresses that may be dialled all the same. */
 export const addresses = z
-  .array(z.string().refine(text => parseRange(text) !== undefined, 'wanted an address or a range such as 10.0.0.0/8'))
+  .array(
+    z
+      .string()
+      .refine(text => parseRange(text) !== undefined && !isAmbiguous(text), 'wanted an address or a range such as 10.0.0.0/8'),
+  )
   .default([])
 
 /** A port of the service's own: where agents connect, with TLS and their certificate. */

@@ -79,6 +79,11 @@ const refused: readonly (readonly [string, object, string])[] = [
   ['a port that is none', { listen: { port: 65_536 } }, 'listen.port:'],
   ['a proxy by its name', { listen: { trusted_proxies: ['proxy.example'] } }, 'listen.trusted_proxies.0:'],
   ['a network of more bits than there are', { listen: { trusted_proxies: ['10.0.0.0/33'] } }, 'listen.trusted_proxies.0:'],
+  [
+    'a network by an address in it',
+    { listen: { trusted_proxies: ['10.1.2.3/8'] } },
+    'listen.trusted_proxies.0: wanted an address,',
+  ],
   ['no connection at all', { listen: { connections_per_peer: 0 } }, 'listen.connections_per_peer:'],
   ['TLS without a key', { listen: { tls: { cert_file: '/c' } } }, 'listen.tls.key_file:'],
   ['TLS 1.1', { listen: { tls: { ...tls, min_version: 'TLSv1.1' } } }, 'listen.tls.min_version:'],

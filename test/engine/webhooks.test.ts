@@ -284,7 +284,7 @@ describe('where events are sent', () => {
   })
 
   test('networks are read when they are written', async () => {
-    for (const webhook_networks of ['10.0.0.0/33', '10.0.0.0/8/8', 'example.com', '10.0.0', '::1/129', '10.0.0.0/'])
+    for (const webhook_networks of ['10.0.0.0/33', '10.0.0.0/8/8', 'example.com', '10.0.0', '::1/129', '10.0.0.0/', '10.1.2.3/8'])
       expect(await outcomeOf(write('config', { webhook_networks }))).toBe('bad_request')
     for (const webhook_networks of ['10.0.0.0/8', '::1', '127.0.0.1,fc00::/7']) await write('config', { webhook_networks })
   })

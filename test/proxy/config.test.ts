@@ -78,6 +78,12 @@ const wrong: readonly (readonly [string, string, number, RegExp])[] = [
     12,
     /addresses\.0: wanted an address/,
   ],
+  [
+    'a range by an address in it',
+    replaced('    inject:', '    addresses: [10.1.2.3/8]\n    inject:'),
+    12,
+    /addresses\.0: wanted an address/,
+  ],
   ['a kind that is not there', replaced('kind: http', 'kind: telnet'), 9, /services\.0/],
   [
     'a disk that is waited for without end',
