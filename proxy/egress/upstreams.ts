@@ -6,6 +6,8 @@ import { type DialOptions, openDial } from './dial.ts'
 export type Upstreams = {
   /** @param upgrade for what becomes another protocol: over HTTP/1.1, whatever the server speaks beside it */
   readonly of: (tenant: string, origin: string, upgrade?: 'upgrade') => Pool
+  /** how long a request may wait for a connection: no other deadline of it has begun until then */
+  readonly placeWithinMs: number
   /** Leaves each connection to end with what is under way on it. */
   readonly retire: () => void
   readonly close: () => Promise<void>
@@ -37,6 +39,7 @@ export function openUpstreams(options: UpstreamOptions): Upstreams {
       maxHeaderSize: 64 * 1024,
     })
   return {
+    placeWithinMs: options.timeoutMs + options.headWithinMs,
     of: (tenant, origin, upgrade) => {
       const name = `${upgrade ?? ''} ${origin} ${tenant}`
       const kept = pools.get(name)

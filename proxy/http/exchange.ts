@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { Readable } from 'node:stream'
+import type { Readable } from 'node:stream'
 import type { Dispatcher } from 'undici'
 import { AddressRefused } from '../egress/dial.ts'
 import type { RefusalCode } from '../refusals.ts'
@@ -10,6 +10,7 @@ import { drained, hasBody, isOwed, replyRefused } from './replies.ts'
 import type { Roster } from './roster.ts'
 import type { ScrubStream } from './scrub.ts'
 import type { Services } from './service.ts'
+import { uploadOf } from './upload.ts'
 
 export type ExchangePorts = {
   readonly services: () => Services
@@ -39,27 +40,19 @@ export function exchange(
 ): void {
   const { destination } = swap.head
   const origin = `${destination.scheme}://${destination.host}:${destination.port}`
-  const handler = new Answer(ports, swap, incoming, outgoing, txn)
-  if (incoming.headers.expect !== undefined && swap.outgoing.body === undefined) outgoing.writeContinue()
-  const body = swap.outgoing.body ?? (hasBody(incoming) ? uploadOf(incoming) : null)
+  const held = swap.outgoing.body
+  if (incoming.headers.expect !== undefined && held === undefined) outgoing.writeContinue()
+  const upload = held === undefined && hasBody(incoming) ? uploadOf(incoming) : undefined
+  const handler = new Answer(ports, swap, incoming, outgoing, upload, txn)
   swap.service.upstreams.of(swap.known.binding.tenant, origin).dispatch(
     {
       path: `${destination.path}${swap.outgoing.query}`,
       method: destination.method as Dispatcher.HttpMethod,
       headers: swap.outgoing.headers,
-      body,
+      body: held ?? upload ?? null,
     },
     handler,
   )
-}
-
-/** What undici has not sent when the server has answered it ends, and of a request that is ended nobody can read the rest. */
-function uploadOf(incoming: IncomingMessage): Readable {
-  const upload = new Readable({ read: () => void incoming.resume() })
-  incoming.pause() // until somebody wants it the client owes nothing
-  incoming.on('data', (chunk: Buffer) => upload.push(chunk) || incoming.pause())
-  incoming.once('end', () => upload.push(null))
-  return upload
 }
 
 /** The callbacks of undici's dispatch: the answer goes from socket to socket without a stream in between. */
@@ -69,6 +62,7 @@ class Answer implements Dispatcher.DispatchHandler, UnderWay {
   readonly held: Held
   readonly #incoming: IncomingMessage
   readonly #outgoing: ServerResponse
+  readonly #upload: Readable | undefined
   readonly #txn: string
   #scrub: ScrubStream | undefined
   #controller: Dispatcher.DispatchController | undefined
@@ -76,24 +70,40 @@ class Answer implements Dispatcher.DispatchHandler, UnderWay {
   /** bytes that are still to come, where the answer says how many */
   #left = Number.NaN
   readonly #since = performance.now()
+  readonly #late: NodeJS.Timeout
 
-  constructor(ports: ExchangePorts, swap: Swap, incoming: IncomingMessage, outgoing: ServerResponse, txn: string) {
+  constructor(
+    ports: ExchangePorts,
+    swap: Swap,
+    incoming: IncomingMessage,
+    outgoing: ServerResponse,
+    upload: Readable | undefined,
+    txn: string,
+  ) {
     this.#ports = ports
     this.swap = swap
     this.held = ports.held
     this.#incoming = incoming
     this.#outgoing = outgoing
+    this.#upload = upload
     this.#txn = txn
+    const { placeWithinMs } = swap.service.upstreams
+    this.#late = setTimeout(() => this.#fail('UPSTREAM_SLOW', 'no connection became free in time'), placeWithinMs)
     const leave = ports.underWay.enter(this)
     outgoing.once('close', () => {
       leave()
-      if (!this.#ended) this.#controller?.abort(new Error('the agent has left'))
+      clearTimeout(this.#late)
+      if (this.#ended) return
+      // that is no failure of anybody's
+      this.#ended = true
+      this.#giveUp('the agent has left')
     })
   }
 
   onRequestStart(controller: Dispatcher.DispatchController): void {
     this.#controller = controller
-    if (this.#outgoing.destroyed) controller.abort(new Error('the agent has left'))
+    clearTimeout(this.#late)
+    if (this.#ended) controller.abort(new Error('it was given up before it began'))
   }
 
   onResponseStart(controller: Dispatcher.DispatchController, status: number): void {
@@ -142,7 +152,9 @@ class Answer implements Dispatcher.DispatchHandler, UnderWay {
   /** Many read an answer once their body is out. What the server did not wait for goes nowhere any more. */
   #leaveUnread(): void {
     const [incoming, { socket }, { stallMs }] = [this.#incoming, this.#outgoing, this.#ports.limits]
-    if (isOwed(incoming)) drained(incoming, stallMs, () => incoming.complete || socket?.destroySoon())
+    if (!isOwed(incoming)) return
+    this.#giveUp('the server did not wait for the rest')
+    drained(incoming, stallMs, () => incoming.complete || socket?.destroySoon())
   }
 
   onResponseError(_: Dispatcher.DispatchController, error: Error & { code?: string }): void {
@@ -161,9 +173,16 @@ class Answer implements Dispatcher.DispatchHandler, UnderWay {
   #fail(code: RefusalCode, detail: string): void {
     this.#ended = true
     this.#ports.failed(code, detail)
+    this.#giveUp(detail)
     // an answer that has begun can only be broken off, so that it is not taken for a whole one
     replyRefused(this.#incoming, this.#outgoing, code, this.#txn)
-    this.#controller?.abort(new Error(detail))
+  }
+
+  /** With an upload that is under way the request ends, too. */
+  #giveUp(why: string): void {
+    const upload = this.#upload
+    if (upload?.readableEnded === false) upload.destroy()
+    else this.#controller?.abort(new Error(why))
   }
 }
 

@@ -17,14 +17,26 @@ export function openWebSocket(ports: ExchangePorts, swap: Swap, socket: Duplex, 
     ports.failed(code, detail)
     replyRefusedRaw(socket, code, txn)
   }
+  // it may have left while it was let through: nobody tells again
+  if (socket.destroyed) return
   let done = false
+  let abort: (() => void) | undefined
   const since = performance.now()
+  const late = setTimeout(() => {
+    done = true
+    fail('UPSTREAM_SLOW', 'no connection became free in time')
+  }, service.upstreams.placeWithinMs)
+  socket.once('close', () => {
+    clearTimeout(late)
+    if (done) return
+    done = true
+    abort?.()
+  })
   const handler: Dispatcher.DispatchHandler = {
     onRequestStart: controller => {
-      const left = () => done || controller.abort(new Error('the agent has left'))
-      // it may have left while it was waited for: nobody tells again
-      if (socket.destroyed) left()
-      else socket.once('close', left)
+      clearTimeout(late)
+      abort = () => controller.abort(new Error('it was given up'))
+      if (done) abort()
     },
     onRequestUpgrade: (controller, status, _, upstream) => {
       done = true
@@ -50,6 +62,7 @@ export function openWebSocket(ports: ExchangePorts, swap: Swap, socket: Duplex, 
       controller.abort(new Error('an answer that nobody reads'))
     },
     onResponseError: (_, error) => {
+      clearTimeout(late)
       if (!done) fail(error instanceof AddressRefused ? 'ADDRESS' : 'UPSTREAM', error.name)
       done = true
     },
