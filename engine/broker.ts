@@ -23,6 +23,7 @@ import { openRsaSigner } from './vault/rsa_signer.ts'
 import { type AppRole, openSession, type Session } from './vault/session.ts'
 import { openStore, type Store } from './vault/store.ts'
 import { openSigner } from './vault/transit.ts'
+import type { TransportOptions } from './vault/transport.ts'
 import type { World } from './world.ts'
 
 /** Everything that the floor above can ask for. */
@@ -56,7 +57,7 @@ export type BrokerOptions = {
   readonly metrics: Metrics
   /** of this service, as mounts show it */
   readonly version: string
-  readonly vault: { readonly address: string; readonly ca?: string | undefined; readonly deadlineMs: number }
+  readonly vault: Omit<TransportOptions, 'observe'>
   readonly places: Places
   readonly approle: AppRole
   readonly auditFile: string

@@ -6,7 +6,7 @@ export type Ways<D extends Dispatcher> = {
   /** what the next request goes out on */
   readonly current: () => D
   /** It gave no answer, or none of use: what comes next makes connections of its own. What is under way on this one comes to its end. */
-  readonly doubt: (way: D) => void
+  readonly doubt: (way?: D) => void
   /** Ends when nothing is under way. */
   readonly close: () => Promise<void>
   /** Ends everything now. */
@@ -19,6 +19,7 @@ const RENEW_MS = 1_000
 export function openWays<D extends Dispatcher>(make: () => D): Ways<D> {
   let way = make()
   let since = performance.now()
+  let doubted = false
   const left = new Map<D, Promise<unknown>>()
   const leave = (one: D) =>
     left.set(
@@ -28,13 +29,19 @@ export function openWays<D extends Dispatcher>(make: () => D): Ways<D> {
         .catch(() => undefined)
         .finally(() => left.delete(one)),
     )
+  const renew = () => {
+    leave(way)
+    way = make()
+    since = performance.now()
+    doubted = false
+  }
   return {
-    current: () => way,
-    doubt: doubted => {
-      if (doubted !== way || performance.now() - since < RENEW_MS) return
-      leave(doubted)
-      way = make()
-      since = performance.now()
+    current: () => {
+      if (doubted && performance.now() - since >= RENEW_MS) renew()
+      return way
+    },
+    doubt: (one = way) => {
+      doubted ||= one === way
     },
     close: async () => {
       leave(way)

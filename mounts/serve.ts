@@ -48,20 +48,6 @@ export async function serve(config: Config, log: Log, secretId: SecretId): Promi
   const metrics = openMetrics({ version: manifest.version, now: world.now })
   const tls = await tlsOf(config)
   const ca = await authorities(config.vault.ca_file, 'vault.ca_file')
-  let ownUrl = config.listen.url ?? ''
-  const broker = await openBroker({
-    world,
-    metrics,
-    version: manifest.version,
-    vault: { address: config.vault.address, ca, deadlineMs: config.vault.deadline_ms },
-    places: { ...config.places, approle: config.vault.approle.mount, name: 'assay' },
-    approle: { mount: config.vault.approle.mount, roleId: config.vault.approle.role_id, secretId },
-    auditFile: config.audit.file,
-    auditDeadlineMs: config.audit.deadline_ms,
-    sealing: config.sealing,
-    ownUrl: () => ownUrl,
-  })
-  opening.defer(() => broker.close())
   const upstream = openUpstream({
     url: config.vault.address,
     connectWithinMs: config.vault.deadline_ms,
@@ -71,6 +57,20 @@ export async function serve(config: Config, log: Log, secretId: SecretId): Promi
     ...(ca === undefined ? {} : { ca }),
   })
   opening.defer(() => upstream.close())
+  let ownUrl = config.listen.url ?? ''
+  const broker = await openBroker({
+    world,
+    metrics,
+    version: manifest.version,
+    vault: { address: config.vault.address, ca, deadlineMs: config.vault.deadline_ms, onDoubt: upstream.renew },
+    places: { ...config.places, approle: config.vault.approle.mount, name: 'assay' },
+    approle: { mount: config.vault.approle.mount, roleId: config.vault.approle.role_id, secretId },
+    auditFile: config.audit.file,
+    auditDeadlineMs: config.audit.deadline_ms,
+    sealing: config.sealing,
+    ownUrl: () => ownUrl,
+  })
+  opening.defer(() => broker.close())
   const tables: Tables = { 'tpm-quote': tpmQuote(broker), broker: brokerPaths(broker) }
   const dispatch = openDispatch(broker, tables)
   const app = openApp({

@@ -30,6 +30,8 @@ export type TransportOptions = {
   readonly deadlineMs: number
   /** @param date what the server's clock says, where it answered */
   readonly observe?: ((method: string, status: number, seconds: number, date?: string) => void) | undefined
+  /** the server gave no answer, or is out of service: others may have connections to it, too */
+  readonly onDoubt?: (() => void) | undefined
 }
 
 /** A reply that arrived and is not in Vault's protocol. */
@@ -38,7 +40,7 @@ export class Unusable extends Error {}
 const MAX_REPLY_BYTES = 4 * 1024 * 1024
 const CONNECTIONS = 64
 
-export function openTransport({ address, ca, deadlineMs, observe }: TransportOptions): Transport {
+export function openTransport({ address, ca, deadlineMs, observe, onDoubt }: TransportOptions): Transport {
   const { origin, pathname } = new URL(address)
   const base = pathname.replace(/\/$/, '')
   const connect = { timeout: deadlineMs, ...(ca === undefined ? {} : { ca }) }
@@ -60,7 +62,10 @@ export function openTransport({ address, ca, deadlineMs, observe }: TransportOpt
         const mayBeEmpty = status === 204 ? outgoing.method !== 'GET' : status >= 300
         return { status, body: text === '' && mayBeEmpty ? undefined : envelope(text, status) }
       } finally {
-        if (status === 0 || isOutOfService(status)) ways.doubt(agent)
+        if (status === 0 || isOutOfService(status)) {
+          ways.doubt(agent)
+          onDoubt?.()
+        }
         observe?.(outgoing.method, status, (performance.now() - started) / 1000, date)
       }
     },

@@ -24,6 +24,8 @@ export type Upstream = {
   readonly origin: string
   /** Sends a request. What becomes of it is told to `heard`. */
   readonly ask: (request: Ask, heard: Heard) => Asked
+  /** What is asked next goes out over new connections: somebody else found that what is there at the address is out of service. */
+  readonly renew: () => void
   /** Ends every connection, also those in use. */
   readonly close: () => void
 }
@@ -119,7 +121,7 @@ export function openUpstream(options: UpstreamOptions): Upstream {
     ways.destroy()
     void streams.destroy()
   }
-  return { origin, ask, close }
+  return { origin, ask, renew: () => ways.doubt(), close }
 }
 
 /** Who answers so, or not at all, may stand where nothing is served any more. */
