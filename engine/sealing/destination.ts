@@ -27,6 +27,11 @@ export const MOST_RULES = 64
 export const LONGEST_RULE = 2048
 
 const PORTS: Readonly<Record<string, number>> = { https: 443, http: 80, postgres: 5432, ssh: 22 }
+/** What the parser of requests takes for one. */
+export const METHODS: readonly string[] = (
+  'ACL BIND CHECKOUT CONNECT COPY DELETE GET HEAD LINK LOCK MERGE MKACTIVITY MKCALENDAR MKCOL MOVE NOTIFY OPTIONS PATCH POST PROPFIND ' +
+  'PROPPATCH PURGE PUT QUERY REBIND REPORT SEARCH SOURCE SUBSCRIBE TRACE UNBIND UNLINK UNLOCK UNSUBSCRIBE'
+).split(' ')
 const RULE = /^(?:([A-Z]+(?:,[A-Z]+)*) )?([a-z]+):\/\/([^/?#@\s]+)(\/[^?#\s]*)?$/
 
 /** Reads `GET,POST https://api.example.com/v1/items/{id}/**`; without methods any, without a path every path.
@@ -34,8 +39,10 @@ const RULE = /^(?:([A-Z]+(?:,[A-Z]+)*) )?([a-z]+):\/\/([^/?#@\s]+)(\/[^?#\s]*)?$
 export function parseRule(text: string): DestinationRule | undefined {
   const [, methods, scheme = '', authority = '', path = '/**'] = RULE.exec(text) ?? []
   const place = parseAuthority(authority, PORTS[scheme] ?? 0)
-  if (!place || !isTemplate(path)) return undefined
-  return { scheme, ...place, methods: methods?.split(',').toSorted() ?? [], path }
+  const listed = methods?.split(',').toSorted() ?? []
+  // a misspelt one would let nothing through, or, among what is refused, everything
+  if (!place || !isTemplate(path) || !listed.every(method => METHODS.includes(method))) return undefined
+  return { scheme, ...place, methods: listed, path }
 }
 
 /** The same rule in one spelling. */

@@ -27,8 +27,8 @@ const route = z
   .string()
   .regex(ROUTE, "wanted a path, or methods and a path: 'GET,POST /repos/{owner}/**'")
   .refine(
-    text => parseRule(`https://any${text.slice(text.indexOf('/'))}`) !== undefined,
-    'wanted {slots} that are whole segments, and ** at the end alone: what is wider than it reads is none',
+    text => parseRule(text.replace('/', 'https://any/')) !== undefined,
+    'wanted {slots} that are whole segments, ** at the end alone, and methods that there are: what is wider than it reads is none',
   )
 
 const inject = z

@@ -1,5 +1,6 @@
+import http from 'node:http'
 import { expect, test } from 'vitest'
-import { admits, parseAuthority, parseRule, patternOf, ruleText } from '../../engine/sealing/destination.ts'
+import { admits, METHODS, parseAuthority, parseRule, patternOf, ruleText } from '../../engine/sealing/destination.ts'
 
 test.each([
   ['https://api.example.com', { scheme: 'https', host: 'api.example.com', port: 443, methods: [], path: '/**' }],
@@ -15,6 +16,10 @@ test.each([
   expect(read && parseRule(ruleText(read))).toEqual(rule)
 })
 
+test('the methods are those that a request can have', () => {
+  expect(METHODS).toEqual(http.METHODS.filter(method => /^[A-Z]+$/.test(method)).toSorted())
+})
+
 test.each([
   '',
   'api.example.com',
@@ -26,6 +31,7 @@ test.each([
   'https://a.example/**/b',
   'https://a.example/b?c',
   'get https://a.example',
+  'PSOT https://a.example',
   'https://a.example:0',
   'https://a.example:65536',
   'https://a.example/%zz',

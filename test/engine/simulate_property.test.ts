@@ -90,11 +90,13 @@ const role = fc.record({
   login_roles: mostly('', 'builder', 'tester'),
 })
 const target = one('none', 'resource', 'audience')
-const integration = fc.record({
-  org: mostly('', 'acme'),
-  tasks: mostly('', 'release-1', 'release-1,release-2'),
-  ceiling: mostly(['apps:*'], ['apps:read'], []),
-})
+const integration = fc
+  .record({
+    org: mostly('', 'acme'),
+    tasks: mostly('', 'release-1', 'release-1,release-2'),
+    ceiling: mostly(['apps:*'], ['apps:read'], []),
+  })
+  .map(given => (given.org === '' ? { ...given, tasks: '' } : given))
 const binding = fc.option(
   fc.record({ org: mostly('acme', 'umbrella'), task: mostly('', 'release-1'), integrations: mostly('', 'ci', 'mail') }),
   {

@@ -58,6 +58,12 @@ const wrong: readonly (readonly [string, string, number, RegExp])[] = [
     12,
     /allow\.0: wanted \{slots\} that are whole segments/,
   ]),
+  [
+    'a method that is none',
+    replaced('    inject:', "    token_routes: ['PSOT /x']\n    inject:"),
+    12,
+    /token_routes\.0: wanted .* methods that there are/,
+  ],
   ['a route that is none', replaced('    inject:', "    allow: ['get /x']\n    inject:"), 12, /allow\.0: wanted a path/],
   [
     'a template without a field',
