@@ -36,7 +36,7 @@ function durationOf(seconds: unknown): unknown {
 /** As in a cell of the table. */
 function cellOf(value: unknown): string {
   if (value === null || value === undefined) return 'n/a'
-  if (Array.isArray(value)) return `[${value.map(one => JSON.stringify(one)).join(' ')}]`
+  if (Array.isArray(value)) return printable(`[${value.map(one => JSON.stringify(one)).join(' ')}]`)
   return printable(typeof value === 'string' ? value : JSON.stringify(value))
 }
 
@@ -48,4 +48,14 @@ export function aloneOf(value: unknown): string {
 /** A terminal obeys control characters, so it gets none that others wrote. */
 function printable(text: string): string {
   return text.replace(/[^\P{C}]+/gu, ' ')
+}
+
+/** A document, in which who parses it reads what was said, and a terminal nothing that it would obey. */
+export function jsonOf(value: object): string {
+  return JSON.stringify(value, null, 2).replace(/[^\P{C}\n]/gu, escaped)
+}
+
+function escaped(character: string): string {
+  const units = Array.from({ length: character.length }, (_, at) => character.charCodeAt(at))
+  return units.map(unit => `\\u${unit.toString(16).padStart(4, '0')}`).join('')
 }

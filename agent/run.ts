@@ -19,7 +19,7 @@ import type {
   PcrsOptions,
   PrintOptions,
 } from './options.ts'
-import { aloneOf, loginRows, tableOf } from './print.ts'
+import { aloneOf, jsonOf, loginRows, tableOf } from './print.ts'
 import { sayTo } from './say.ts'
 import { readSecret, writeSecret } from './secret_file.ts'
 import { TpmError } from './tpm/errors.ts'
@@ -160,7 +160,7 @@ type Printed = { readonly json: object; readonly rows: readonly (readonly [strin
 
 async function print(world: World, options: PrintOptions, { json, rows }: Printed): Promise<number> {
   if (options.field !== undefined) await world.out(`${fieldOf(rows, options.field)}\n`)
-  else await world.out(options.json ? `${JSON.stringify(json, null, 2)}\n` : tableOf(rows))
+  else await world.out(options.json ? `${jsonOf(json)}\n` : tableOf(rows))
   return exits.ok.code
 }
 
