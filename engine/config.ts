@@ -57,22 +57,21 @@ const schema = z.strictObject({
 export type Config = z.output<typeof schema>
 
 /** Reads a configuration that was parsed from YAML or JSON; a member that is not known is an error, as it may be a misspelt one.
+ *  @param placeOf where in its file a member stands
  *  @throws BrokerError bad_request that names the member and what it wants */
-export function readConfig(value: unknown): Config {
+export function readConfig(value: unknown, placeOf: PlaceOf = () => ''): Config {
   const read = schema.safeParse(value)
-  if (read.success) return plaintextOnLoopbackOnly(read.data)
-  throw new BrokerError(
-    'bad_request',
-    sentencesOf(read.error)
-      .map(({ message }) => message)
-      .join('; '),
-  )
+  if (read.success) return plaintextOnLoopbackOnly(read.data, placeOf)
+  const sentences = sentencesOf(read.error).map(({ path, message }) => `${placeOf(path)}${message}`)
+  throw new BrokerError('bad_request', sentences.join('; '))
 }
+
+type PlaceOf = (path: readonly PropertyKey[]) => string
 
 const LOOPBACK = /^(127\.[\d.]+|::1|localhost)$/
 
 /** Tokens cross this listener: without TLS they stay on the machine. */
-function plaintextOnLoopbackOnly(config: Config): Config {
+function plaintextOnLoopbackOnly(config: Config, placeOf: PlaceOf): Config {
   if (config.listen.tls || LOOPBACK.test(config.listen.host)) return config
-  throw new BrokerError('bad_request', 'listen.tls: wanted for every address but a loopback one')
+  throw new BrokerError('bad_request', `${placeOf(['listen', 'host'])}listen.tls: wanted for every address but a loopback one`)
 }

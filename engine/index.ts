@@ -23,6 +23,7 @@ export { openCollected } from './collected.ts'
 export type { Collection } from './collection.ts'
 export { CONNECTIONS, type Config, readConfig } from './config.ts'
 export { configParts, sentencesOf } from './config_parts.ts'
+export { offsetOf } from './config_place.ts'
 export { CALLBACK_PATH, type ConsentView, PAGE_PATH } from './consent/index.ts'
 export { BrokerError, type Code, codes } from './errors.ts'
 export {

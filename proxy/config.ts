@@ -1,6 +1,6 @@
-import { isMap, LineCounter, type Node, parseDocument } from 'yaml'
+import { LineCounter, parseDocument } from 'yaml'
 import { z } from 'zod'
-import { configParts, PROXY_PLACES, parseAuthority, sentencesOf } from '#engine'
+import { configParts, offsetOf, PROXY_PLACES, parseAuthority, sentencesOf } from '#engine'
 import { connectors } from './connectors/index.ts'
 
 const { name, file, url } = configParts
@@ -134,22 +134,3 @@ function placesOf(service: DeclaredService): string[] {
 
 /** In the one spelling that counts. */
 const placeText = (place: ReturnType<typeof parseAuthority>) => `${place?.host}:${place?.port}`
-
-/** Where in the text a member stands; of a missing one, what it is missing from. */
-function offsetOf(document: YamlDocument, path: Path): number {
-  for (let length = path.length; length >= 0; length--) {
-    const offset = startOf(document, path.slice(0, length))
-    if (offset !== undefined) return offset
-  }
-  return 0
-}
-
-function startOf(document: YamlDocument, path: Path): number | undefined {
-  const above = path.length === 0 ? document.contents : document.getIn(path.slice(0, -1), true)
-  if (path.length > 0 && isMap(above)) {
-    const pair = above.items.find(item => String((item.key as { value?: unknown } | null)?.value) === String(path.at(-1)))
-    return (pair?.key as Node | undefined)?.range?.[0]
-  }
-  const node = path.length === 0 ? above : document.getIn(path as unknown[], true)
-  return (node as Node | undefined)?.range?.[0]
-}

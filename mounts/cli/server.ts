@@ -91,26 +91,34 @@ async function production(file: string): Promise<{ config: Config; secretId: Sec
   return { config, secretId: secretIdFrom(config.vault.approle.secret_id_file) }
 }
 
-/** @throws BrokerError bad_request that names what is wrong with it */
+/** @throws BrokerError bad_request that names what is wrong with it, by line and column */
 export async function configIn(file: string): Promise<Config> {
-  const [{ BrokerError, readConfig }, { parse }] = await Promise.all([import('#engine'), import('yaml')])
-  const parsed = (content: string): unknown => {
+  const [{ BrokerError, offsetOf, readConfig }, { LineCounter, parseDocument }] = await Promise.all([
+    import('#engine'),
+    import('yaml'),
+  ])
+  const lineCounter = new LineCounter()
+  const document = parseDocument(await readFile(file, 'utf8'), { lineCounter })
+  const at = (offset: number) => {
+    const { line, col } = lineCounter.linePos(offset)
+    return `${file}:${line}:${col} `
+  }
+  const refuse = (place: string, error: unknown) => {
+    throw new BrokerError('bad_request', `${place}is no valid YAML or JSON${whatOf(error)}`, { cause: error })
+  }
+  for (const error of document.errors) refuse(at(error.pos[0]), error)
+  const plain = (): unknown => {
     try {
-      return parse(content)
+      return document.toJS()
     } catch (error) {
-      throw new BrokerError('bad_request', `${file}${placeOf(error)} is no valid YAML or JSON${whatOf(error)}`, { cause: error })
+      return refuse(`${file} `, error) // an alias that leads nowhere, or to too much
     }
   }
-  return readConfig(parsed(await readFile(file, 'utf8')))
+  return readConfig(plain(), path => at(offsetOf(document, path)))
 }
 
 /** What its parser says goes on to quote the text. */
 const whatOf = (error: unknown) => `: ${String((error as Error).message).split(/ at line |[\n:]/, 1)[0]}`
-
-function placeOf(error: unknown): string {
-  const [place] = (error as { linePos?: readonly { line: number; col: number }[] }).linePos ?? []
-  return place ? `:${place.line}:${place.col}` : ''
-}
 
 /** Provisions with an operator's token, then goes on exactly as in production: as an AppRole with nothing but its policy. */
 async function development(options: ServerOptions): Promise<{ config: Config; secretId: SecretId }> {
