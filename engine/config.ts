@@ -50,6 +50,7 @@ const schema = z.strictObject({
   /** how real tokens are encrypted in sealed ones: under data keys that are held for minutes, or in transit each time */
   sealing: z.enum(sealingModes).default('datakey'),
   log_level: configParts.logLevel,
+  drain_seconds: configParts.drainSeconds,
   shutdown_seconds: configParts.shutdownSeconds,
 })
 

@@ -17,6 +17,8 @@ export const configParts = {
   /** how long the disk may take for a group of records: after that nothing goes on until it has */
   auditDeadlineMs: z.int().min(50).max(60_000).default(1_000),
   logLevel: z.enum(['debug', 'info', 'warn', 'error']).default('info'),
+  /** how long a service that was told to stop goes on as before, and only says so at `/readyz` */
+  drainSeconds: z.int().min(0).max(600).default(0),
   shutdownSeconds: z.int().min(0).max(600).default(10),
 }
 

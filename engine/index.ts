@@ -25,6 +25,7 @@ export { CONNECTIONS, type Config, readConfig } from './config.ts'
 export { configParts, sentencesOf } from './config_parts.ts'
 export { offsetOf } from './config_place.ts'
 export { CALLBACK_PATH, type ConsentView, PAGE_PATH } from './consent/index.ts'
+export { type Drain, endWithReplies, openDrain } from './drain.ts'
 export { BrokerError, type Code, codes } from './errors.ts'
 export {
   bytes,

@@ -8,6 +8,7 @@ import {
   checkPair,
   type Log,
   openBroker,
+  openDrain,
   openMetrics,
   outcomeOf,
   PAGE_PATH,
@@ -73,8 +74,10 @@ export async function serve(config: Config, log: Log, secretId: SecretId): Promi
   opening.defer(() => broker.close())
   const tables: Tables = { 'tpm-quote': tpmQuote(broker), broker: brokerPaths(broker) }
   const dispatch = openDispatch(broker, tables)
+  const drain = openDrain(config.drain_seconds)
   const app = openApp({
     broker,
+    drain,
     dispatch,
     world,
     newId: randomUUID,
@@ -105,7 +108,12 @@ export async function serve(config: Config, log: Log, secretId: SecretId): Promi
   // after the door is open: the evaluator takes a tenth of a second, once
   void warm()
   const parts = opening.move()
-  return { url: door.url, broker, reload: () => reload(door, broker, config), close: () => parts.disposeAsync() }
+  const close = async () => {
+    door.leave()
+    await drain.run()
+    await parts.disposeAsync()
+  }
+  return { url: door.url, broker, reload: () => reload(door, broker, config), close }
 }
 
 /** Our mounts, our own root paths, and those of Vault's paths that concern our mounts; everything else is Vault's alone. */

@@ -58,6 +58,7 @@ const schema = z.strictObject({
   /** processes that share the ports; each has an audit log of its own, `audit.1.jsonl` and so on */
   workers: z.int().min(1).max(64).default(1),
   log_level: configParts.logLevel,
+  drain_seconds: configParts.drainSeconds,
   shutdown_seconds: configParts.shutdownSeconds,
   services: z
     .array(z.discriminatedUnion('kind', [connectors.http.schema, connectors.postgres.schema, connectors.ssh.schema]))

@@ -22,6 +22,8 @@ export type ServedProxy = {
   readonly reload: (services: readonly DeclaredService[]) => Promise<void>
   /** Shows new connections what its own files hold now, and lets in whom they say. @throws BrokerError when these cannot be used: then all stays as it is */
   readonly renewTls: () => Promise<void>
+  /** From now on connections for HTTP end with the answer that is due next. */
+  readonly leave: () => void
   readonly close: () => Promise<void>
 }
 
@@ -105,6 +107,7 @@ export async function openProxy(ports: ProxyPorts): Promise<ServedProxy> {
       tls = next
       server.renew(tls)
     },
+    leave: server.leave,
     close: async () => {
       clearInterval(sweep)
       await Promise.all([server.close(graceMs), streams.close(graceMs)])

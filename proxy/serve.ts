@@ -9,6 +9,7 @@ import {
   type Log,
   type OwnVault,
   openAudit,
+  openDrain,
   openOpener,
   openOwn,
   openSession,
@@ -95,11 +96,22 @@ export async function serveProxy(options: ServeOptions): Promise<RunningProxy> {
     newId: randomUUID,
   })
   opening.defer(() => served.close())
-  const checks = () => ({ session: session.ready(), revocations: revocations.current(), audit: audit.healthy() })
+  const drain = openDrain(config.drain_seconds)
+  const checks = () => ({
+    session: session.ready(),
+    revocations: revocations.current(),
+    audit: audit.healthy(),
+    serving: !drain.begun(),
+  })
   const lookout = config.metrics && (await openLookout({ listen: config.metrics, metrics, checks }))
   opening.defer(() => lookout?.close())
   const parts = opening.move()
-  return { ...served, lookout: lookout?.url, reopenAudit: () => audit.reopen(), close: () => parts.disposeAsync() }
+  const close = async () => {
+    served.leave()
+    await drain.run()
+    await parts.disposeAsync()
+  }
+  return { ...served, lookout: lookout?.url, reopenAudit: () => audit.reopen(), close }
 }
 
 const AUDIT_KEY = 'proxy/audit-key'

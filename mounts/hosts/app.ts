@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import type { HttpBindings } from '@hono/node-server'
 import { type Context, Hono } from 'hono'
-import { type Broker, BrokerError, outcomeOf, Presented, parseBool, type World } from '#engine'
+import { type Broker, BrokerError, type Drain, outcomeOf, Presented, parseBool, type World } from '#engine'
 import { consentRoutes } from '../consent/routes.ts'
 import type { Dispatch, Logical } from '../dispatch.ts'
 import type { CanonicalPath } from '../path.ts'
@@ -23,6 +23,7 @@ type Ctx = Context<{ Bindings: HttpBindings }>
 export type Forward = (incoming: IncomingMessage, target: string, body: Buffer) => Promise<HttpReply>
 export type AppParts = {
   readonly broker: Broker
+  readonly drain: Pick<Drain, 'begun'>
   readonly dispatch: Dispatch
   readonly world: World
   readonly newId: () => string
@@ -35,21 +36,22 @@ export function openApp(parts: AppParts): App {
   const app: App = new Hono()
   app.get('/metrics', async c => c.body(await broker.metrics.text(), 200, { 'Content-Type': broker.metrics.contentType }))
   app.get('/healthz', c => c.json({ live: true }))
-  app.get('/readyz', async c => ready(c, broker))
+  app.get('/readyz', async c => ready(c, parts))
   app.route('/', consentRoutes(parts))
   app.all('/*', async c => send(await answer(parts, c)))
   return app
 }
 
-/** Ready is: logged in to Vault, Vault answers, what it keeps there has its mounts, the audit log takes records. Names what is missing. */
-async function ready(c: Ctx, { session, audit, mounts, inPlace }: Broker): Promise<Response> {
+/** Ready is: logged in to Vault, Vault answers, what it keeps there has its mounts, the audit log takes records, and nobody told it to stop. Names what is missing. */
+async function ready(c: Ctx, { broker, drain }: AppParts): Promise<Response> {
+  const { session, audit, mounts, inPlace } = broker
   const holds = (asked: Promise<void>) =>
     asked.then(
       () => true,
       () => false,
     )
   const [vault, places] = await Promise.all([holds(mounts.refresh()), holds(inPlace())])
-  const checks = { vault, places, session: session.ready(), audit: audit.healthy() }
+  const checks = { vault, places, session: session.ready(), audit: audit.healthy(), serving: !drain.begun() }
   return c.json({ ready: Object.values(checks).every(Boolean), checks }, Object.values(checks).every(Boolean) ? 200 : 503)
 }
 

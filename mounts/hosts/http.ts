@@ -3,7 +3,7 @@ import { createServer as createPlainServer, type Server } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { type TlsOptions as NodeTlsOptions, type SecureVersion, Server as TlsServer } from 'node:tls'
-import { CONNECTIONS } from '#engine'
+import { CONNECTIONS, endWithReplies } from '#engine'
 import { type AnswerPorts, answerBrokenRequests, answerRequests } from './answering.ts'
 import { type Connections, keepConnections } from './connections.ts'
 import { acceptVaultVerbs } from './verbs.ts'
@@ -49,6 +49,8 @@ export type FrontDoorOptions = AnswerPorts & {
 export type FrontDoor = {
   readonly url: string
   readonly address: AddressInfo
+  /** From now on connections end with the reply that is due next, and clients come back on new ones, or elsewhere. */
+  readonly leave: () => void
   /** Takes no more requests, finishes those in flight, and after `withinMs` cuts off what is left. */
   readonly close: (withinMs?: number) => Promise<void>
   /** From now on new connections see this; the old ones end, so that no request is let in by what is no longer trusted. */
@@ -70,6 +72,7 @@ export async function openFrontDoor(options: FrontDoorOptions): Promise<FrontDoo
   return {
     address,
     url: urlOf(address, options.tls !== undefined),
+    leave: () => endWithReplies(server),
     close: (withinMs = 10_000) => close(server, connections, withinMs),
     reloadTls: tls => {
       if (!(server instanceof TlsServer)) throw new Error('there is no TLS to reload: the front door listens without it')

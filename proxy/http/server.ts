@@ -4,7 +4,7 @@ import { createServer as createTlsServer, type Server as TlsServer } from 'node:
 import type { AddressInfo, Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { TLSSocket } from 'node:tls'
-import { openTurns } from '#engine'
+import { endWithReplies, openTurns } from '#engine'
 import type { Places } from '../places.ts'
 import type { Verdict } from '../refusals.ts'
 import { type Held, holderOf } from '../tls/holder.ts'
@@ -41,6 +41,8 @@ export type ProxyServer = {
   readonly count: () => number
   /** From now on new connections see this; the old ones end, so that nobody is let in by what is no longer trusted. */
   readonly renew: (tls: OwnTls) => void
+  /** From now on connections end with the answer that is due next, and agents come back on new ones, or elsewhere. */
+  readonly leave: () => void
   readonly close: (withinMs: number) => Promise<void>
 }
 
@@ -67,6 +69,9 @@ export async function openServer(ports: ServerPorts): Promise<ProxyServer> {
     renew: tls => {
       outer.setSecureContext(contextOf(tls))
       sessions.retire(turns.current)
+    },
+    leave: () => {
+      for (const server of [outer, inner]) endWithReplies(server)
     },
     close: withinMs => close(outer, inner, sockets, withinMs).finally(() => clearInterval(watch)),
   }

@@ -24,6 +24,7 @@ test('the least that a configuration holds, and what is filled in', () => {
     places: { transit: 'transit', kv: 'assay' },
     sealing: 'datakey',
     log_level: 'info',
+    drain_seconds: 0,
     shutdown_seconds: 10,
   })
 })

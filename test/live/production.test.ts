@@ -25,13 +25,14 @@ afterAll(async () => {
 const at = (name: string) => join(folder, name)
 const command = [join(import.meta.dirname, '../../scripts/assay.js'), 'server', '--config']
 
-type Settings = { vault: Vault; roleId: string; secretIdFile: string; port: number; tls?: object }
+type Settings = { vault: Vault; roleId: string; secretIdFile: string; port: number; tls?: object; more?: object }
 
-async function configured(name: string, { vault, roleId, secretIdFile, port, tls }: Settings): Promise<string> {
+async function configured(name: string, { vault, roleId, secretIdFile, port, tls, more }: Settings): Promise<string> {
   const config = {
     vault: { address: vault.address, approle: { role_id: roleId, secret_id_file: secretIdFile } },
     listen: { port, ...(tls ? { tls } : {}) },
     audit: { file: at(`${name}.jsonl`) },
+    ...more,
   }
   await writeFile(at(`${name}.yaml`), JSON.stringify(config))
   return at(`${name}.yaml`)
@@ -119,6 +120,20 @@ describe('applied', () => {
       `${address}/v1/overtls/.well-known/openid-configuration`,
     ])
     expect(JSON.parse(discovery.stdout)).toMatchObject({ issuer: `${address}/v1/overtls` })
+  })
+
+  test('who is told to stop says so, and goes on until balancers have seen it', async () => {
+    const port = await freePort()
+    const settings = { vault, roleId, secretIdFile: at('applied-id'), port, more: { drain_seconds: 600 } }
+    await using server = await serving(await configured('drained', settings))
+    const door = (path: string) => fetch(`http://127.0.0.1:${port}${path}`)
+    expect((await door('/readyz')).status).toBe(200)
+    process.kill(server.pid, 'SIGTERM')
+    await server.ready('to say that it leaves', async () => (await door('/readyz')).status === 503)
+    expect(await (await door('/readyz')).json()).toMatchObject({ ready: false, checks: { vault: true, serving: false } })
+    const passed = await door('/v1/sys/health')
+    expect([passed.status, passed.headers.get('connection')]).toEqual([200, 'close'])
+    await server.stop('SIGKILL')
   })
 
   test('over mutual TLS: only who has a certificate, the agent included', async () => {

@@ -1,5 +1,5 @@
 import type { IncomingMessage } from 'node:http'
-import { request } from 'node:https'
+import { Agent, request } from 'node:https'
 import { text } from 'node:stream/consumers'
 import { connect as tlsConnect } from 'node:tls'
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest'
@@ -197,4 +197,20 @@ test('what is under way ends as it began when the services are taken over anew, 
   expect((await of.ask({ headers: bearer(await of.seal()) })).text).toBe('other')
   say()
   expect(await text(answer)).toBe('first and last')
+})
+
+test('who is about to stop ends each connection with the answer that is due next, and takes new ones until it does', async () => {
+  await using of = await openProxyWorld()
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 })
+  const ask = async () => {
+    const sent = request({ ...of.dial, path: of.base, headers: bearer(await of.seal()), agent }).end()
+    const answer = await new Promise<IncomingMessage>((resolve, reject) => sent.once('response', resolve).once('error', reject))
+    await text(answer)
+    return [sent.reusedSocket, answer.headers.connection]
+  }
+  expect(await ask()).toEqual([false, 'keep-alive'])
+  of.proxy.leave()
+  expect(await ask()).toEqual([true, 'close'])
+  expect(await ask()).toEqual([false, 'close'])
+  agent.destroy()
 })

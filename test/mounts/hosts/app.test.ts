@@ -19,7 +19,7 @@ afterEach(() => {
 /** A request to the app, to which Vault answers so. */
 async function asked(method: string, target: string, vaults: HttpReply, body = ''): Promise<Response> {
   const { broker, dispatch, world } = at
-  const app = openApp({ broker, dispatch, world, newId: () => 'an-id', forward: async () => vaults })
+  const app = openApp({ broker, drain, dispatch, world, newId: () => 'an-id', forward: async () => vaults })
   const read = canonicalise(target)
   if (!read.ok) throw new Error(String(read.status))
   const incoming = { method } as IncomingMessage
@@ -27,6 +27,20 @@ async function asked(method: string, target: string, vaults: HttpReply, body = '
   const request = new Request(`http://here${target}`, { method, headers: { 'X-Vault-Token': at.vault.rootToken } })
   return app.fetch(request, { incoming, outgoing: {} as ServerResponse })
 }
+
+const drain = { begun: () => false }
+
+test('who was told to stop is not ready, and names that alone', async () => {
+  const ready = async () => {
+    const answer = await asked('GET', '/readyz', { status: 200 })
+    return { status: answer.status, ...((await answer.json()) as object) }
+  }
+  const checks = { vault: true, places: true, session: true, audit: true, serving: true }
+  expect(await ready()).toEqual({ status: 200, ready: true, checks })
+  drain.begun = () => true
+  expect(await ready()).toEqual({ status: 503, ready: false, checks: { ...checks, serving: false } })
+  drain.begun = () => false
+})
 
 const CHANGES = [
   ['POST', 'sys/auth/approle'],

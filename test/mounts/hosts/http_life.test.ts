@@ -52,6 +52,20 @@ describe('closing', () => {
     await closed
   })
 
+  test('is told before: connections end with the reply that is due next, and new ones are taken', async () => {
+    const door = await openDoor({ own: async () => new Response('answered') })
+    const kept = await dial(door.url)
+    kept.write(requestText('GET /v1/own/a'))
+    await kept.until('answered')
+    door.leave()
+    kept.write(requestText('GET /v1/own/a'))
+    expect(headerOf((await kept.closed).split('answered')[1] ?? '', 'Connection')).toBe('close')
+    const next = await dial(door.url)
+    next.write(requestText('GET /v1/own/a'))
+    const text = await next.closed
+    expect([bodyOf(text), headerOf(text, 'Connection')]).toEqual(['answered', 'close'])
+  })
+
   test('cuts off what does not end in time', async () => {
     const left = Promise.withResolvers<void>()
     const url = await listenRaw(upstream => {
