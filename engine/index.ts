@@ -67,7 +67,7 @@ export {
 export { type Metrics, openMetrics } from './metrics.ts'
 export { MARK, type Mount, type MountType, mountTypes, type Tuned, visibilities } from './mount_table.ts'
 export { isAmbiguous } from './networks.ts'
-export { authoritiesIn, checkPair } from './pem.ts'
+export { authoritiesIn, checkPair, endOf } from './pem.ts'
 export { warm } from './policy/index.ts'
 export { type RefusalCode, refusals } from './refusals.ts'
 export type { Place as RefusalPlace } from './refuse.ts'

@@ -55,6 +55,11 @@ export const processRows = {
   ),
   openFiles: gauge('open_files', 'Files that this process has open, connections among them', []),
   mostFiles: gauge('open_files_limit', 'Files that this process may have open', []),
+  certificateEnd: gauge(
+    'certificate_end_timestamp_seconds',
+    'When the first of the certificates ends that the file of a setting has, in seconds since 1970',
+    ['setting'],
+  ),
   buildInfo: gauge('build_info', 'Always 1; the labels say what is running', ['version', 'node']),
 } as const
 
@@ -63,6 +68,7 @@ export const processWords = {
   outcome: ['ok', 'refused', 'failed', 'unreachable', 'given up'],
   kind: ['torn', 'broken', 'sealed', 'stalled', 'unwritable', 'lost'],
   quantile: ['0.5', '0.99', '1'],
+  setting: undefined,
   version: undefined,
   node: undefined,
 } as const satisfies Words

@@ -12,6 +12,20 @@ export function authoritiesIn(pem: string, setting: string): string {
   return pem
 }
 
+/** When the first of these certificates ends, in seconds since 1970. What cannot be read ends never: nobody is let in by it. */
+export function endOf(pem: string): number {
+  const ends = (pem.match(CERTIFICATE) ?? []).flatMap(one => {
+    try {
+      return [new X509Certificate(one).validToDate.getTime() / 1000]
+    } catch {
+      return []
+    }
+  })
+  return Math.min(...ends)
+}
+
+const CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g
+
 /** Looks whether a certificate and its key can be shown, before anybody has to be shown them. @throws BrokerError bad_request */
 export function checkPair(cert: string, key: string, setting: string): void {
   if (!isPair(cert, key))

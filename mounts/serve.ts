@@ -6,7 +6,9 @@ import {
   BrokerError,
   type Config,
   checkPair,
+  endOf,
   type Log,
+  type Metrics,
   openBroker,
   openDrain,
   openMetrics,
@@ -47,8 +49,9 @@ export async function serve(config: Config, log: Log, secretId: SecretId): Promi
   await using opening = new AsyncDisposableStack()
   const world: World = { now: Date.now, monotonic: () => performance.now(), random: randomBytes, log }
   const metrics = openMetrics({ version: manifest.version, now: world.now })
-  const tls = await tlsOf(config)
+  const tls = await tlsOf(config, metrics)
   const ca = await authorities(config.vault.ca_file, 'vault.ca_file')
+  if (ca !== undefined) metrics.certificateEnd.set({ setting: 'vault.ca_file' }, endOf(ca))
   const upstream = openUpstream({
     url: config.vault.address,
     connectWithinMs: config.vault.deadline_ms,
@@ -130,13 +133,13 @@ function rowOf(broker: Broker, tables: Tables, { path }: CanonicalPath): Path | 
 async function reload(door: FrontDoor, broker: Broker, config: Config): Promise<void> {
   const results = await Promise.allSettled([
     broker.audit.reopen(),
-    tlsOf(config).then(({ tls }) => (tls ? door.reloadTls(tls) : undefined)),
+    tlsOf(config, broker.metrics).then(({ tls }) => (tls ? door.reloadTls(tls) : undefined)),
   ])
   const failed = results.flatMap(result => (result.status === 'rejected' ? [String((result.reason as Error).message)] : []))
   if (failed.length > 0) throw new BrokerError('unavailable', failed.join('; '))
 }
 
-async function tlsOf({ listen: { tls } }: Config): Promise<{ tls?: TlsOptions }> {
+async function tlsOf({ listen: { tls } }: Config, { certificateEnd }: Metrics): Promise<{ tls?: TlsOptions }> {
   if (!tls) return {}
   const [cert, key, clientCa] = await Promise.all([
     text(tls.cert_file),
@@ -145,6 +148,8 @@ async function tlsOf({ listen: { tls } }: Config): Promise<{ tls?: TlsOptions }>
   ])
   if (cert === undefined || key === undefined) throw new BrokerError('bad_request', 'listen.tls: wanted a certificate and a key')
   checkPair(cert, key, 'listen.tls')
+  certificateEnd.set({ setting: 'listen.tls.cert_file' }, endOf(cert))
+  if (clientCa !== undefined) certificateEnd.set({ setting: 'listen.tls.client_ca_file' }, endOf(clientCa))
   return {
     tls: { cert, key, minVersion: tls.min_version, ...(clientCa === undefined ? {} : { clientCa }) },
   }

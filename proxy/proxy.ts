@@ -1,4 +1,4 @@
-import { type Audit, authoritiesIn, checkPair, type Log, type Opener, outcomeOf, type RevocationWatch } from '#engine'
+import { type Audit, authoritiesIn, checkPair, endOf, type Log, type Opener, outcomeOf, type RevocationWatch } from '#engine'
 import type { DeclaredService, ProxyConfig } from './config.ts'
 import type { ConnectorPorts, OpenService } from './connectors/connector.ts'
 import { connectors } from './connectors/index.ts'
@@ -51,7 +51,7 @@ export async function openProxy(ports: ProxyPorts): Promise<ServedProxy> {
   const tokens = openTokens({ opener: ports.opener, revocations: ports.revocations, now, opened })
   const { record, recordStream, refused } = openRecords({ audit, durable: config.audit.durable, log, metrics })
   const places = openPlaces(config.limits.connections_per_agent)
-  let tls = await ownTlsOf(config, ports.read)
+  let tls = await ownTlsOf(config, ports)
   const broken = (error: unknown) => log.error({ error }, 'a request failed unexpectedly')
   const server = await openServer({
     ...listenerOf(config),
@@ -101,7 +101,7 @@ export async function openProxy(ports: ProxyPorts): Promise<ServedProxy> {
       return done
     },
     renewTls: async () => {
-      const next = await ownTlsOf(config, ports.read)
+      const next = await ownTlsOf(config, ports)
       // the signal that rotates logs comes every day: nobody is cut off for that
       if (isSame(next, tls)) return
       tls = next
@@ -135,7 +135,7 @@ async function closeAll({ open }: Open): Promise<void> {
   await Promise.all(open.map(one => one.close()))
 }
 
-async function ownTlsOf({ listen }: ProxyConfig, read: ConnectorPorts['read']): Promise<OwnTls> {
+async function ownTlsOf({ listen }: ProxyConfig, { read, metrics }: Pick<ProxyPorts, 'read' | 'metrics'>): Promise<OwnTls> {
   const { cert_file, key_file, client_ca_file } = listen
   const [cert, key, clientCa] = await Promise.all([
     read(cert_file),
@@ -144,7 +144,11 @@ async function ownTlsOf({ listen }: ProxyConfig, read: ConnectorPorts['read']): 
   ])
   checkPair(cert, key, 'listen')
   // an empty one would be none, and then Node trusts everybody's
-  if (clientCa !== undefined) authoritiesIn(clientCa, 'listen.client_ca_file')
+  if (clientCa !== undefined) {
+    authoritiesIn(clientCa, 'listen.client_ca_file')
+    metrics.certificateEnd.set({ setting: 'listen.client_ca_file' }, endOf(clientCa))
+  }
+  metrics.certificateEnd.set({ setting: 'listen.cert_file' }, endOf(cert))
   return { cert, key, clientCa }
 }
 

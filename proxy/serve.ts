@@ -6,6 +6,7 @@ import {
   absent,
   authoritiesIn,
   BrokerError,
+  endOf,
   type Log,
   type OwnVault,
   openAudit,
@@ -56,11 +57,13 @@ export async function serveProxy(options: ServeOptions): Promise<RunningProxy> {
   const { address, ca_file, deadline_ms: deadlineMs } = config.vault
   const metrics = openMetrics({ version: manifest.version, now: world.now })
   opening.defer(() => metrics.close())
+  const ca = ca_file === undefined ? undefined : authoritiesIn(await read(ca_file), 'vault.ca_file')
+  if (ca !== undefined) metrics.certificateEnd.set({ setting: 'vault.ca_file' }, endOf(ca))
   const vault = openVault({
     address,
     deadlineMs,
     observe: metrics.upstream,
-    ...(ca_file === undefined ? {} : { ca: authoritiesIn(await read(ca_file), 'vault.ca_file') }),
+    ...(ca === undefined ? {} : { ca }),
   })
   opening.defer(() => vault.close())
   const session = await openSession(vault, options.approle, world)

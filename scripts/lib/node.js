@@ -1,6 +1,7 @@
+import { mkdirSync, realpathSync, statSync } from 'node:fs'
 import module from 'node:module'
 import { homedir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 
 /**
  * Imported first by every program that is started by hand, so that an old Node, or a reader that has left, ends it with a sentence
@@ -15,7 +16,7 @@ if (Number(process.versions.node.split('.')[0]) < wanted) {
 
 // compiled and stripped of types once, not at every start; a user without a home has no place for that
 const cache = process.env['XDG_CACHE_HOME'] || cacheAtHome()
-if (cache) module.enableCompileCache(join(cache, 'assay', 'node'))
+if (cache) enableCache(join(cache, 'assay', 'node'))
 
 // Names are resolved on half of these threads, each for as long as its servers are silent: with four of them, as by default, two names that nobody answers
 // for keep all others waiting
@@ -31,6 +32,24 @@ process.stdout.on('error', error => {
   process.exitCode = 1
   if (error.code !== 'EPIPE') process.stderr.write(`assay: what was asked for could not be written (${error.code})\n`)
 })
+
+// What is in there is run as it is: V8 compares no more of it with the sources than their length. So nobody else may write there, as they may where HOME is
+// that of somebody else (sudo -E), or a folder that all share
+function enableCache(folder) {
+  try {
+    mkdirSync(folder, { recursive: true, mode: 0o700 })
+    if (isOurs(realpathSync(folder))) module.enableCompileCache(folder)
+  } catch {
+    // a start without it takes longer
+  }
+}
+
+function isOurs(folder) {
+  const { uid, mode } = statSync(folder)
+  const others = (mode & 0o022) !== 0 && (mode & 0o1000) === 0
+  if (others || (uid !== 0 && uid !== process.getuid?.())) return false
+  return folder === dirname(folder) || isOurs(dirname(folder))
+}
 
 function cacheAtHome() {
   try {

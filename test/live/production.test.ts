@@ -1,3 +1,4 @@
+import { X509Certificate } from 'node:crypto'
 import { mkdtemp, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -147,6 +148,14 @@ describe('applied', () => {
     expect((await get(`${address}/readyz`, ...trust, ...known)).stdout).toBe('200')
     expect((await get(`${address}/readyz`, ...trust, ...known, '--tls-max', '1.2')).stdout).toBe('200')
     expect((await get(`${address}/readyz`, ...trust)).code).not.toBe(0)
+    const { stdout: metrics } = await run('curl', ['-s', ...trust, ...known, `${address}/metrics`])
+    for (const [setting, file] of [
+      ['cert_file', server.cert],
+      ['client_ca_file', authority.ca],
+    ] as const) {
+      const ends = new X509Certificate(await readFile(file)).validToDate.getTime() / 1000
+      expect(metrics).toContain(`assay_certificate_end_timestamp_seconds{setting="listen.tls.${setting}"} ${ends}\n`)
+    }
     const env = { VAULT_ADDR: address, VAULT_CACERT: authority.ca }
     const cli = { ...env, VAULT_CLIENT_CERT: client.cert, VAULT_CLIENT_KEY: client.key }
     expect((await vault.cli(['status'], { env: cli })).code).toBe(0)

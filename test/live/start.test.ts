@@ -163,7 +163,10 @@ test('the configuration', async () => {
     ),
     refused(await configured('twice.yaml', 'a: b\na: b'), /twice\.yaml:2:1 is no valid YAML or JSON: Map keys must be unique$/),
     refused(await configured('alias.yaml', 'a: *b'), /alias\.yaml is no valid YAML or JSON: Unresolved alias/),
-    refused(await configured('misspelt.yaml', `${rest}\nlisten: { prot: 1 }`), /misspelt\.yaml:3:11 listen\.prot: there is no such setting$/),
+    refused(
+      await configured('misspelt.yaml', `${rest}\nlisten: { prot: 1 }`),
+      /misspelt\.yaml:3:11 listen\.prot: there is no such setting$/,
+    ),
     refused(
       await configured('open.yaml', `${rest}\nlisten: { host: 0.0.0.0 }`),
       /open\.yaml:3:11 listen\.tls: wanted for every address but a loopback one$/,

@@ -1,3 +1,4 @@
+import { X509Certificate } from 'node:crypto'
 import { once } from 'node:events'
 import { connect as tlsConnect } from 'node:tls'
 import { afterEach, beforeEach, expect, onTestFinished, test } from 'vitest'
@@ -35,6 +36,21 @@ test('at every port new connections see the new certificate', async () => {
   for (const port of ports) expect(await shown(port)).not.toBe(sha256)
   await world.proxy.renewTls()
   for (const port of ports) expect(await shown(port)).toBe(sha256)
+})
+
+test('operators see when the certificates end that are shown and believed now', async () => {
+  const ends = async () => {
+    const told = [...(await world.metrics.text()).matchAll(/^assay_certificate_end_timestamp_seconds\{setting="(.*)"\} (\d+)$/gm)]
+    return Object.fromEntries(told.map(([, setting, at]) => [setting, Number(at)]))
+  }
+  const endOf = (pem: string) => new X509Certificate(pem).validToDate.getTime() / 1000
+  const authority = endOf(world.ca.ca)
+  const { cert, key } = await world.ca.issue('proxy.test', 2)
+  expect(await ends()).toEqual({ 'listen.cert_file': expect.any(Number) as number, 'listen.client_ca_file': authority })
+  await Promise.all([world.write('cert.pem', cert), world.write('key.pem', key)])
+  expect(await ends()).not.toHaveProperty('listen.cert_file', endOf(cert))
+  await world.proxy.renewTls()
+  expect(await ends()).toEqual({ 'listen.cert_file': endOf(cert), 'listen.client_ca_file': authority })
 })
 
 test('nobody is cut off where nothing is new', async () => {

@@ -10,7 +10,10 @@ const SIGNATURE = { name: 'ECDSA', hash: 'SHA-256' } as const
 const DAY = 24 * 60 * 60 * 1000
 
 export type Pair = { readonly cert: string; readonly key: string }
-export type Authority = { readonly ca: string; readonly issue: (name: string) => Promise<Pair & { readonly sha256: string }> }
+export type Authority = {
+  readonly ca: string
+  readonly issue: (name: string, days?: number) => Promise<Pair & { readonly sha256: string }>
+}
 
 /** An authority of its own, whose leaves are good for the name they are issued to and for 127.0.0.1, as server and as client. */
 export async function newAuthority(name: string): Promise<Authority> {
@@ -26,16 +29,16 @@ export async function newAuthority(name: string): Promise<Authority> {
       new x509.KeyUsagesExtension(x509.KeyUsageFlags.keyCertSign, true),
     ],
   })
-  return { ca: root.toString('pem'), issue: leaf => issue(root, keys, leaf) }
+  return { ca: root.toString('pem'), issue: (leaf, days) => issue(root, keys, leaf, days) }
 }
 
 let serial = 0x10
 
-async function issue(root: x509.X509Certificate, { privateKey }: webcrypto.CryptoKeyPair, name: string) {
+async function issue(root: x509.X509Certificate, { privateKey }: webcrypto.CryptoKeyPair, name: string, days?: number) {
   const keys = await newKeys()
   serial += 1
   const certificate = await x509.X509CertificateGenerator.create({
-    ...validity(),
+    ...validity(days),
     serialNumber: serial.toString(16),
     subject: `CN=${name}`,
     issuer: root.subject,
@@ -59,6 +62,6 @@ function newKeys(): Promise<webcrypto.CryptoKeyPair> {
   return webcrypto.subtle.generateKey(KEY, true, ['sign', 'verify']) as Promise<webcrypto.CryptoKeyPair>
 }
 
-function validity() {
-  return { notBefore: new Date(Date.now() - DAY), notAfter: new Date(Date.now() + DAY) }
+function validity(days = 1) {
+  return { notBefore: new Date(Date.now() - DAY), notAfter: new Date(Date.now() + days * DAY) }
 }
