@@ -2,7 +2,7 @@ import { createSecretKey, type KeyObject } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
 import { BrokerError } from '../errors.ts'
 import { isBadCiphertext, type OwnVault } from '../vault/own.ts'
-import { contextOf, SEALING_KEY, versionOf } from './keys.ts'
+import { contextOf, SEALING_KEY, sealingVersion, versionOf } from './keys.ts'
 
 /** A key that transit made and wrapped. The wrapped form travels in every token, so whoever may unwrap needs no list of keys. */
 export type DataKey = {
@@ -21,7 +21,7 @@ const TENANTS = 1000
 const HELD = 256
 
 /** Keys to seal with: one per tenant, made anew after five minutes; what older ones sealed still opens.
- *  @throws BrokerError unavailable when transit makes none */
+ *  @throws BrokerError unavailable when transit makes none, or the key above them is not what it has to be */
 export function openDataKeys(vault: OwnVault, transit: string, monotonic: () => number): (tenant: string) => Promise<DataKey> {
   const current = new LRUCache<string, Promise<DataKey>>({ max: TENANTS, ...clockOf(monotonic, SEALS_MS) })
   return tenant => {
@@ -35,6 +35,8 @@ export function openDataKeys(vault: OwnVault, transit: string, monotonic: () => 
 }
 
 async function makeKey(vault: OwnVault, transit: string, tenant: string): Promise<DataKey> {
+  // what it is may have been changed since the last one was made
+  await sealingVersion(vault, transit)
   const body = { context: contextOf(tenant), bits: 256 }
   const { plaintext, ciphertext } = (await vault.write(`${transit}/datakey/plaintext/${SEALING_KEY}`, body))?.data ?? {}
   return { key: keyOf(plaintext), wrapped: String(ciphertext), version: versionOf(ciphertext) }

@@ -50,12 +50,9 @@ export type SealClaim = { readonly key: string; readonly jwe: string } | { reado
 
 export function openSealer(ports: SealerPorts): Sealer {
   const encrypt = ports.mode === 'transit' ? inTransit(ports) : underDataKey(ports)
-  const keys = once(async () => {
-    await sealingVersion(ports.vault, ports.transit)
-    await ports.signer.create(SIGNING_KEY)
-  })
+  const signingKey = once(() => ports.signer.create(SIGNING_KEY))
   return async what => {
-    await keys()
+    await signingKey()
     const { binding, jti, expiresAt: exp } = what
     const seal = await encrypt(payloadOf(what), binding, { jti, exp })
     const key = await ports.signer.key(SIGNING_KEY)

@@ -43,10 +43,9 @@ export function openSigner(vault: OwnVault, mount: string, monotonic: () => numb
     },
     Number.POSITIVE_INFINITY,
   )
-  type Task = { key: string; version: number; input: Buffer }
   const signTogether = gatherBy<Task, Buffer>(
     task => `${task.key} ${task.version}`,
-    tasks => signBatch(vault, `${mount}/sign/${tasks[0]?.key}`, tasks[0]?.version ?? 0, tasks),
+    tasks => signBatch(vault, mount, tasks),
     BATCH,
   )
   return {
@@ -76,29 +75,28 @@ export function openSigner(vault: OwnVault, mount: string, monotonic: () => numb
   }
 }
 
-async function signBatch(
-  vault: OwnVault,
-  path: string,
-  version: number,
-  tasks: readonly { input: Buffer }[],
-): Promise<readonly Buffer[]> {
+type Task = { readonly key: string; readonly version: number; readonly input: Buffer }
+
+/** All with one version of one key. */
+async function signBatch(vault: OwnVault, mount: string, tasks: readonly Task[]): Promise<readonly Buffer[]> {
+  const { key = '', version = 0 } = tasks[0] ?? {}
   const body = {
     batch_input: tasks.map(task => ({ input: task.input.toString('base64') })),
     key_version: version,
     hash_algorithm: 'sha2-256',
     marshaling_algorithm: 'jws',
   }
-  const results = (await vault.write(path, body))?.data?.['batch_results']
+  const results = (await vault.write(`${mount}/sign/${key}`, body))?.data?.['batch_results']
   if (!Array.isArray(results) || results.length !== tasks.length)
     throw new BrokerError('unavailable', 'transit answered for another number of inputs')
-  return results.map(result => signatureOf(result, version))
+  return results.map(result => signatureOf(result, key, version))
 }
 
-function signatureOf(result: { signature?: unknown } | null, version: number): Buffer {
+function signatureOf(result: { signature?: unknown } | null, key: string, version: number): Buffer {
   const [scheme, signedBy, value] = String(result?.signature).split(':')
   const signature = Buffer.from(value ?? '', 'base64url')
   if (scheme !== 'vault' || signedBy !== `v${version}` || signature.length !== 64) {
-    throw new BrokerError('unavailable', 'transit did not sign with the version that was asked for')
+    throw new BrokerError('unavailable', `transit did not sign with version ${version} of the key ${key}`)
   }
   return signature
 }

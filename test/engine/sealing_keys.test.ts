@@ -118,3 +118,12 @@ describe('a key that seals', () => {
     expect(await open(token)).toBe('OK')
   })
 })
+
+test('the key that seals is looked at with each that it wraps: one that can be exported by now seals no more', async () => {
+  const { world, seal, says } = await sealing()
+  await seal()
+  says('assay-seal', () => ({ exportable: true }))
+  await seal()
+  world.pass(5 * 60_000 + 1)
+  await expect(seal()).rejects.toThrow('is not a derived aes256-gcm96 key that stays in Vault')
+})
