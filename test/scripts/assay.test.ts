@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs'
-import { mkdtemp, rm, symlink } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, readdir, rm, symlink } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -48,6 +48,20 @@ describe('assay', () => {
     for (const { path, code, stdout } of asked)
       expect({ path, code, usage: stdout.split('\n')[0] }).toMatchObject({ code: 0, usage: expect.stringContaining(path) })
   })
+})
+
+describe('what was compiled is kept, and run again as it is,', () => {
+  const kept = async (name: string, mode: number) => {
+    const home = join(folder, name)
+    await mkdir(join(home, '.cache'), { recursive: true })
+    await chmod(join(home, '.cache'), mode)
+    const env = { PATH: `${folder}:/usr/local/bin:/usr/bin:/bin`, HOME: home }
+    expect(await run('assay', ['--version'], { cwd: folder, env })).toMatchObject({ code: 0, stderr: '' })
+    return readdir(join(home, '.cache/assay/node')).catch(() => [])
+  }
+
+  test('in a folder of who runs it', async () => expect(await kept('own', 0o700)).toHaveLength(1))
+  test('in no folder that others could put another in the place of', async () => expect(await kept('shared', 0o777)).toEqual([]))
 })
 
 const registries: Readonly<Record<string, Readonly<Record<string, { readonly summary: string }>>>> = { issuers, rotators, stores }
