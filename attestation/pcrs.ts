@@ -1,7 +1,8 @@
 import { hash, timingSafeEqual } from 'node:crypto'
+import { withOsSeparator } from './os_separator.ts'
 import type { PcrTable } from './pcr_table.ts'
 import type { BankSelection, Quote } from './tpm2/attest.ts'
-import type { Hash } from './tpm2/constants.ts'
+import { type Hash, hashes } from './tpm2/constants.ts'
 import type { SigningKey } from './tpm2/signature.ts'
 import { accept, type Rejection, reject, type Verdict } from './verdict.ts'
 
@@ -138,7 +139,7 @@ function wrongValues(table: PcrTable, pcrs: ReferenceValues, allowReset: boolean
       if (value === undefined) return reject('PCR_NOT_QUOTED', `PCR ${index} of ${bank} has reference values, but is not signed`)
       if (!allowed.some(one => value.equals(one)))
         return reject('PCR_POLICY', `PCR ${index} of ${bank} is ${value.toString('hex')}`)
-      if (!allowReset && isReset(index, value)) return neverExtended(bank, index)
+      if (!allowReset && isReset(bank, index, value)) return neverExtended(bank, index)
     }
   }
   return undefined
@@ -149,7 +150,7 @@ function unmeasured(table: PcrTable, explained: Selection, allowReset: boolean):
     for (const index of indices) {
       const value = table.get(bank as Bank)?.get(index)
       if (value === undefined) return reject('PCR_NOT_QUOTED', `PCR ${index} of ${bank} has to be explained, but is not signed`)
-      if (!allowReset && isReset(index, value)) return neverExtended(bank, index)
+      if (!allowReset && isReset(bank as Bank, index, value)) return neverExtended(bank, index)
     }
   }
   return undefined
@@ -166,9 +167,19 @@ function boundless(pcrs: ReferenceValues, explained: Selection): Fault {
 
 /**
  * PCR 0 to 7 start at zero, but for the locality in the last byte of PCR 0; 17 to 22 are all ones without a dynamic launch. Who
- * finds them so can extend them at will (CVE-2021-42299).
+ * finds them so can extend them at will (CVE-2021-42299), and an operating system that does so with its separator puts nothing there.
  */
-function isReset(index: number, value: Buffer): boolean {
-  if (index <= 7) return value.subarray(0, -1).every(byte => byte === 0)
+function isReset(bank: Bank, index: number, value: Buffer): boolean {
+  if (index <= 7) return value.subarray(0, -1).every(byte => byte === 0) || untouched[bank].some(one => one?.equals(value))
   return index >= 17 && index <= 22 && value.every(byte => byte === 0xff)
 }
+
+/** Localities that a TPM is started from (Platform Firmware Profile, EFI_STARTUP_LOCALITY_EVENT). */
+const localities = [0, 3, 4]
+
+function untouchedOf(bank: Bank): (Buffer | undefined)[] {
+  const start = (locality: number) => Buffer.concat([Buffer.alloc(hashes[bank].size - 1), Buffer.of(locality)])
+  return localities.map(locality => withOsSeparator(bank, 0, start(locality)))
+}
+
+const untouched = { sha256: untouchedOf('sha256'), sha384: untouchedOf('sha384'), sha512: untouchedOf('sha512') }

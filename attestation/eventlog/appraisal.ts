@@ -1,4 +1,5 @@
 import { timingSafeEqual } from 'node:crypto'
+import { withOsSeparator } from '../os_separator.ts'
 import type { PcrBank } from '../pcr_table.ts'
 import type { Bank } from '../pcrs.ts'
 import { type Rejection, reject, type Verdict } from '../verdict.ts'
@@ -18,7 +19,7 @@ export type LogRules = LogFormat & {
 /**
  * Judges the event logs that came with a quote, of which one has to be that of the boot that was quoted: older ones may lie beside
  * it. The checks of a log, in order: its structure, see `parseEventLog`; its replay, see `replayEventLog`, equals the quoted value
- * of every PCR in question; its events, see `faultOfEvents`.
+ * of every PCR in question, or becomes it by `withOsSeparator`; its events, see `faultOfEvents`.
  * @param quoted the values of the bank that the quote was verified over
  * @returns what those return when refused, LOG_MISSING, LIMIT, PCR_NOT_QUOTED or LOG_MISMATCH
  */
@@ -49,7 +50,9 @@ function appraise(bytes: Uint8Array, quoted: PcrBank, rules: LogRules): Verdict<
 function mismatchOf(log: EventLog, quoted: PcrBank, { bank, replay }: LogRules): Rejection | undefined {
   const replayed = replayEventLog(log, bank)
   if (!replayed.ok) return replayed
-  const differs = replay.filter(pcr => !same(replayed.value.get(pcr), quoted.get(pcr)))
+  const explains = (pcr: number, value: Buffer, wanted = quoted.get(pcr)) =>
+    same(value, wanted) || same(withOsSeparator(bank, pcr, value), wanted)
+  const differs = replay.filter(pcr => !explains(pcr, replayed.value.get(pcr) ?? Buffer.alloc(0)))
   return differs.length === 0
     ? undefined
     : reject('LOG_MISMATCH', `the log does not explain PCR ${differs.join(', ')} of ${bank}`)

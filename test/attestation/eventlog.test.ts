@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
 import { type Hash, hashes } from '#attestation'
 import { eventType } from '../../attestation/eventlog/event_types.ts'
@@ -32,6 +33,32 @@ const lost = (place: number, banks: readonly Hash[]): Made => ({
 const [sha1, sha256, sha384] = BANKS
 const twice = (place: number) => withEvent(place, lost(place, [sha1, sha256, sha256, sha384]))
 const both = (place: number, other: number) => boot.with(place, eventAt(other)).with(other, eventAt(place))
+
+describe('a boot behind which systemd measured its separator', () => {
+  const word = createHash('sha256').update('os-separator').digest()
+  const extended = (value: Buffer, ...digests: Buffer[]) =>
+    digests.reduce((last, one) => createHash('sha256').update(last).update(one).digest(), value)
+  const behind = (...digests: Buffer[]) =>
+    new Map([...quoted].map(([pcr, value]) => [pcr, SEPARATED.includes(pcr) ? extended(value, ...digests) : value]))
+  const SEPARATED = [0, 1, 2, 3, 4, 5, 6, 7, 9, 12, 13, 14]
+
+  test('is explained by the log of the firmware, which does not have that', () => {
+    expect(appraise([log], {}, behind(word))).toEqual(appraise([log]))
+  })
+
+  test.each([
+    ['another word', [createHash('sha256').update('os-separators').digest()]],
+    ['it twice', [word, word]],
+    ['something behind it', [word, createHash('sha256').update('ready').digest()]],
+  ])('is not explained with %s', (_, digests) => {
+    expect(outcome(appraise([log], {}, behind(...digests)))).toBe('LOG_MISMATCH')
+  })
+
+  test('is not explained in PCRs that systemd leaves alone', () => {
+    const value = extended(quoted.get(8) ?? NONE, word)
+    expect(outcome(appraise([log], {}, new Map([...quoted, [8, value]])))).toBe('LOG_MISMATCH')
+  })
+})
 
 describe('a log that was tampered with', () => {
   test.each<readonly [string, string, Uint8Array]>([

@@ -27,6 +27,10 @@ const pinning = (banks: { readonly [bank in Bank]?: Pinned }, explained?: Select
 const match = (table: PcrTable, set: ReferenceSet, allowReset = false) =>
   matchReferences(table, { references: [set], allowReset })
 
+/** What systemd-pcrextend makes of a value with `os-separator`. */
+const separated = (value: Buffer) =>
+  createHash('sha256').update(value).update(createHash('sha256').update('os-separator').digest()).digest()
+
 describe('what a reset leaves', () => {
   test.each<readonly [string, number, Buffer, string]>([
     ['zeros', 0, zeros, 'PCR_POLICY'],
@@ -44,6 +48,11 @@ describe('what a reset leaves', () => {
     ['ones but at last', 17, but(ones, 31, 0xfe), 'OK'],
     ['zeros', 17, zeros, 'OK'],
     ['a value', 18, some, 'OK'],
+    ['nothing but what systemd measures', 0, separated(zeros), 'PCR_POLICY'],
+    ['nothing but what systemd measures', 7, separated(zeros), 'PCR_POLICY'],
+    ['a locality and what systemd measures', 0, separated(but(zeros, 31, 3)), 'PCR_POLICY'],
+    ['a value and what systemd measures', 7, separated(some), 'OK'],
+    ['nothing but what systemd measures', 12, separated(zeros), 'OK'],
   ])('%s in PCR %i', (_, pcr, value, expected) => {
     const pinned = pinning({ sha256: { [pcr]: [value] } })
     const explained = pinning({}, { sha256: [pcr] })
