@@ -4,13 +4,14 @@ import { cappedWarning } from '../capped.ts'
 import type { Credential, Grant } from '../issuers/index.ts'
 import type { Session } from '../lifecycle/sessions.ts'
 import type { Mount } from '../mount_table.ts'
+import type { Explanation } from '../policy/index.ts'
 import type { RefusalCode, Verdict } from '../refusals.ts'
 import { UNBOUNDED, type Work, type Working } from '../tasks/work.ts'
 import type { Identified } from '../vault/authority.ts'
 import type { World } from '../world.ts'
 import { entry, grantFields, issuedFields } from './account.ts'
 import { type Asker, askerOf } from './asker.ts'
-import { type Agent, type Ask, type Decision, decide } from './decide.ts'
+import { type Agent, type Ask, type Decision, decide, explained } from './decide.ts'
 import type { Exchange } from './exchange.ts'
 import { within } from './life.ts'
 import type { Policies } from './policies.ts'
@@ -58,7 +59,13 @@ export type Creds = {
     txn: string,
   ) => Promise<Verdict<{ readonly grant: Grant; readonly prepared: Prepared }>>
   /** What would be decided for this agent, and why, and what the provider would be asked. Nothing is issued. */
-  readonly simulate: (mount: Mount, role: string, agent: Agent, ask: Ask) => Promise<Verdict<Decided & { readonly plan: object }>>
+  readonly simulate: (mount: Mount, role: string, agent: Agent, ask: Ask) => Promise<Simulated>
+}
+
+export type Simulated = {
+  readonly verdict: Verdict<Decided & { readonly plan: object }>
+  /** what the policies saw of it, and each said; undefined where they were not asked */
+  readonly explanation: Explanation | undefined
 }
 
 export function openCreds(ports: CredsPorts): Creds {
@@ -100,10 +107,12 @@ export function openCreds(ports: CredsPorts): Creds {
   }
   return {
     simulate: async (mount, name, agent, ask) => {
+      const [record, policies] = await Promise.all([ports.settings.role.get(mount.id, name), ports.policies.of(mount)])
+      const explanation = record && explained(name, within(mount, record), policies, agent, ask)
       const decided = await decideFor(mount, name, agent, ask, '', undefined)
-      if (!decided.ok) return decided
+      if (!decided.ok) return { verdict: decided, explanation }
       const plan = await ports.exchange.plan(decided.value.prepared, grantOf(decided.value, agent, {}, '', ports.world))
-      return plan.ok ? accept({ ...decided.value, plan: plan.value }) : plan
+      return { verdict: plan.ok ? accept({ ...decided.value, plan: plan.value }) : plan, explanation }
     },
     beat: async (mount, who, request) => {
       await who.permitted

@@ -1,6 +1,6 @@
 import { accept, reject } from '#attestation'
 import type { MachineState } from '../attest/machine_state.ts'
-import { type Compiled, decide as decideByPolicy, type PolicyRequest } from '../policy/index.ts'
+import { type Compiled, decide as decideByPolicy, type Explanation, explain, type PolicyRequest } from '../policy/index.ts'
 import type { Verdict } from '../refusals.ts'
 import type { TaskContext } from '../tasks/context.ts'
 import { CEILING_SECONDS, type RoleRecord } from './settings.ts'
@@ -65,6 +65,12 @@ export function decide(name: string, role: RoleRecord, policies: Compiled, agent
   const answer = decideByPolicy(policies, policyRequest(name, role, agent, within.value))
   if (answer.code !== 'ALLOWED') return reject(answer.code, answer.explanation)
   return accept({ ...within.value, reasons: answer.reasons })
+}
+
+/** What the policies see of it, and what each says; undefined where the ceiling refuses before they are asked. */
+export function explained(name: string, role: RoleRecord, policies: Compiled, agent: Agent, ask: Ask): Explanation | undefined {
+  const within = ceiling(role, agent, ask)
+  return within.ok ? explain(policies, policyRequest(name, role, agent, within.value)) : undefined
 }
 
 type Within = Omit<Decision, 'reasons'>

@@ -14,6 +14,7 @@ import type { Leases } from '../leases/service.ts'
 import type { Sessions } from '../lifecycle/sessions.ts'
 import type { Metrics } from '../metrics.ts'
 import type { Mount, MountTable } from '../mount_table.ts'
+import type { Explanation } from '../policy/index.ts'
 import { refusals } from '../refusals.ts'
 import type { Settle } from '../refuse.ts'
 import type { Deliver } from '../sealing/deliver.ts'
@@ -31,7 +32,7 @@ import type { Signer } from '../vault/transit.ts'
 import type { World } from '../world.ts'
 import { type Authoring, openAuthoring } from './authoring.ts'
 import { type Consenting, openConsenting } from './consenting.ts'
-import { type Issued, openCreds, type Sources } from './creds.ts'
+import { type Issued, openCreds, type Simulated, type Sources } from './creds.ts'
 import type { Agent, Ask } from './decide.ts'
 import { openExchange } from './exchange.ts'
 import { type Keys, openKeys } from './keys.ts'
@@ -175,8 +176,8 @@ export function openIssue(parts: IssueParts): Issue {
       assertSaid(described.task)
       const bound = await tasks.bindings.of(mount, described.entityId)
       const why = described.task.org === '' ? undefined : beyond(bound, described.task)
-      if (why !== undefined) return explain(reject('TASK_TOKEN', why))
-      return explain(await creds.simulate(mount, role, await complete(attestSettings, mounts, described, bound), ask))
+      if (why !== undefined) return told({ verdict: reject('TASK_TOKEN', why), explanation: undefined })
+      return told(await creds.simulate(mount, role, await complete(attestSettings, mounts, described, bound), ask))
     },
     open: mount => keys.create(mount),
     stop: upstreams.close,
@@ -236,7 +237,7 @@ async function complete(
   }
 }
 
-function explain(verdict: Awaited<ReturnType<ReturnType<typeof openCreds>['simulate']>>): object {
+function told({ verdict, explanation }: Simulated): object {
   if (!verdict.ok)
     return {
       allowed: false,
@@ -244,8 +245,17 @@ function explain(verdict: Awaited<ReturnType<ReturnType<typeof openCreds>['simul
       reason: refusals[verdict.code].means,
       detail: verdict.detail,
       next: refusals[verdict.code].next,
+      ...seenIn(explanation),
     }
   const { plugin, action, scope, audience, ttlSeconds, keyThumbprint, reasons, prepared, plan } = verdict.value
   const asked = { plugin, action, scope, audience, ttl: ttlSeconds, key_bound: keyThumbprint !== '' }
-  return { allowed: true, ...asked, policies: reasons, permissions: prepared.permissions, request: plan }
+  return { allowed: true, ...asked, policies: reasons, permissions: prepared.permissions, request: plan, ...seenIn(explanation) }
+}
+
+/** For who looks for what a policy compares with: the request as the policies saw it. */
+function seenIn(explanation: Explanation | undefined): object {
+  const { request, permits, forbids } = explanation ?? {}
+  if (!request) return {}
+  const { action, resource, context, entities } = request
+  return { permits, forbids, seen: { principal: entities[0]?.attrs, action, resource, context } }
 }

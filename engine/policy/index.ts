@@ -1,6 +1,6 @@
 export { checkPolicy } from './check.ts'
 export { type Compiled, compile } from './compile.ts'
 export { decide, outcomes, warm } from './decide.ts'
-export { explain } from './explain.ts'
+export { type Explanation, explain } from './explain.ts'
 export { model, type PolicyRequest, schemaFor } from './schema.ts'
 export { sentenceOf, shortOf } from './source.ts'

@@ -76,6 +76,22 @@ const simulated = async (data: object) =>
   dataOf(await broker.ask('update', 'broker/simulate', { role: 'deploy', tpm_id: 'any', login_role: 'builder', ...data }))
 
 describe('a simulation', () => {
+  test('shows what the policies saw, and which of them permit and forbid', async () => {
+    const policy = '@id("late") forbid (principal, action, resource) when { context.attestation.age_seconds >= 600 };'
+    await broker.ask('update', 'broker/policy/late', { policy })
+    const asked = { plugin: 'kubernetes', scope: 'apps:read', attestation_age: '591s', org: 'acme' }
+    const seen = {
+      principal: { role: 'builder', mount: 'auth/tpm-quote/' },
+      action: { type: 'Action', id: 'deploy' },
+      resource: { type: 'Plugin', id: 'kubernetes' },
+      context: { scope: ['apps:read'], org: 'acme', task: '', attestation: { fresh: false, age_seconds: 600 } },
+    }
+    const both = { permits: ['base#1'], forbids: ['late#1'], seen }
+    expect(await simulated(asked)).toMatchObject({ allowed: false, code: 'POLICY_FORBIDDEN', ...both })
+    expect(await simulated({ ...asked, attestation_age: 0 })).toMatchObject({ allowed: true, permits: ['base#1'], forbids: [] })
+    expect(await simulated({ ...asked, scope: 'apps:all' })).not.toHaveProperty('seen')
+  })
+
   test.each([{ task: 't' }, { session: 's' }, { user: 'ada' }, { integrations: 'i' }])(
     'of a task without its organisation is none: %j',
     async data => {
