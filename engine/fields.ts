@@ -244,12 +244,15 @@ function isDeeper(value: unknown, depth: number): boolean {
 }
 
 function pairs(raw: readonly unknown[]): Readonly<Record<string, unknown>> {
-  const items = raw.flatMap(item => string(item, 65_536).split(','))
-  return Object.fromEntries(items.map(item => pair(item.trim())))
+  const items = raw.flatMap(item => string(item, 65_536).split(',')).map(item => pair(item.trim()))
+  const names = items.map(([name]) => name)
+  if (new Set(names).size < names.length) throw new Unreadable('wanted each name once: a list is for JSON')
+  return Object.fromEntries(items)
 }
 
 function pair(item: string): [string, string] {
   const at = item.indexOf('=')
-  if (at < 1) throw new Unreadable('wanted a JSON object or key=value pairs')
+  if (at < 1)
+    throw new Unreadable('wanted a JSON object or key=value pairs: commas part them, and a value that has one is for JSON')
   return [item.slice(0, at), item.slice(at + 1)]
 }

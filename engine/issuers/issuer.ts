@@ -94,6 +94,7 @@ export type CommonFields = {
   readonly plugins: readonly string[]
   readonly actions: readonly string[]
   readonly attestation: string
+  readonly delivery: string
 }
 
 /** A way to turn a grant into a credential. A new one is a file beside this and a line in `index.ts`; help, checks, the list of issuers and the

@@ -67,6 +67,11 @@ export const oauth2 = issuer({
     },
   },
   cacheable: true,
+  check: ({ dpop }, { delivery }) => {
+    // the proxy has no key of the machine, and the agent never sees the token
+    if (dpop === 'required' && delivery === 'sealed')
+      throw new BrokerError('bad_request', 'dpop: a sealed token is bound to the certificate of the machine instead')
+  },
   plan: (grant, ports) => ({ POST: ports.settings.token_url, grant_type: grantType(ports.settings), ...asked(grant, ports) }),
   issue: async (grant, ports) => {
     const proof = await proofOf(grant, ports)

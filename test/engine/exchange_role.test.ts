@@ -33,6 +33,11 @@ test.each([
   [{ issuer: 'jwt', permissions: both }, 'permissions: a role like this of the issuer jwt has no use for them'],
   [{ issuer: 'jwt', reuse: true }, 'reuse: what jwt issues is never given twice'],
   [{ issuer: 'oauth2', integration: 'acme', reuse: true }, ''],
+  [{ issuer: 'oauth2', integration: 'acme', dpop: 'required' }, ''],
+  [
+    { issuer: 'oauth2', integration: 'acme', dpop: 'required', delivery: 'sealed' },
+    'dpop: a sealed token is bound to the certificate of the machine instead',
+  ],
   [{ issuer: 'oauth2' }, 'integration: the issuer oauth2 wants one'],
   [{ issuer: 'static', integration: 'acme' }, 'delivery: what static issues is only ever delivered sealed'],
   [{ ...github }, ''],

@@ -125,6 +125,8 @@ describe('a duration is what Vault makes of it', () => {
   })
 })
 
+const COMMAS = 'wanted a JSON object or key=value pairs: commas part them, and a value that has one is for JSON'
+
 describe('what is not a value of its kind is refused with what was wanted', () => {
   const cases: readonly (readonly [keyof typeof kinds, unknown, string])[] = [
     ['text', { a: 1 }, 'wanted a string'],
@@ -154,10 +156,13 @@ describe('what is not a value of its kind is refused with what was wanted', () =
     ['map', 7, 'wanted a JSON object or key=value pairs'],
     ['map', nested(33), 'wanted members that are nested at most 32 deep'],
     ['map', JSON.stringify(nested(33)), 'wanted members that are nested at most 32 deep'],
-    ['map', '[1]', 'wanted a JSON object or key=value pairs'],
+    ['map', '[1]', COMMAS],
     ['map', '{"a"', 'wanted a JSON object or key=value pairs'],
-    ['map', 'a', 'wanted a JSON object or key=value pairs'],
-    ['map', '=1', 'wanted a JSON object or key=value pairs'],
+    ['map', 'a', COMMAS],
+    ['map', 'a=b,c', COMMAS],
+    ['map', 'a=b,a=c', 'wanted each name once: a list is for JSON'],
+    ['map', ['a=b', 'a=c'], 'wanted each name once: a list is for JSON'],
+    ['map', '=1', COMMAS],
     ['sensitive', { a: 1 }, 'wanted a string'],
   ]
   test.each(cases)('%s: %j', (kind, sent, wanted) => expect(refused(kinds[kind], sent)).toBe(`it: ${wanted}`))
