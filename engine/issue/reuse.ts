@@ -40,14 +40,15 @@ export function openReuse(now: () => number): Reuse {
       if (ttl > 0) kept.set(key, made, { ttl })
       return made.credential
     } finally {
-      if (flights.get(key) === flight) flights.delete(key)
+      flights.delete(key)
     }
   }
   return {
     of: async (decision, ttlSeconds, make) => {
       const key = keyOf(decision)
       const found = kept.get(key)
-      if (found && fits(found, ttlSeconds, now()) && isYoung(found, now())) return { credential: found.credential, reused: true }
+      // where the clock went back it is not known how young it is
+      if (found && now() >= found.bornAt && fits(found, ttlSeconds, now())) return { credential: found.credential, reused: true }
       // one that ends too late for one asker ends in time for another: they wait for the next one together, too
       for (let flight = flights.get(key); flight; flight = flights.get(key)) {
         const under = await flight
@@ -64,12 +65,7 @@ function fits({ credential, ttlSeconds: asked, bornAt }: Made, ttlSeconds: numbe
   return !livesLonger(credential, ttlSeconds, now) || livesLonger(credential, asked, bornAt)
 }
 
-/** Half of its life is left. */
-function isYoung(made: Made, now: number): boolean {
-  return now >= made.bornAt && now - made.bornAt <= youthMs(made)
-}
-
-/** For how long it may be given again; after that it is not kept either. */
+/** For how long it is kept, and may be given again: half of its life. */
 const youthMs = ({ credential, bornAt }: Made) => (credential.expiresAt * 1000 - bornAt) / 2
 
 /** SHA-256 of the canonical JSON: members in order, so that nothing but the content counts. */
