@@ -104,6 +104,15 @@ const cases: readonly (readonly [string, string, Change])[] = [
     { policies: 'permit (principal, action, resource); forbid (principal, action, resource) when { context.key_bound };' },
   ],
   [
+    'POLICY_DENIED',
+    'a policy permits only who has a key bound',
+    {
+      policies: 'permit (principal, action, resource) when { context.key_bound };',
+      role: { bind_key: 'optional' },
+      agent: { keyThumbprint: '' },
+    },
+  ],
+  [
     'POLICY_ERROR',
     'a policy cannot be evaluated',
     { policies: 'permit (principal, action, resource) when { context.nothing };' },

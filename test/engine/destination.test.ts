@@ -9,6 +9,8 @@ test.each([
     { scheme: 'https', host: 'api.example.com', port: 8443, methods: ['GET', 'POST'], path: '/v1/{id}' },
   ],
   ['http://[::1]:80/', { scheme: 'http', host: '[::1]', port: 80, methods: [], path: '/' }],
+  ['http://a.example:1', { scheme: 'http', host: 'a.example', port: 1, methods: [], path: '/**' }],
+  ['https://a.example:65535', { scheme: 'https', host: 'a.example', port: 65535, methods: [], path: '/**' }],
   ['postgres://db.example.com/app', { scheme: 'postgres', host: 'db.example.com', port: 5432, methods: [], path: '/app' }],
 ])('%s is read into one spelling', (text, rule) => {
   const read = parseRule(text)
@@ -29,6 +31,9 @@ test.each([
   'https://a.example/../b',
   'https://a.example/b//c',
   'https://a.example/**/b',
+  'https://a.example/./b',
+  'https://a.example/x{id}',
+  'https://a.example/{id}x',
   'https://a.example/b?c',
   'get https://a.example',
   'PSOT https://a.example',

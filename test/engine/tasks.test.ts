@@ -258,14 +258,20 @@ describe('an orchestrator is written with', () => {
 })
 
 test('claims are read or refused, whatever they are', () => {
+  const good = { iat: 1, exp: 2, jti: 'j', sub: 'ada', txn: 't', act: { sub: 'a' }, tctx: { org: 'acme' } }
   const names = fc.constantFrom('iat', 'exp', 'jti', 'sub', 'txn', 'act', 'cnf', 'tctx')
+  const text = fc.constantFrom('', 'x')
+  const inner = fc.record({ sub: text, jkt: text, org: text, act: fc.record({ sub: text }) }, { requiredKeys: [] })
+  const outcomes = new Set<boolean>()
   fc.assert(
-    fc.property(fc.dictionary(names, fc.jsonValue()), claims => {
-      const read = readClaims(claims)
+    fc.property(fc.dictionary(names, fc.oneof(fc.jsonValue(), inner), { maxKeys: 3 }), changed => {
+      const read = readClaims({ ...good, ...changed })
+      outcomes.add(read.ok)
       if (read.ok) expect(read.value.context.org && read.value.agent + read.value.keyThumbprint).not.toBe('')
       else expect(read.code).toBe('TASK_TOKEN')
     }),
   )
+  expect(outcomes.size).toBe(2)
 })
 
 test('an orchestrator that is trusted no longer is not, at once', async () => {

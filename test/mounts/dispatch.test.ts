@@ -100,6 +100,7 @@ describe('who may not ask', () => {
     ])
     expect(readFileSync(broker.auditFile, 'utf8')).not.toContain('CANARY')
     expect(records[0]?.['path']).toBe(broker.broker.audit.hash('creds/hvs.CANARY'))
+    expect(records[4]).toMatchObject({ mount: 'broker/', path: 'config' })
   })
 
   test('is refused when Vault cannot say so, and nothing is changed', async () => {
@@ -140,6 +141,17 @@ describe('who may', () => {
     expect(await outcomeOf(broker.ask('update', `broker/role/${name}`, role, { token }))).toBe(outcome)
   })
 
+  test.each<readonly [Parameters<TestBroker['ask']>[0], string, readonly string[], string]>([
+    ['read', 'nothing', ['read'], 'unsupported_path'],
+    ['read', 'nothing', ['create', 'update'], 'permission_denied'],
+    ['unsupported', 'role/deploy', ['create'], 'unsupported_operation'],
+    ['unsupported', 'role/deploy', ['update'], 'unsupported_operation'],
+    ['unsupported', 'role/deploy', ['read', 'list', 'delete'], 'permission_denied'],
+  ])('%s %s is told not to be there with %j: %s', async (operation, path, allow, code) => {
+    const token = broker.vault.token({ allow: () => allow })
+    expect(await outcomeOf(broker.ask(operation, `broker/${path}`, {}, { token }))).toBe(code)
+  })
+
   test('with one use left, writes with it', async () => {
     const token = broker.vault.token({ uses: 1 })
     await broker.ask('update', 'broker/role/deploy', { ttl: 60 }, { token })
@@ -151,6 +163,14 @@ describe('who may', () => {
     await broker.ask('read', 'broker/role/deploy', {}, { token })
     for (const path of ['broker/role/deploy2', 'broker/config', 'broker/role'])
       expect(await outcomeOf(broker.ask('read', path, {}, { token }))).toBe('permission_denied')
+    const lists = broker.vault.token({ allow: path => (path === 'broker/role/' ? ['list'] : ['deny']) })
+    expect(dataOf(await broker.ask('list', 'broker/role', {}, { token: lists }))).toEqual({ keys: ['deploy'] })
+  })
+
+  test('is on record, though nothing is changed', async () => {
+    await broker.ask('read', 'broker/role/deploy', {}, { txn: 'looked' })
+    const mine = (await broker.records()).filter(one => one['txn'] === 'looked')
+    expect(mine).toMatchObject([{ type: 'request', operation: 'read', mount: 'broker/', path: 'role/deploy' }])
   })
 
   test('is told of parameters that are not known here, shortened', async () => {
@@ -171,6 +191,7 @@ describe('who may', () => {
     await expect(broker.ask('update', 'broker/role/new', { plugins: known.plugins, audiences: 'b' })).rejects.toThrow(
       /wanted at least one$/,
     )
+    expect(await outcomeOf(broker.ask('read', 'broker/role/none', { colour: 'x' }))).toBe('not_found')
   })
 
   test('writes the record that the path names, whatever the body says', async () => {

@@ -10,6 +10,7 @@ test.each([
   [{ scp: ['a', 'b'] }, ['a'], ['b']],
   [{ scp: 'User.Read' }, ['https://graph.microsoft.com/User.Read'], []],
   [{ scp: 'User.Read Mail.Read' }, ['https://graph.microsoft.com/User.Read'], ['Mail.Read']],
+  [{ scp: 'b a' }, ['api://x/a', 'api://x/b'], []],
   [{ scp: 'user_impersonation' }, ['https://management.azure.com/.default'], []],
   [{ scope: 'read' }, ['orders/read'], ['read']],
   [{ scope: 'read' }, [], ['read']],
