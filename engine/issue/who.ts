@@ -47,6 +47,7 @@ export async function identify(ports: WhoPorts, mount: Mount, facts: TokenFacts,
   if (!tpm) return reject('AK_NOT_ENROLLED', 'the record of the TPM was deleted')
   const out = outOf(tpm, meta.tpm_id, meta.ak_name)
   if (out) return out
+  if (isOlder(meta, tpm.enrolled_at)) return reject('SESSION_ENDED', 'the token is of a login before this TPM was enrolled here')
   const told = agentOf(login, facts, meta, tpm.labels, ports.world)
   const agent = request.evidence ? await quoted(ports, mount, login, told, meta, request, request.evidence) : accept(told)
   if (!agent.ok) return agent
@@ -55,6 +56,12 @@ export async function identify(ports: WhoPorts, mount: Mount, facts: TokenFacts,
   const { attestationLeftSeconds } = session.value
   return accept({ agent: { ...agent.value, attestationLeftSeconds }, session: session.value })
 }
+
+/** Front doors whose clocks are further apart do not get along anyway. */
+const APART_MS = 60_000
+
+/** A batch token outlives the mount that it was got from, and one that is enabled at the same path knows nothing of what became of the machine before. */
+const isOlder = ({ attested_at }: Metadata, enrolledAt: string) => Number(attested_at) * 1000 + APART_MS < Date.parse(enrolledAt)
 
 export type Known = { readonly agent: Agent; readonly session: Session }
 

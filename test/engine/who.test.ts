@@ -7,12 +7,17 @@ import type { Mount } from '../../engine/mount_table.ts'
 import type { TokenFacts } from '../../engine/vault/authority.ts'
 import { testWorld } from '../fakes/world.ts'
 
+const world = testWorld()
 const LOGIN = { id: 'login-1', path: 'auth/tpm-quote/', type: 'tpm-quote' } as Mount
 const BROKER = { id: 'broker-1', path: 'broker/', type: 'broker' } as Mount
-const TPM = { disabled: false, disabled_aks: [], revocation: '', labels: ['blue'] }
+const TPM = { disabled: false, disabled_aks: [], revocation: '', labels: ['blue'], enrolled_at: '' }
+/** enrolled so long after the login */
+const enrolledAfter = (seconds: number) => ({
+  ...TPM,
+  enrolled_at: new Date(world.now() - 60_000 + seconds * 1000).toISOString(),
+})
 const NO_KEY: BoundKey = { thumbprint: '', x5tS256: '', certified: false }
 
-const world = testWorld()
 const META = {
   tpm_id: 'sha256-aa',
   ak_name: '000bab',
@@ -86,6 +91,8 @@ test.each<readonly [string, Wanted, string]>([
   ['a machine that its maker revoked', { tpm: { ...TPM, revocation: 'revoked' } }, 'REVOKED'],
   ['a key that is disabled', { tpm: { ...TPM, disabled_aks: [META.ak_name] } }, 'AK_DISABLED'],
   ['another key that is disabled', { tpm: { ...TPM, disabled_aks: ['000bff'] } }, 'OK'],
+  ['a login before the machine was enrolled in this mount', { tpm: enrolledAfter(61) }, 'SESSION_ENDED'],
+  ['a login at a front door whose clock is a little behind', { tpm: enrolledAfter(59) }, 'OK'],
   ['a session that has ended', { session: 'refused' }, 'REVOKED'],
   ['a quote that does not hold', { quote: 'refused' }, 'SIGNATURE'],
   ['a quote that holds, of a machine that is disabled', { quote: NO_KEY, tpm: { ...TPM, disabled: true } }, 'TPM_DISABLED'],
