@@ -1,9 +1,10 @@
-import { type Audit, hashed, plain } from '../audit/index.ts'
+import { type Audit, type AuditFields, hashed, plain } from '../audit/index.ts'
 import { BrokerError } from '../errors.ts'
 import type { Lifecycle } from '../lifecycle/lifecycle.ts'
 import type { Mount } from '../mount_table.ts'
 import type { Place, Settle } from '../refuse.ts'
 import type { Authority, Caller } from '../vault/authority.ts'
+import { holderFields } from '../vault/on_record.ts'
 import type { Admission } from './admission.ts'
 import { type Asked, type OfferFields, placeOf } from './asked.ts'
 import type { Enrolled, Enrolment, Offered } from './enrol.ts'
@@ -32,9 +33,10 @@ export function openEnrolling(parts: EnrollingParts): Enrolling {
     offer: async (mount, { ek_certificate, ek_public, ak_public, hierarchy, intermediates, caller }, { txn, from }) => {
       const place = placeOf(mount, 'enroll', txn)
       admission.offer({ mount, from }, ek_public)
-      await mayEnrol(parts, mount, caller, place)
+      const holder = await mayEnrol(parts, mount, caller, place)
       admission.allowedOffer(ek_public)
-      await audit.append({ type: 'request', ...place, fields: { ek_public: hashed(ek_public), ak_public: hashed(ak_public) } })
+      const fields = { ...holder, ek_public: hashed(ek_public), ak_public: hashed(ak_public) }
+      await audit.append({ type: 'request', ...place, fields })
       const chain = intermediates.map(one => Buffer.from(one, 'base64'))
       const offer = { ekCertificate: ek_certificate, ekPublic: ek_public, akPublic: ak_public, hierarchy, intermediates: chain }
       return settle(await enrolment.offer(mount, offer), place, 'nothing')
@@ -55,17 +57,17 @@ export function openEnrolling(parts: EnrollingParts): Enrolling {
   }
 }
 
-/** Where an operator's token is wanted, whoever has none costs nothing more. */
+/** Where an operator's token is wanted, whoever has none costs nothing more. @returns whose it is, for the audit log */
 async function mayEnrol(
   { settings, authority, audit }: EnrollingParts,
   mount: Mount,
   caller: Caller,
   place: Place,
-): Promise<void> {
+): Promise<AuditFields> {
   const { enrollment } = await configOf(settings, mount)
-  if (enrollment !== 'token') return
+  if (enrollment !== 'token') return {}
   try {
-    await authority.require(caller, `${mount.path}enroll`, ['update'])
+    return holderFields(await authority.require(caller, `${mount.path}enroll`, ['update']), 'admitted')
   } catch (error) {
     if (error instanceof BrokerError) audit.appendLazy({ type: 'refusal', ...place, fields: { code: plain(error.code) } })
     throw error

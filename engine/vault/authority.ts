@@ -38,8 +38,8 @@ export type Granted = ((anyOf: readonly Capability[]) => boolean) & { readonly f
 
 /** Vault decides who may do what; no permission is remembered from one request to the next, so a revoked token is refused at once. */
 export type Authority = {
-  /** @throws BrokerError permission_denied when the token is bad or Vault does not allow one of these on the path */
-  readonly require: (caller: Caller, path: string, anyOf: readonly Capability[]) => Promise<void>
+  /** @returns what Vault knows of the token @throws BrokerError permission_denied when it is bad or Vault does not allow one of these on the path */
+  readonly require: (caller: Caller, path: string, anyOf: readonly Capability[]) => Promise<TokenFacts>
   /** What Vault allows on the path, in one question. @throws BrokerError permission_denied when the token is bad */
   readonly granted: (caller: Caller, path: string) => Promise<Granted>
   /** `require`, and what Vault knows of the token. */
@@ -73,7 +73,11 @@ export function openAuthority(vault: Vault, own: OwnVault, monotonic: () => numb
   }
   return {
     granted,
-    require: async (caller, path, anyOf) => insist(await granted(caller, path), anyOf),
+    require: async (caller, path, anyOf) => {
+      const may = await granted(caller, path)
+      insist(may, anyOf)
+      return may.facts
+    },
     identify: async (caller, path, anyOf) => {
       const token = present(caller)
       const facts = await known.of(token)

@@ -128,6 +128,9 @@ describe('who may enrol', () => {
     const operator = broker.vault.token({ allow: path => (path === 'auth/tpm-quote/enroll' ? ['update'] : ['deny']) })
     await activate(open(dataOf(await enrolWith(operator))))
     await logIn(broker, machine)
+    const accessor = broker.broker.audit.hash(broker.vault.state.tokens.get(operator)?.accessor ?? '')
+    const enrolled = (await broker.records()).filter(one => one['path'] === 'enroll' && one['type'] === 'request')
+    expect(enrolled).toMatchObject([{ accessor, display_name: 'token' }])
   })
 
   test('under which anchors: those that are configured, of the makers that are', async () => {
