@@ -62,6 +62,12 @@ export function readLine(bytes: Buffer): Line | Fault {
   return { index: Number(index), prev, hash: stated, opensFile }
 }
 
+/** The index that the beginning of a line states, without a look at the rest. */
+export function indexOf(bytes: Buffer): number | undefined {
+  const [, index] = opening.exec(bytes.toString('latin1', 0, OPENING_BYTES)) ?? []
+  return index === undefined ? undefined : Number(index)
+}
+
 function parsed(bytes: Buffer): Record<string, unknown> | undefined {
   try {
     const value: unknown = JSON.parse(bytes.toString('utf8'))

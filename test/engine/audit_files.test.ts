@@ -2,7 +2,7 @@ import { appendFile, copyFile, readFile, rename, rm, stat, truncate, writeFile }
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { genesis, link } from '../../engine/audit/chain.ts'
-import { type Audit, plain, verifyAudit } from '../../engine/audit/index.ts'
+import { type Audit, inOrder, plain, verifyAudit } from '../../engine/audit/index.ts'
 import { membersOf, systemMembers } from '../../engine/audit/record.ts'
 import { until } from '../harness/process.ts'
 import { faultyDisk, filesOf, folder, linesOf, opened, record, unavailable } from './audit_disk.ts'
@@ -71,7 +71,12 @@ describe('a restart', () => {
     await audit.close()
     await writeFile(`${file}.d`, 'notes of an operator\n')
     await (await opened({ file })).audit.close()
-    expect(await verifyAudit([`${file}-b`, `${file}.c`, `${file}-a`, file])).toMatchObject({ ok: true, records: 4 })
+    const files = [`${file}-b`, `${file}.c`, `${file}-a`, file]
+    expect(await verifyAudit(files)).toMatchObject({ ok: true, records: 4 })
+    await writeFile(`${file}.e`, '')
+    expect(await inOrder([...files, `${file}.e`].toSorted())).toEqual([...files, `${file}.e`])
+    const notes = [file, `${file}.d`, `${file}-b`]
+    expect(await inOrder(notes)).toEqual(notes)
   })
 
   test('refuses a broken chain and names the first bad record, or begins a new one when told', async () => {

@@ -3,6 +3,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import * as jose from 'jose'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { link } from '../../engine/audit/chain.ts'
+import { systemMembers } from '../../engine/audit/record.ts'
 import { assay } from '../harness/assay.ts'
 import { freePort, type Ran } from '../harness/process.ts'
 import type { Swtpm } from '../harness/swtpm.ts'
@@ -194,6 +196,20 @@ describe('assay audit verify', () => {
     await copyFile(world.door.auditFile, at('torn'))
     await writeFile(at('torn'), (await readFile(at('torn'))).subarray(0, -5))
     expect(await verify(at('torn'))).toMatchObject({ code: 1, stdout: expect.stringContaining('(TORN)') as string })
+  })
+
+  test('one in several files, in whatever order they are named', async () => {
+    const [first = ''] = (await readFile(world.door.auditFile, 'utf8')).split('\n')
+    const { index, hash } = JSON.parse(first) as { index: number; hash: string }
+    const { line } = link({ index, hash }, systemMembers('file-opened', 0, { why: 'rotated' }))
+    await Promise.all([writeFile(at('log'), line), writeFile(at('log-1'), `${first}\n`)])
+    expect(await verify(at('log'), at('log-1'))).toMatchObject({
+      code: 0,
+      stdout: expect.stringContaining('2 records') as string,
+    })
+    await writeFile(at('log'), line.replace('rotated', 'rotten!'))
+    const { stdout } = await verify('--json', at('log'), at('log-1'))
+    expect(JSON.parse(stdout)).toEqual({ ok: false, reason: 'EDITED', at: { file: 0, line: 1, index: 1 } })
   })
 
   test('one that is not there: a sentence', async () => {
