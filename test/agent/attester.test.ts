@@ -179,7 +179,10 @@ describe('trouble', () => {
     const value = Buffer.from('endorsement secret')
     await tool(other, 'tpm2_changeauth', '-c', 'e', value.toString())
     await using without = await openAttester({ tpm: other.spec, ...world })
-    await expect(without.attestationKey()).rejects.toMatchObject({ symbol: 'TPM_RC_BAD_AUTH' })
+    await expect(without.attestationKey()).rejects.toMatchObject({
+      symbol: 'TPM_RC_BAD_AUTH',
+      message: expect.stringContaining('--endorsement-auth-file'),
+    })
     await without.close()
     const wire = record(await openTransport(other.spec))
     await using attester = await openAttester({ tpm: wire, endorsementAuth: value, ...world })

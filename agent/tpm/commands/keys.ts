@@ -1,7 +1,7 @@
 import { alg, handle, nameOf, type Public, parsePublic, type Reader, Writer } from '#attestation'
 import type { Authorization } from '../authorization.ts'
 import { tag } from '../codes.ts'
-import { fault } from '../errors.ts'
+import { fault, TpmError } from '../errors.ts'
 import { password } from '../password.ts'
 import { type Entity, entity, type Tpm } from '../tpm.ts'
 
@@ -14,13 +14,13 @@ export type KeyBlobs = { readonly private: Buffer; readonly public: Buffer }
 const NOTHING = Buffer.alloc(0)
 
 /** Makes the primary key of this template: the same key each time, as long as the hierarchy's seed lives. @param template TPMT_PUBLIC */
-export function createPrimary(
+export async function createPrimary(
   tpm: Tpm,
   hierarchy: number,
   template: Uint8Array,
   authorization: Authorization = password(),
 ): Promise<LoadedKey> {
-  return tpm.run({
+  const made = tpm.run({
     name: 'CreatePrimary',
     handles: [entity(hierarchy)],
     authorizations: [authorization],
@@ -32,7 +32,22 @@ export function createPrimary(
       return loaded(tpm, key, area, reader.sized())
     },
   })
+  return made.catch((error: unknown) => {
+    throw ofHierarchy(hierarchy, error)
+  })
 }
+
+/** A TPM does not say whose value was wrong. */
+function ofHierarchy(hierarchy: number, error: unknown): unknown {
+  if (!(error instanceof TpmError && WRONG.includes(error.symbol))) return error
+  const next =
+    hierarchy === handle.ENDORSEMENT
+      ? 'the endorsement hierarchy has one: name the file that holds it with --endorsement-auth-file'
+      : 'the owner hierarchy has one, and keys in files want that it has none'
+  return new TpmError(error.code, error.symbol, `${error.message}; ${next}`, { cause: error })
+}
+
+const WRONG: readonly string[] = ['TPM_RC_BAD_AUTH', 'TPM_RC_AUTH_FAIL']
 
 /** Makes a key under a parent; it is not loaded. */
 export function create(tpm: Tpm, parent: Entity, template: Uint8Array, authorization: Authorization): Promise<KeyBlobs> {
