@@ -1,6 +1,7 @@
 import { Agent } from 'undici'
 import { type Answer, call, GivenUp } from './call.ts'
 import { isMetadata, lookup, metadataError } from './metadata.ts'
+import { SUITES } from './suites.ts'
 
 export type Sent = {
   readonly method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
@@ -42,7 +43,7 @@ const MAX_REPLY_BYTES = 2 ** 20
 const CONNECTIONS = 64
 
 export function openHttp({ deadlineMs, ca = '' }: HttpOptions): Http {
-  const connect = { timeout: deadlineMs, lookup, ...(ca === '' ? {} : { ca }) }
+  const connect = { timeout: deadlineMs, lookup, ciphers: SUITES, ...(ca === '' ? {} : { ca }) }
   const dispatcher = new Agent({ connections: CONNECTIONS, pipelining: 1, allowH2: false, keepAliveTimeout: 30_000, connect })
   return {
     send: (sent, signal) => exchange(dispatcher, sent, deadlineMs, signal),

@@ -97,6 +97,7 @@ export { blobOfLine, parseCertificate, type SshCertificate } from './ssh/certifi
 export { readable, readSsh, type SshReader, sshStrings } from './ssh/wire.ts'
 export { stores } from './stores/index.ts'
 export type { SecretStore } from './stores/store.ts'
+export { SUITES } from './suites.ts'
 export { openTurns, type Turns } from './turns.ts'
 export { refuseUnsafe } from './unsafe.ts'
 export type { Caller, Capability, Identified, TokenFacts } from './vault/authority.ts'

@@ -1,5 +1,6 @@
 import { Agent, request } from 'undici'
 import { BrokerError } from '../errors.ts'
+import { SUITES } from '../suites.ts'
 import { listAsPem } from './bundles.ts'
 
 const DEADLINE_MS = 10_000
@@ -14,7 +15,7 @@ const MAX_BYTES = 8 * 1024 * 1024
  */
 export async function fetchLists(place: string, hosts: readonly string[]): Promise<string> {
   const url = allowed(place, hosts)
-  const dispatcher = new Agent({ connections: 1, allowH2: false, connect: { timeout: DEADLINE_MS } })
+  const dispatcher = new Agent({ connections: 1, allowH2: false, connect: { timeout: DEADLINE_MS, ciphers: SUITES } })
   try {
     const reply = await request(url, { dispatcher, signal: AbortSignal.timeout(DEADLINE_MS) })
     if (reply.statusCode !== 200) throw new BrokerError('unavailable', `url: ${url.host} answered with ${reply.statusCode}`)

@@ -1,6 +1,7 @@
 import { Agent, request } from 'undici'
 import { signJwt } from '../jwt.ts'
 import type { Mount } from '../mount_table.ts'
+import { SUITES } from '../suites.ts'
 import type { Signer } from '../vault/transit.ts'
 import type { World } from '../world.ts'
 import { openEgress } from './egress.ts'
@@ -107,7 +108,7 @@ async function push(hook: Webhook, jwt: string, networks: readonly string[]): Pr
   if (literal !== undefined && !egress.allows(literal)) return { kind: 'unreachable', why: 'its address is not listed' }
   const dispatcher = new Agent({
     allowH2: false,
-    connect: { timeout: DEADLINE_MS, lookup: egress.lookup, ...(hook.ca ? { ca: hook.ca } : {}) },
+    connect: { timeout: DEADLINE_MS, lookup: egress.lookup, ciphers: SUITES, ...(hook.ca ? { ca: hook.ca } : {}) },
   })
   try {
     const headers = { 'content-type': 'application/secevent+jwt', accept: 'application/json' }

@@ -1,5 +1,6 @@
 import { type BlockList, isIP, type Socket } from 'node:net'
 import { buildConnector } from 'undici'
+import { SUITES } from '#engine'
 import { mayDial } from './addresses.ts'
 
 /** All addresses of a name, in the order in which they are to be tried. */
@@ -33,6 +34,7 @@ export function openDial(options: DialOptions): buildConnector.connector {
     timeout: options.timeoutMs,
     allowH2: options.http2,
     rejectUnauthorized: true,
+    ciphers: SUITES,
     ...(options.ca === undefined ? {} : { ca: options.ca }),
     ...(options.cert === undefined ? {} : { cert: options.cert, key: options.key }),
   })

@@ -2,7 +2,9 @@ import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { once } from 'node:events'
 import { type AddressInfo, createServer, type Socket } from 'node:net'
 import { expect, onTestFinished, test } from 'vitest'
+import { fetchLists } from '../../engine/attest/list_fetch.ts'
 import { openHttp, Unanswered } from '../../engine/http.ts'
+import { offered } from '../fakes/client_hello.ts'
 import { alive } from '../fakes/heap.ts'
 
 test('of an answer in the smallest of pieces its bytes are kept, and not the pieces', async () => {
@@ -58,4 +60,16 @@ test('a server that says nothing but that an answer will come is not listened to
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`
   expect((await http.send({ method: 'GET', url })).status).toBe(200)
   await expect(http.send({ method: 'POST', url })).rejects.toThrow(new Unanswered('said too much'))
+})
+
+test.each([
+  [
+    'to a provider',
+    (port: number) => openHttp({ deadlineMs: 60_000 }).send({ method: 'GET', url: `https://127.0.0.1:${port}/` }),
+  ],
+  ['for a list', (port: number) => fetchLists(`https://127.0.0.1:${port}/`, [`127.0.0.1:${port}`])],
+])('no server chooses the prime of a connection %s', async (_, connect) => {
+  const { all, dhe } = await offered(connect)
+  expect(all).toBeGreaterThan(3)
+  expect(dhe).toEqual([])
 })

@@ -3,6 +3,7 @@ import type { AddressInfo } from 'node:net'
 import { createLocalJWKSet, type JSONWebKeySet, type JWTPayload, jwtVerify } from 'jose'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { configure, enrol, evidence, logIn, openTestBroker, outcomeOf, type TestBroker } from '../fakes/broker.ts'
+import { offered } from '../fakes/client_hello.ts'
 import { fakeMachine, REFERENCE } from '../fakes/machine.ts'
 import { until } from '../harness/process.ts'
 import { OTHER } from './lifecycle_provocations.ts'
@@ -119,6 +120,16 @@ describe('a security event', () => {
       },
     })
     await settled()
+  })
+
+  test('goes over TLS in which no server chooses the prime', async () => {
+    const { all, dhe } = await offered(async port => {
+      await write('webhook/soc', { url: `https://127.0.0.1:${port}/` })
+      await reattest()
+      await until('a try to have failed', async () => (await counted('unreachable')) >= 1)
+    })
+    expect(all).toBeGreaterThan(3)
+    expect(dhe).toEqual([])
   })
 
   test('comes in order, each with the next number', async () => {

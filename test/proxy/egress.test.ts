@@ -2,7 +2,10 @@ import { createServer } from 'node:https'
 import type { TLSSocket } from 'node:tls'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { blockListOf, mayDial, parseRange } from '../../proxy/egress/addresses.ts'
+import { openDial } from '../../proxy/egress/dial.ts'
 import { openUpstreams } from '../../proxy/egress/upstreams.ts'
+import { offered } from '../fakes/client_hello.ts'
+import { PATIENCE_MS } from '../harness/patience.ts'
 import { bearer, openProxyWorld } from './world.ts'
 
 const guarded = [
@@ -180,6 +183,16 @@ test.each(['127.0.0.1', '2130706433', '0x7f.1', '017700000001', '127.1', '[::fff
     expect((await world.ask({ path: `/_/http:${literal}:8123/`, headers: bearer(token) })).code).toBe('ADDRESS')
   },
 )
+
+test('no server chooses the prime of a connection', async () => {
+  const dial = openDial({ resolve: async () => [], listed: blockListOf(['127.0.0.1']), timeoutMs: PATIENCE_MS, http2: true })
+  const target = { hostname: '127.0.0.1', protocol: 'https:' }
+  const { all, dhe } = await offered(
+    port => new Promise((_, failed) => dial({ ...target, port: String(port) }, (...args) => failed(args[0]))),
+  )
+  expect(all).toBeGreaterThan(3)
+  expect(dhe).toEqual([])
+})
 
 test('connections are kept apart by tenant, by origin, and by what they become', async () => {
   const options = { resolve: async () => [], listed: blockListOf([]), timeoutMs: 1000, http2: true }
