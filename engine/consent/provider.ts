@@ -25,6 +25,10 @@ export const providerFields = {
   also_scope: list('Scope that is always asked for, so that there is a refresh token.', {
     fallback: ['openid', 'offline_access'],
   }),
+  callback: text(
+    'Where people come back: at the callback of all integrations, or at one of its own (`.../callback/MOUNT/INTEGRATION`), by which no other provider brings what this one gave.',
+    { fallback: 'shared', choices: ['shared', 'own'] },
+  ),
   authorization_parameters: map(
     'Parameters for the authorization endpoint that this provider wants besides, such as prompt=consent.',
   ),

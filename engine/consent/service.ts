@@ -2,7 +2,7 @@ import { type Audit, type AuditFields, hashed, plain } from '../audit/index.ts'
 import { BrokerError } from '../errors.ts'
 import type { Integrations } from '../integrations/service.ts'
 import type { Upstreams } from '../issuers/outbound.ts'
-import { ExchangeRefusal } from '../issuers/refusal.ts'
+import { ExchangeRefusal, unusable } from '../issuers/refusal.ts'
 import type { Mount, MountTable } from '../mount_table.ts'
 import { Secret } from '../secret.ts'
 import { taskFields } from '../tasks/account.ts'
@@ -63,7 +63,6 @@ export type ConsentParts = {
 
 export function openConsent(parts: ConsentParts): Consent {
   const { world, requests, grants, ownUrl } = parts
-  const redirectUri = () => `${ownUrl()}${CALLBACK_PATH}`
   return {
     grants,
     overTls: () => ownUrl().startsWith('https:'),
@@ -93,8 +92,8 @@ export function openConsent(parts: ConsentParts): Consent {
         nonce: world.random(24).toString('base64url'),
         verifier: world.random(32).toString('base64url'),
       }
-      const { provider } = await sourceOf(parts, mount, found.request.wish.integration)
-      const url = await provider.authorizationUrl(journey, found.request.wish.scope, redirectUri())
+      const { provider, callback } = await sourceOf(parts, mount, found.request.wish.integration)
+      const url = await provider.authorizationUrl(journey, found.request.wish.scope, ownUrl() + callback)
       await requests.move(found, 'sent', journey)
       record.outcome('allowed')
       return url
@@ -120,7 +119,7 @@ export function openConsent(parts: ConsentParts): Consent {
       let subject: string
       try {
         await record.intent()
-        subject = await redeem(parts, mount, redeeming, url, redirectUri())
+        subject = await redeem(parts, mount, redeeming, url)
       } catch (error) {
         world.log.warn({ error, txn }, 'a consent could not be completed')
         return ends('failed', error instanceof ExchangeRefusal ? { code: plain(error.code) } : {})
@@ -151,11 +150,14 @@ async function becameOf({ grants, world }: ConsentParts, mount: Mount, request: 
 }
 
 /** Redeems the code and keeps the refresh token; a scope that the provider widened is not kept. */
-async function redeem(parts: ConsentParts, mount: Mount, found: Found, url: URL, redirectUri: string): Promise<string> {
+async function redeem(parts: ConsentParts, mount: Mount, found: Found, url: URL): Promise<string> {
   const { wish, journey } = found.request
   const { world, grants } = parts
   if (!journey) throw new Error('redeemed without a journey')
-  const { provider, settings, secret } = await sourceOf(parts, mount, wish.integration)
+  const { provider, settings, secret, callback } = await sourceOf(parts, mount, wish.integration)
+  // a provider may lead people on to another one, whose answer it would be told (RFC 9700, 4.4)
+  if (url.pathname !== callback) throw unusable(wish.integration, 'it came back where the answers of another provider do')
+  const redirectUri = parts.ownUrl() + callback
   const { refreshToken, subject, scope } = await provider.redeem(url, journey, wish.scope, redirectUri, await secret())
   const now = world.now()
   const granted = wish.scope.filter(one => scope === undefined || scope.includes(one))
@@ -179,6 +181,8 @@ type ProviderSource = {
   readonly provider: Provider
   readonly settings: ProviderSettings
   readonly secret: () => Promise<Secret | undefined>
+  /** path of the address where people come back */
+  readonly callback: string
 }
 
 async function sourceOf({ integrations, upstreams }: ConsentParts, mount: Mount, name: string): Promise<ProviderSource> {
@@ -188,7 +192,13 @@ async function sourceOf({ integrations, upstreams }: ConsentParts, mount: Mount,
   const settings = source.integration.settings as ProviderSettings
   const http = upstreams.of(`${mount.id}/${name}`, name, settings.ca)
   const secret = async () => (settings.client_auth === 'none' ? undefined : (await source.root.read()).fields['client_secret'])
-  return { provider: openProvider(name, settings, http), settings, secret }
+  return { provider: openProvider(name, settings, http), settings, secret, callback: callbackOf(mount, name, settings) }
+}
+
+function callbackOf({ path }: Mount, name: string, { callback }: ProviderSettings): string {
+  return callback === 'own'
+    ? `${CALLBACK_PATH}/${[...path.split('/').slice(0, -1), name].map(encodeURIComponent).join('/')}`
+    : CALLBACK_PATH
 }
 
 async function viewOf(parts: ConsentParts, found: Found): Promise<ConsentView> {

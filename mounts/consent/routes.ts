@@ -16,11 +16,13 @@ const MAX_FORM = 4096
 export function consentRoutes(parts: ConsentParts): Hono<Bindings> {
   const { broker } = parts
   const app = new Hono<Bindings>()
-  app.get(CALLBACK_PATH, async c => {
+  const callback = async (c: Ctx) => {
     const url = new URL(c.req.url)
     const end = await failing(parts, () => broker.issue.consent.callback(url, cookieOf(parts, c) ?? '', parts.newId()))
     return ended(c, end)
-  })
+  }
+  app.get(CALLBACK_PATH, callback)
+  app.get(`${CALLBACK_PATH}/*`, callback)
   app.get(`${PAGE_PATH}:id`, c => show(parts, c))
   app.post(`${PAGE_PATH}:id`, c => decide(parts, c))
   return app

@@ -85,13 +85,14 @@ test('a person is told of the host where they sign in, and led there, whatever h
 const TOKENS = { access_token: 'a', token_type: 'Bearer', refresh_token: 'r' }
 
 /** A person who was sent to the provider, and the address that leads back from there with this. */
-async function sent(between: Between, word = 'code') {
-  const all = consents(SETTINGS, TOKENS, between)
+async function sent(between: Between, word = 'code', settings: object = SETTINGS) {
+  const all = consents(settings, TOKENS, between)
   const { id, handle } = await asked(all.requests)
   const to = await all.consent.decide(id, true, COOKIE, 'txn')
   const callback = new URL(`https://assay.example/assay/consent/callback?${word}=c&state=${to?.searchParams.get('state')}`)
   all.recorded.length = 0
-  return { ...all, id, handle, back: () => all.consent.callback(callback, COOKIE, 'txn') }
+  const back = (at = callback.pathname) => all.consent.callback(new URL(at + callback.search, callback), COOKIE, 'txn')
+  return { ...all, id, handle, to, back }
 }
 
 /** A person who comes back from the provider with this. */
@@ -117,6 +118,25 @@ test('a consent that failed is on record as that, too, where the request cannot 
     kept: 0,
     recorded: [{ value: 'failed' }],
     request: { request: { state: 'redeeming' } },
+  })
+})
+
+describe('where people come back to is an address of this provider alone', () => {
+  const OWN = '/assay/consent/callback/broker/forge'
+
+  test('which it is told, and where its answer counts', async () => {
+    const { to, back, fetched } = await sent({}, 'code', { ...SETTINGS, callback: 'own' })
+    expect(to?.searchParams.get('redirect_uri')).toBe(`https://assay.example${OWN}`)
+    expect([await back(OWN), fetched]).toEqual(['granted', ['/token']])
+  })
+
+  test.each([
+    ['own', '/assay/consent/callback'],
+    ['own', '/assay/consent/callback/broker/other'],
+    ['shared', OWN],
+  ])('so that one of callback=%s is not told what came back at %s', async (callback, at) => {
+    const { back, fetched } = await sent({}, 'code', { ...SETTINGS, callback })
+    expect([await back(at), fetched]).toEqual(['failed', []])
   })
 })
 
