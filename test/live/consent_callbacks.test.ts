@@ -52,6 +52,17 @@ test('a callback from another browser, or with another state, grants nothing', a
   expect(redeemed()).toBe(before + 1)
 })
 
+test('a callback of another provider grants nothing, and nobody is told its code', async () => {
+  const { url, handle } = await consents.invited()
+  const { cookie, proof } = await shown(url)
+  const sent = await (await allow(url, proof, { cookie, 'sec-fetch-site': 'same-origin' })).text()
+  const state = /[?&;]state=([\w.-]+)/.exec(sent)?.[1] ?? ''
+  const before = redeemed()
+  const query = new URLSearchParams({ code: 'of another', state }).toString()
+  const back = await fetch(`${new URL(url).origin}/assay/consent/callback/broker/other?${query}`, { headers: { cookie } })
+  expect([back.status, await said(handle), redeemed()]).toEqual([400, expect.stringContaining('CONSENT_FAILED'), before])
+})
+
 /** A person allows it and agrees at the provider, whose last redirect nobody followed yet: the address of the callback, with a good code. */
 async function answered(): Promise<{ readonly callback: URL; readonly handle: string }> {
   const { invited, browser, provider } = consents
