@@ -8,6 +8,8 @@ export type Sent = {
   readonly url: string
   readonly headers?: Readonly<Record<string, string>>
   readonly body?: string | Uint8Array
+  /** that the body of the answer may have; a megabyte when left out */
+  readonly mostBytes?: number
 }
 export type Received = { readonly status: number; readonly headers: Readonly<Record<string, string>>; readonly body: Buffer }
 
@@ -52,12 +54,12 @@ export function openHttp({ deadlineMs, ca = '' }: HttpOptions): Http {
 }
 
 async function exchange(agent: Agent, sent: Sent, deadlineMs: number, ending?: AbortSignal): Promise<Received> {
-  const { method, url, headers = {}, body = null } = sent
+  const { method, url, headers = {}, body = null, mostBytes: bytes = MAX_REPLY_BYTES } = sent
   try {
     const { origin, pathname, search, hostname } = new URL(url)
     if (isMetadata(hostname)) throw metadataError()
     const options = { origin, path: `${pathname}${search}`, method, headers, body: bodyOf(body) }
-    const reply = await call(agent, options, { deadlineMs, bytes: MAX_REPLY_BYTES, ending })
+    const reply = await call(agent, options, { deadlineMs, bytes, ending })
     return { status: reply.status, headers: flat(reply.headers), body: reply.body }
   } catch (error) {
     throw unanswered(error)

@@ -36,7 +36,14 @@ export const githubApp = issuer({
   plan: (grant, ports) => ({ POST: tokensUrl(ports), ...asked(grant, ports) }),
   issue: async (grant, ports) => {
     const headers = { ...(await appHeaders(grant, ports)), 'content-type': 'application/json' }
-    const sent: Sent = { method: 'POST', url: tokensUrl(ports), headers, body: JSON.stringify(asked(grant, ports)) }
+    // each repository is told of at length
+    const sent: Sent = {
+      method: 'POST',
+      url: tokensUrl(ports),
+      headers,
+      body: JSON.stringify(asked(grant, ports)),
+      mostBytes: 2 ** 20,
+    }
     const received = await ports.http.send(sent)
     const token = tokenIn(received)
     try {

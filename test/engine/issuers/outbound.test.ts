@@ -129,7 +129,11 @@ test('a redirect is an answer, and is not followed', async () => {
 
 test('a reply without end is cut off', async () => {
   provider.answer = () => ({ status: 200, text: 'x'.repeat(2 ** 20 + 1) })
-  await expect(upstreams.of('long', 'acme').send({ method: 'GET', url: provider.url })).rejects.toThrow('acme said too much')
+  const send = (more: object) => upstreams.of('long', 'acme').send({ method: 'GET', url: provider.url, ...more })
+  await expect(send({ mostBytes: 2 ** 20 })).rejects.toThrow('acme said too much')
+  provider.answer = () => ({ status: 200, text: 'x'.repeat(2 ** 17 + 1) })
+  await expect(send({})).rejects.toThrow('acme said too much')
+  expect((await send({ mostBytes: 2 ** 20 })).body).toHaveLength(2 ** 17 + 1)
 })
 
 test('a provider may say until when it wants to be left alone, by its own clock', async () => {
