@@ -53,5 +53,7 @@ export function openWays<D extends Dispatcher>(make: () => D): Ways<D> {
   }
 }
 
-/** Whether a server that answers so may not be the one that can: sealed, without a leader, or in trouble of its own (500). */
-export const isOutOfService = (status: number) => status === 500 || status === 503
+/** Whether a server that answers so may not be the one that can: sealed or without a leader (503), in trouble of its own (500), or a standby that cannot hand
+ *  the request to its leader and names it (307). */
+export const isOutOfService = (status: number) => OUT_OF_SERVICE.includes(status)
+const OUT_OF_SERVICE: readonly number[] = [307, 500, 503]

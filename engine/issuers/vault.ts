@@ -110,7 +110,7 @@ async function asked(
 }
 
 /** With these Vault itself says that it did nothing, or could not; 502 and 504 are of whoever stands before it, and does not know. */
-const UNDONE: readonly number[] = [412, 429, 500, 503]
+const UNDONE: readonly number[] = [307, 412, 429, 500, 503]
 
 /** What Vault says of a refusal may repeat parameters: of it only the status goes on. */
 const told =

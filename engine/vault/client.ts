@@ -54,6 +54,7 @@ export function openVault(options: TransportOptions): Vault {
 export function answered({ status, body }: Incoming): VaultReply | undefined {
   if (status === 200 || status === 204) return body as VaultReply | undefined
   if (status === 503) throw new VaultFault(status, 'is sealed or not active')
+  if (status === 307) throw new VaultFault(status, 'is a standby that does not reach its leader, or does not ask it')
   if (status === 412) throw new VaultFault(status, 'has not seen the latest state yet')
   if (status === 429) throw new VaultFault(status, 'limits the rate of requests')
   if (status >= 500 || status < 400) throw new VaultFault(status)

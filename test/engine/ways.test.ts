@@ -74,7 +74,7 @@ function passOn(upstream: Upstream): Promise<string> {
           status = reply.status
         },
         data: () => true,
-        end: () => resolve(status === 503 ? 'unavailable' : 'answered'),
+        end: () => resolve([307, 500, 503].includes(status) ? 'unavailable' : 'answered'),
         failed: () => resolve('unavailable'),
       },
     )
@@ -82,14 +82,18 @@ function passOn(upstream: Upstream): Promise<string> {
 }
 
 describe.each(ways)('%s', (_, open) => {
-  test('leaves a server that is sealed when the balancer leads to another one', async () => {
+  test.each([
+    ['is sealed', 503],
+    ['has no leader', 500],
+    ['is a standby that does not reach its leader', 307],
+  ])('leaves a server that %s (%d) when the balancer leads to another one', async (_, status) => {
     const { ask, close } = open()
     expect(await ask()).toBe('answered')
     balancer.to = other.address
     expect(await ask(), 'what is kept is used').toBe('answered')
     expect(other.asked).toEqual([])
     passes(1000)
-    one.fault = () => ({ status: 503, body: { errors: ['Vault is sealed'] } })
+    one.fault = () => ({ status, body: { errors: ['not here'] }, headers: { Location: `${other.address}/v1/sys/mounts` } })
     expect(await ask()).toBe('unavailable')
     expect(await ask()).toBe('answered')
     expect(other.asked).toHaveLength(1)
