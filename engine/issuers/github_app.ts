@@ -114,7 +114,7 @@ function namesIn(repositories: unknown): readonly string[] | undefined {
 
 function permissionsIn(permissions: unknown): readonly string[] | undefined {
   if (typeof permissions !== 'object' || permissions === null) return undefined
-  return Object.entries(permissions).map(([name, level]) => `${name}:${String(level)}`)
+  return Object.entries(permissions).map(([name, level]) => `${name}:${typeof level === 'string' ? level : '?'}`)
 }
 
 function tokenIn(received: Received): Secret | undefined {

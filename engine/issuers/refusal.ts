@@ -79,6 +79,6 @@ const KNOWN = new Set([
 
 /** The word, when it is one of those that providers have for errors. Whatever else stands in its place is not passed on: it may be what was sent. */
 export function codeIn(reason: unknown): string {
-  const word = String(reason)
+  const word = typeof reason === 'string' ? reason : ''
   return NUMBERED.test(word) || KNOWN.has(word.replace(/Exception$/, '')) ? word : 'an error without a known code'
 }
