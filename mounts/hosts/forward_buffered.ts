@@ -23,6 +23,9 @@ const OF_THE_CLIENT: ReadonlySet<string> = new Set(['accept-encoding'])
 const OF_THE_BODY: ReadonlySet<string> = new Set(['content-length'])
 const MOST_BYTES = 32 * 2 ** 20
 
+/** A client that went there would see Vault's tables without our mounts in them, and change them without us. */
+const ELSEWHERE = 'Vault is a standby that does not reach its leader: what is put together here is not asked for there'
+
 /** Passes on a request whose body had to be read before it was clear whose it is, by the same rules as what is passed on unread.
  *  When there is no reply of Vault's, it is a 503 in Vault's shape, like there. */
 export async function forwardBuffered(
@@ -32,6 +35,7 @@ export async function forwardBuffered(
   try {
     const request = { ...rest, headers: without(headers, OF_THE_CLIENT), length: body.length }
     const reply = await collect(upstream, { ...request, body: body.length > 0 ? body : undefined }, withinMs)
+    if (reply.status === 307) return unavailable(ELSEWHERE)
     const kept = pairs(without(fromVault(reply.headers, upstream.origin), OF_THE_BODY))
     const named = Object.fromEntries(kept.map(([name, value]) => [asVaultWrites(name), value]))
     return { status: reply.status, headers: named, body: Buffer.concat(reply.chunks) }

@@ -55,6 +55,15 @@ test('sends and returns by the rules of what is passed on unread', async () => {
   ])
 })
 
+test('a standby that names its leader is no answer: who went there would see tables without our mounts', async () => {
+  const redirect =
+    'HTTP/1.1 307 Temporary Redirect\r\nLocation: https://leader.example/v1/sys/mounts\r\nContent-Length: 0\r\n\r\n'
+  const { status, headers, body } = await forward(answer(redirect))
+  expect(status).toBe(503)
+  expect(headers).not.toHaveProperty('Location')
+  expect(body).toContain('Vault is a standby that does not reach its leader')
+})
+
 test('a request and a reply without a body', async () => {
   let seen = ''
   const serve = (line: Line) => {
