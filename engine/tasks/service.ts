@@ -153,7 +153,7 @@ function misuse(
   bearer: Bearer,
   bound: TaskContext | undefined,
 ): Wrong | undefined {
-  const its = agent === '' || agent === bearer.tpmId || (bearer.entityId !== '' && agent === bearer.entityId)
+  const its = agent === '' || agent === bearer.tpmId || agent === bearer.entityId
   if (!its) return reject('TASK_TOKEN_AGENT', 'it names another agent') as Wrong
   if (keyThumbprint !== '' && keyThumbprint !== bearer.keyThumbprint)
     return reject('TASK_TOKEN_AGENT', 'it is bound to another key') as Wrong
