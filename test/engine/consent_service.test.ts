@@ -91,7 +91,8 @@ async function sent(between: Between, word = 'code', settings: object = SETTINGS
   const to = await all.consent.decide(id, true, COOKIE, 'txn')
   const callback = new URL(`https://assay.example/assay/consent/callback?${word}=c&state=${to?.searchParams.get('state')}`)
   all.recorded.length = 0
-  const back = (at = callback.pathname) => all.consent.callback(new URL(at + callback.search, callback), COOKIE, 'txn')
+  const back = (at = callback.pathname, cookie = COOKIE) =>
+    all.consent.callback(new URL(at + callback.search, callback), cookie, 'txn')
   return { ...all, id, handle, to, back }
 }
 
@@ -138,6 +139,22 @@ describe('where people come back to is an address of this provider alone', () =>
     const { back, fetched } = await sent({}, 'code', { ...SETTINGS, callback })
     expect([await back(at), fetched]).toEqual(['failed', []])
   })
+})
+
+test('what the provider gave less than was asked for is what was consented to', async () => {
+  const { consent, requests, kept } = consents(SETTINGS, { ...TOKENS, scope: 'openid read' })
+  const { id } = await requests.open(mount, { ...wish, scope: ['read', 'write'], audience: '', task: undefined })
+  const to = await consent.decide(id, true, COOKIE, 'txn')
+  const callback = new URL(`https://assay.example/assay/consent/callback?code=c&state=${to?.searchParams.get('state')}`)
+  expect(await consent.callback(callback, COOKIE, 'txn')).toBe('granted')
+  expect(kept[0]?.scope).toEqual(['read'])
+})
+
+test('of another browser nothing is taken, and of another machine no handle is', async () => {
+  const { consent, handle, requests, id, kept, back } = await sent({})
+  expect(await back(undefined, 'another')).toBe('failed')
+  expect([(await requests.byId(id))?.request.state, kept]).toEqual(['sent', []])
+  expect(await consent.progress(mount, handle, 'sha256-bb')).toBeUndefined()
 })
 
 describe('an agent that waits for one who died while the provider was asked', () => {

@@ -113,10 +113,15 @@ export function fakeTransit(): FakeTransit {
       kv.set(path, { version: version + 1, data: body['data'] })
       return { data: { version: version + 1 } }
     },
-    list: async () => [],
-    delete: async path => void kv.delete(path),
+    list: async path => namesIn([...kv.keys()], path.replace('/metadata/', '/data/')),
+    delete: async path => void kv.delete(path.replace('/metadata/', '/data/')),
   }
   return fake
+}
+
+function namesIn(paths: readonly string[], folder: string): readonly string[] {
+  const below = paths.filter(path => path.startsWith(folder)).map(path => path.slice(folder.length))
+  return [...new Set(below.map(path => path.replace(/\/.*/s, '/')))]
 }
 
 function kvReply(kept: { version: number; data: unknown } | undefined): VaultReply | undefined {
