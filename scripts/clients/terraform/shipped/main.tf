@@ -315,7 +315,7 @@ resource "vault_identity_group_alias" "outside" {
 }
 
 data "vault_identity_entity" "somebody" {
-  depends_on  = [vault_identity_group_member_entity_ids.people]
+  depends_on  = [vault_identity_entity_alias.somebody, vault_identity_group_member_entity_ids.people]
   entity_name = vault_identity_entity.somebody.name
 }
 
