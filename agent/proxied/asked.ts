@@ -15,16 +15,18 @@ export function askedOf(incoming: IncomingMessage, secret: string): Asked | unde
   const url = asked.startsWith(`${own}/`) ? asked.slice(own.length) : asked
   const [, given = '', rest] = /^\/([^/]+)(\/_\/.*)$/.exec(url) ?? []
   if (rest !== undefined) return same(given, secret) ? { path: rest, back: ['/', `${own}/${secret}/`] } : undefined
-  const [, authority, path = '/'] = /^http:\/\/([^/?#]+)(\/.*)?$/.exec(url) ?? []
-  if (authority === undefined || !admitted(incoming, secret)) return undefined
-  return { path: `/_/http:${authority}${path}`, back: [`/_/http:${authority}/`, `http://${authority}/`] }
+  // some ask so for `https:`, too, in place of a tunnel
+  const [, scheme, authority, path = '/'] = /^(https?):\/\/([^/?#]+)(\/.*)?$/.exec(url) ?? []
+  if (scheme === undefined || !admitted(incoming, secret)) return undefined
+  const base = `/_/${scheme === 'http' ? 'http:' : ''}${authority}`
+  return { path: `${base}${path}`, back: [`${base}/`, `${scheme}://${authority}/`] }
 }
 
 /** Whether a tunnel is asked for that leads here. */
 export const isOwn = ({ url, socket }: IncomingMessage): boolean => url === `127.0.0.1:${socket.localPort}`
 
 /** As clients ask a proxy. */
-export const isAbsolute = ({ url = '' }: IncomingMessage): boolean => url.startsWith('http://')
+export const isAbsolute = ({ url = '' }: IncomingMessage): boolean => /^https?:\/\//.test(url)
 
 export const USER = 'assay'
 

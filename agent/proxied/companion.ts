@@ -4,6 +4,7 @@ import { type AddressInfo, createServer as createSocketServer, type Server } fro
 import { join } from 'node:path'
 import { type Duplex, finished } from 'node:stream'
 import { type Asked, admitted, askedOf, isAbsolute, isOwn, USER } from './asked.ts'
+import { declineEncryption } from './declined.ts'
 import type { Identity } from './identity.ts'
 import { drained, relay } from './pipes.ts'
 import { dial, dialPostgres, type ProxyPlace } from './tunnel.ts'
@@ -55,7 +56,7 @@ export async function openCompanion(options: CompanionOptions): Promise<Companio
   await listening(http, { port: 0, host: '127.0.0.1' })
   if (postgres) {
     const place = { ...proxy, port: postgres.port }
-    const server = createSocketServer(socket => void joined(options, socket, dialPostgres(place, identity)))
+    const server = createSocketServer(socket => void joined(options, socket, () => dialPostgres(place, identity)))
     servers.push(server)
     await listening(server, { path: join(postgres.folder, `.s.PGSQL.${POSTGRES_PORT}`) })
   }
@@ -195,10 +196,11 @@ function begun(outgoing: ServerResponse, { statusCode, headers }: IncomingMessag
   }
 }
 
-async function joined({ say }: CompanionOptions, socket: Duplex, dialling: Promise<Duplex>): Promise<void> {
+async function joined({ say }: CompanionOptions, socket: Duplex, dialled: () => Promise<Duplex>): Promise<void> {
   socket.on('error', () => socket.destroy())
   try {
-    relay(socket, await dialling)
+    await declineEncryption(socket)
+    relay(socket, await dialled())
   } catch (error) {
     say(`the proxy could not be reached: ${codeOf(error)}`)
     socket.destroy()

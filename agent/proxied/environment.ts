@@ -5,7 +5,7 @@ import { POSTGRES_PORT } from './companion.ts'
 const PROXIES = ['https_proxy', 'HTTPS_PROXY', 'http_proxy', 'HTTP_PROXY', 'all_proxy', 'ALL_PROXY', 'wss_proxy']
 /** Nothing goes past the proxy but what asks the companion by a base URL, or the front door. */
 const PAST_IT = ['no_proxy', 'NO_PROXY']
-/** What programs read to find the authorities that they trust: OpenSSL, curl, git, Python's requests, the AWS CLI, Node, pip, npm. */
+/** What programs read to find the authorities that they trust: OpenSSL, curl, git, Python's requests, the AWS CLI, Node, pip, npm, Perl's LWP. */
 const AUTHORITIES = [
   'SSL_CERT_FILE',
   'CURL_CA_BUNDLE',
@@ -15,6 +15,7 @@ const AUTHORITIES = [
   'NODE_EXTRA_CA_CERTS',
   'PIP_CERT',
   'npm_config_cafile',
+  'PERL_LWP_SSL_CA_FILE',
 ]
 
 export type Surroundings = {

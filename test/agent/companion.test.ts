@@ -173,6 +173,14 @@ describe('a redirect that the proxy leads back to itself', () => {
     })
   })
 
+  test('leads a command that asked a proxy for `https:` without a tunnel to where it would lead it without one', async () => {
+    answer = (outgoing, { url = '' }) => outgoing.writeHead(302, { Location: url.replace('old', 'new') }).end()
+    const head = `GET https://api.test/old HTTP/1.1\r\nHost: api.test\r\nConnection: close\r\n`
+    const said = `Proxy-Authorization: Basic ${btoa(`assay:${SECRET}`)}\r\n`
+    expect(await raw(`${head}${said}\r\n`)).toMatch(/^HTTP\/1.1 302 .*location: https:\/\/api\.test\/new\r/is)
+    expect(await raw(`${head}\r\n`)).toMatch(/^HTTP\/1.1 407 /)
+  })
+
   test('stays as it is where it leads elsewhere', async () => {
     answer = outgoing => outgoing.writeHead(302, { Location: 'https://other.test/' }).end()
     const [incoming] = (await once(request(`${companion.baseUrl}/api.test/`).end(), 'response')) as [IncomingMessage]
@@ -290,7 +298,7 @@ test('who reads slowly gets all of an answer behind which the proxy closes', asy
   const sizes = Array.from({ length: 40 }, (_, at) => 100_000 + at * 15_000)
   const readers = sizes.map(size =>
     connect(place.at('.s.PGSQL.5432')).on('connect', function (this: Socket) {
-      this.write(`${size}\n`)
+      this.write(`${size}\n`.padStart(8))
     }),
   )
   await until('the small ones to have left the proxy', async () => closed >= 4)
