@@ -25,7 +25,7 @@ export type { Database, DatabaseClaims, DatabaseEntry } from './eventlog/secure_
 export type { DocumentClaims, ExpectedDocument, Format } from './formats/format.ts'
 export { formats } from './formats/index.ts'
 export { type PcrBank, type PcrTable, parsePcrTable } from './pcr_table.ts'
-export { type Bank, banks, type ReferenceSet, type ReferenceValues, type Selection } from './pcrs.ts'
+export { type Bank, banks, isReset, type ReferenceSet, type ReferenceValues, type Selection } from './pcrs.ts'
 export { type Hierarchy, hierarchies, qualifiedNameOf } from './qualified_name.ts'
 export { authenticate, type Expected, type QuoteClaims, type QuoteEvidence, verifyQuote } from './quote.ts'
 export { appraiseReferences, type Logs, type Quoted, type Reference, type Shown } from './reference/appraisal.ts'

@@ -169,7 +169,7 @@ function boundless(pcrs: ReferenceValues, explained: Selection): Fault {
  * PCR 0 to 7 start at zero, but for the locality in the last byte of PCR 0; 17 to 22 are all ones without a dynamic launch. Who
  * finds them so can extend them at will (CVE-2021-42299), and an operating system that does so with its separator puts nothing there.
  */
-function isReset(bank: Bank, index: number, value: Buffer): boolean {
+export function isReset(bank: Bank, index: number, value: Uint8Array): boolean {
   if (index <= 7) return value.subarray(0, -1).every(byte => byte === 0) || untouched[bank].some(one => one?.equals(value))
   return index >= 17 && index <= 22 && value.every(byte => byte === 0xff)
 }

@@ -5,6 +5,7 @@ export type { KeyOffer } from './attest/bound_key.ts'
 export { countAnchors, describeAnchors, describeLists, repeatedIn } from './attest/bundles.ts'
 export { corimFields } from './attest/corim.ts'
 export { fromTpmFields } from './attest/from_tpm.ts'
+export { unmatchedIn } from './attest/reference_values.ts'
 export {
   type Audit,
   type AuditRecord,

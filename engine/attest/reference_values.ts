@@ -1,4 +1,4 @@
-import { type Bank, banks, type Database, type Hash, hashes, type ReferenceValues } from '#attestation'
+import { type Bank, banks, type Database, type Hash, hashes, isReset, type ReferenceValues } from '#attestation'
 import { BrokerError } from '../errors.ts'
 
 // 16 and 23 can be reset by software, so they decide nothing
@@ -26,6 +26,19 @@ function valuesOf(bank: string, values: unknown, open: boolean): ReadonlyMap<num
   ])
   if (entries.length === 0) fail('pcrs', `wanted at least one PCR under ${bank}`)
   return new Map(entries.toSorted(([one], [other]) => one - other))
+}
+
+/** What of them no quote of a TPM matches, unless software TPMs are accepted. */
+export function unmatchedIn(pcrs: Readonly<Record<string, unknown>>): readonly string[] {
+  const values = [...referenceValues(pcrs, true)].flatMap(([bank, of]) =>
+    [...of].map(([pcr, digests]) => ({ bank, pcr, digests })),
+  )
+  return values
+    .filter(({ bank, pcr, digests }) => digests.some(one => isReset(bank, pcr, one)))
+    .map(
+      ({ bank, pcr }) =>
+        `PCR ${pcr} of ${bank}: a value that a reset leaves, which anybody could extend; a TPM that shows it fails, unless the mount has allow_software_tpms`,
+    )
 }
 
 export function pcrOf(name: string, pcr: string): number {

@@ -1,4 +1,4 @@
-import { type Broker, corimFields, fromTpmFields, integer, required, text } from '#engine'
+import { type Broker, corimFields, fromTpmFields, integer, required, text, unmatchedIn } from '#engine'
 import { collection } from '../records.ts'
 import { type Path, path, type Request } from '../table.ts'
 
@@ -32,6 +32,13 @@ export const reference = (broker: Broker): readonly Path[] => {
         return undefined
       },
       changed: mount => attest.lifecycle.tidy(mount),
+      remarks: async (mount, name) => {
+        const [set, { allow_software_tpms }] = await Promise.all([
+          attest.settings.reference.get(mount.id, name),
+          attest.configOf(mount),
+        ])
+        return set && !set.observe && !allow_software_tpms ? unmatchedIn(set.pcrs) : []
+      },
     },
   )
 }

@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { configure, dataOf, openTestBroker, outcomeOf, type TestBroker } from '../fakes/broker.ts'
+import { warningsOf } from './integration_world.ts'
 
 let broker: TestBroker
 beforeEach(async () => {
@@ -47,6 +48,25 @@ describe('the version of a set', () => {
     expect(await outcomeOf(write('x', { reason: 'b' }))).toBe('conflict')
     broker.vault.fault = () => undefined
     expect(await read('x')).toMatchObject({ version: 2, reason: 'a' })
+  })
+})
+
+describe('a value that a reset leaves', () => {
+  const zeros = '00'.repeat(32)
+  const warned = async (fields: object) => warningsOf(await write('x', fields))
+
+  test('is told to who writes it: a machine that shows it fails', async () => {
+    await broker.ask('update', 'auth/tpm-quote/config', { allow_software_tpms: false })
+    expect(await warned({ pcrs: { sha256: { 0: digest, 7: [digest, zeros] } } })).toEqual([
+      expect.stringMatching(/^PCR 7 of sha256: a value that a reset leaves, .* unless the mount has allow_software_tpms$/),
+    ])
+    expect(await warned({ pcrs: { sha256: { 8: zeros } } })).toEqual([])
+    expect(await warned({ pcrs: { sha256: { 7: zeros } }, observe: true })).toEqual([])
+  })
+
+  test('is as good as any where software TPMs are accepted', async () => {
+    await broker.ask('update', 'auth/tpm-quote/config', { allow_software_tpms: true })
+    expect(await warned({ pcrs: { sha256: { 7: zeros } } })).toEqual([])
   })
 })
 
