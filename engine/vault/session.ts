@@ -62,7 +62,7 @@ export async function openSession(vault: Vault, approle: AppRole, world: World):
       // close to its maximum a renewal gives less and less: a new login gives a whole life
       if (auth.lease_duration < life / 2) await again(RETRY_MIN_MS, true)
     } catch (error) {
-      world.log.warn({ error }, 'the broker token could not be renewed: logging in again')
+      world.log.warn({ error, ...saidBy(error) }, 'the broker token could not be renewed: logging in again')
       await again(RETRY_MIN_MS)
     }
   }
@@ -75,7 +75,7 @@ export async function openSession(vault: Vault, approle: AppRole, world: World):
     } catch (error) {
       // a refusal means that the token we hold is worth nothing either, unless it has just been renewed; an outage does not
       if (error instanceof VaultRefusal && !isAlive) token = undefined
-      world.log.error({ error }, 'the broker could not log in to vault')
+      world.log.error({ error, ...saidBy(error) }, 'the broker could not log in to vault')
       schedule(pause, () => again(Math.min(pause * 2, RETRY_MAX_MS), isAlive))
     }
   }
@@ -105,6 +105,9 @@ export async function openSession(vault: Vault, approle: AppRole, world: World):
     },
   }
 }
+
+/** Whether it is the secret id, the address that it is bound to, or a lockout, Vault's words tell. */
+const saidBy = (error: unknown) => (error instanceof VaultRefusal ? { status: error.status, errors: error.errors } : {})
 
 /** Whoever starts it reads this: which of the three is wrong, Vault does not say. */
 const notLetIn = (mount: string) => (error: unknown) => {

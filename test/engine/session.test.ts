@@ -137,6 +137,9 @@ describe('the own token', () => {
     expect(() => session.token()).toThrow('the broker is not logged in to vault')
     fake.state.approle = true
     await failures(1)
+    // which of several faults it is, only Vault's words tell
+    const said = '"status":400,"errors":["invalid role or secret ID"]'
+    expect(world.lines.find(line => line.includes('could not log in'))).toContain(said)
     await elapse(0.5)
     await readiness(session, true)
     await holdsAToken(session)
