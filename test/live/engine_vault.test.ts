@@ -134,17 +134,24 @@ describe('state in KV', () => {
       await expect(ask()).rejects.toEqual(unavailable)
   })
 
-  test('in a mount that wants the version with every write is not there for that, and nobody is told that somebody else was first', async () => {
+  test('in a mount that wants the version with every write is written with the one that is there', async () => {
     await done('POST', `${PLACES.kv}/config`, { cas_required: true })
-    await expect(store.put('unversioned', { one: 1 })).rejects.toEqual(unavailable)
+    for (const one of [1, 2]) await store.put('unversioned', { one })
+    expect(await store.fresh('unversioned')).toEqual({ value: { one: 2 }, version: 2 })
     await store.put('versioned', { one: 1 }, 0)
     await expect(store.put('versioned', { one: 2 }, 0)).rejects.toMatchObject({ code: 'conflict' })
     await done('POST', `${PLACES.kv}/config`, { cas_required: false })
   })
 
-  test('that somebody deleted or wrote by hand is absent, or cannot be read: never taken for ours', async () => {
+  test('that somebody deleted or wrote by hand cannot be read: never taken for ours, nor for absent', async () => {
     await store.put('live/by-hand', {})
     await done('DELETE', 'assay/data/live/by-hand')
+    await expect(store.fresh('live/by-hand')).rejects.toThrow('a record of this service was deleted at vault')
+    await done('POST', 'assay/undelete/live/by-hand', { versions: [1] })
+    expect(await store.fresh('live/by-hand')).toEqual({ value: {}, version: 1 })
+    await done('POST', 'assay/destroy/live/by-hand', { versions: [1] })
+    await expect(store.fresh('live/by-hand')).rejects.toEqual(unavailable)
+    await store.delete('live/by-hand')
     expect(await store.fresh('live/by-hand')).toBeUndefined()
     await done('POST', 'assay/data/live/by-hand', { data: { other: 'shape' } })
     await expect(store.fresh('live/by-hand')).rejects.toEqual(unavailable)
