@@ -86,7 +86,7 @@ export const mounts: readonly Row[] = [
       const ours = side.name === 'through'
       const post = (body: object) => ({ method: 'POST', body: JSON.stringify(body) })
       const enabled = await counted.used('sys/auth/counted', post({ type: ours ? 'tpm-quote' : 'jwt' }))
-      if (ours) await own(side, 'auth/counted/reference/a', post({ pcrs: { sha256: { 0: '00'.repeat(32) } } }))
+      if (ours) await own(side, 'auth/counted/reference/a', post({ pcrs: { sha256: { 0: '33'.repeat(32) } } }))
       const role = post(ours ? { references: 'a' } : { role_type: 'jwt', user_claim: 'sub', bound_audiences: 'a' })
       const uses = [enabled]
       for (const init of [role, role, {}, { method: 'DELETE' }]) uses.push(await counted.used('auth/counted/role/a', init))

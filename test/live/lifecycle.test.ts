@@ -114,7 +114,7 @@ test('disabling removes state and keys', async () => {
   await world.operator(['secrets', 'enable', '-path=leaving', 'broker'])
   const { uuid: authId = '' } = (await listed('auth'))['gone/'] ?? {}
   const { uuid: brokerId = '' } = (await listed('secrets'))['leaving/'] ?? {}
-  await world.operator(['write', 'auth/gone/reference/one', '-'], JSON.stringify({ pcrs: { sha256: { 0: '00'.repeat(32) } } }))
+  await world.operator(['write', 'auth/gone/reference/one', '-'], JSON.stringify({ pcrs: { sha256: { 0: '33'.repeat(32) } } }))
   await world.operator(['write', 'leaving/config', 'actions=deploy'])
   const kept = async () => ({
     state: ((await world.vault.api('LIST', 'assay/metadata/')).body.data?.keys ?? []) as string[],

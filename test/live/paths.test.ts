@@ -13,7 +13,7 @@ afterAll(() => world[Symbol.asyncDispose]())
 
 const read = async (path: string) =>
   (JSON.parse(await world.operator(['read', '-format=json', path])) as { data: Record<string, unknown> }).data
-const PCRS = { sha256: { 0: '00'.repeat(32), 7: ['11'.repeat(32), '22'.repeat(32)] } }
+const PCRS = { sha256: { 0: '33'.repeat(32), 7: ['11'.repeat(32), '22'.repeat(32)] } }
 
 describe('every collection is written, read, listed and deleted with the stock CLI', () => {
   const collections: readonly {
