@@ -39,6 +39,20 @@ test('so is who was refused, without a name that they may have chosen', async ()
   }
 })
 
+test('so is who tunes a mount, and who was not let', async () => {
+  const [may, mayNot] = [broker.vault.token(), broker.vault.token({ allow: () => ['deny'] })]
+  const tune = (token: string) => broker.sys('POST', 'sys/mounts/broker/tune', { description: 'tuned' }, token)
+  await tune(may)
+  await expect(tune(mayNot)).rejects.toMatchObject({ code: 'permission_denied' })
+  const of = (token: string) => ({ accessor: broker.broker.audit.hash(accessorOf(token)), entity_id: 'entity' })
+  const tuned = (await broker.records()).filter(one => one['mount'] === 'sys/').slice(-2)
+  expect(tuned).toMatchObject([
+    { type: 'request', path: 'mounts/broker/tune', ...of(may), display_name: 'token' },
+    { type: 'refusal', code: 'permission_denied', ...of(mayNot) },
+  ])
+  expect(tuned[1]).not.toHaveProperty('display_name')
+})
+
 test('of a token that nobody knows there is nothing to say, and a batch token has no accessor', async () => {
   await outcomeOf(broker.ask('update', 'broker/role/deploy', {}, { token: 'hvs.none', txn: 'nobody' }))
   await broker.ask('read', 'broker/role/deploy', {}, { token: broker.vault.token({ batch: true }), txn: 'batch' })
