@@ -1,11 +1,21 @@
 import type { Companion } from './companion.ts'
 import { POSTGRES_PORT } from './companion.ts'
 
-/** What programs read to find a proxy. curl heeds `http_proxy` in lower case only; for WebSockets aiohttp heeds `wss_proxy` only. */
-const PROXIES = ['https_proxy', 'HTTPS_PROXY', 'http_proxy', 'HTTP_PROXY', 'all_proxy', 'ALL_PROXY', 'wss_proxy']
+/** What programs read to find a proxy. curl heeds `http_proxy` in lower case only; for WebSockets aiohttp heeds `wss_proxy` only; Yarn has names of its own. */
+const PROXIES = [
+  'https_proxy',
+  'HTTPS_PROXY',
+  'http_proxy',
+  'HTTP_PROXY',
+  'all_proxy',
+  'ALL_PROXY',
+  'wss_proxy',
+  'YARN_HTTPS_PROXY',
+  'YARN_HTTP_PROXY',
+]
 /** Nothing goes past the proxy but what asks the companion by a base URL, or the front door. */
 const PAST_IT = ['no_proxy', 'NO_PROXY']
-/** What programs read to find the authorities that they trust: OpenSSL, curl, git, Python's requests, the AWS CLI, Node, pip, npm, Perl's LWP. */
+/** What programs read to find the authorities that they trust: OpenSSL, curl, git, Python's requests, the AWS CLI, Node, pip, npm, Perl's LWP, Yarn. */
 const AUTHORITIES = [
   'SSL_CERT_FILE',
   'CURL_CA_BUNDLE',
@@ -16,6 +26,7 @@ const AUTHORITIES = [
   'PIP_CERT',
   'npm_config_cafile',
   'PERL_LWP_SSL_CA_FILE',
+  'YARN_HTTPS_CA_FILE_PATH',
 ]
 
 export type Surroundings = {

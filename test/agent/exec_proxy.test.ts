@@ -82,6 +82,16 @@ test('npm takes the authority, whichever one its own settings name', async () =>
   expect((await exec('https://127.0.0.1:1', ['--intercept-ca', ca], command)).stdout).toBe(`${ca}\n`)
 })
 
+test("Yarn and Perl's LWP find way and authority by names of their own", async () => {
+  const named = 'echo "$YARN_HTTPS_PROXY" "$YARN_HTTP_PROXY" "$YARN_HTTPS_CA_FILE_PATH" "$PERL_LWP_SSL_CA_FILE"'
+  const usual = 'echo "$https_proxy" "$https_proxy" "$SSL_CERT_FILE" "$SSL_CERT_FILE"'
+  const command = ['sh', '-c', `${named}; ${usual}`]
+  const { stdout } = await exec('https://127.0.0.1:1', ['--intercept-ca', machine.files.at('ca.pem')], command)
+  const [found = '', expected] = stdout.split('\n')
+  expect(found).toBe(expected)
+  expect(found).toMatch(/^http:.* \/.*ca\.pem$/)
+})
+
 test('who is interrupted before there is a credential leaves nothing behind', async () => {
   const from = machine.door.requests.length
   machine.door.faults.push('hang')
