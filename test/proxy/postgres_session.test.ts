@@ -84,6 +84,16 @@ async function session(wanted: { expiresAt?: number } = {}) {
   return inner
 }
 
+/** What the proxy says first to who begins with this. */
+async function answered(first: Buffer): Promise<string> {
+  onStartup = letIn
+  const { inner } = await secured()
+  inner.write(first)
+  const said = await new Promise<string>(resolve => inner.once('data', (bytes: Buffer) => resolve(bytes.toString())))
+  inner.destroy()
+  return said
+}
+
 const refusals = async () => (await world.records()).filter(one => one['type'] === 'refusal')
 
 test('an agent that leaves while the proxy logs in leaves no session at the server, and nothing that looks at it', async () => {
@@ -121,13 +131,38 @@ test.each<[string, string, readonly string[]]>([
   ['in the name of the application', '-c assay.token=TOKEN', ['application_name', 'TOKEN']],
   ['in a setting', '-c assay.token=TOKEN', ['a.b', 'TOKEN']],
 ])('a token that is to go on to the server too goes nowhere: %s', async (_, options, more) => {
-  onStartup = letIn
-  const { inner } = await secured()
-  inner.write(await startup(more, {}, options))
-  const answered = await new Promise<string>(resolve => inner.once('data', (said: Buffer) => resolve(said.toString())))
-  expect(answered).toContain('TOKEN_STRAY')
+  expect(await answered(await startup(more, {}, options))).toContain('TOKEN_STRAY')
   expect(open.size).toBe(0)
-  inner.destroy()
+})
+
+test('nobody gets all that a server writes down for its replicas', async () => {
+  for (const value of ['database', 'true', '']) expect(await answered(await startup(['replication', value]))).toContain('ROUTE')
+  expect(open.size).toBe(0)
+})
+
+test('who comes with a certificate that has ended, or has not begun, is not let in', async () => {
+  const lasting = { expiresAt: Math.floor(Date.now() / 1000) + 48 * 3600 }
+  for (const hours of [25, -50]) {
+    world.pass(hours * 3_600_000)
+    expect(await answered(await startup([], lasting))).toContain('NO_CERTIFICATE')
+  }
+  expect(open.size).toBe(0)
+})
+
+const shorter = (whole: Buffer) => Buffer.concat([int32(whole.length - 1), whole.subarray(4, -1)])
+test.each<[string, (whole: Buffer) => Buffer | Promise<Buffer>]>([
+  ['names something twice', () => startup(['database', 'hidden'])],
+  ['names nothing', () => startup(['', 'x'])],
+  ['lacks a value', () => startup(['x'])],
+  ['lacks its end', whole => shorter(whole)],
+  ['has something behind its end', whole => Buffer.concat([int32(whole.length + 1), whole.subarray(4), Buffer.from('x')])],
+  ['ends in something else than a zero', whole => Buffer.concat([whole.subarray(0, -1), Buffer.from('x')])],
+  ['lacks its end behind a name', async () => shorter(await startup(['x']))],
+  ['is of another version', whole => Buffer.concat([whole.subarray(0, 4), int32(131_072), whole.subarray(8)])],
+  ['is shorter than its length', () => int32(3, 196_608)],
+])('a first message that %s is none', async (_, change) => {
+  expect(await answered(await change(await startup()))).toMatch(/REQUEST_FORM/)
+  expect(open.size).toBe(0)
 })
 
 test('a session ends with the certificate of the agent, whatever its token says', async () => {

@@ -81,6 +81,28 @@ describe('what is no companion is refused:', () => {
     expect(code(await all(socket))).toBe('NO_CERTIFICATE')
   })
 
+  test.each([25, -50])('one whose certificate is not in force, by %i hours from now', async hours => {
+    await open()
+    world.pass(hours * 3_600_000)
+    const socket = await connected()
+    socket.write(await hello({}, { expiresAt: Math.floor(Date.now() / 1000) + 48 * 3600 }))
+    expect(code(await all(socket))).toBe('NO_CERTIFICATE')
+    expect(sockets.size).toBe(0)
+  })
+
+  test.each<[string, object, string]>([
+    ['one that wants another server', { host: 'elsewhere.test' }, 'DESTINATION'],
+    ['one that wants another port', { port: 1 }, 'DESTINATION'],
+    ['one that wants a user who is not served', { user: 'root' }, 'ROUTE'],
+    ['one that has no token', { token: '' }, 'NO_TOKEN'],
+  ])('%s', async (_, more, expected) => {
+    await open({ users: ['deploy'] })
+    const socket = await connected()
+    socket.write(await hello(more))
+    expect(code(await all(socket))).toBe(expected)
+    expect(sockets.size).toBe(0)
+  })
+
   test.each<[string, (first: Buffer) => Buffer]>([
     ['no frame', () => Buffer.from('SSH-2.0-OpenSSH_9.2\r\n\r\n')],
     ['a frame of an impossible length', () => Buffer.from([0, 0xff, 0xff, 0xff, 0xff])],
@@ -91,7 +113,7 @@ describe('what is no companion is refused:', () => {
   ])('%s', async (_, change) => {
     await open()
     const socket = await connected()
-    socket.end(change(await hello()))
+    socket.write(change(await hello()))
     await all(socket).catch(() => undefined)
     await until('the refusal to be on record', async () => (await recorded()).includes('REQUEST_FORM'))
     expect(sockets.size).toBe(0)
