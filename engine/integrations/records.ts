@@ -86,6 +86,7 @@ export function openRecords({ world, state, settings, roots, sight, expiry }: Re
         if (there && given.type !== undefined && given.type !== there.type)
           throw new BrokerError('bad_request', 'type: an integration keeps its type: delete it and make it anew')
         if (isAgent(who)) refuseBeyondAgents(settings, there, { ...given, ...made })
+        refuseTasksOfAnybody({ ...there, ...given })
         return { ...given, ...made }
       }
       const type = given.type ?? kept?.type
@@ -153,6 +154,12 @@ function refuseBeyondAgents(
   const record = { ...defaults, ...kept, ...given } as IntegrationRecord
   const why = beyondAgents(record, settingsOf(record))
   if (why !== undefined) throw new BrokerError('bad_request', why)
+}
+
+/** Not where the broker itself writes: a rotation cannot say what an operator left out. @throws BrokerError bad_request */
+function refuseTasksOfAnybody({ org = '', tasks = [] }: Partial<IntegrationRecord>): void {
+  if (tasks.length > 0 && org === '')
+    throw new BrokerError('bad_request', 'tasks: wanted org too, as each organisation may have a task of that name')
 }
 
 function expired(error: unknown): RootCredential {

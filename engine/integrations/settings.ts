@@ -27,7 +27,7 @@ export const integrationFields = {
       form: [new RegExp(`^$|${ORG.source}`), 'a name of letters, digits and . _ : / -'],
     },
   ),
-  tasks: list('Tasks that may use it. Any when empty.', { max: 256 }),
+  tasks: list('Tasks of that organisation that may use it. All of them when empty.', { max: 256 }),
   read_actions: list(
     'Actions that only read. Only for them a root credential may be used that the store said before it went down.',
   ),
@@ -146,8 +146,6 @@ function checkIntegration(record: IntegrationRecord): void {
   if (record.max_stale > 0 && record.read_actions.length === 0)
     throw new BrokerError('bad_request', 'max_stale: wanted read_actions too, as only they may be served so')
   checkEnd(record)
-  if (record.tasks.length > 0 && record.org === '')
-    throw new BrokerError('bad_request', 'tasks: wanted org too, as each organisation may have a task of that name')
   if (record.store === VAULT && record.ref !== '')
     throw new BrokerError('bad_request', 'ref: wanted none, as the broker names it itself in the store vault')
 }

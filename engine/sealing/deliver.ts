@@ -21,7 +21,9 @@ export type Deliver = {
 export function openDeliver(sealer: Sealer, revocations: Revocations): Deliver {
   return {
     seal: async (tenant, destinations, grant, make) => {
-      // taken before the credential is made: what is revoked meanwhile was revoked for this one too
+      // read before the credential is made: one that cannot be delivered would be nobody's
+      const rules = rulesOf(destinations)
+      // taken before it too: what is revoked meanwhile was revoked for this one
       const epoch = await revocations.epoch(tenant, grant.tpmId)
       // the real one is bound to nobody: the agent cannot prove a key to a server that it does not reach
       const made = await make({ ...grant, keyThumbprint: '', x5tS256: '' })
@@ -29,7 +31,7 @@ export function openDeliver(sealer: Sealer, revocations: Revocations): Deliver {
       const credential = made.value
       const { jti, issuedAt, tpmId: agent, plugin, x5tS256, keyThumbprint } = grant
       const expiresAt = Math.min(credential.expiresAt, issuedAt + grant.ttlSeconds)
-      const binding = { tenant, agent, plugin, x5tS256, destinations: rulesOf(destinations), epoch }
+      const binding = { tenant, agent, plugin, x5tS256, destinations: rules, epoch }
       const fields = Object.fromEntries(Object.entries(credential.fields).map(([name, value]) => [name, textOf(value)]))
       const what = { fields, claims: claimsOf(credential, grant), binding, jti, keyThumbprint, issuedAt, expiresAt }
       const { token, kid } = await sealer(what)

@@ -1,4 +1,4 @@
-import { expect, onTestFinished, test } from 'vitest'
+import { expect, onTestFinished, test, vi } from 'vitest'
 import { accept, reject } from '../../attestation/index.ts'
 import type { Credential, Grant } from '../../engine/issuers/issuer.ts'
 import { openDeliver } from '../../engine/sealing/deliver.ts'
@@ -46,6 +46,13 @@ async function delivering() {
 
 const claimsIn = (token: string) => JSON.parse(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString())
 const jwtOf = (claims: object) => `e30.${Buffer.from(JSON.stringify(claims)).toString('base64url')}.c2ln`
+
+test('none is made for a role whose destinations are none any more', async () => {
+  const { seal, grant } = await delivering()
+  const make = vi.fn(async () => reject('ROLE', 'it was asked for'))
+  await expect(seal('mount', ['PSOT https://api.example.com'], grant, make)).rejects.toThrow('destinations: the one at place 1')
+  expect(make).not.toHaveBeenCalled()
+})
 
 test('the real credential is asked for bound to nobody, and the sealed one is bound to key and certificate', async () => {
   const { seal, grant } = await delivering()

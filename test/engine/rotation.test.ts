@@ -104,6 +104,17 @@ describe('the key of a GitHub App', () => {
     expect(await inUse()).toEqual(settings('assay-gh-next', { ceiling: 'contents:read' }))
   })
 
+  test('is replaced in a record, too, that nobody could write any more', async () => {
+    await world.write({ org: 'acme', tasks: 'release-42' })
+    const { kv } = world.broker.vault.state
+    const [at = '', kept = expect.unreachable()] = [...kv].find(([name]) => name.endsWith('/integration/it')) ?? []
+    const { value } = kept.value as { value: object }
+    kv.set(at, { ...kept, value: { value: { ...value, org: '' } } })
+    expect(await outcome(world.write({ max_stale: 0 }))).toMatch(/^tasks: wanted org too/)
+    expect(await world.rotate({ settings: { key: 'assay-gh-next' } })).toMatchObject({ state: 'done' })
+    expect(await inUse()).toEqual(settings('assay-gh-next'))
+  })
+
   test('is not changed by who ordered it of another of this name, and waited', async () => {
     const { broker } = world
     const [looked, go] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
