@@ -121,6 +121,13 @@ const cases: readonly (readonly [string, string, Change])[] = [
 ]
 test.each(cases)('%s: %s', (expected, _, change) => expect(code(change)).toBe(expected))
 
+test.each([
+  ['no organisation and no task is known', NO_CONTEXT],
+  ['no task is known', { ...NO_CONTEXT, org: 'acme' }],
+])('who has no task is told: %s', (detail, task) =>
+  expect(decided({ role: { task: 'required' }, agent: { task } })).toEqual({ ok: false, code: 'TASK_REQUIRED', detail }),
+)
+
 describe('the life of what is granted', () => {
   const ttl = (change: Change) => {
     const verdict = decided(change)

@@ -34,6 +34,7 @@ test.each([
   [{ issuer: 'jwt', reuse: true }, 'reuse: what jwt issues is never given twice'],
   [{ issuer: 'oauth2', integration: 'acme', reuse: true }, ''],
   [{ issuer: 'oauth2', integration: 'acme', dpop: 'required' }, ''],
+  [{ issuer: 'oauth2', integration: 'acme', delivery: 'sealed' }, ''],
   [
     { issuer: 'oauth2', integration: 'acme', dpop: 'required', delivery: 'sealed' },
     'dpop: a sealed token is bound to the certificate of the machine instead',

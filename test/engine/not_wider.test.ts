@@ -54,6 +54,12 @@ test.each<readonly [string, number, Case, string]>([
   expect((await outcome(life, given)).thrown).toEqual(code === 'OK' ? undefined : expect.objectContaining({ code }))
 })
 
+test('what lives longer is refused with how long, and with what would put up with it or end it', async () => {
+  expect((await outcome(906, {})).thrown).toMatchObject({
+    detail: expect.stringMatching(/^acme: it lives 906 s, asked were 900 s; provider_ttl .*, and delivery=sealed ends it$/) as string,
+  })
+})
+
 test('what nobody gets is revoked, with what it is known by', async () => {
   expect(await outcome(0, { credential: { handle } })).toMatchObject({ thrown: { code: 'EXCHANGE_UNUSABLE' }, revoked: [handle] })
   expect(await outcome(0, {})).toMatchObject({ thrown: { code: 'EXCHANGE_UNUSABLE' }, revoked: [] })
