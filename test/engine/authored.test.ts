@@ -33,7 +33,11 @@ describe('policies', () => {
   const permit = (condition: string) => `permit (principal, action, resource) when { ${condition} };`
 
   test.each([
-    ['forbids nothing', 'forbid (principal, action, resource) when { context has ticket };', /^line 1, column 1: .*impossible[^\n]*$/],
+    [
+      'forbids nothing',
+      'forbid (principal, action, resource) when { context has ticket };',
+      /^line 1, column 1: .*impossible[^\n]*$/,
+    ],
     ['has letters of two alphabets', permit('context.user == "\u0430da"'), /mixed scripts/],
     ['has a letter that is not seen', 'permit (principal, action, resource == Plugin::"ci\u200b");', /u\{200b\}/],
   ])('who writes one that %s is warned', async (_, policy, warning) => {
@@ -73,8 +77,7 @@ describe('actions of the mount that are taken away', () => {
 
   test('of many that do not fit twenty are told', async () => {
     for (let at = 0; at < 21; at += 1) await broker.ask('update', `broker/role/x${at}`, { ...ROLE, actions: 'delete' })
-    const { reply } = (await broker.ask('update', 'broker/config', { actions: 'deploy' })) as { reply: { warnings: string[] } }
-    expect(reply.warnings).toHaveLength(20)
+    expect(await broker.ask('update', 'broker/config', { actions: 'deploy' })).toHaveProperty('reply.warnings.length', 20)
   })
 })
 
@@ -96,6 +99,16 @@ describe('a simulation', () => {
     expect(await simulated(asked)).toMatchObject({ allowed: false, code: 'POLICY_FORBIDDEN', ...both })
     expect(await simulated({ ...asked, attestation_age: 0 })).toMatchObject({ allowed: true, permits: ['base#1'], forbids: [] })
     expect(await simulated({ ...asked, scope: 'apps:all' })).not.toHaveProperty('seen')
+  })
+
+  test('shows it, too, of what would be refused before anything is sent', async () => {
+    await broker.ask('update', 'broker/integration/aws', { type: 'aws_sts', settings: { region: 'eu-central-1' } })
+    const deploy = Array.from({ length: 40 }, (_, at) => `s3:GetObject arn:aws:s3:::bucket-${at}/*`)
+    const role_arn = 'arn:aws:iam::123456789012:role/agents'
+    const role = { ...ROLE, issuer: 'aws_sts', integration: 'aws', role_arn, permissions: { deploy } }
+    await broker.ask('update', 'broker/role/aws', { ...role, plugins: 'kubernetes', scopes: 'apps:read' })
+    const said = { allowed: false, code: 'PERMISSIONS', permits: ['base#1'], forbids: [] }
+    expect(await simulated({ role: 'aws', scope: 'apps:read' })).toMatchObject(said)
   })
 
   test.each([{ task: 't' }, { session: 's' }, { user: 'ada' }, { integrations: 'i' }])(

@@ -56,7 +56,9 @@ test.each<readonly [string, number, Case, string]>([
 
 test('what lives longer is refused with how long, and with what would put up with it or end it', async () => {
   expect((await outcome(906, {})).thrown).toMatchObject({
-    detail: expect.stringMatching(/^acme: it lives 906 s, asked were 900 s; provider_ttl .*, and delivery=sealed ends it$/) as string,
+    detail: expect.stringMatching(
+      /^acme: it lives 906 s, asked were 900 s; provider_ttl .*, and delivery=sealed ends it$/,
+    ) as string,
   })
 })
 
