@@ -22,6 +22,7 @@ describe('destinations in one text, as a command line has them', () => {
       [write, read, 'PUT,PATCH,DELETE https://X.example/A', 'https://b.example'],
     ],
     ['a list', [write, read], [write, read]],
+    ['a list, where a path may have commas', [`${read},b`, write], [`${read},b`, write]],
   ])('%s', async (_, destinations, wanted) => {
     await broker.ask('update', 'broker/role/x', { ...ROLE, delivery: 'sealed', destinations })
     expect(dataOf(await broker.ask('read', 'broker/role/x'))).toMatchObject({ destinations: wanted })

@@ -10,6 +10,7 @@ beforeAll(async () => {
   await configure(broker)
   await broker.sys('POST', 'sys/mounts/bare', { type: 'broker' })
   await broker.ask('update', 'broker/integration/there', { type: 'static' })
+  await broker.ask('update', 'broker/integration/acme', { type: 'static', org: 'acme', tasks: 'release' })
   await broker.ask('update', 'broker/orchestrator/planner', PLANNER)
 })
 afterAll(() => broker[Symbol.asyncDispose]())
@@ -140,6 +141,7 @@ const refused: readonly (readonly [string, object, string])[] = [
     ].map(([path, data]) => [path as string, data as object, 'expires_at: wanted a time such as'] as const),
   ),
   ['broker/integration/x', { type: 'static', tasks: 'release' }, 'tasks: wanted org too'],
+  ['broker/integration/acme', { org: '' }, 'tasks: wanted org too'],
   ['broker/orchestrator/x', PLANNER, 'issuer: the orchestrator planner has it'],
   ['broker/role/x', { ...ROLE, attestation: 'never' }, 'attestation: wanted one of login, request'],
 ]
@@ -176,6 +178,8 @@ const taken: readonly (readonly [string, object])[] = [
   ['broker/config', { issuer: '' }],
   ['broker/role/y', { ...GOOGLE, boundary: { rules: [{ availableResource, expression: 'true' }, { availableResource }] } }],
   ['broker/orchestrator/planner', { orgs: 'acme,umbrella' }],
+  ['bare/orchestrator/planner', PLANNER],
+  ['broker/orchestrator/other', { ...PLANNER, issuer: `${PLANNER.issuer}/` }],
   ['broker/role/z', { ...ROLE, ttl: 1, max_ttl: 3600, scopes: 'a:b,c/d' }],
 ]
 test.each(taken)('%s %j is taken', async (path, data) => {
