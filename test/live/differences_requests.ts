@@ -8,12 +8,12 @@ import type { TlsSides } from './sides_tls.ts'
 /** What is taken for a request, and what is answered to it whatever it asks. */
 export const requests: readonly Row[] = [
   {
-    what: 'an empty segment between encoded slashes, `/v1/kv/a%2F%2Fb`',
+    what: 'an empty segment beside an encoded slash, `/v1/kv/a%2F%2Fb`, `/v1/kv/%2F`',
     vault: 'is a path of its own',
     here: '400',
     why: 'a path that can be read in two ways has no reading: what is authorised is what is served',
-    ask: answer('GET /v1/kv/a%2F%2Fb'),
-    seen: { straight: '404', through: '400' },
+    ask: async side => [await answer('GET /v1/kv/a%2F%2Fb')(side), await answer('GET /v1/kv/%2F')(side)],
+    seen: { straight: ['404', '404'], through: ['400', '400'] },
   },
   {
     what: 'an encoded slash in what is not the name of anything, `/v1/sys%2Fhealth`',
