@@ -2,7 +2,7 @@ import { weakName, weakRsa, wrongAttributes } from './key_faults.ts'
 import type { Refusal } from './refusals.ts'
 import { alg, attribute } from './tpm2/constants.ts'
 import { isKey, nameOf, type Public, readPublic } from './tpm2/public.ts'
-import { type SignatureScheme, type SigningKey, verifyingKey } from './tpm2/signature.ts'
+import { type SigningKey, schemeOf, verifyingKey } from './tpm2/signature.ts'
 import { accept, reject, type Verdict } from './verdict.ts'
 
 /** A key whose signature means that a TPM made the statement. */
@@ -65,13 +65,7 @@ function unknownPolicy({ authPolicy }: Public, { authPolicies = [] }: AkRules): 
 }
 
 function signing({ scheme }: Public): Pick<AttestationKey, 'scheme' | 'hash'> {
-  const name = schemes.get(scheme?.alg)
-  if (name === undefined || !scheme?.hash) throw new TypeError('a key was admitted without a scheme')
+  const name = scheme && schemeOf(scheme.alg)
+  if (!name || !scheme.hash) throw new TypeError('a key was admitted without a scheme')
   return { scheme: name, hash: scheme.hash }
 }
-
-const schemes = new Map<number | undefined, SignatureScheme>([
-  [alg.RSASSA, 'RSASSA'],
-  [alg.RSAPSS, 'RSAPSS'],
-  [alg.ECDSA, 'ECDSA'],
-])

@@ -1,32 +1,23 @@
-import { createHash, timingSafeEqual } from 'node:crypto'
-import type { AttestationKey } from './attestation_key.ts'
+import { createHash } from 'node:crypto'
+import { type AttestRules, attested, type SignedAttest } from './attested.ts'
 import { weakName, weakRsa, wrongAttributes } from './key_faults.ts'
 import { type Hierarchy, qualifiedNameOf, qualifiedUnder } from './qualified_name.ts'
+import { sameBytes } from './same_bytes.ts'
 import { parseCertification } from './tpm2/attest.ts'
 import { attribute } from './tpm2/constants.ts'
 import { jwkOf, nameOf, type Public, parsePublic } from './tpm2/public.ts'
-import { verifySignature } from './tpm2/signature.ts'
 import { accept, reject, type Verdict } from './verdict.ts'
 
-/** A key that the attester wants bound to what it is given, and the TPM's word on it. */
-export type KeyEvidence = {
+/** A key that the attester wants bound to what it is given, and the TPM's word on it by TPM2_Certify. */
+export type KeyEvidence = SignedAttest & {
   /** TPMT_PUBLIC of the key */
   readonly public: Uint8Array
-  /** TPMS_ATTEST of TPM2_Certify */
-  readonly attest: Uint8Array
-  /** TPMT_SIGNATURE over it, by the attestation key */
-  readonly signature: Uint8Array
   /** TPMT_PUBLIC of the storage key that it was made under; left out for a primary key, and for a child of the EK */
   readonly parent?: Uint8Array
 }
 
-export type KeyRules = {
-  /** the enrolled attestation key */
-  readonly ak: AttestationKey
-  /** the same as of the quote: `qualifyingData(nonce, request)` */
-  readonly qualifyingData: Uint8Array
-  /** of the attestation key */
-  readonly qualifiedSigner: Uint8Array
+/** The key answers the same challenge as the quote beside it. */
+export type KeyRules = Required<AttestRules> & {
   /** TPMT_PUBLIC of the endorsement key */
   readonly ekPublic: Uint8Array
 }
@@ -47,28 +38,22 @@ export type CertifiedKey = {
  *   QUALIFIED_SIGNER, KEY_ATTRIBUTES, WEAK_KEY, KEY_NAME or KEY_PARENT
  */
 export function verifyCertifiedKey(evidence: KeyEvidence, rules: KeyRules): Verdict<CertifiedKey> {
-  const { attest, signature } = evidence
-  const said = parseCertification(attest)
+  const said = attested(parseCertification, evidence, rules)
   if (!said.ok) return said
-  const signed = verifySignature(signature, attest, rules.ak)
-  if (!signed.ok) return signed
-  if (!same(said.value.extraData, rules.qualifyingData)) return reject('NONCE_MISMATCH', 'extraData is not the expected digest')
-  if (!same(said.value.qualifiedSigner, rules.qualifiedSigner))
-    return reject('QUALIFIED_SIGNER', `qualifiedSigner is ${said.value.qualifiedSigner.toString('hex')}`)
   const area = parsePublic(evidence.public)
   if (!area.ok) return area
   const name = nameOf(area.value.bytes, area.value.nameAlg)
   const attributes = wrongAttributes(area.value, wanted, free)
   if (attributes !== undefined) return reject('KEY_ATTRIBUTES', attributes)
-  if (!same(said.value.name, name))
+  if (!sameBytes(said.value.name, name))
     return reject('KEY_NAME', `the Name of the certified key is ${said.value.name.toString('hex')}`)
   // after the Name: what no TPM has made may take its time to judge
   const weakness = weakName(area.value) ?? weakRsa(area.value)
   if (weakness !== undefined) return reject('WEAK_KEY', weakness)
   const places = placesOf(name, rules.ekPublic, evidence.parent)
-  if (!places.some(place => same(said.value.qualifiedName, place)))
+  if (!places.some(place => sameBytes(said.value.qualifiedName, place)))
     return reject('KEY_PARENT', `the qualified name of the key is ${said.value.qualifiedName.toString('hex')}`)
-  return accept({ public: area.value, name: Buffer.from(name), thumbprint: thumbprintOf(area.value) })
+  return accept({ public: area.value, name, thumbprint: thumbprintOf(area.value) })
 }
 
 const { fixedTPM, fixedParent, sensitiveDataOrigin, restricted, sign, decrypt } = attribute
@@ -95,8 +80,4 @@ function thumbprintOf(area: Public): string {
   return createHash('sha256')
     .update(JSON.stringify(Object.fromEntries(members)))
     .digest('base64url')
-}
-
-function same(given: Uint8Array, expected: Uint8Array): boolean {
-  return given.length === expected.length && timingSafeEqual(given, expected)
 }

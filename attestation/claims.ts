@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import type { BootClaims } from './eventlog/boot_claims.ts'
 import type { DocumentClaims } from './formats/format.ts'
 import type { PcrTable } from './pcr_table.ts'
@@ -34,7 +34,7 @@ export function eatClaims(established: Established): Record<string, unknown> {
   return {
     eat_profile: PROFILE,
     eat_nonce: Buffer.from(nonce).toString('base64url'),
-    ueid: ueidOf(tpmId),
+    ueid: ueidOf(Buffer.from(tpmId.slice('sha256-'.length), 'hex')),
     ...(obfuscated ? {} : { bootcount: quote.resetCount }),
     measres: resultsOf(established, `${reference.name}@${reference.version}`),
     tpm2: {
@@ -62,11 +62,10 @@ export function eatOfDocument({
   nonce,
   reference,
 }: EstablishedDocument): Record<string, unknown> {
-  const id = createHash('sha256').update(`${format}-${machine}`).digest('hex')
   return {
     eat_profile: `urn:x-assay:eat:${format}:1`,
     eat_nonce: Buffer.from(nonce).toString('base64url'),
-    ueid: ueidOf(`sha256-${id}`),
+    ueid: ueidOf(hash('sha256', `${format}-${machine}`, 'buffer')),
     dbgstat: debug ? 'enabled' : 'disabled',
     measres: [[`${format}-pcr`, [[`${reference.name}@${reference.version}`, 'success']]]],
     document: { machine, made_at: madeAt.toISOString(), pcrs: hexOf(pcrs) },
@@ -74,8 +73,7 @@ export function eatOfDocument({
 }
 
 /** Type RAND: a digest of identifiers of which one is unique, as a public key is (RFC 9711, 4.2.1). */
-function ueidOf(tpmId: string): string {
-  const digest = Buffer.from(tpmId.slice('sha256-'.length), 'hex')
+function ueidOf(digest: Uint8Array): string {
   return Buffer.concat([Buffer.of(0x01), digest]).toString('base64url')
 }
 

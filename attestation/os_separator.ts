@@ -1,4 +1,5 @@
 import { hash } from 'node:crypto'
+import { extend } from './pcr_values.ts'
 import type { Hash } from './tpm2/constants.ts'
 
 /**
@@ -10,5 +11,5 @@ const PCRS: readonly number[] = [0, 1, 2, 3, 4, 5, 6, 7, 9, 12, 13, 14]
 
 /** What that makes of a value; undefined for a PCR that the word does not go into. */
 export function withOsSeparator(bank: Hash, pcr: number, value: Uint8Array): Buffer | undefined {
-  return PCRS.includes(pcr) ? hash(bank, Buffer.concat([value, hash(bank, WORD, 'buffer')]), 'buffer') : undefined
+  return PCRS.includes(pcr) ? extend(bank, value, hash(bank, WORD, 'buffer')) : undefined
 }

@@ -1,8 +1,10 @@
-import { hash, timingSafeEqual } from 'node:crypto'
+import { hash } from 'node:crypto'
 import { withOsSeparator } from './os_separator.ts'
 import type { PcrTable } from './pcr_table.ts'
+import { initialValue, isDynamic, localities } from './pcr_values.ts'
+import { sameBytes } from './same_bytes.ts'
 import type { BankSelection, Quote } from './tpm2/attest.ts'
-import { type Hash, hashes } from './tpm2/constants.ts'
+import { type Hash, PCRS } from './tpm2/constants.ts'
 import type { SigningKey } from './tpm2/signature.ts'
 import { accept, type Rejection, reject, type Verdict } from './verdict.ts'
 
@@ -88,7 +90,7 @@ function masked(selection: readonly { bank: string; mask: number }[], bank: stri
 function maskOf(indices: readonly number[]): number {
   let mask = 0
   for (const index of indices) {
-    if (!Number.isInteger(index) || index < 0 || index > 23) throw new RangeError(`there is no PCR ${index}`)
+    if (!Number.isInteger(index) || index < 0 || index >= PCRS) throw new RangeError(`there is no PCR ${index}`)
     mask |= 1 << index
   }
   return mask
@@ -109,7 +111,7 @@ function unsignedValues(table: PcrTable, signed: number): Fault {
 /** The hash is the one of the signing scheme, whatever the banks are (Part 2, TPMS_QUOTE_INFO.pcrDigest). */
 function wrongDigest(values: readonly Buffer[], signed: Buffer, algorithm: Hash): Fault {
   const digest = hash(algorithm, Buffer.concat(values), 'buffer')
-  if (digest.length === signed.length && timingSafeEqual(digest, signed)) return undefined
+  if (sameBytes(digest, signed)) return undefined
   return reject('PCR_DIGEST_MISMATCH', `the values hash to ${digest.toString('hex')}, signed is ${signed.toString('hex')}`)
 }
 
@@ -171,15 +173,11 @@ function boundless(pcrs: ReferenceValues, explained: Selection): Fault {
  */
 export function isReset(bank: Bank, index: number, value: Uint8Array): boolean {
   if (index <= 7) return value.subarray(0, -1).every(byte => byte === 0) || untouched[bank].some(one => one?.equals(value))
-  return index >= 17 && index <= 22 && value.every(byte => byte === 0xff)
+  return isDynamic(index) && value.every(byte => byte === 0xff)
 }
 
-/** Localities that a TPM is started from (Platform Firmware Profile, EFI_STARTUP_LOCALITY_EVENT). */
-const localities = [0, 3, 4]
-
 function untouchedOf(bank: Bank): (Buffer | undefined)[] {
-  const start = (locality: number) => Buffer.concat([Buffer.alloc(hashes[bank].size - 1), Buffer.of(locality)])
-  return localities.map(locality => withOsSeparator(bank, 0, start(locality)))
+  return localities.map(locality => withOsSeparator(bank, 0, initialValue(bank, 0, locality)))
 }
 
 const untouched = { sha256: untouchedOf('sha256'), sha384: untouchedOf('sha384'), sha512: untouchedOf('sha512') }

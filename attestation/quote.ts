@@ -1,32 +1,18 @@
-import { timingSafeEqual } from 'node:crypto'
-import type { AttestationKey } from './attestation_key.ts'
+import { type AttestRules, attested, type SignedAttest } from './attested.ts'
 import { appraiseClock, type ClockRules, type Session } from './clock.ts'
 import { type PcrTable, parsePcrTable } from './pcr_table.ts'
 import { appraisePcrs, type PcrRules } from './pcrs.ts'
 import { type Clock, parseQuote, type Quote } from './tpm2/attest.ts'
-import { verifySignature } from './tpm2/signature.ts'
-import { accept, reject, type Verdict } from './verdict.ts'
+import { accept, type Verdict } from './verdict.ts'
 
 /** What the attester sent, as it came. */
-export type QuoteEvidence = {
-  /** TPMS_ATTEST */
-  readonly attest: Uint8Array
-  /** TPMT_SIGNATURE */
-  readonly signature: Uint8Array
+export type QuoteEvidence = SignedAttest & {
   /** the table of PCR values as JSON text, see `parsePcrTable` */
   readonly pcrs: string
 }
 
 /** What we asked for and what we know of the key: nothing in here comes from the evidence. */
-export type Expected = PcrRules &
-  ClockRules & {
-    /** the enrolled key */
-    readonly ak: AttestationKey
-    /** `qualifyingData(nonce, request)` of the challenge that this quote answers */
-    readonly qualifyingData: Uint8Array
-    /** `qualifiedNameOf` the hierarchy that the key was enrolled for; not compared when left out */
-    readonly qualifiedSigner?: Uint8Array
-  }
+export type Expected = AttestRules & PcrRules & ClockRules
 
 /** What an accepted quote says. Its clock is to be kept and given as `previous` next time. */
 export type QuoteClaims = Clock & {
@@ -75,20 +61,6 @@ function claimsOf(
 }
 
 /** Who says it, and to which question: everything but what is said. For those who judge the PCRs by other means, or not at all. */
-export function authenticate(
-  { attest, signature }: Pick<QuoteEvidence, 'attest' | 'signature'>,
-  { ak, qualifyingData, qualifiedSigner }: Pick<Expected, 'ak' | 'qualifyingData' | 'qualifiedSigner'>,
-): Verdict<Quote> {
-  const quote = parseQuote(attest)
-  if (!quote.ok) return quote
-  const signed = verifySignature(signature, attest, ak)
-  if (!signed.ok) return signed
-  if (!same(quote.value.extraData, qualifyingData)) return reject('NONCE_MISMATCH', 'extraData is not the expected digest')
-  if (qualifiedSigner && !same(quote.value.qualifiedSigner, qualifiedSigner))
-    return reject('QUALIFIED_SIGNER', `qualifiedSigner is ${quote.value.qualifiedSigner.toString('hex')}`)
-  return quote
-}
-
-function same(given: Uint8Array, wanted: Uint8Array): boolean {
-  return given.length === wanted.length && timingSafeEqual(given, wanted)
+export function authenticate(evidence: SignedAttest, rules: AttestRules): Verdict<Quote> {
+  return attested(parseQuote, evidence, rules)
 }

@@ -44,13 +44,7 @@ const indices = new WeakMap<Anchors, Index>()
 function indexOf(anchors: Anchors): Index {
   const known = indices.get(anchors)
   if (known) return known
-  const index = new Map<string, Uint8Array[]>()
-  for (const der of anchors) {
-    const subject = subjectOf(der)
-    const alike = index.get(subject)
-    if (alike) alike.push(der)
-    else index.set(subject, [der])
-  }
+  const index = Map.groupBy(anchors, subjectOf)
   indices.set(anchors, index)
   return index
 }

@@ -11,7 +11,7 @@ import {
   NameConstraints,
   SubjectDirectoryAttributes,
 } from 'pkijs'
-import { accept, type Rejection, reject, type Verdict } from '../verdict.ts'
+import { accept, type Rejection, reasonOf, reject, type Verdict } from '../verdict.ts'
 import { isContextSpecific, sequenceLength, tagsIn } from './der.ts'
 import { directoryNames } from './directory_names.ts'
 import { namesOf } from './names.ts'
@@ -59,6 +59,26 @@ export function valueIn<T>({ extensions }: Certificate, { oid, type }: { oid: st
   return found && readAs(found, type)
 }
 
+/** Bits of the first octet of KeyUsage (RFC 5280 4.2.1.3). */
+export const usage = {
+  digitalSignature: 0x80,
+  keyEncipherment: 0x20,
+  keyAgreement: 0x08,
+  keyCertSign: 0x04,
+  crlSign: 0x02,
+} as const
+
+/** The first octet of KeyUsage, when the certificate says what its key is for. */
+export function usageIn(certificate: Certificate): number | undefined {
+  const bits = valueIn(certificate, extension.keyUsage)
+  return bits && (bits.valueBlock.valueHexView[0] ?? 0)
+}
+
+/** Whether a certificate says that it is that of a CA. */
+export function isCa(certificate: Certificate): boolean {
+  return valueIn(certificate, extension.basicConstraints)?.cA === true
+}
+
 /** The value of an extension, when it could be read: pkijs does not throw for one that it cannot read, but marks it. */
 export function readAs<T>({ parsedValue }: Extension, type: Type<T>): T | undefined {
   return parsedValue instanceof type && !(parsedValue as { parsingError?: string }).parsingError ? parsedValue : undefined
@@ -98,7 +118,7 @@ function attempt<T>(read: () => Verdict<T>): Verdict<T> {
   try {
     return read()
   } catch (error) {
-    return reject('BAD_ENCODING', `a certificate cannot be read: ${error instanceof Error ? error.message : 'no reason given'}`)
+    return reject('BAD_ENCODING', `a certificate cannot be read: ${reasonOf(error)}`)
   }
 }
 

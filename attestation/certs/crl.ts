@@ -1,9 +1,10 @@
 import { Integer } from 'asn1js'
 import { CertificateRevocationList, type Extension, IssuingDistributionPoint } from 'pkijs'
-import { accept, reject, type Verdict } from '../verdict.ts'
+import { accept, reasonOf, reject, type Verdict } from '../verdict.ts'
 import { readAs } from './certificate.ts'
 import { readEntries, serialIn } from './crl_entries.ts'
 import { isSignedExactly, sequenceLength } from './der.ts'
+import { URI } from './name_forms.ts'
 import { issuerOfList } from './names.ts'
 
 /** A revocation list is refused above this many bytes: the largest of the makers have some ten thousand entries. */
@@ -49,7 +50,7 @@ export function readRevocationList(bytes: Uint8Array): Verdict<RevocationList> {
   try {
     return decode(Buffer.from(bytes), Buffer.from(issuer))
   } catch (error) {
-    return reject('BAD_ENCODING', `a list cannot be read: ${error instanceof Error ? error.message : 'no reason given'}`)
+    return reject('BAD_ENCODING', `a list cannot be read: ${reasonOf(error)}`)
   }
 }
 
@@ -62,8 +63,9 @@ function decode(der: Buffer, issuer: Buffer): Verdict<RevocationList> {
   if (!isSignedExactly(der, ecdsa)) return reject('BAD_ENCODING', 'a list is signed in a form that is no DER')
   const extensions = asn1.crlExtensions?.extensions ?? []
   const scope = scopeOf(extensions)
-  const fault = scope === undefined ? 'a list for some reasons alone, or in place of other issuers' : notUnderstood(extensions)
-  if (scope === undefined || fault !== undefined) return reject('UNKNOWN_CRITICAL_EXT', fault ?? '')
+  if (scope === undefined) return reject('UNKNOWN_CRITICAL_EXT', 'a list for some reasons alone, or in place of other issuers')
+  const fault = notUnderstood(extensions)
+  if (fault !== undefined) return reject('UNKNOWN_CRITICAL_EXT', fault)
   if (entries.critical) return reject('UNKNOWN_CRITICAL_EXT', 'an entry of a list has a critical extension')
   const [thisUpdate, nextUpdate] = [asn1.thisUpdate.value, asn1.nextUpdate?.value]
   const dates = { thisUpdate, ...(nextUpdate && { nextUpdate }) }
@@ -82,7 +84,6 @@ function notUnderstood(extensions: readonly Extension[]): string | undefined {
   return unknown && `a list has the critical extension ${unknown.extnID}`
 }
 
-const URI = 6
 const EVERYTHING: Scope = { usersOnly: false, casOnly: false }
 
 /** Undefined where the list is not what it is taken for. */

@@ -2,7 +2,8 @@ import type { KeyObject } from 'node:crypto'
 import type { AttributeTypeAndValue } from 'pkijs'
 import type { Refusal } from '../refusals.ts'
 import { accept, reject, type Verdict } from '../verdict.ts'
-import { type Certificate, extension, publicKeyOf, readCertificate, valueIn } from './certificate.ts'
+import { type Certificate, extension, isCa, publicKeyOf, readCertificate, usage, usageIn, valueIn } from './certificate.ts'
+import { DIRECTORY_NAME } from './name_forms.ts'
 import { readTpmSpecification, type TpmSpecification } from './tpm_specification.ts'
 
 /** What a TPM maker certifies of a TPM (TCG EK Credential Profile, 3.2). */
@@ -65,7 +66,7 @@ function wrongPurpose(certificate: Certificate): string | undefined {
 
 /** Whether it is the certificate of an endorsement key, and not of a CA that certifies such keys alone. */
 export function isOfEndorsementKey(certificate: Certificate): boolean {
-  return wrongPurpose(certificate) === undefined && valueIn(certificate, extension.basicConstraints)?.cA !== true
+  return wrongPurpose(certificate) === undefined && !isCa(certificate)
 }
 
 function wrongConstraints(certificate: Certificate): string | undefined {
@@ -73,12 +74,9 @@ function wrongConstraints(certificate: Certificate): string | undefined {
   return constraints !== undefined && !constraints.cA ? undefined : 'basicConstraints does not say that it is no CA'
 }
 
-/** Bits of the first octet of KeyUsage. */
-const usage = { keyEncipherment: 0x20, keyAgreement: 0x08, keyCertSign: 0x04 }
-
 /** An endorsement key decrypts; a certificate with the right purpose for a key that signs is another one. */
 function wrongUsage(certificate: Certificate, { strictProfile = false }: ProfileRules): string | undefined {
-  const bits = valueIn(certificate, extension.keyUsage)?.valueBlock.valueHexView[0]
+  const bits = usageIn(certificate)
   if (strictProfile) return wrongStrictly(certificate, bits)
   if (bits === undefined) return undefined
   const fits = (bits & (usage.keyEncipherment | usage.keyAgreement)) !== 0 && (bits & usage.keyCertSign) === 0
@@ -100,7 +98,6 @@ function wrongSubject(certificate: Certificate): string | undefined {
   return empty && !critical ? 'the subject is empty and subjectAltName not critical' : undefined
 }
 
-const DIRECTORY_NAME = 4
 /** tcg-at-tpmManufacturer, tcg-at-tpmModel, tcg-at-tpmVersion */
 const attributes = ['2.23.133.2.1', '2.23.133.2.2', '2.23.133.2.3']
 

@@ -1,5 +1,5 @@
-import { accept, type Rejection, type Verdict } from '../verdict.ts'
-import { type Certificate, readCertificate } from './certificate.ts'
+import { accept, allOf, type Verdict } from '../verdict.ts'
+import { readCertificate } from './certificate.ts'
 import type { Path } from './path_search.ts'
 import { lookUp, type RevocationRules, type Unrevoked } from './revocation.ts'
 
@@ -10,10 +10,8 @@ import { lookUp, type RevocationRules, type Unrevoked } from './revocation.ts'
  * @returns REVOKED or NO_CRL when refused, and what `readCertificate` returns of bytes that are no certificate
  */
 export async function lookUpAgain(path: readonly Uint8Array[], rules: RevocationRules): Promise<Verdict<Unrevoked>> {
-  const read = path.map(der => readCertificate(der))
-  const fault = read.find((one): one is Rejection => !one.ok)
-  if (fault) return fault
-  const certificates = read.flatMap(one => (one.ok ? [one.value] : [])) as [Certificate, Certificate, ...Certificate[]]
-  const found = await lookUp(certificates satisfies Path, rules)
+  const read = allOf(path.map(readCertificate))
+  if (!read.ok) return read
+  const found = await lookUp(read.value as unknown as Path, rules)
   return 'code' in found ? found : accept(found)
 }

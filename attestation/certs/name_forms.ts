@@ -4,7 +4,7 @@ import { OctetString } from 'asn1js'
 export const RFC822_NAME = 1
 const DNS_NAME = 2
 export const DIRECTORY_NAME = 4
-const URI = 6
+export const URI = 6
 const IP_ADDRESS = 7
 
 /**

@@ -1,6 +1,6 @@
 import { hash } from 'node:crypto'
 import { type Certificate as Asn1Certificate, CertificateChainValidationEngine } from 'pkijs'
-import { accept, type Rejection, reject, type Verdict } from '../verdict.ts'
+import { accept, allOf, type Rejection, reasonOf, reject, type Verdict } from '../verdict.ts'
 import { anchoredOf } from './anchored.ts'
 import { asn1Of, type Certificate, extension, type Outline, outlineOf, readRest } from './certificate.ts'
 import { judge, type PathRules } from './path_checks.ts'
@@ -72,12 +72,6 @@ function readKnown(outline: Outline): Verdict<Certificate> {
   return read
 }
 
-/** All of them, or the first that is refused. */
-function allOf<T>(verdicts: readonly Verdict<T>[]): Verdict<T[]> {
-  const fault = verdicts.find(one => !one.ok)
-  return fault && !fault.ok ? fault : accept(verdicts.flatMap(one => (one.ok ? [one.value] : [])))
-}
-
 function endOf(path: Path, listsUntil: Date | undefined): Date {
   const ends = path.map(({ asn1 }) => asn1.notAfter.value.getTime())
   return new Date(Math.min(...ends, listsUntil?.getTime() ?? Number.POSITIVE_INFINITY))
@@ -98,7 +92,7 @@ async function secondOpinion(path: Path, { at, allowExpiredLeaf }: PathRules): P
     const { result, resultMessage } = await engine.verify()
     return result ? undefined : reject('BAD_CHAIN', `pkijs: ${resultMessage}`)
   } catch (error) {
-    return reject('BAD_CHAIN', `pkijs: ${error instanceof Error ? error.message : 'no reason given'}`)
+    return reject('BAD_CHAIN', `pkijs: ${reasonOf(error)}`)
   }
 }
 

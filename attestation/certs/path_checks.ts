@@ -1,9 +1,9 @@
 import type { Refusal } from '../refusals.ts'
 import { type Rejection, reject } from '../verdict.ts'
-import { type Certificate, extension, valueIn } from './certificate.ts'
+import { type Certificate, extension, isCa, usage, usageIn, valueIn } from './certificate.ts'
 import { violation } from './name_constraints.ts'
 import type { Path } from './path_search.ts'
-import { signatureHashOf } from './signature_hash.ts'
+import { isWeak, signatureHashOf } from './signature_hash.ts'
 
 export type PathRules = {
   readonly at: Date
@@ -51,8 +51,7 @@ function unknownSignature({ certificate: { asn1 }, place, path }: Step): Fault {
 function weakSignature({ certificate: { asn1 }, place, path, rules }: Step): Fault {
   if (place === path.length - 1) return undefined
   const hash = signatureHashOf(asn1.signatureAlgorithm)
-  const weak = hash === 'md5' || (hash === 'sha1' && !rules.allowSha1)
-  return weak ? `is signed over a digest of ${hash}` : undefined
+  return isWeak(hash, rules.allowSha1) ? `is signed over a digest of ${hash}` : undefined
 }
 
 const strongCurves: readonly (string | undefined)[] = ['prime256v1', 'secp384r1', 'secp521r1']
@@ -81,14 +80,11 @@ function unknownCritical({ certificate: { extensions } }: Step): Fault {
   return unknown && `has the critical extension ${unknown.extnID}`
 }
 
-const KEY_CERT_SIGN = 0x04
-
 function noCa({ certificate, place }: Step): Fault {
   if (place === 0) return undefined
-  if (valueIn(certificate, basicConstraints)?.cA !== true) return 'issued a certificate without being a CA'
-  const usage = valueIn(certificate, keyUsage)
-  const mayCertify = usage === undefined || ((usage.valueBlock.valueHexView[0] ?? 0) & KEY_CERT_SIGN) !== 0
-  return mayCertify ? undefined : 'issued a certificate with a key that is not for it'
+  if (!isCa(certificate)) return 'issued a certificate without being a CA'
+  const bits = usageIn(certificate)
+  return bits === undefined || (bits & usage.keyCertSign) !== 0 ? undefined : 'issued a certificate with a key that is not for it'
 }
 
 /** Self-issued certificates do not count, nor does the one in question (RFC 5280 4.2.1.9). */

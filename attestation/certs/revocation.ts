@@ -1,9 +1,10 @@
 import { CRLDistributionPoints } from 'pkijs'
 import { type Rejection, reject } from '../verdict.ts'
-import { type Certificate, extension, valueIn } from './certificate.ts'
+import { type Certificate, isCa, usage, usageIn } from './certificate.ts'
 import { type RevocationList, readRevocationList, serialOf } from './crl.ts'
+import { URI } from './name_forms.ts'
 import type { Path } from './path_search.ts'
-import { signatureHashOf } from './signature_hash.ts'
+import { isWeak, signatureHashOf } from './signature_hash.ts'
 
 /** Whether lists are looked at; `soft` goes on without one that is current, `hard` wants one of every CA of a path. */
 export const revocationPolicies = ['off', 'soft', 'hard'] as const
@@ -72,27 +73,26 @@ async function listsFor(certificate: Certificate, issuer: Certificate, rules: Re
 
 const indices = new WeakMap<readonly Uint8Array[], ReadonlyMap<string, readonly RevocationList[]>>()
 
-/** Lists by their issuer. They are ours: that one cannot be read is no verdict on the evidence. */
+/** Lists by their issuer, in hexadecimal. */
 function indexOf(lists: readonly Uint8Array[]): ReadonlyMap<string, readonly RevocationList[]> {
   const known = indices.get(lists)
   if (known) return known
-  const index = new Map<string, RevocationList[]>()
-  for (const der of lists) {
-    const read = readRevocationList(der)
-    if (!read.ok) throw new TypeError(`a revocation list cannot be used: ${read.detail}`)
-    const issuer = read.value.issuer.toString('hex')
-    index.set(issuer, [...(index.get(issuer) ?? []), read.value])
-  }
+  const index = Map.groupBy(lists.map(listIn), ({ issuer }) => issuer.toString('hex'))
   indices.set(lists, index)
   return index
 }
 
+/** The lists are ours: that one cannot be read is no verdict on the evidence. */
+function listIn(der: Uint8Array): RevocationList {
+  const read = readRevocationList(der)
+  if (!read.ok) throw new TypeError(`a revocation list cannot be used: ${read.detail}`)
+  return read.value
+}
+
 const DISTRIBUTION_POINTS = '2.5.29.31'
-const URI = 6
 
 function covers({ scope }: RevocationList, certificate: Certificate): boolean {
-  const isCa = valueIn(certificate, extension.basicConstraints)?.cA === true
-  if ((isCa && scope.usersOnly) || (!isCa && scope.casOnly)) return false
+  if (isCa(certificate) ? scope.usersOnly : scope.casOnly) return false
   return scope.places === undefined || placesIn(certificate).some(place => scope.places?.includes(place))
 }
 
@@ -113,7 +113,7 @@ export function isSignedBy(
   { allowSha1 = false }: Pick<RevocationRules, 'allowSha1'>,
 ): Promise<boolean> {
   const hash = signatureHashOf(list.asn1.signatureAlgorithm)
-  if (hash === undefined || hash === 'md5' || (hash === 'sha1' && !allowSha1)) return Promise.resolve(false)
+  if (hash === undefined || isWeak(hash, allowSha1)) return Promise.resolve(false)
   const known = verified.get(list) ?? new Map<string, Promise<boolean>>()
   verified.set(list, known)
   const found = known.get(issuer.sha256) ?? verify(list, issuer)
@@ -121,11 +121,9 @@ export function isSignedBy(
   return found
 }
 
-const CRL_SIGN = 0x02
-
 async function verify(list: RevocationList, issuer: Certificate): Promise<boolean> {
-  const usage = valueIn(issuer, extension.keyUsage)
-  if (usage !== undefined && ((usage.valueBlock.valueHexView[0] ?? 0) & CRL_SIGN) === 0) return false
+  const bits = usageIn(issuer)
+  if (bits !== undefined && (bits & usage.crlSign) === 0) return false
   try {
     // by its key: that the names are those of one CA was seen before, and pkijs compares them by an order that they do not have
     return await list.asn1.verify({ publicKeyInfo: issuer.asn1.subjectPublicKeyInfo })

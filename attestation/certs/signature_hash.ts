@@ -20,6 +20,11 @@ const pssHash = new Map<string, string>([
   ['2.16.840.1.101.3.4.2.3', 'sha512'],
 ])
 
+/** Hashes for which somebody may have made another document; SHA-1 where it is not allowed. */
+export function isWeak(hash: string | undefined, allowSha1 = false): boolean {
+  return hash === 'md5' || (hash === 'sha1' && !allowSha1)
+}
+
 /** What a certificate or list was signed over a digest of, or undefined for what is not accepted anywhere. */
 export function signatureHashOf({ algorithmId, algorithmParams }: AlgorithmIdentifier): string | undefined {
   if (algorithmId !== RSASSA_PSS) return signatureHash.get(algorithmId)

@@ -1,7 +1,7 @@
-import { timingSafeEqual } from 'node:crypto'
 import { withOsSeparator } from '../os_separator.ts'
 import type { PcrBank } from '../pcr_table.ts'
 import type { Bank } from '../pcrs.ts'
+import { sameBytes } from '../same_bytes.ts'
 import { type Rejection, reject, type Verdict } from '../verdict.ts'
 import { type BootClaims, claimsOf } from './boot_claims.ts'
 import { type EventLog, type LogFormat, parseEventLog } from './event_log.ts'
@@ -50,14 +50,14 @@ function appraise(bytes: Uint8Array, quoted: PcrBank, rules: LogRules): Verdict<
 function mismatchOf(log: EventLog, quoted: PcrBank, { bank, replay }: LogRules): Rejection | undefined {
   const replayed = replayEventLog(log, bank)
   if (!replayed.ok) return replayed
-  const explains = (pcr: number, value: Buffer, wanted = quoted.get(pcr)) =>
-    same(value, wanted) || same(withOsSeparator(bank, pcr, value), wanted)
-  const differs = replay.filter(pcr => !explains(pcr, replayed.value.get(pcr) ?? Buffer.alloc(0)))
+  const differs = replay.filter(pcr => !explains(bank, pcr, replayed.value.get(pcr), quoted.get(pcr)))
   return differs.length === 0
     ? undefined
     : reject('LOG_MISMATCH', `the log does not explain PCR ${differs.join(', ')} of ${bank}`)
 }
 
-function same(left: Buffer | undefined, right: Buffer | undefined): boolean {
-  return left !== undefined && right !== undefined && left.length === right.length && timingSafeEqual(left, right)
+function explains(bank: Bank, pcr: number, replayed: Buffer | undefined, quoted: Buffer | undefined): boolean {
+  if (replayed === undefined || quoted === undefined) return false
+  const separated = withOsSeparator(bank, pcr, replayed)
+  return sameBytes(replayed, quoted) || (separated !== undefined && sameBytes(separated, quoted))
 }

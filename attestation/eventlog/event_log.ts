@@ -1,6 +1,6 @@
 import { banks } from '../pcrs.ts'
 import { parse, type Reader } from '../tpm2/bytes.ts'
-import { type Hash, hashes } from '../tpm2/constants.ts'
+import { type Hash, hashes, PCRS } from '../tpm2/constants.ts'
 import { reject, type Verdict } from '../verdict.ts'
 import { eventType } from './event_types.ts'
 import { u16, u32 } from './little_endian.ts'
@@ -8,8 +8,6 @@ import { u16, u32 } from './little_endian.ts'
 /** The log of a boot is refused above this many bytes; that of a PC has about 40,000. */
 const LOG_LIMIT = 1_048_576
 const limits = { events: 10_000, data: 262_144, algorithms: 16 }
-/** PCR 0 to 23: what a PC Client TPM has. */
-const PCRS = 24
 
 /** What firmware and boot loaders say that they measured: a claim until its replay equals quoted PCRs. Buffers are views of the bytes given. */
 export type EventLog = {

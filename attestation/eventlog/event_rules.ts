@@ -48,10 +48,14 @@ const overData: readonly number[] = [SEPARATOR, NONHOST_INFO, EFI_ACTION, EFI_GP
 const overDataOrValue: readonly number[] = [EFI_VARIABLE_BOOT, EFI_VARIABLE_BOOT2]
 
 function wrongData(event: PcrEvent, bank: Hash): Rejection | undefined {
-  const { type, pcr } = event
+  const { type } = event
   const free = !overData.includes(type) && !overDataOrValue.includes(type)
   if (free || isDigestOf(event.data, event, bank)) return undefined
   if (overDataOrValue.includes(type) && isDigestOfValue(event, bank)) return undefined
+  return notMeasured(event)
+}
+
+function notMeasured({ type, pcr }: PcrEvent): Rejection {
   return reject('EVENT_DATA_DIGEST', `the data of an ${nameOfType(type)} in PCR ${pcr} is not what was measured`)
 }
 
@@ -123,11 +127,7 @@ function wrongSecureBoot(events: readonly PcrEvent[], bank: Hash): Rejection | u
 function wrongPolicy(events: readonly PcrEvent[], bank: Hash): Rejection | undefined {
   const authorities = events.filter(({ type }) => type === EFI_VARIABLE_AUTHORITY) // of all others this was seen before
   const unknown = authorities.find(event => !isDigestOf(event.data, event, bank) && !isDigestOfValue(event, bank))
-  if (unknown)
-    return reject(
-      'EVENT_DATA_DIGEST',
-      `the data of an ${nameOfType(unknown.type)} in PCR ${SECURE_BOOT} is not what was measured`,
-    )
+  if (unknown) return notMeasured(unknown)
   const names = new Set<string>()
   for (const event of events.filter(({ type }) => type === EFI_VARIABLE_DRIVER_CONFIG)) {
     const variable = readEfiVariable(event.data)

@@ -46,13 +46,7 @@ export type ImaFile = Pick<ImaEntry, 'template' | 'digest' | 'path' | 'file' | '
  * @returns a generator, at whose end is the verdict: what `readImaEntry` returns when refused, PCR_NOT_QUOTED, LIMIT, LOG_MISSING,
  *   LOG_MISMATCH or EVENT_SEMANTICS
  */
-export function appraiseImaList(list: Uint8Array, quoted: PcrTable, rules: ImaRules): Rounds {
-  return judge(list, quoted, rules)
-}
-
-export type Rounds = Generator<undefined, Verdict<ImaClaims>, undefined>
-
-function* judge(list: Uint8Array, quoted: PcrTable, rules: ImaRules): Rounds {
+export function* appraiseImaList(list: Uint8Array, quoted: PcrTable, rules: ImaRules): Rounds {
   const { bank, from, linesPerRound = LINES_PER_ROUND } = rules
   const goal = quoted.get(bank)?.get(IMA_PCR)?.toString('latin1')
   if (goal === undefined) return reject('PCR_NOT_QUOTED', `PCR ${IMA_PCR} of ${bank} is not signed`)
@@ -80,6 +74,8 @@ function* judge(list: Uint8Array, quoted: PcrTable, rules: ImaRules): Rounds {
   }
   return accept({ bank, files, violations, end, value: Buffer.from(value, 'latin1') })
 }
+
+export type Rounds = Generator<undefined, Verdict<ImaClaims>, undefined>
 
 function endOfLine({ text }: ImaText, at: number): number {
   const newline = text.indexOf('\n', at)

@@ -1,4 +1,4 @@
-import { createHash, hash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import type { Bank } from '../pcrs.ts'
 import { accept, reject, type Verdict } from '../verdict.ts'
 import {
@@ -103,6 +103,5 @@ function isDatabase(name: string): name is Database {
 
 function entryOf({ type, owner, data }: EfiSignature): DatabaseEntry {
   if (type === CERT_SHA256) return { type: 'sha256', owner, sha256: data.toString('hex') }
-  const sha256 = createHash('sha256').update(data).digest('hex')
-  return { type: type === CERT_X509 ? 'x509' : type, owner, sha256 }
+  return { type: type === CERT_X509 ? 'x509' : type, owner, sha256: hash('sha256', data) }
 }

@@ -1,8 +1,9 @@
-import { timingSafeEqual, verify } from 'node:crypto'
-import { type Certificate, extension, publicKeyOf, readCertificate, valueIn } from '../certs/certificate.ts'
+import { verify } from 'node:crypto'
+import { type Certificate, isCa, publicKeyOf, readCertificate, usage, usageIn } from '../certs/certificate.ts'
 import { validatePath } from '../certs/path.ts'
 import type { PcrTable } from '../pcr_table.ts'
 import { matchReferences } from '../pcrs.ts'
+import { sameBytes } from '../same_bytes.ts'
 import { accept, type Rejection, reject, type Verdict } from '../verdict.ts'
 import { isBytes, readCbor } from './cbor.ts'
 import { type Sign1, sign1In, signedBytes } from './cose.ts'
@@ -130,13 +131,10 @@ const isOptional = (value: unknown) => value === undefined || (isBytes(value) &&
 const isBundle = (value: unknown): value is Uint8Array[] =>
   Array.isArray(value) && value.length > 0 && value.length <= most.certificates && value.every(isBytes)
 
-const DIGITAL_SIGNATURE = 0x80
-
 /** The certificate is made for signing, and is that of no CA. */
 function wrongSigner(certificate: Certificate): Rejection | undefined {
-  const usage = valueIn(certificate, extension.keyUsage)?.valueBlock.valueHexView[0] ?? 0
-  const ca = valueIn(certificate, extension.basicConstraints)?.cA === true
-  return ca || (usage & DIGITAL_SIGNATURE) === 0 ? reject('BAD_CHAIN', 'the certificate is not one for signing') : undefined
+  const signs = ((usageIn(certificate) ?? 0) & usage.digitalSignature) !== 0
+  return signs && !isCa(certificate) ? undefined : reject('BAD_CHAIN', 'the certificate is not one for signing')
 }
 
 /** With r and s side by side. */
@@ -151,8 +149,8 @@ function wrongSignature(envelope: Sign1, certificate: Certificate): Rejection | 
 }
 
 function wrongBinding(nonce: Uint8Array | undefined, { binding }: ExpectedDocument): Rejection | undefined {
-  if (nonce !== undefined && nonce.length === binding.length && timingSafeEqual(nonce, binding)) return undefined
-  return reject('NONCE_MISMATCH', nonce === undefined ? 'the document carries no nonce' : 'the nonce is not the expected digest')
+  if (nonce === undefined) return reject('NONCE_MISMATCH', 'the document carries no nonce')
+  return sameBytes(nonce, binding) ? undefined : reject('NONCE_MISMATCH', 'the nonce is not the expected digest')
 }
 
 /** Clocks of both sides may differ by a little. */

@@ -1,5 +1,5 @@
 import { decodeFirst, encode, Tagged, type Token, Tokenizer } from 'cborg'
-import { accept, reject, type Verdict } from '../verdict.ts'
+import { accept, reasonOf, reject, type Verdict } from '../verdict.ts'
 
 type Limits = {
   readonly bytes: number
@@ -34,7 +34,7 @@ export function readCbor(bytes: Uint8Array, limits: Limits): Verdict<unknown> {
     return accept(value)
   } catch (error) {
     if (error instanceof TooDeep) return reject('LIMIT', error.message)
-    return reject('BAD_ENCODING', error instanceof Error ? error.message : 'no reason given')
+    return reject('BAD_ENCODING', reasonOf(error))
   }
 }
 

@@ -1,6 +1,6 @@
 import { appraiseEventLogs } from '../eventlog/appraisal.ts'
 import type { BootClaims } from '../eventlog/boot_claims.ts'
-import { appraiseImaList, type ImaClaims } from '../eventlog/ima_list.ts'
+import { appraiseImaList, type ImaClaims, type Rounds } from '../eventlog/ima_list.ts'
 import type { PcrTable } from '../pcr_table.ts'
 import type { ReferenceSet } from '../pcrs.ts'
 import { accept, type Rejection, reject, type Verdict } from '../verdict.ts'
@@ -49,13 +49,12 @@ type Options = {
  * @returns a generator, at whose end is what was shown; its verdict is what `appraiseEventLogs`, `faultOfBoot`, `appraiseImaList` and
  *   `faultOfFiles` return when refused, LOG_MISSING or TPM_FIRMWARE
  */
-export function appraiseReferences(logs: Logs, quoted: Quoted, references: readonly Reference[], options: Options = {}): Showing {
-  return judge(logs, quoted, references, options)
-}
-
-export type Showing = Generator<undefined, Shown, undefined>
-
-function* judge(logs: Logs, quoted: Quoted, references: readonly Reference[], { listing = false }: Options): Showing {
+export function* appraiseReferences(
+  logs: Logs,
+  quoted: Quoted,
+  references: readonly Reference[],
+  { listing = false }: Options = {},
+): Generator<undefined, Shown, undefined> {
   const read = readers(logs, quoted)
   const faults: Rejection[] = []
   let first: Omit<Shown, 'verdict'> | undefined
@@ -116,7 +115,7 @@ function readers({ eventLog, imaList }: Logs, { pcrs }: Quoted) {
       boots.set(key, read)
       return read
     },
-    *ima(rules: ImaReference): Generator<undefined, Verdict<ImaClaims>, undefined> {
+    *ima(rules: ImaReference): Rounds {
       const { bank, extends: mode, bootAggregate, templates, allowViolations } = rules
       const key = JSON.stringify([bank, mode, bootAggregate, templates, allowViolations])
       const known = lists.get(key)

@@ -2,7 +2,7 @@ import { type KeyObject, verify } from 'node:crypto'
 import { isBytes, isTagged, readCbor } from '../formats/cbor.ts'
 import { type Sign1, sign1In, signedBytes } from '../formats/cose.ts'
 import { type Bank, banks } from '../pcrs.ts'
-import { hashes } from '../tpm2/constants.ts'
+import { hashes, PCRS } from '../tpm2/constants.ts'
 import { accept, type Rejection, reject, type Verdict } from '../verdict.ts'
 
 /** Reference values as others sign them: one set, as far as a Concise Reference Integrity Manifest says it in registers. */
@@ -18,10 +18,10 @@ export type Corim = {
 }
 export type CorimKey = { readonly name: string; readonly key: KeyObject }
 
-const limits = { bytes: 65_536, depth: 16 }
 const tag = { TIME: 1, COSE_SIGN1: 18, UUID: 37, CORIM: 501, COMID: 506 } as const
 /** Those of environments and entities are read over: a URI, an OID, a UEID and what identifies classes and instances. */
 const readable = [...Object.values(tag), 32, 111, 550, 551, 560]
+const limits = { bytes: 65_536, depth: 16, tags: readable }
 
 /** Algorithms by their number and by their name in the registry (IANA, Named Information Hash Algorithm). */
 const registered: ReadonlyMap<unknown, Bank> = new Map<unknown, Bank>([
@@ -46,7 +46,7 @@ export function verifyCorim(bytes: Uint8Array, keys: readonly CorimKey[]): Verdi
   if (!envelope.ok) return envelope
   const signer = signerOf(envelope.value, keys)
   if (!signer.ok) return signer
-  const payload = readCbor(envelope.value.payload, { ...limits, tags: readable })
+  const payload = readCbor(envelope.value.payload, limits)
   if (!payload.ok) return payload
   const manifest = isTagged(payload.value, tag.CORIM) ? mapOf(payload.value.value) : undefined
   if (manifest === undefined) return malformed('the payload is no CoRIM')
@@ -58,11 +58,11 @@ type Envelope = Sign1 & { readonly algorithm: number }
 const [ALGORITHM, CRITICAL, CONTENT_TYPE] = [1, 2, 3]
 
 function readEnvelope(bytes: Uint8Array): Verdict<Envelope> {
-  const read = readCbor(bytes, { ...limits, tags: readable })
+  const read = readCbor(bytes, limits)
   if (!read.ok) return read
   const sign1 = isTagged(read.value, tag.COSE_SIGN1) ? sign1In(read.value.value) : undefined
   if (sign1 === undefined) return malformed('it is no COSE_Sign1 with its payload')
-  const fields = readCbor(sign1.head, { ...limits, tags: readable })
+  const fields = readCbor(sign1.head, limits)
   if (!fields.ok) return fields
   const map = mapOf(fields.value)
   if (map === undefined || map.has(CRITICAL))
@@ -110,7 +110,7 @@ function readManifest(map: Fields, signer: string): Verdict<Corim> {
   const [only, ...others] = Array.isArray(tags) ? (tags as unknown[]) : []
   if (others.length > 0 || !isTagged(only, tag.COMID) || !isBytes(only.value))
     return malformed('the CoRIM holds not exactly one CoMID')
-  const comid = readCbor(only.value, { ...limits, tags: readable })
+  const comid = readCbor(only.value, limits)
   if (!comid.ok) return comid
   const pcrs = pcrsOf(mapOf(comid.value))
   return pcrs.ok ? accept({ id, signer, pcrs: pcrs.value, ...validity }) : pcrs
@@ -170,7 +170,7 @@ function registersOf(measurements: readonly unknown[]): Verdict<Corim['pcrs']> {
     const alone = map?.size === 1 + Number(map?.has(KEY)) && values?.size === 1 + Number(values?.has(NAME))
     if (registers === undefined || !alone) return malformed('a measurement is not one of integrity registers')
     for (const [pcr, digests] of registers) {
-      if (typeof pcr !== 'number' || !Number.isInteger(pcr) || pcr < 0 || pcr > 23) return malformed('a register is no PCR')
+      if (typeof pcr !== 'number' || !Number.isInteger(pcr) || pcr < 0 || pcr >= PCRS) return malformed('a register is no PCR')
       if (seen.has(pcr)) return malformed(`PCR ${pcr} is there twice`)
       seen.add(pcr)
       const fault = takeDigests(pcrs, pcr, listOf(digests))

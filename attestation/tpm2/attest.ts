@@ -1,12 +1,10 @@
 import type { Verdict } from '../verdict.ts'
 import { parse, type Reader } from './bytes.ts'
-import { attestType, GENERATED, type Hash, hashOf } from './constants.ts'
+import { attestType, GENERATED, type Hash, hashOf, PCRS } from './constants.ts'
 
 /** TPMS_ATTEST is refused above this many bytes; a quote of one bank has about 145. */
 const ATTEST_LIMIT = 4096
 const BANKS_LIMIT = 16
-/** PCR 0 to 23: what a PC Client TPM has. */
-const PCRS = 24
 const SELECT_LIMIT = 4
 
 /** What TPM2_Quote attests (TPM 2.0 Library Part 2, TPMS_ATTEST with TPMS_QUOTE_INFO). Buffers are views of the bytes given. */
@@ -51,7 +49,7 @@ function readQuote(reader: Reader): Quote {
 }
 
 /** What TPM2_Certify attests (TPM 2.0 Library Part 2, TPMS_ATTEST with TPMS_CERTIFY_INFO): which key is in the same TPM. Buffers are views of the bytes given. */
-export type Certification = Head & {
+export type Certification = Attested & {
   /** TPM2B_NAME.name of the key */
   readonly name: Buffer
   readonly qualifiedName: Buffer
@@ -68,10 +66,10 @@ export function parseCertification(bytes: Uint8Array): Verdict<Certification> {
   })
 }
 
-type Head = Pick<Quote, 'qualifiedSigner' | 'extraData' | 'clock' | 'safe'>
-
 /** What every TPMS_ATTEST begins with. */
-function readHead(reader: Reader, wanted: number, otherwise: 'NOT_A_QUOTE' | 'NOT_A_CERTIFICATION'): Head {
+export type Attested = Pick<Quote, 'qualifiedSigner' | 'extraData' | 'clock' | 'safe'>
+
+function readHead(reader: Reader, wanted: number, otherwise: 'NOT_A_QUOTE' | 'NOT_A_CERTIFICATION'): Attested {
   if (reader.u32() !== GENERATED) reader.fail('BAD_MAGIC', 'TPM_GENERATED_VALUE is not first')
   const type = reader.u16()
   if (type !== wanted) reader.fail(otherwise, `TPMI_ST_ATTEST is 0x${type.toString(16)}`)
@@ -105,7 +103,7 @@ function readBank(reader: Reader, before: readonly BankSelection[]): BankSelecti
   const bank = hashOf(id)
   if (bank === undefined) return reader.fail('UNSUPPORTED_ALG', `PCR bank 0x${id.toString(16)}`)
   const mask = readMask(reader)
-  for (const other of before) if (other.bank === bank) reader.fail('DUPLICATE_BANK', `bank ${bank} is selected twice`)
+  if (before.some(other => other.bank === bank)) reader.fail('DUPLICATE_BANK', `bank ${bank} is selected twice`)
   return { bank, mask }
 }
 

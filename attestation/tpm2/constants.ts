@@ -80,6 +80,9 @@ export const handle = {
   PLATFORM: 0x4000000c,
 } as const
 
+/** PCR 0 to 23: what a PC Client TPM has. */
+export const PCRS = 24
+
 /** TPM_GENERATED_VALUE: "\xffTCG", first in everything that a TPM attests. */
 export const GENERATED = 0xff544347
 

@@ -15,7 +15,8 @@ export type SigningKey = {
   readonly hash: Hash
   readonly public: Public
 }
-export type SignatureScheme = 'RSASSA' | 'RSAPSS' | 'ECDSA'
+const signatureSchemes = ['RSASSA', 'RSAPSS', 'ECDSA'] as const
+export type SignatureScheme = (typeof signatureSchemes)[number]
 
 /**
  * Reads a TPMT_SIGNATURE to its last byte and verifies it over `message`. The kind of key decides, the structure only repeats
@@ -44,10 +45,9 @@ function readSignature(reader: Reader, key: SigningKey): Signature {
   return { hash, value: key.public.kind === 'ecc' ? ecdsa(reader, key.public.curve) : rsa(reader, key.public.modulus) }
 }
 
-function schemeOf(tag: number): SignatureScheme | undefined {
-  if (tag === alg.RSASSA) return 'RSASSA'
-  if (tag === alg.RSAPSS) return 'RSAPSS'
-  return tag === alg.ECDSA ? 'ECDSA' : undefined
+/** By TPM_ALG_ID. */
+export function schemeOf(tag: number): SignatureScheme | undefined {
+  return signatureSchemes.find(scheme => alg[scheme] === tag)
 }
 
 /** TPMS_SIGNATURE_RSA.sig: as long as the modulus, and as a number below it (RFC 8017 5.2.2). */

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { type Hash, hashes } from '#attestation'
-import { extend } from '../../attestation/eventlog/replay.ts'
+import { extend } from '../../attestation/pcr_values.ts'
 
 // Writes lists of IMA as Linux does, and the PCR that it extends beside.
 
