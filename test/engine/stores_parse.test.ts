@@ -128,6 +128,7 @@ describe('the challenge of a key vault', () => {
         outcomes.add(isAnswered)
         if (isAnswered) expect(`.${hostname}`.endsWith(`.${new URL(read.resource).hostname}`)).toBe(true)
       }),
+      { examples: [['https://vault.azure.net']] }, // chance alone finds none in some of the runs
     )
     expect(outcomes.size).toBe(2)
   })
