@@ -75,6 +75,34 @@ test('ends when it was to end, and is replaced by nothing then', async () => {
   })
 })
 
+test('counts as read from Vault a moment ago, until its end', async () => {
+  const { world, grants } = await consented()
+  const { stale, expiresAt } = await grants.rootOf('mount', 'forge', purpose).read()
+  expect([stale, expiresAt]).toEqual([false, (world.now() + 60_000) / 1000])
+})
+
+test('is used by one at a time, who has the token that the one before left', async () => {
+  const { grants } = await consented()
+  const seen: (string | undefined)[] = []
+  const use = (next: string) => {
+    const root = grants.rootOf('mount', 'forge', purpose)
+    return root.alone(async ({ fields, version }) => {
+      seen.push(fields['refresh_token']?.reveal())
+      await root.replace({ fields: { refresh_token: new Secret(next) } }, version)
+    })
+  }
+  await Promise.all([use('second'), use('third')])
+  expect(seen).toEqual(['token', 'second'])
+  const others = grants.rootOf('mount', 'forge', { ...purpose, tpmId: 'sha256-bb' })
+  await expect(others.alone(async () => undefined)).rejects.toMatchObject({ code: 'CONSENT_REQUIRED' })
+})
+
+test('is told to who waits for it, and none to who waits for another', async () => {
+  const { grants } = await consented()
+  expect(await grants.of('mount', 'forge', purpose)).toMatchObject({ subject: 'ada' })
+  expect(await grants.of('mount', 'forge', { ...purpose, action: 'merge' })).toBeUndefined()
+})
+
 test('holds the token that the provider gave last', async () => {
   const { grants, tokenOf } = await consented()
   const root = grants.rootOf('mount', 'forge', purpose)

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { openProvider, type ProviderSettings } from '../../engine/consent/provider.ts'
 import type { Outbound } from '../../engine/issuers/outbound.ts'
+import { Secret } from '../../engine/secret.ts'
 
 // The journey through an identity provider, as far as the words of one answer go; the whole of it is shown in a browser (`live/consent.test.ts`).
 
@@ -13,12 +14,15 @@ type Server = {
   readonly sub?: string
   readonly metadata?: object
   readonly asked?: string[]
+  /** what a code is answered with beside a token */
+  readonly answer?: object
+  readonly status?: number
 }
 
 /** A provider that redeems any code, and answers with an ID token with this nonce where it was asked for one. */
 function providerOf(
   issuer: string,
-  { also = [], nonce = JOURNEY.nonce, sub = 'person', metadata: more = {}, asked = [] }: Server,
+  { also = [], nonce = JOURNEY.nonce, sub = 'person', metadata: more = {}, asked = [], answer = {}, status = 200 }: Server,
 ) {
   const settings = {
     issuer,
@@ -37,11 +41,11 @@ function providerOf(
   const claims = { iss: issuer, aud: 'assay', sub, iat: now, exp: now + 60, nonce }
   const idToken = `${part({ alg: 'RS256' })}.${part(claims)}.c2ln`
   const metadata = { issuer, authorization_endpoint: `${issuer}/authorize`, token_endpoint: `${issuer}/token`, ...more }
-  const tokens = { access_token: 'a', token_type: 'Bearer', refresh_token: 'r', id_token: idToken }
+  const tokens = { access_token: 'a', token_type: 'Bearer', refresh_token: 'r', id_token: idToken, ...answer }
   const http = {
     fetch: async (url: string) => {
       asked.push(new URL(url).pathname)
-      return Response.json(url.endsWith('/token') ? tokens : metadata)
+      return url.endsWith('/token') ? Response.json(tokens, { status }) : Response.json(metadata)
     },
     failure: () => undefined,
   } as unknown as Outbound
@@ -75,6 +79,24 @@ test.each(['authorization', 'token', 'revocation'])('a provider elsewhere has no
   await expect(elsewhere.tokenEndpoint()).rejects.toMatchObject({ code: 'EXCHANGE_UNUSABLE' })
   const here = providerOf(`http://127.0.0.1/of-${which}`, { metadata })
   expect(await here.authorizationEndpoint()).toMatch(/^http:/)
+})
+
+const turnedBack = new URL(`${REDIRECT}?error=access_denied&state=state`)
+test.each<readonly [string, URL, Server, string]>([
+  ['a person who turned back', turnedBack, {}, 'EXCHANGE_REFUSED'],
+  ['a code that it does not take', callback, { status: 400, answer: { error: 'invalid_grant' } }, 'EXCHANGE_REFUSED'],
+  ['no refresh token', callback, { answer: { refresh_token: undefined } }, 'EXCHANGE_UNUSABLE'],
+  ['a refresh token that is longer than any', callback, { answer: { refresh_token: 'r'.repeat(65_537) } }, 'EXCHANGE_UNUSABLE'],
+])('whoever is answered with %s is told it as that', async (_, answered, server, code) => {
+  const provider = providerOf('https://answers.example', server)
+  await expect(provider.redeem(answered, JOURNEY, ['repo'], REDIRECT, undefined)).rejects.toMatchObject({ code })
+})
+
+test('what a provider has no way to end is not tried to be ended', async () => {
+  const asked: string[] = []
+  const provider = providerOf('https://endless.example', { asked })
+  await provider.revoke(new Secret('r'), undefined)
+  expect(asked).toEqual(['/.well-known/oauth-authorization-server'])
 })
 
 // Who is led to an honest server by a dishonest one brings the code of the one to the other (RFC 9207).

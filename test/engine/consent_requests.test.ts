@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { LIFE_MS, openRequests, type Requests, stateOf, type Wish } from '../../engine/consent/requests.ts'
 import type { Mount } from '../../engine/mount_table.ts'
-import { openStore } from '../../engine/vault/store.ts'
+import { openStore, type Store } from '../../engine/vault/store.ts'
 import { fakeTransit } from '../fakes/transit.ts'
 import { testWorld } from '../fakes/world.ts'
 
@@ -71,6 +71,21 @@ test.each(ways)(
       expect(await find(requests, other.join('.')), other.join('.')).toBeUndefined()
   },
 )
+
+test('what is no part of an address is not looked for in Vault', async () => {
+  const looked: string[] = []
+  const fresh = async (path: string) => void looked.push(path)
+  const requests = openRequests({ fresh } as unknown as Store, testWorld())
+  for (const bad of ['..', '', 'a/b', '../../other', 'x'.repeat(129), 'a%2fb'])
+    for (const [, , find] of ways)
+      for (const parts of [
+        [bad, 'b', 'c'],
+        ['a', bad, 'c'],
+        ['a', 'b', bad],
+      ])
+        for (const by of [parts, [...parts, 'd']]) expect(await find(requests, by.join('.'))).toBeUndefined()
+  expect(looked).toEqual([])
+})
 
 test('nothing came back of what nobody was sent away with', async () => {
   const { world, requests, ask } = opened()

@@ -9,7 +9,8 @@ import { openStore } from '../../engine/vault/store.ts'
 import { fakeTransit } from '../fakes/transit.ts'
 import { testWorld } from '../fakes/world.ts'
 
-// Where a person is led, and what they hear, and what is on record, when Vault fails in the middle of a callback. The rest of the journey: live/consent.test.ts.
+// Where a person is led, what they hear, what is kept and what is on record, also when Vault fails in the middle of a callback. The rest of the journey:
+// live/consent.test.ts.
 
 const COOKIE = 'of the browser that left'
 const mount = { id: 'mount', path: 'broker/', type: 'broker' } as Mount
@@ -35,10 +36,16 @@ type Between = {
   readonly moving?: (to: State) => Promise<void>
   /** before the provider answers */
   readonly answering?: () => Promise<void>
+  /** before it is on record that a code is redeemed */
+  readonly recording?: () => Promise<void>
+  readonly mounts?: readonly Mount[]
+  /** of the role's integration */
+  readonly type?: string
 }
 
 /** Consents at a provider that answers with this. */
-function consents(settings: object, answer: object, { lost, moving, answering }: Between = {}) {
+function consents(settings: object, answer: object, between: Between = {}) {
+  const { lost, moving, answering, recording, mounts = [mount], type = 'oauth2_consent' } = between
   const world = testWorld()
   const kept: ConsentGrant[] = []
   const recorded: unknown[] = []
@@ -58,11 +65,11 @@ function consents(settings: object, answer: object, { lost, moving, answering }:
     world,
     requests: { ...requests, move },
     grants: { put: async (_, __, grant) => void kept.push(grant), of: async () => kept.at(-1) } as Partial<Grants> as Grants,
-    integrations: { source: async () => ({ integration: { type: 'oauth2_consent', settings } }) },
+    integrations: { source: async ({ id }: Mount) => (id === mount.id ? { integration: { type, settings } } : undefined) },
     upstreams: { of: () => ({ fetch: answered, failure: () => undefined }) },
-    mounts: { ofType: () => [mount] },
+    mounts: { ofType: () => mounts },
     audit: {
-      append: async () => undefined,
+      append: async () => recording?.(),
       appendLazy: ({ fields }: { fields: Readonly<Record<string, unknown>> }) => void recorded.push(fields['result']),
     } as unknown as Audit,
     ownUrl: () => 'https://assay.example',
@@ -82,7 +89,7 @@ test('a person is told of the host where they sign in, and led there, whatever h
   expect((await consent.decide(id, true, COOKIE, 'txn'))?.origin).toBe('https://sign-in.example')
 })
 
-const TOKENS = { access_token: 'a', token_type: 'Bearer', refresh_token: 'r' }
+const TOKENS = { access_token: 'a', token_type: 'Bearer', refresh_token: 'refresh-token-of-a-person' }
 
 /** A person who was sent to the provider, and the address that leads back from there with this. */
 async function sent(between: Between, word = 'code', settings: object = SETTINGS) {
@@ -141,13 +148,72 @@ describe('where people come back to is an address of this provider alone', () =>
   })
 })
 
-test('what the provider gave less than was asked for is what was consented to', async () => {
-  const { consent, requests, kept } = consents(SETTINGS, { ...TOKENS, scope: 'openid read' })
-  const { id } = await requests.open(mount, { ...wish, scope: ['read', 'write'], audience: '', task: undefined })
-  const to = await consent.decide(id, true, COOKIE, 'txn')
+test.each([
+  ['less than was asked for', 'openid read', ['read']],
+  ['more than was asked for', 'read write admin', ['read', 'write']],
+  ['without a word of what it is good for', undefined, ['read', 'write']],
+])('what the provider gave %s is kept for what was asked and given alone', async (_, scope, kept) => {
+  const task = { org: 'acme', user: 'ada', task: 'T-1', session: 's', txn: 't', actors: ['a'], integrations: undefined }
+  const asks = { ...wish, scope: ['read', 'write'], audience: '', task }
+  const all = consents(SETTINGS, { ...TOKENS, scope })
+  const { id } = await all.requests.open(mount, asks)
+  const to = await all.consent.decide(id, true, COOKIE, 'txn')
   const callback = new URL(`https://assay.example/assay/consent/callback?code=c&state=${to?.searchParams.get('state')}`)
-  expect(await consent.callback(callback, COOKIE, 'txn')).toBe('granted')
-  expect(kept[0]?.scope).toEqual(['read'])
+  all.world.pass(5_000)
+  expect(await all.consent.callback(callback, COOKIE, 'txn')).toBe('granted')
+  const { tpmId, plugin, action } = wish
+  const now = all.world.now()
+  const expiresAt = now + SETTINGS.consent_ttl * 1000
+  // and for the next session of this user as well
+  const purpose = { tpmId, plugin, action, scope: kept, task: { org: 'acme', user: 'ada' } }
+  expect(all.kept).toEqual([{ ...purpose, subject: '', grantedAt: now, expiresAt }])
+})
+
+test('what a code brought is in no line of the log from then on', async () => {
+  const { back, world } = await sent({})
+  await back()
+  world.log.info({ fields: [TOKENS.refresh_token] }, 'what somebody logs')
+  expect(world.lines.at(-1)).not.toContain(TOKENS.refresh_token)
+})
+
+test('no code is redeemed that is not on record first', async () => {
+  const recording = async () => {
+    throw new BrokerError('unavailable', 'the audit log cannot be written')
+  }
+  const { back, fetched, kept } = await sent({ recording })
+  expect([await back(), fetched, kept]).toEqual(['failed', [], []])
+})
+
+describe('a person is asked', () => {
+  test('for an integration that people consent to, and for no other', async () => {
+    const { consent, recorded } = consents(SETTINGS, TOKENS, { type: 'oauth2' })
+    const asks = consent.ask(mount, { ...wish, audience: '', task: undefined }, 'txn')
+    await expect(asks).rejects.toMatchObject({ code: 'bad_request' })
+    expect(recorded).toEqual([])
+  })
+
+  test('in the mount where the agent asked, and not once that is gone', async () => {
+    const other: Mount = { ...mount, id: 'other', path: 'other/' }
+    const there = consents(SETTINGS, TOKENS, { mounts: [other, mount] })
+    expect(await there.consent.view((await asked(there.requests)).id)).toMatchObject({ provider: 'id.example' })
+    const gone = consents(SETTINGS, TOKENS, { mounts: [other] })
+    const { id } = await asked(gone.requests)
+    await expect(gone.consent.view(id)).rejects.toMatchObject({ code: 'not_found' })
+    await expect(gone.consent.decide(id, true, COOKIE, 'txn')).rejects.toMatchObject({ code: 'not_found' })
+  })
+
+  test.each([
+    ['allowed', true, 'sent'],
+    ['denied', false, 'denied'],
+  ])('once: what was %s is not decided on again', async (result, allow, state) => {
+    const { consent, requests, recorded } = consents(SETTINGS, TOKENS)
+    const { id } = await asked(requests)
+    expect((await consent.decide(id, allow, COOKIE, 'txn')) !== undefined).toBe(allow)
+    for (const again of [true, false])
+      await expect(consent.decide(id, again, COOKIE, 'txn')).rejects.toMatchObject({ code: 'conflict' })
+    expect((await requests.byId(id))?.request.state).toBe(state)
+    expect(recorded).toEqual([{ value: result }])
+  })
 })
 
 test('of another browser nothing is taken, and of another machine no handle is', async () => {
@@ -167,6 +233,7 @@ describe('an agent that waits for one who died while the provider was asked', ()
   test('hears that it failed, when whoever lives would have done it', async () => {
     const { world, consent, requests, kept, id, handle } = await sent({})
     const found = await requests.byId(id)
+    world.pass(2)
     if (found) await requests.move(found, 'redeeming')
     // of somebody who consented before
     kept.push({ grantedAt: world.now() - 1 } as ConsentGrant)
@@ -174,6 +241,17 @@ describe('an agent that waits for one who died while the provider was asked', ()
     expect(await state()).toBe('redeeming')
     world.pass(120_001)
     expect(await state()).toBe('failed')
+  })
+
+  test('and not that a person granted it who denied it, though one consented before', async () => {
+    const { consent, requests, kept } = consents(SETTINGS, TOKENS)
+    const { id, handle } = await asked(requests)
+    kept.push({ grantedAt: Date.now() } as ConsentGrant)
+    await consent.decide(id, false, COOKIE, 'txn')
+    const denied = await consent.progress(mount, handle, wish.tpmId)
+    expect(denied?.state).toBe('denied')
+    await denied?.close()
+    expect(await consent.progress(mount, handle, wish.tpmId)).toBeUndefined()
   })
 })
 
