@@ -1,6 +1,7 @@
 import { type Attest, openAttest } from './attest/service.ts'
 import { type Audit, type AuditOptions, openAudit } from './audit/index.ts'
-import { BrokerError, isConflict } from './errors.ts'
+import { ignoreConflict } from './conflicts.ts'
+import { BrokerError } from './errors.ts'
 import { type Integrations, openIntegrations } from './integrations/service.ts'
 import { type Issue, openIssue } from './issue/service.ts'
 import { openBrokerLeases } from './leases/broker.ts'
@@ -230,8 +231,6 @@ const AUDIT_KEY = 'audit-key'
 async function auditKey(world: World, store: Store): Promise<Secret<Uint8Array>> {
   const kept = await store.fresh<{ key: string }>(AUDIT_KEY)
   if (kept) return new Secret(Buffer.from(kept.value.key, 'base64'))
-  await store.put(AUDIT_KEY, { key: world.random(32).toString('base64') }, 0).catch((error: unknown) => {
-    if (!isConflict(error)) throw error
-  })
+  await store.put(AUDIT_KEY, { key: world.random(32).toString('base64') }, 0).catch(ignoreConflict)
   return auditKey(world, store)
 }

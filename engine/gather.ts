@@ -4,10 +4,11 @@ import { BrokerError } from './errors.ts'
  * Answers many askers with one call, without ever answering from before the question: those who ask while a call is under way
  * wait together for the next one. So a decision is never older than the request that it is for, and a busy broker asks Vault
  * once for many. A service that does not answer those who asked does not let those wait who came after: they hear the same.
+ * @param limit how many go into one call
  */
 export function gather<Item, Answer>(
   call: (items: readonly Item[]) => Promise<readonly Answer[]>,
-  limit: number,
+  limit = Number.POSITIVE_INFINITY,
 ): (item: Item) => Promise<Answer> {
   type Asker = { item: Item; resolve: (answer: Answer) => void; rejectWith: (error: unknown) => void }
   let waiting: Asker[] = []
@@ -49,7 +50,7 @@ export function gather<Item, Answer>(
 export function gatherBy<Item, Answer>(
   keyOf: (item: Item) => string,
   call: (items: readonly Item[]) => Promise<readonly Answer[]>,
-  limit: number,
+  limit = Number.POSITIVE_INFINITY,
 ): (item: Item) => Promise<Answer> {
   const gathered = new Map<string, { ask: (item: Item) => Promise<Answer>; askers: number }>()
   return async item => {
@@ -64,4 +65,21 @@ export function gatherBy<Item, Answer>(
       if (one.askers === 0) gathered.delete(key)
     }
   }
+}
+
+/** `gatherBy` where one look answers all who ask by the same key. */
+export function gatherLooks<Item, Answer>(
+  keyOf: (item: Item) => string,
+  look: (item: Item) => Promise<Answer>,
+): (item: Item) => Promise<Answer> {
+  return gatherBy(keyOf, async items => {
+    const answer = await look(items[0] as Item)
+    return items.map(() => answer)
+  })
+}
+
+/** `gather` where nothing is asked but that it is done: once for all who asked before it began. */
+export function gatherCalls(call: () => Promise<void>): () => Promise<void> {
+  const ask = gatherLooks<undefined, void>(() => '', call)
+  return () => ask(undefined)
 }

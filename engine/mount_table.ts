@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
+import { retryConflicts } from './conflicts.ts'
 import { BrokerError, isConflict } from './errors.ts'
-import { gather } from './gather.ts'
+import { gatherCalls } from './gather.ts'
 import type { OwnVault } from './vault/own.ts'
 import type { Store } from './vault/store.ts'
 
@@ -80,29 +81,21 @@ export async function openMountTable(
   let mounts: readonly Mount[] = []
   let seenAt = Number.NEGATIVE_INFINITY
   const leaving = new Map<string, Mount>()
-  const look = gather<undefined, undefined>(async askers => {
+  const refresh = gatherCalls(async () => {
     const at = monotonic()
     const [auths, own] = await Promise.all([vault.read('sys/auth'), store.fresh<readonly Mount[]>(TABLE)])
     const marked = Object.entries(auths?.data ?? {}).flatMap(([path, row]) => authMount(path, row as AuthRow))
     mounts = [...marked, ...(own?.value ?? []), ...leaving.values()]
     seenAt = at
-    return askers
-  }, Number.POSITIVE_INFINITY)
-  const refresh = () => look(undefined)
-  const kept = async (make: Change, tries: number): Promise<void> => {
+  })
+  const write = async (make: Change): Promise<void> => {
     const was = await store.fresh<readonly Mount[]>(TABLE)
-    try {
-      await store.put(TABLE, make(was?.value ?? []), was?.version ?? 0)
-    } catch (error) {
-      // another replica changed the table: what was to be made of it is made of that
-      if (tries === 1 || !isConflict(error)) throw error
-      await kept(make, tries - 1)
-    }
+    await store.put(TABLE, make(was?.value ?? []), was?.version ?? 0)
   }
   let turn: Promise<unknown> = Promise.resolve()
   const change = async (make: Change) => {
     // one after another, as whoever sets up mounts sets up many at once
-    const mine = turn.then(() => kept(make, TRIES))
+    const mine = turn.then(() => retryConflicts(TRIES, () => write(make)))
     turn = mine.catch(() => undefined)
     await mine
     await refresh()

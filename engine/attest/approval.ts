@@ -1,6 +1,7 @@
 import { reject, type VerifiedEk } from '#attestation'
 import { openCollection } from '../collection.ts'
-import { BrokerError, isConflict } from '../errors.ts'
+import { ignoreConflict } from '../conflicts.ts'
+import { BrokerError } from '../errors.ts'
 import { text, type Values } from '../fields.ts'
 import type { Mount } from '../mount_table.ts'
 import type { Verdict } from '../refusals.ts'
@@ -79,11 +80,7 @@ export function openApproval(settings: Pick<AttestSettings, 'tpm'>, store: Store
       if (await waiting.get(mount.id, tpmId)) return
       if ((await waiting.list(mount.id)).length >= MAX_WAITING)
         throw new BrokerError('rate_limited', 'too many TPMs wait for approval: have the operator decide on some')
-      await waiting
-        .write(mount.id, tpmId, kept => (kept ? {} : { ...facts, requested_at: now() }))
-        .catch((error: unknown) => {
-          if (!isConflict(error)) throw error
-        })
+      await waiting.write(mount.id, tpmId, kept => (kept ? {} : { ...facts, requested_at: now() })).catch(ignoreConflict)
     },
     decide: async (mount, tpmId, decision, reason) => {
       if (decision === undefined) throw new BrokerError('bad_request', 'decision: wanted approve or deny')

@@ -10,7 +10,7 @@ import {
   qualifyingData,
   reject,
 } from '#attestation'
-import { isConflict } from '../errors.ts'
+import { ignoreConflict } from '../conflicts.ts'
 import type { Lifecycle } from '../lifecycle/lifecycle.ts'
 import type { Mount } from '../mount_table.ts'
 import type { Verdict } from '../refusals.ts'
@@ -154,11 +154,7 @@ function setsOf({ deciding }: Rules) {
 
 /** Several documents may come from one machine at the same time. */
 async function noted(settings: AttestSettings, mount: Mount, id: string, facts: Record<string, string>): Promise<void> {
-  await settings.tpm
-    .write(mount.id, id, kept => (kept ? {} : facts))
-    .catch((error: unknown) => {
-      if (!isConflict(error)) throw error
-    })
+  await settings.tpm.write(mount.id, id, kept => (kept ? {} : facts)).catch(ignoreConflict)
 }
 
 function measuredOf({ deciding }: Rules, { madeAt, pcrs, references }: DocumentClaims) {

@@ -1,6 +1,7 @@
 import { createHmac, timingSafeEqual } from 'node:crypto'
 import { isDeepStrictEqual } from 'node:util'
 import { accept, admitAk, admitEk, type Hierarchy, makeCredential, reject, type VerifiedEk } from '#attestation'
+import { retryConflicts } from '../conflicts.ts'
 import { isConflict } from '../errors.ts'
 import { gatherBy } from '../gather.ts'
 import type { Mount } from '../mount_table.ts'
@@ -216,7 +217,7 @@ class Unlisted extends Error {}
  *  only other replicas come between. */
 function openNote(settings: AttestSettings): Note {
   type Item = { readonly mount: Mount; readonly pending: Pending }
-  const write = async (items: readonly [Item, ...Item[]], tries: number): Promise<boolean> => {
+  const write = async (items: readonly [Item, ...Item[]]): Promise<boolean> => {
     const [{ mount, pending }] = items
     const { enrollment } = await configOf(settings, mount)
     try {
@@ -233,16 +234,15 @@ function openNote(settings: AttestSettings): Note {
       return true
     } catch (error) {
       if (error instanceof Unlisted) return false
-      if (tries === 1 || !isConflict(error)) throw error
-      return write(items, tries - 1)
+      throw error
     }
   }
   const placeOf = ({ mount, pending }: Item) => `${mount.id}/${pending.record.tpm_id}`
   const together = async (items: readonly Item[]): Promise<readonly boolean[]> => {
     const [first, ...rest] = items
-    const isNoted = first !== undefined && (await write([first, ...rest], TRIES))
+    const isNoted = first !== undefined && (await retryConflicts(TRIES, () => write([first, ...rest])))
     return items.map(() => isNoted)
   }
-  const note = gatherBy<Item, boolean>(placeOf, together, Number.POSITIVE_INFINITY)
+  const note = gatherBy<Item, boolean>(placeOf, together)
   return (mount, pending) => note({ mount, pending })
 }

@@ -1,5 +1,5 @@
 import { sharesPrime } from '#attestation'
-import { isConflict } from '../errors.ts'
+import { retryConflicts } from '../conflicts.ts'
 import type { Mount } from '../mount_table.ts'
 import type { Store } from '../vault/store.ts'
 
@@ -27,7 +27,7 @@ export function openModuli(store: Store): Moduli {
     decoded.set(chunk, known)
     return known
   }
-  const add = async (mount: Mount, modulus: string, tries: number): Promise<boolean> => {
+  const add = async (mount: Mount, modulus: string): Promise<boolean> => {
     const last = Math.max(0, (await store.list(folder(mount))).length - 1)
     const kept = await store.fresh<Chunk>(`${folder(mount)}${last}`)
     const moduli = kept?.value.moduli ?? []
@@ -37,12 +37,7 @@ export function openModuli(store: Store): Moduli {
     if (sharesPrime(Buffer.from(modulus, 'base64'), others)) return false
     const full = moduli.length >= PER_CHUNK
     const [place, value, version] = full ? [last + 1, [modulus], 0] : [last, [...moduli, modulus], kept?.version ?? 0]
-    try {
-      await store.put(`${folder(mount)}${place}`, { moduli: value }, version)
-    } catch (error) {
-      if (tries === 1 || !isConflict(error)) throw error
-      return add(mount, modulus, tries - 1)
-    }
+    await store.put(`${folder(mount)}${place}`, { moduli: value }, version)
     return true
   }
 
@@ -53,7 +48,7 @@ export function openModuli(store: Store): Moduli {
     },
     add: async (mount, modulus) => {
       const text = modulus.toString('base64')
-      return (await moduliInclude(store, folder(mount), text)) || add(mount, text, TRIES)
+      return (await moduliInclude(store, folder(mount), text)) || retryConflicts(TRIES, () => add(mount, text))
     },
   }
 }

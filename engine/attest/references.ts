@@ -1,6 +1,7 @@
 import { type Bank, banks } from '#attestation'
 import { type Collection, type Given, openCollection } from '../collection.ts'
-import { BrokerError, isConflict } from '../errors.ts'
+import { retryConflicts } from '../conflicts.ts'
+import { BrokerError } from '../errors.ts'
 import { flag, integer, list, map, text, type Values } from '../fields.ts'
 import type { Store } from '../vault/store.ts'
 import { databasesOf, fail, PCR_FORM, pcrOf, referenceValues } from './reference_values.ts'
@@ -106,14 +107,9 @@ export function openReferences(store: Store, exists: (mountId: string, name: str
   const lastOf = async (mountId: string, name: string) =>
     (await store.fresh<{ version: number }>(lastPath(mountId, name)))?.value.version ?? 0
   /** Nobody’s approval comes between: it would be one of the list as it was. */
-  const listChanges = async (mountId: string, name: string, list: string, by: string, tries = TRIES): Promise<void> => {
+  const listChanges = async (mountId: string, name: string, list: string, by: string): Promise<void> => {
     if (!(await records.fresh(mountId, name))?.ima_lists.includes(list)) return
-    try {
-      await unchecked.write(mountId, name, kept => listChanged(kept, by))
-    } catch (error) {
-      if (tries === 1 || !isConflict(error)) throw error
-      await listChanges(mountId, name, list, by, tries - 1)
-    }
+    await unchecked.write(mountId, name, kept => listChanged(kept, by))
   }
   return {
     ...records,
@@ -145,7 +141,7 @@ export function openReferences(store: Store, exists: (mountId: string, name: str
       })
     },
     listChanges: async (mountId, list, by) => {
-      for (const name of await records.list(mountId)) await listChanges(mountId, name, list, by)
+      for (const name of await records.list(mountId)) await retryConflicts(TRIES, () => listChanges(mountId, name, list, by))
     },
     delete: async (mountId, name) => {
       const record = await records.fresh(mountId, name)

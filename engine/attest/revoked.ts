@@ -1,5 +1,5 @@
 import { isAmong, lookUpAgain } from '#attestation'
-import { isConflict } from '../errors.ts'
+import { retryConflicts } from '../conflicts.ts'
 import type { Lifecycle } from '../lifecycle/lifecycle.ts'
 import type { Mount } from '../mount_table.ts'
 import type { Store } from '../vault/store.ts'
@@ -25,6 +25,9 @@ export type RevokedPorts = {
   readonly lifecycle: Pick<Lifecycle, 'end'>
   readonly world: Pick<World, 'now'>
 }
+
+/** Each time somebody else wrote the record of the TPM: there are not so many. */
+const TRIES = 5
 
 type Look = { readonly config: AttestConfig; readonly lists: readonly Buffer[] }
 
@@ -57,15 +60,7 @@ export function openRevoked({ settings, store, trust, lifecycle, world }: Revoke
     await store.put(at(mount, tpmId), { ...value, ended: revoked } satisfies EndorsementRecord, version)
     return revoked
   }
-  const settled = async (mount: Mount, tpmId: string, look: Look, tries = 5): Promise<boolean> => {
-    try {
-      return await lookAt(mount, tpmId, look)
-    } catch (error) {
-      // somebody else wrote the record of the TPM
-      if (tries === 1 || !isConflict(error)) throw error
-      return settled(mount, tpmId, look, tries - 1)
-    }
-  }
+  const settled = (mount: Mount, tpmId: string, look: Look) => retryConflicts(TRIES, () => lookAt(mount, tpmId, look))
   return {
     keep: (mount, tpmId, path) => store.put(at(mount, tpmId), { path } satisfies EndorsementRecord),
     look: async mount => {

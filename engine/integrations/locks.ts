@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { LRUCache } from 'lru-cache'
-import { BrokerError, isConflict } from '../errors.ts'
+import { wasFirst } from '../conflicts.ts'
+import { BrokerError } from '../errors.ts'
 import type { Store } from '../vault/store.ts'
 import type { World } from '../world.ts'
 import type { Hold } from './port.ts'
@@ -49,13 +50,7 @@ export function openLocks(state: Store, { monotonic, random }: World): Locks {
   const take = async (name: string, owner: string): Promise<boolean> => {
     const held = await look(name)
     if (held && held.value.owner !== '' && !isDead(name, held.value.owner, held.version)) return false
-    try {
-      await state.put(name, { owner }, held?.version ?? 0)
-      return true
-    } catch (error) {
-      if (isConflict(error)) return false
-      throw error
-    }
+    return wasFirst(state.put(name, { owner }, held?.version ?? 0))
   }
   /** When the owner began to have it. */
   const taken = async (name: string, owner: string): Promise<number> => {

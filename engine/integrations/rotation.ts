@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { BrokerError, isConflict } from '../errors.ts'
+import { ignoreConflict } from '../conflicts.ts'
+import { BrokerError } from '../errors.ts'
 import type { Outbound, Throttled } from '../issuers/outbound.ts'
 import { signJwt, signRs256 } from '../jwt.ts'
 import type { Mount } from '../mount_table.ts'
@@ -60,9 +61,7 @@ export function openRotation(parts: RotationParts): Rotation {
         // another replica may have done it meanwhile
         if (isDue(turn.subject.record, now())) await replace(turn, hold)
         else await settle(turn)
-      }).catch((error: unknown) => {
-        if (!isConflict(error)) throw error
-      })
+      }).catch(ignoreConflict)
     },
   }
 }

@@ -1,3 +1,4 @@
+import { ignoreConflict } from '../conflicts.ts'
 import { BrokerError, isConflict } from '../errors.ts'
 import type { Mount } from '../mount_table.ts'
 import { accept, entryIn } from './end.ts'
@@ -140,14 +141,10 @@ async function handOver({ ledger, revoker, clock }: Parts, begun: Lease, handle:
   const changed = await changeLease(ledger, idOf(begun.leaseId) ?? '', now => (now.txn === begun.txn ? known : undefined))
   // the same request, made again, may have taken its id
   const lease = changed ?? { ...known, leaseId: begun.leaseId.replace(/[^/]+$/, idFrom(begun.txn)) }
-  if (!changed) await ledger.create(lease).catch(unlessThere)
+  // unless a try before made it, of which nothing was heard
+  if (!changed) await ledger.create(lease).catch(ignoreConflict)
   revoker.take(nameOf(lease))
   revoker.pump()
-}
-
-/** By a try before, of which nothing was heard. */
-function unlessThere(error: unknown): void {
-  if (!isConflict(error)) throw error
 }
 
 async function abandon(parts: Parts, begun: Lease, certain: boolean): Promise<void> {

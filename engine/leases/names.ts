@@ -1,4 +1,4 @@
-import { gather } from '../gather.ts'
+import { gatherCalls } from '../gather.ts'
 import { inParallel } from '../parallel.ts'
 import type { Store } from '../vault/store.ts'
 import { type Calendar, openCalendar } from './calendar.ts'
@@ -60,17 +60,16 @@ export function openNames(store: Store): Names {
     for (const name of seen) alone.add(name)
     for (const name of [...seen, ...added]) calendar.add(name)
   }
-  const refresh = gather<undefined, undefined>(async askers => {
-    await look().finally(() => {
+  const refresh = gatherCalls(() =>
+    look().finally(() => {
       young = undefined
-    })
-    return askers
-  }, Number.POSITIVE_INFINITY)
+    }),
+  )
   return {
     calendar,
     add,
     drop,
-    refresh: () => refresh(undefined),
+    refresh,
     pack: async now => {
       for (const names of manyOf(alone, now)) {
         await packs.write(names)

@@ -1,4 +1,5 @@
-import { BrokerError, isConflict } from '../errors.ts'
+import { wasFirst } from '../conflicts.ts'
+import { BrokerError } from '../errors.ts'
 import type { Kept } from '../vault/store.ts'
 import type { World } from '../world.ts'
 import { type Gates, openGates, pause } from './gates.ts'
@@ -222,13 +223,7 @@ function underWayMs({ clock }: RevokerOptions, name: string): number {
 /** Undefined when another replica was faster. */
 async function claimIt({ ledger, clock, me }: RevokerOptions, kept: Kept<Lease>): Promise<Lease | undefined> {
   const claimed: Lease = { ...kept.value, state: 'revoking', claim: { by: me, until: clock() + CLAIM_SECONDS } }
-  try {
-    await ledger.replace(kept, claimed)
-    return claimed
-  } catch (error) {
-    if (isConflict(error)) return undefined
-    throw error
-  }
+  return (await wasFirst(ledger.replace(kept, claimed))) ? claimed : undefined
 }
 
 async function end(options: RevokerOptions, gates: Gates, lease: Lease, task: Task): Promise<Step> {

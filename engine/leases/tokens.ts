@@ -1,4 +1,4 @@
-import { gather } from '../gather.ts'
+import { gatherCalls } from '../gather.ts'
 import { inParallel } from '../parallel.ts'
 import { isInvalidAccessor, type OwnVault } from '../vault/own.ts'
 import type { World } from '../world.ts'
@@ -65,11 +65,7 @@ export function openTokenWatch(
     if (unsaid === tags[0]?.[0]) unsaid = tags[1]?.[0]
   }
   // who asks while a look is under way waits for the one after it, and for no other: somebody may always be asking
-  const ask = gather<undefined, undefined>(async askers => {
-    await lookAtAll()
-    return askers.map(() => undefined)
-  }, Number.POSITIVE_INFINITY)
-  return async () => ask(undefined)
+  return gatherCalls(lookAtAll)
 }
 
 /** The name that was looked at first may stand for nothing any more. */

@@ -1,5 +1,5 @@
-import { isConflict } from '../errors.ts'
-import { gatherBy } from '../gather.ts'
+import { retryConflicts } from '../conflicts.ts'
+import { gatherLooks } from '../gather.ts'
 import type { Store } from '../vault/store.ts'
 import { type MachineRecord, NEW_MACHINE } from './machine.ts'
 
@@ -22,31 +22,18 @@ type Make = (kept: MachineRecord) => MachineRecord | undefined
 const TRIES = 10
 
 export function openMachines(store: Store): Machines {
-  const fresh = gatherBy<MachineId, MachineRecord>(
-    pathOf,
-    async ids => {
-      const record = (await store.fresh<MachineRecord>(pathOf(ids[0] as MachineId)))?.value ?? NEW_MACHINE
-      return ids.map(() => record)
-    },
-    Number.POSITIVE_INFINITY,
-  )
-  const change = async (id: MachineId, make: Make, tries: number): Promise<MachineRecord> => {
+  const change = async (id: MachineId, make: Make): Promise<MachineRecord> => {
     const kept = await store.fresh<MachineRecord>(pathOf(id))
     const before = kept?.value ?? NEW_MACHINE
     const after = make(before)
     if (!after) return before
-    try {
-      await store.put(pathOf(id), after, kept?.version ?? 0)
-      return after
-    } catch (error) {
-      if (tries === 1 || !isConflict(error)) throw error
-      return await change(id, make, tries - 1)
-    }
+    await store.put(pathOf(id), after, kept?.version ?? 0)
+    return after
   }
   return {
     get: async id => (await store.get<MachineRecord>(pathOf(id)))?.value ?? NEW_MACHINE,
-    fresh,
-    change: (id, make) => change(id, make, TRIES),
+    fresh: gatherLooks(pathOf, async id => (await store.fresh<MachineRecord>(pathOf(id)))?.value ?? NEW_MACHINE),
+    change: (id, make) => retryConflicts(TRIES, () => change(id, make)),
     forget: id => store.delete(pathOf(id)),
   }
 }

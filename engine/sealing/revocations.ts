@@ -1,4 +1,5 @@
-import { BrokerError, isConflict } from '../errors.ts'
+import { retryConflicts } from '../conflicts.ts'
+import { BrokerError } from '../errors.ts'
 import { gather } from '../gather.ts'
 import { absent } from '../vault/client.ts'
 import type { OwnVault } from '../vault/own.ts'
@@ -20,7 +21,7 @@ export type Revoked = {
 
 const RECORD = 'sealing/revocations'
 const NOTHING: Revoked = { tenants: {}, agents: {}, denied: {} }
-const ATTEMPTS = 8
+const TRIES = 8
 /** No sealed token lives longer, and clocks of those who seal, revoke and open differ by less than the rest: what is as old is forgotten. */
 const KEPT_SECONDS = 3600 + 600
 /** What Vault takes in one record is bounded by default: 10,000 names in an object (`max_json_object_entry_count`), 1 MiB with integrated storage. */
@@ -47,21 +48,16 @@ type Draft = {
 type Change = (draft: Draft, second: number) => void
 
 export function openRevocations(store: Store, now: () => number): Revocations {
-  const write = async (changes: readonly Change[], attempt = 1): Promise<readonly undefined[]> => {
+  const write = async (changes: readonly Change[]): Promise<readonly undefined[]> => {
     const kept = await store.fresh<Revoked>(RECORD)
     const second = Math.floor(now() / 1000)
     const draft = draftOf(kept?.value ?? NOTHING, second)
     for (const make of changes) make(draft, second)
-    try {
-      await store.put(RECORD, bounded(draft, second), kept?.version ?? 0)
-    } catch (error) {
-      if (!isConflict(error) || attempt === ATTEMPTS) throw error
-      await write(changes, attempt + 1)
-    }
+    await store.put(RECORD, bounded(draft, second), kept?.version ?? 0)
     return changes.map(() => undefined)
   }
   // all that is revoked at once is one write: those of one broker do not stand in each other's way
-  const change = gather<Change, undefined>(write, Number.POSITIVE_INFINITY)
+  const change = gather<Change, undefined>(changes => retryConflicts(TRIES, () => write(changes)))
   return {
     epoch: async (tenant, agent) => {
       const { tenants, agents, floor = 0 } = (await store.get<Revoked>(RECORD))?.value ?? NOTHING

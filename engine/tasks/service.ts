@@ -13,7 +13,8 @@ import {
 import { LRUCache } from 'lru-cache'
 import { accept, reject } from '#attestation'
 import type { Collection } from '../collection.ts'
-import { BrokerError, isConflict } from '../errors.ts'
+import { wasFirst } from '../conflicts.ts'
+import { BrokerError } from '../errors.ts'
 import { type Http, openHttp } from '../http.ts'
 import type { Mount } from '../mount_table.ts'
 import type { Verdict } from '../refusals.ts'
@@ -197,13 +198,7 @@ function openUsed(state: Store): Used {
       const name = createHash('sha256')
         .update(JSON.stringify([issuer, jti]))
         .digest('hex')
-      try {
-        await state.put(`${folder(mount)}${name}`, { expires_at: expiresAt + SKEW_SECONDS + APART_SECONDS }, 0)
-        return true
-      } catch (error) {
-        if (isConflict(error)) return false
-        throw error
-      }
+      return wasFirst(state.put(`${folder(mount)}${name}`, { expires_at: expiresAt + SKEW_SECONDS + APART_SECONDS }, 0))
     },
     sweep: async (mount, now) => {
       for (const name of await state.list(folder(mount))) {

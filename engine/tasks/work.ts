@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { accept, reject } from '#attestation'
+import { ignoreConflict } from '../conflicts.ts'
 import { isConflict } from '../errors.ts'
 import type { Mount } from '../mount_table.ts'
 import type { Verdict } from '../refusals.ts'
@@ -119,9 +120,7 @@ export function openWork({ state, world, end, heartbeatOf }: WorkParts): Work {
         else if (!ended && silentAt > 0 && silentAt < now() && (await isSilentStill(mount, there.value))) {
           // leases first: a work that is marked as ended is not looked at again
           for (const accessor of accessors) await end(accessor)
-          await state.put(path, { ...there.value, ended: true }, there.version).catch((error: unknown) => {
-            if (!isConflict(error)) throw error
-          })
+          await state.put(path, { ...there.value, ended: true }, there.version).catch(ignoreConflict)
         }
       }
     },

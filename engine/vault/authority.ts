@@ -1,13 +1,13 @@
 import { createHash } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
 import { BrokerError } from '../errors.ts'
-import { gatherBy } from '../gather.ts'
+import { gatherBy, gatherLooks } from '../gather.ts'
 import type { Secret } from '../secret.ts'
 import { type Vault, VaultRefusal, type VaultReply } from './client.ts'
 import { isBadToken, isInvalidToken, type OwnVault } from './own.ts'
 import { Presented } from './presented.ts'
 
-/** Who asks: a token and the namespace header it came with. */
+/** Who asks, by the token that came with the request. */
 export type Caller = { readonly token: Secret | undefined }
 export type Capability = 'create' | 'read' | 'update' | 'delete' | 'list' | 'sudo'
 
@@ -58,15 +58,15 @@ export function openAuthority(vault: Vault, own: OwnVault, monotonic: () => numb
     asks => capabilitiesOf(vault, asks),
     PATHS,
   )
-  const known = openFacts(own, monotonic)
-  // Requests that arrive together with one token ask Vault together. A token with a limited number of uses pays one per request
+  const factsOf = openFacts(own, monotonic)
+  // requests that arrive together with one token ask Vault together; a token with a limited number of uses pays one per request
   const allowed = async (ask: Ask, facts: TokenFacts): Promise<Granted> => {
     const answer = facts.numUses === 0 ? await capabilities(ask) : await spent(vault, own, ask)
     return Object.assign((anyOf: readonly Capability[]) => covers(answer, anyOf), { facts })
   }
   const granted = async (caller: Caller, path: string): Promise<Granted> => {
     const token = present(caller)
-    return allowed({ token, path }, await known.of(token))
+    return allowed({ token, path }, await factsOf(token))
   }
   const insist = (may: Granted, anyOf: readonly Capability[]) => {
     if (!may(anyOf)) throw new BrokerError('permission_denied', DENIED)
@@ -80,7 +80,7 @@ export function openAuthority(vault: Vault, own: OwnVault, monotonic: () => numb
     },
     identify: async (caller, path, anyOf) => {
       const token = present(caller)
-      const facts = await known.of(token)
+      const facts = await factsOf(token)
       const permitted = allowed({ token, path }, facts).then(may => insist(may, anyOf))
       // whoever asks awaits it later, perhaps after something else has failed
       permitted.catch(() => undefined)
@@ -89,25 +89,21 @@ export function openAuthority(vault: Vault, own: OwnVault, monotonic: () => numb
   }
 }
 
-type KnownFacts = { readonly of: (token: Secret) => Promise<TokenFacts> }
-
 /** Facts of tokens without a limit of uses, by hash of the token; the rest of its life is counted from when Vault told it. */
-function openFacts(own: OwnVault, monotonic: () => number): KnownFacts {
+function openFacts(own: OwnVault, monotonic: () => number): (token: Secret) => Promise<TokenFacts> {
   const remembered = new LRUCache<string, { facts: TokenFacts; at: number }>({ max: TOKENS })
-  const ask = gatherBy<Secret, TokenFacts>(hashOf, tokens => factsOf(own, tokens), PATHS)
+  const ask = gatherLooks(hashOf, (token: Secret) => lookUp(own, token))
   const young = (token: Secret) => {
     const kept = remembered.get(hashOf(token))
     return kept && monotonic() - kept.at < FACTS_MS ? kept : undefined
   }
-  return {
-    of: async token => {
-      const kept = young(token)
-      if (kept) return { ...kept.facts, ttlSeconds: kept.facts.ttlSeconds - Math.ceil((monotonic() - kept.at) / 1000) }
-      const at = monotonic()
-      const facts = await ask(token)
-      if (facts.numUses === 0) remembered.set(hashOf(token), { facts, at })
-      return facts
-    },
+  return async token => {
+    const kept = young(token)
+    if (kept) return { ...kept.facts, ttlSeconds: kept.facts.ttlSeconds - Math.ceil((monotonic() - kept.at) / 1000) }
+    const at = monotonic()
+    const facts = await ask(token)
+    if (facts.numUses === 0) remembered.set(hashOf(token), { facts, at })
+    return facts
   }
 }
 
@@ -174,14 +170,12 @@ function explain(error: VaultRefusal, path: string): string {
   return invalid ? DENIED : `${DENIED}: the token may not use ${path}, which the default policy allows, or its entity is disabled`
 }
 
-async function factsOf(own: OwnVault, tokens: readonly Secret[]): Promise<readonly TokenFacts[]> {
-  const body = { token: tokens[0]?.reveal() ?? '' }
-  const reply = await own.write('auth/token/lookup', body).catch((error: unknown) => {
+async function lookUp(own: OwnVault, token: Secret): Promise<TokenFacts> {
+  const reply = await own.write('auth/token/lookup', { token: token.reveal() }).catch((error: unknown) => {
     if (isBadToken(error)) throw new BrokerError('permission_denied', DENIED, { cause: error })
     throw error
   })
-  const facts = readFacts(reply?.data)
-  return tokens.map(() => facts)
+  return readFacts(reply?.data)
 }
 
 function readFacts(data: Readonly<Record<string, unknown>> | null | undefined): TokenFacts {

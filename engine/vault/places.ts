@@ -1,5 +1,5 @@
 import { BrokerError } from '../errors.ts'
-import { gather } from '../gather.ts'
+import { gatherCalls } from '../gather.ts'
 import type { OwnVault } from './own.ts'
 import type { Places } from './provision.ts'
 
@@ -8,11 +8,7 @@ type Row = { readonly type?: string; readonly options?: { readonly version?: str
 /** Looks whether the mounts are there in which this service keeps its keys and records. One look at a time is for all who asked before it began: anybody
  *  may ask whether it is ready. It throws BrokerError unavailable that names the mount that is not there. */
 export function openPlacesCheck(vault: Pick<OwnVault, 'read'>, places: Pick<Places, 'transit' | 'kv'>): () => Promise<void> {
-  const look = gather<undefined, undefined>(async askers => {
-    await check(vault, places)
-    return askers
-  }, Number.POSITIVE_INFINITY)
-  return () => look(undefined)
+  return gatherCalls(() => check(vault, places))
 }
 
 async function check(vault: Pick<OwnVault, 'read'>, { transit, kv }: Pick<Places, 'transit' | 'kv'>): Promise<void> {

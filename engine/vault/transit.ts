@@ -1,6 +1,6 @@
 import { createPublicKey, type webcrypto } from 'node:crypto'
 import { BrokerError } from '../errors.ts'
-import { gatherBy } from '../gather.ts'
+import { gatherBy, gatherLooks } from '../gather.ts'
 import { absent } from './client.ts'
 import type { OwnVault } from './own.ts'
 
@@ -32,16 +32,14 @@ const BATCH = 256
 export function openSigner(vault: OwnVault, mount: string, monotonic: () => number): Signer {
   const known = new Map<string, { key: SigningKey; at: number }>()
   // one look for all who wait, begun after the last of them asked: after a rotation nobody learns of an older state, and none replaces a newer one
-  const load = gatherBy<string, SigningKey>(
+  const load = gatherLooks<string, SigningKey>(
     name => name,
-    async names => {
+    async name => {
       const at = monotonic()
-      const name = names[0] ?? ''
       const key = keyOf(name, (await absent(vault.read(`${mount}/keys/${name}`)))?.data)
       known.set(name, { key, at })
-      return names.map(() => key)
+      return key
     },
-    Number.POSITIVE_INFINITY,
   )
   const signTogether = gatherBy<Task, Buffer>(
     task => `${task.key} ${task.version}`,
