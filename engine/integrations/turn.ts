@@ -76,7 +76,7 @@ async function cleared(turn: Turn, journal: Extract<Journal, { state: 'making' |
     return noted(turn, { state: 'done', at: journal.at })
   }
   // stored it was, and nothing more: the one before is still to be ended
-  if (same(journal.handle, rotator.handleOf?.(root.fields))) return finish(turn, journal.handle, journal.old, {})
+  if (same(journal.handle, inUse(turn))) return finish(turn, journal.handle, journal.old, {})
   return discarded(await barred(turn), journal)
 }
 
@@ -97,7 +97,7 @@ async function discarded(turn: Turn, { at, handle }: Pick<Extract<Journal, { sta
 async function retire(turn: Turn, handle: Handle, how: string): Promise<void> {
   const { subject, root } = turn
   // what was stored after all is in use
-  if (same(handle, subject.rotator.handleOf?.(root.fields))) return
+  if (same(handle, inUse(turn))) return
   await subject.rotator.retire?.(handle, root.fields, subject.ports)
   told(turn, how, handle)
 }
@@ -109,7 +109,7 @@ export async function replace(given: Turn, hold: Hold): Promise<RotationState> {
   const begun = await noted(ready, { state: 'making', at: secondsOf(ready.world) })
   const made = await making(begun, hold)
   const { rotator } = begun.subject
-  const old = rotator.retire ? rotator.handleOf?.(begun.root.fields) : undefined
+  const old = rotator.retire ? inUse(begun) : undefined
   // what cannot be told from others is not ended when it is found: it may be the only one that is good now, and is stored before anything else
   const isTold = Object.keys(made.handle).length > 0
   const turn = isTold ? await known(begun, made, old) : begun
@@ -123,7 +123,8 @@ export async function replace(given: Turn, hold: Hold): Promise<RotationState> {
 }
 
 /** Durable before anything is made. */
-async function intended({ audit, subject, root, order, journal }: Turn): Promise<void> {
+async function intended(turn: Turn): Promise<void> {
+  const { audit, subject, order, journal } = turn
   if (journal?.value.state === 'stored')
     throw new BrokerError(
       'conflict',
@@ -131,7 +132,7 @@ async function intended({ audit, subject, root, order, journal }: Turn): Promise
     )
   await audit.append({
     ...entry('intent', subject, order),
-    fields: { by: plain(order.by), ...handleFields(subject.rotator.handleOf?.(root.fields) ?? {}) },
+    fields: { by: plain(order.by), ...handleFields(inUse(turn) ?? {}) },
   })
 }
 
@@ -211,6 +212,9 @@ const SKEW_SECONDS = 5
 function windowOf(at: number) {
   return { from: at - SKEW_SECONDS, to: at + WORK_MS / 1000 + 10 + SKEW_SECONDS }
 }
+
+const inUse = ({ subject: { rotator, ports }, root }: Pick<Turn, 'subject' | 'root'>) =>
+  rotator.handleOf?.(root.fields, ports.settings)
 
 function same(one: Handle, other: Handle | undefined): boolean {
   return other !== undefined && Object.keys(one).length > 0 && JSON.stringify(one) === JSON.stringify(other)

@@ -13,6 +13,7 @@ export const githubAppKey = rotator({
   settings: {},
   serves: () => true,
   supplied: true,
+  handleOf: (_root, { key }) => ({ key: String(key) }),
   make: async (_root, _ports, { secrets, settings: { key, ...more } }) => {
     if (!isTransitKey(key) || Object.keys({ ...secrets, ...more }).length > 0)
       throw new BrokerError('bad_request', `settings: wanted key, ${TRANSIT_KEY[1]}, and nothing else`)

@@ -51,8 +51,8 @@ export type Rotator<S extends Fields = Fields> = {
   readonly make: (root: Secrets, ports: RotatorPorts<S>, supplied: Supplied) => Promise<Made>
   /** Returns when the next one works; throws when it does not. Absent: that it was made shows that it works. */
   readonly prove?: (next: Made, root: Secrets, ports: RotatorPorts<S>) => Promise<void>
-  /** What tells the credential in use from others, before it is replaced. */
-  readonly handleOf?: (root: Secrets) => Handle
+  /** What tells the credential in use from others. */
+  readonly handleOf?: (root: Secrets, settings: RotatorPorts['settings']) => Handle
   /** Ends one at its provider, with the one in use. Idempotent. */
   readonly retire?: (handle: Handle, root: Secrets, ports: RotatorPorts<S>) => Promise<void>
   /** What was made in this time and is not in use: left behind by a rotation that did not come to its end. */
