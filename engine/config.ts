@@ -12,7 +12,7 @@ export const CONNECTIONS = { all: 4096, perPeer: 1024 } as const
 /** An address within a network may be meant as one machine, or as all of it. */
 const network = [(text: string) => !isAmbiguous(text), 'wanted an address, or a network by its first address'] as const
 
-const schema = z.strictObject({
+export const schema = z.strictObject({
   /** the Vault or OpenBao server */
   vault: z.strictObject({
     address: url,

@@ -83,7 +83,11 @@ export const ownRefusals = {
     'nothing is left of what the action may do at the provider',
     'have the operator list it in the permissions of the role, within the ceiling of the integration',
   ),
-  INTEGRATION: row('exchange', 'there is no such integration, or it may not be used here', 'ask the operator for the name'),
+  INTEGRATION: row(
+    'exchange',
+    'there is no such integration, or it may not be used here',
+    'ask in a task of its organisation; the operator finds why in the audit log',
+  ),
   DELIVERY: row('exchange', 'this may not be delivered as it is', 'have the operator set delivery=sealed'),
   PARAMETERS: row(
     'exchange',

@@ -5,7 +5,7 @@ import { connectors } from './connectors/index.ts'
 
 const { name, file, url } = configParts
 
-const schema = z.strictObject({
+export const schema = z.strictObject({
   /** where agents connect, with mutual TLS 1.3 */
   listen: z.strictObject({
     host: z.string().default('127.0.0.1'),

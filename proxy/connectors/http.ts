@@ -69,7 +69,7 @@ const schema = z
     copies: z.boolean().default(false),
     /** answers with a Content-Encoding cannot be looked through */
     encoded_answers: z.enum(['refuse', 'pass']).default('refuse'),
-    /** whom the certificate of the server must lead to; the system's authorities when left out */
+    /** whom the certificate of the server must lead to; the roots that Node brings along when left out */
     ca_file: file.optional(),
     /** what the proxy shows the server, where that wants a client certificate */
     client_cert_file: file.optional(),

@@ -20,7 +20,7 @@ const schema = z.strictObject({
   addresses,
   /** `disable` only where the way to the server is guarded otherwise */
   tls: z.enum(['verify', 'disable']).default('verify'),
-  /** whom the certificate of the server must lead to; the system's authorities when left out */
+  /** whom the certificate of the server must lead to; the roots that Node brings along when left out */
   ca_file: file.optional(),
   start_within_ms: startWithinMs,
   watch_ms: watchMs,

@@ -7,13 +7,15 @@ import { freePort, type Running, run, start } from '../harness/process.ts'
 import { startVault, type Vault } from '../harness/vault.ts'
 import { newAuthority } from '../mounts/hosts/certificates.ts'
 
-// The lines of "The first day" and of the rotation in docs/operations.md, as they stand: only places are others, and what wants root is left out.
+// The lines of "The first day", those of the proxy too, and of the rotation in docs/operations.md, as they stand: only places are others, and what wants root is left out.
 
 const root = join(import.meta.dirname, '../..')
 let home: string
 let vault: Vault
 let port: number
+let ports: { agents: number; operators: number }
 let server: Running | undefined
+let proxy: Running | undefined
 const at = (name: string) => join(home, name)
 const here = (text: string) =>
   text
@@ -22,6 +24,8 @@ const here = (text: string) =>
     .replaceAll(/0\.0\.0\.0/g, '127.0.0.1')
     .replaceAll(/assay\.internal:8210/g, `127.0.0.1:${port}`)
     .replace('port: 8210', `port: ${port}`)
+    .replace('port: 8220', `port: ${ports.agents}`)
+    .replaceAll(/(127\.0\.0\.1:|port: )9220/g, `$1${ports.operators}`)
 
 /** Programs that want root: something that does nothing is in their place. */
 const instead = ['useradd', 'chown', 'systemctl']
@@ -29,20 +33,22 @@ const instead = ['useradd', 'chown', 'systemctl']
 beforeAll(async () => {
   home = await mkdtemp(join(tmpdir(), 'assay-first-day-'))
   ;[vault, port] = [await startVault(), await freePort()]
-  for (const folder of ['etc/systemd/system', 'usr/local/bin', 'var/log/assay', 'programs'])
+  ports = { agents: await freePort(), operators: await freePort() }
+  for (const folder of ['etc/systemd/system', 'usr/local/bin', 'var/log/assay', 'var/log/assay-proxy', 'programs'])
     await mkdir(at(folder), { recursive: true })
   for (const name of instead) await symlink('/bin/true', at(`programs/${name}`))
   await symlink(process.execPath, at('programs/node'))
   await writeFile(at('assay.mjs'), `#!/usr/bin/env node\nawait import(${JSON.stringify(join(root, 'scripts/assay.js'))})\n`)
   await cp(join(root, 'packaging'), at('packaging'), { recursive: true })
-  for (const name of ['assay.yaml', 'assay.service'])
+  for (const name of ['assay.yaml', 'assay.service', 'proxy.yaml', 'assay-proxy.service'])
     await writeFile(at(`packaging/${name}`), here(await readFile(at(`packaging/${name}`), 'utf8')))
   const authority = await newAuthority('tests')
   const { cert, key } = await authority.issue('assay.internal')
-  for (const [name, text] of Object.entries({ cert, key, ca: authority.ca, 'vault-ca': authority.ca }))
+  for (const [name, text] of Object.entries({ cert, key, ca: authority.ca, 'vault-ca': authority.ca, clients: authority.ca }))
     await writeFile(at(`${name}.pem`), text)
 })
 afterAll(async () => {
+  await proxy?.stop()
   await server?.stop()
   await vault?.stop()
   await rm(home, { recursive: true, force: true })
@@ -52,7 +58,7 @@ afterAll(async () => {
 async function block(section: string, language: string): Promise<string> {
   const page = await readFile(join(root, 'docs/operations.md'), 'utf8')
   const [, text = ''] = page.split(`## ${section}\n`)[1]?.split(`\`\`\`${language}\n`) ?? []
-  return here(text.split('```')[0] ?? '').replaceAll(' -g assay', '')
+  return here(text.split('```')[0] ?? '').replaceAll(/ -g assay(-proxy)?/g, '')
 }
 
 async function typed(lines: string): Promise<string> {
@@ -66,22 +72,32 @@ async function typed(lines: string): Promise<string> {
   return stdout
 }
 
-test('what is typed on the first day ends with a service that is ready', async () => {
-  const lines = (await block('The first day', 'sh')).trim().split('\n')
+/** Types all lines but the last, which asks what the unit of the name has started. */
+async function firstDay(section: string, name: string): Promise<Running> {
+  const lines = (await block(section, 'sh')).trim().split('\n')
   const asked = lines.pop() ?? ''
   expect(asked).toMatch(/^curl /)
-  expect(lines.at(-1)).toBe('systemctl enable --now assay')
+  expect(lines.at(-1)).toBe(`systemctl enable --now ${name}`)
   await typed(lines.join('\n'))
-  const unit = await readFile(at('etc/systemd/system/assay.service'), 'utf8')
+  const unit = await readFile(at(`etc/systemd/system/${name}.service`), 'utf8')
   const [program = '', ...words] = unit.match(/^ExecStart=(.*)$/m)?.[1]?.split(' ') ?? []
-  server = await start(program, words, { env: { PATH: `${at('programs')}:/usr/bin:/bin`, HOME: home } })
-  await server.line(/^assay serves /)
+  const running = await start(program, words, { env: { PATH: `${at('programs')}:/usr/bin:/bin`, HOME: home } })
+  await running.line(/^assay (?:proxy )?serves /)
   expect(JSON.parse(await typed(asked))).toMatchObject({ ready: true })
+  return running
+}
+
+test('what is typed on the first day ends with a service that is ready', async () => {
+  server = await firstDay('The first day', 'assay')
+})
+
+test('and so does what is typed for the proxy', async () => {
+  proxy = await firstDay('The proxy', 'assay-proxy')
 })
 
 test('logrotate does with the audit log what the page says: the chain goes on in the next file', async () => {
   const pid = server?.pid ?? 0
-  const lines = (await block('Rotating the audit log', '')).replace('systemctl try-reload-or-restart assay', `kill -HUP ${pid}`)
+  const lines = (await block('Rotation', '')).replace('systemctl try-reload-or-restart assay', `kill -HUP ${pid}`)
   expect(lines).toContain(`kill -HUP ${pid}\n`)
   await writeFile(at('logrotate.conf'), lines, { mode: 0o600 })
   await typed(`logrotate --force --state ${at('logrotate.state')} ${at('logrotate.conf')}`)

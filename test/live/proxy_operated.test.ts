@@ -234,7 +234,7 @@ test.each([
 
 test('what the pages have an operator write is taken as it stands', async () => {
   const pages = await Promise.all(
-    ['proxy', 'consent'].map(name => readFile(new URL(`../../docs/${name}.md`, import.meta.url), 'utf8')),
+    ['proxy', 'postgres-and-ssh', 'consent'].map(name => readFile(new URL(`../../docs/${name}.md`, import.meta.url), 'utf8')),
   )
   const blocks = pages.flatMap(page => page.split(/^```.*\n/m).filter((_, at) => at % 2 === 1))
   const written = blocks.filter(block => block.startsWith('vault write '))

@@ -32,7 +32,7 @@ test('what is left out has a value', () => {
 
 test('the routes that issue tokens are the usual ones, unless the service says which, and the page has them all', async () => {
   const page = await readFile(new URL('../../docs/proxy.md', import.meta.url), 'utf8')
-  const [, told = ''] = /(- \*\*Routes that issue tokens[\s\S]*?)\n- \*\*|$/.exec(page) ?? []
+  const [, told = ''] = /(### Routes that issue tokens[\s\S]*?)\n## |$/.exec(page) ?? []
   for (const route of TOKEN_ROUTES) expect(told).toContain(`\`${route}\``)
   const routesOf = (text: string) => {
     const read = readConfig(text)
@@ -154,7 +154,8 @@ test('many aliases of one thing are not unfolded', () => {
 })
 
 test('every sample of the documentation is in order', async () => {
-  const page = await readFile(new URL('../../docs/proxy.md', import.meta.url), 'utf8')
+  const pages = ['proxy', 'postgres-and-ssh'].map(name => readFile(new URL(`../../docs/${name}.md`, import.meta.url), 'utf8'))
+  const page = (await Promise.all(pages)).join('\n')
   const samples = [...page.matchAll(/```yaml\n([\s\S]*?)```/g)].map(([, text = '']) => text)
   expect(samples.length).toBeGreaterThan(4)
   const head = GOOD.slice(0, GOOD.indexOf('services:'))
