@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { configParts, sentencesOf } from './config_parts.ts'
 import { BrokerError } from './errors.ts'
-import { isAmbiguous } from './networks.ts'
+import { isAmbiguous, isLoopback } from './networks.ts'
 import { sealingModes } from './sealing/index.ts'
 
 const { file, url } = configParts
@@ -69,10 +69,8 @@ export function readConfig(value: unknown, placeOf: PlaceOf = () => ''): Config 
 
 type PlaceOf = (path: readonly PropertyKey[]) => string
 
-const LOOPBACK = /^(127\.[\d.]+|::1|localhost)$/
-
 /** Tokens cross this listener: without TLS they stay on the machine. */
 function plaintextOnLoopbackOnly(config: Config, placeOf: PlaceOf): Config {
-  if (config.listen.tls || LOOPBACK.test(config.listen.host)) return config
+  if (config.listen.tls || isLoopback(config.listen.host)) return config
   throw new BrokerError('bad_request', `${placeOf(['listen', 'host'])}listen.tls: wanted for every address but a loopback one`)
 }

@@ -88,6 +88,11 @@ export function required<T>(of: Field<T | undefined>): Field<T> {
   return { ...(of as Field<T>), required: true }
 }
 
+/** The same fields, none of which has to be there: for who gives some of them only. */
+export function optional<F extends Fields>(fields: F): F {
+  return Object.fromEntries(Object.entries(fields).map(([name, one]) => [name, { ...one, required: false }])) as unknown as F
+}
+
 /** Wrapped as it is read, so that it cannot be printed from there on. */
 export function sensitive(of: Field<string | undefined>): Field<Secret | undefined> {
   const read = (raw: unknown) => new Secret(of.read(raw) ?? '')

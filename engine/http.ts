@@ -7,7 +7,7 @@ export type Sent = {
   readonly method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
   readonly url: string
   readonly headers?: Readonly<Record<string, string>>
-  readonly body?: string | Uint8Array
+  readonly body?: string | Uint8Array | undefined
   /** that the body of the answer may have; a megabyte when left out */
   readonly mostBytes?: number
 }

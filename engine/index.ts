@@ -38,6 +38,7 @@ export {
   integer,
   list,
   map,
+  optional,
   parseBool,
   parseFields,
   required,
@@ -67,7 +68,7 @@ export {
 } from './meters.ts'
 export { type Metrics, openMetrics } from './metrics.ts'
 export { MARK, type Mount, type MountType, mountTypes, type Tuned, visibilities } from './mount_table.ts'
-export { isAmbiguous } from './networks.ts'
+export { isAmbiguous, isLoopback } from './networks.ts'
 export { authoritiesIn, checkPair, endOf } from './pem.ts'
 export { warm } from './policy/index.ts'
 export { type RefusalCode, refusals } from './refusals.ts'

@@ -1,5 +1,8 @@
 import { isIP } from 'node:net'
 
+/** Whether what is sent to this host, a name or an address, stays on the machine. */
+export const isLoopback = (host: string) => /^(?:127\.[\d.]+|::1|localhost)$/.test(host)
+
 /** Whether this network is written by an address within it: `10.1.2.3/8` is one machine to whoever wrote it, and all of 10.0.0.0/8 to whoever reads it. What
  *  is no network is not. */
 export function isAmbiguous(network: string): boolean {

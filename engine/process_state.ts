@@ -8,8 +8,8 @@ export type ProcessState = {
   readonly mostFiles: () => number
 }
 
-export function openProcessState(folder = '/proc/self'): ProcessState {
-  let most = readMost(folder)
+export function openProcessState(): ProcessState {
+  let most = readMost()
   return {
     // as V8 tells it: the kernel's number takes a file to read
     memoryBytes: () => {
@@ -18,19 +18,19 @@ export function openProcessState(folder = '/proc/self'): ProcessState {
     },
     openFiles: () => {
       try {
-        return readdirSync(`${folder}/fd`).length - 1 // without the one that reads
+        return readdirSync('/proc/self/fd').length - 1 // without the one that reads
       } catch (error) {
         // who can open none more has as many as it may
         return (error as NodeJS.ErrnoException).code === 'EMFILE' ? most : Number.NaN
       }
     },
-    mostFiles: () => (most = readMost(folder, most)),
+    mostFiles: () => (most = readMost(most)),
   }
 }
 
-function readMost(folder: string, before = Number.NaN): number {
+function readMost(before = Number.NaN): number {
   try {
-    const [, soft = ''] = /^Max open files +(\S+)/m.exec(readFileSync(`${folder}/limits`, 'utf8')) ?? []
+    const [, soft = ''] = /^Max open files +(\S+)/m.exec(readFileSync('/proc/self/limits', 'utf8')) ?? []
     return soft === 'unlimited' ? Number.POSITIVE_INFINITY : Number.parseInt(soft, 10)
   } catch {
     return before

@@ -25,9 +25,9 @@ export function anywhere({ type, path }: Pick<Mount, 'type' | 'path'>): Place {
 }
 
 /** The document of some rows, in the manner of Vault's own: read off the rows and nothing else. */
-export function openapiOf(rows: readonly Path[], place: Place, title = 'Assay'): OpenApi {
+export function openapiOf(rows: readonly Path[], place: Place): OpenApi {
   const info = {
-    title,
+    title: 'Assay',
     description: 'Paths that Assay serves beside Vault. All API routes are prefixed with `/v1/`.',
     version: '1',
   }

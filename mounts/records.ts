@@ -5,6 +5,7 @@ import {
   type Field,
   type Fields,
   type Mount,
+  optional,
   required,
   text,
   type Values,
@@ -39,6 +40,7 @@ export function collection<F extends Fields>(
   hooks: Hooks<F> = {},
 ): readonly Path[] {
   const named: { name: Field<string> } = { name: required(text(`Name of the ${words.one}.`, { max: 128 })) }
+  // a write may give some only: what has to be there is checked on the whole record
   const fields = { ...optional(records.fields), ...named }
   return [
     path({
@@ -86,7 +88,7 @@ export function single<F extends Fields>(
   records: Collection<F>,
   words: Omit<Words, 'many'>,
   read: (mount: Mount) => Promise<object>,
-  hooks: Hooks<F> = {},
+  hooks: Hooks<F>,
 ): Path {
   return path({
     pattern: segment,
@@ -121,9 +123,4 @@ async function show<F extends Fields>(records: Collection<F>, hooks: Hooks<F>, m
   const record = await records.get(mount.id, name)
   if (!record) throw new BrokerError('not_found', '')
   return { data: (await hooks.show?.(record, mount, name)) ?? record }
-}
-
-/** A write may give some fields only: what has to be there is checked on the whole record. */
-function optional<F extends Fields>(fields: F): F {
-  return Object.fromEntries(Object.entries(fields).map(([name, one]) => [name, { ...one, required: false }])) as unknown as F
 }

@@ -146,7 +146,6 @@ async function tlsOf({ listen: { tls } }: Config, { certificateEnd }: Metrics): 
     text(tls.key_file),
     authorities(tls.client_ca_file, 'listen.tls.client_ca_file'),
   ])
-  if (cert === undefined || key === undefined) throw new BrokerError('bad_request', 'listen.tls: wanted a certificate and a key')
   checkPair(cert, key, 'listen.tls')
   certificateEnd.set({ setting: 'listen.tls.cert_file' }, endOf(cert))
   if (clientCa !== undefined) certificateEnd.set({ setting: 'listen.tls.client_ca_file' }, endOf(clientCa))
@@ -158,15 +157,13 @@ async function tlsOf({ listen: { tls } }: Config, { certificateEnd }: Metrics): 
 export const secretIdFrom =
   (file: string): SecretId =>
   async () =>
-    new Secret(((await text(file)) ?? '').trim())
+    new Secret((await text(file)).trim())
 
 async function authorities(file: string | undefined, setting: string): Promise<string | undefined> {
-  const pem = await text(file)
-  return pem === undefined ? undefined : authoritiesIn(pem, setting)
+  return file === undefined ? undefined : authoritiesIn(await text(file), setting)
 }
 
-async function text(file: string | undefined): Promise<string | undefined> {
-  if (file === undefined) return undefined
+async function text(file: string): Promise<string> {
   try {
     return await readFile(file, 'utf8')
   } catch (error) {

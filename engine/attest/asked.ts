@@ -78,8 +78,7 @@ export function loginRequest(
   mount: Mount,
   fields: Pick<LoginFields, 'role' | 'ak_name' | 'audience' | 'key_thumbprint'>,
 ): BoundRequest {
-  const { role, audience, key_thumbprint: keyThumbprint } = fields
-  const { ak_name: akName } = fields
+  const { role, audience, ak_name: akName, key_thumbprint: keyThumbprint } = fields
   return { operation: 'login', mount: mount.path, role, audience, akName, keyThumbprint, plugin: '', action: '', scope: [] }
 }
 

@@ -50,7 +50,7 @@ export async function referenceFromCorim(
   mount: Mount,
   name: string,
   { corim, ...words }: Values<typeof corimFields>,
-  writer = '',
+  writer: string,
 ): Promise<ReferenceRecord> {
   const read = verifyCorim(corim, await keysOf(signer, mount))
   if (!read.ok) throw new BrokerError('bad_request', `corim: ${read.code}: ${read.detail}`)

@@ -47,7 +47,7 @@ export type DocumentParts = {
 type Judge = { readonly format: Format; readonly judge: NonNullable<Format['document']>; readonly rules: Rules }
 
 export function openDocuments(parts: DocumentParts): Documents {
-  const { settings, challenges, trust, lifecycle, world } = parts
+  const { settings, challenges, trust, world } = parts
   const wanted = async (mount: Mount, role: string): Promise<Verdict<Judge>> => {
     const format = formats.get((await settings.role.get(mount.id, role))?.format ?? '')
     const rules = await rulesOf(settings, mount, role, world.now(), format?.name)
@@ -81,48 +81,49 @@ export function openDocuments(parts: DocumentParts): Documents {
       return admit(parts, mount, config, { format, role, rules, claims: judged.value, nonce, thumbprint: request.keyThumbprint })
     },
   }
+}
 
-  async function admit(
-    { settings, approval, results }: DocumentParts,
-    mount: Mount,
-    config: AttestConfig,
-    { format, role, rules, claims, nonce, thumbprint }: Judged,
-  ): Promise<Verdict<Attested>> {
-    const id = `${format.name}-${claims.machine}`
-    if (rules.tpmIds.length > 0 && !rules.tpmIds.includes(id)) return reject('ROLE', 'the role does not list this machine')
-    const known = await settings.tpm.get(mount.id, id)
-    const out = known && outOf(known, id, '')
-    if (out) return out
-    const facts = { ...NOTHING, maker: format.name, model: claims.machine, ek_type: format.name }
-    if (!known && config.enrollment !== 'any') return turnAway(approval, mount, id, facts, config)
-    const { latch } = await lifecycle.standing(mount, id)
-    if (latch) return reject('LATCHED', `failed with ${latch.code} at ${latch.at}`)
-    if (!known) await noted(settings, mount, id, { ...facts, enrolled_at: new Date(world.now()).toISOString() })
-    // what a document is of begins and ends with one boot: there is nothing to count
-    const epoch = await lifecycle.booted(mount, id, 'document', ONE_BOOT)
-    if (!epoch.ok) return epoch
-    const measured = measuredOf(rules, claims)
-    const reference = { name: measured.claims.reference, version: measured.referenceVersion }
-    const eat = eatOfDocument({ ...claims, format: format.name, nonce, reference })
-    results.note(mount, id, {
-      outcome: 'OK',
-      operation: 'login',
-      role,
-      reference: reference.name,
-      reference_version: reference.version,
-      pcrs: hexOf(claims.pcrs),
-      eat,
-    })
-    return accept({
-      ...measured,
-      tpmId: id,
-      maker: facts.maker,
-      akName: Buffer.alloc(0),
-      key: { thumbprint, x5tS256: '', certified: false },
-      epoch: epoch.value,
-      eat,
-    })
-  }
+/** Lets the machine in that a document is of, or has it wait for an operator. */
+async function admit(
+  { settings, approval, lifecycle, results, world }: DocumentParts,
+  mount: Mount,
+  config: AttestConfig,
+  { format, role, rules, claims, nonce, thumbprint }: Judged,
+): Promise<Verdict<Attested>> {
+  const id = `${format.name}-${claims.machine}`
+  if (rules.tpmIds.length > 0 && !rules.tpmIds.includes(id)) return reject('ROLE', 'the role does not list this machine')
+  const known = await settings.tpm.get(mount.id, id)
+  const out = known && outOf(known, id, '')
+  if (out) return out
+  const facts = { ...NOTHING, maker: format.name, model: claims.machine, ek_type: format.name }
+  if (!known && config.enrollment !== 'any') return turnAway(approval, mount, id, facts, config)
+  const { latch } = await lifecycle.standing(mount, id)
+  if (latch) return reject('LATCHED', `failed with ${latch.code} at ${latch.at}`)
+  if (!known) await noted(settings, mount, id, { ...facts, enrolled_at: new Date(world.now()).toISOString() })
+  // what a document is of begins and ends with one boot: there is nothing to count
+  const epoch = await lifecycle.booted(mount, id, 'document', ONE_BOOT)
+  if (!epoch.ok) return epoch
+  const measured = measuredOf(rules, claims)
+  const reference = { name: measured.claims.reference, version: measured.referenceVersion }
+  const eat = eatOfDocument({ ...claims, format: format.name, nonce, reference })
+  results.note(mount, id, {
+    outcome: 'OK',
+    operation: 'login',
+    role,
+    reference: reference.name,
+    reference_version: reference.version,
+    pcrs: hexOf(claims.pcrs),
+    eat,
+  })
+  return accept({
+    ...measured,
+    tpmId: id,
+    maker: facts.maker,
+    akName: Buffer.alloc(0),
+    key: { thumbprint, x5tS256: '', certified: false },
+    epoch: epoch.value,
+    eat,
+  })
 }
 
 /** A machine that nobody registered; it may wait for an operator. */

@@ -27,7 +27,7 @@ export async function referenceFromTpm(
   name: string,
   tpmId: string,
   given: Values<typeof fromTpmFields>,
-  writer = '',
+  writer: string,
 ): Promise<Made> {
   const result = await results.last(mount.id, tpmId)
   if (!result) throw new BrokerError('not_found', 'this TPM has shown nothing yet: let it log in with a role whose set observes')
@@ -89,7 +89,7 @@ function bootFields(boot: BootSeen | undefined) {
   if (long)
     throw new BrokerError(
       'bad_request',
-      `the boot of this TPM has more ${long.slice(0, -6)} than a set can list: pin the PCR instead`,
+      `the boot of this TPM has more ${long.replace(/_count$/, '')} than a set can list: pin the PCR instead`,
     )
   const distinct = (items: readonly string[]) => [...new Set(items)]
   return {

@@ -20,7 +20,6 @@ export type Problem = { readonly kind: 'torn' | 'broken' | 'sealed' | 'stalled' 
 /** One group that became durable. `waitedMs`: from append to durable, of each record in it that somebody waited for. */
 export type Sync = {
   readonly records: number
-  readonly bytes: number
   readonly tookMs: number
   readonly waitedMs: readonly number[]
 }
@@ -146,7 +145,7 @@ export class Writer {
     this.#answered()
     // those of a group that took too long were refused before; that the log has them all the same does no harm
     for (const [at, { waiter }] of group.entries()) waiter?.resolve(heads[at] as Head)
-    this.#tell(group, bytes.length, started)
+    this.#tell(group, started)
   }
 
   /** Past the deadline everything that waits is refused, until the disk answers after all. */
@@ -228,12 +227,12 @@ export class Writer {
     queueMicrotask(() => this.#world.onBad?.({ kind, detail }))
   }
 
-  #tell(group: readonly Entry[], bytes: number, started: number): void {
+  #tell(group: readonly Entry[], started: number): void {
     const { onSync } = this.#world
     if (!onSync) return
     const ended = performance.now()
     const waitedMs = group.flatMap(({ waiter }) => (waiter ? [ended - waiter.since] : []))
-    queueMicrotask(() => onSync({ records: group.length, bytes, tookMs: ended - started, waitedMs }))
+    queueMicrotask(() => onSync({ records: group.length, tookMs: ended - started, waitedMs }))
   }
 }
 

@@ -48,21 +48,20 @@ export type RootsParts = {
   readonly cipher: Cipher
   readonly settings: IntegrationSettings
   readonly metrics: Metrics
-  /** milliseconds that one call to a store may take */
-  readonly deadlineMs?: number
 }
 
 type Place = { readonly reader: Reader; readonly ref: string; readonly kind: string }
 type Opened = { readonly made: string; readonly reader: Reader }
 
+/** That one call to a store may take. */
 const DEADLINE_MS = 5_000
 const OPEN_STORES = 256
 
-export function openRoots({ world, state, cipher, settings, metrics, deadlineMs = DEADLINE_MS }: RootsParts): Roots {
-  const storeWorld = { state, cipher, now: world.now, deadlineMs }
+export function openRoots({ world, state, cipher, settings, metrics }: RootsParts): Roots {
+  const storeWorld = { state, cipher, now: world.now, deadlineMs: DEADLINE_MS }
   const guard = (kind: string) => ({
     monotonic: world.monotonic,
-    deadlineMs,
+    deadlineMs: DEADLINE_MS,
     observe: (outcome: string) => metrics.storeCalls.inc({ store: kind, outcome }),
   })
   const vault = openReader(vaultKv.open({}, {}, storeWorld), guard('vault'))

@@ -28,7 +28,6 @@ export type RotationParts = TurnParts & {
   /** that the mount signs with */
   readonly keyOf: (mount: Mount) => Promise<SigningKey>
   readonly outbound: (mount: Mount, name: string, ca: string, throttled: Throttled | undefined) => Outbound
-  readonly sleep?: (ms: number) => Promise<unknown>
 }
 
 export function openRotation(parts: RotationParts): Rotation {
@@ -83,7 +82,7 @@ async function subjectOf(parts: RotationParts, mount: Mount, name: string, order
     signRs256: (key, claims) => signRs256(parts.rsaSigner, key, claims),
     vaultWrite: order.vaultWrite,
     now: parts.world.now,
-    sleep: parts.sleep ?? sleep,
+    sleep,
   }
   return { mount, name, record, rotator: found.rotator, ports }
 }

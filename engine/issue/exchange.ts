@@ -1,6 +1,6 @@
 import { accept, reject } from '#attestation'
 import { BrokerError } from '../errors.ts'
-import { type Fields, parseFields } from '../fields.ts'
+import { optional, parseFields } from '../fields.ts'
 import { type Credential, type Grant, issuers } from '../issuers/index.ts'
 import type { Keep } from '../issuers/issuer.ts'
 import { ExchangeRefusal, Unwanted } from '../issuers/refusal.ts'
@@ -105,8 +105,6 @@ async function answered<T>(work: () => Promise<T>): Promise<Verdict<T>> {
     throw error
   }
 }
-
-const optional = (fields: Fields): Fields => Object.fromEntries(Object.entries(fields).filter(([, { required }]) => !required))
 
 /** Everything that the credential depends on but who asks at which moment. */
 function decisionOf({ mount, record, source, permissions }: Prepared, grant: Grant, decidedBy: object): object {

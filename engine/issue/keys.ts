@@ -1,8 +1,7 @@
-import { parseFields } from '../fields.ts'
 import type { Mount } from '../mount_table.ts'
 import type { RsaSigner } from '../vault/rsa_signer.ts'
 import type { Signer, SigningKey } from '../vault/transit.ts'
-import { CONFIG, configFields, type IssueSettings } from './settings.ts'
+import { configOf, type IssueSettings } from './settings.ts'
 
 /** The keys of a `broker` mount and what the world may know of them. */
 export type Keys = {
@@ -21,10 +20,9 @@ export type Keys = {
 const keyName = (mount: Mount) => `assay-issue-${mount.id}`
 
 export function openKeys(signer: Signer, rsaSigner: RsaSigner, settings: IssueSettings, ownUrl: () => string): Keys {
-  const configOf = async (mount: Mount) => (await settings.config.get(mount.id, CONFIG)) ?? parseFields(configFields, {}).values
   const issuerUrl = async (mount: Mount) => {
-    const config = await configOf(mount)
-    return config.issuer || `${ownUrl()}/v1/${mount.path.slice(0, -1)}`
+    const { issuer } = await configOf(settings, mount)
+    return issuer || `${ownUrl()}/v1/${mount.path.slice(0, -1)}`
   }
   return {
     create: mount => signer.create(keyName(mount)),
@@ -34,14 +32,14 @@ export function openKeys(signer: Signer, rsaSigner: RsaSigner, settings: IssueSe
     issuerUrl,
     jwks: async mount => {
       const { versions } = await signer.key(keyName(mount))
-      const { rsa_keys } = await configOf(mount)
+      const { rsa_keys } = await configOf(settings, mount)
       const rsa = (await Promise.all(rsa_keys.map(key => rsaSigner.versions(key)))).flat()
       const published = (alg: string) => (one: { kid: string; jwk: object }) => ({ ...one.jwk, kid: one.kid, use: 'sig', alg })
       return { keys: [...versions.map(published('ES256')), ...rsa.map(published('RS256'))] }
     },
     discovery: async mount => {
       const issuer = await issuerUrl(mount)
-      const { rsa_keys } = await configOf(mount)
+      const { rsa_keys } = await configOf(settings, mount)
       return {
         issuer,
         jwks_uri: `${issuer}/.well-known/jwks.json`,

@@ -1,9 +1,8 @@
 import { BrokerError } from '../errors.ts'
-import { parseFields } from '../fields.ts'
 import type { Mount } from '../mount_table.ts'
 import { type Compiled, compile } from '../policy/index.ts'
 import { FRESH_MS } from '../vault/store.ts'
-import { CONFIG, configFields, type IssueSettings } from './settings.ts'
+import { CONFIG, type IssueSettings } from './settings.ts'
 
 /** The compiled policies of each mount, at most as old as what the store remembers may be; a policy that does not compile any more makes every decision an error. */
 export type Policies = {
@@ -23,7 +22,7 @@ export function openPolicies(settings: IssueSettings, monotonic: () => number): 
     // the one that is not seen may be the one that forbids
     if (gone) throw new BrokerError('unavailable', `the policy ${gone.name} is listed but cannot be read: try again`)
     const texts = records.map(({ name, record }) => ({ name, text: record?.policy ?? '' }))
-    return compile(texts, (config ?? parseFields(configFields, {}).values).actions)
+    return compile(texts, config?.actions ?? [])
   }
   return {
     of: mount => {

@@ -5,7 +5,6 @@ import type { AttestSettings } from '../attest/settings.ts'
 import { type Audit, hashed, plain } from '../audit/index.ts'
 import { type Consent, openConsent, openGrants, openRequests } from '../consent/index.ts'
 import { BrokerError } from '../errors.ts'
-import { parseFields, type Values } from '../fields.ts'
 import type { Integrations } from '../integrations/service.ts'
 import { openUpstreams } from '../issuers/outbound.ts'
 import type { Longest } from '../leases/parts.ts'
@@ -40,7 +39,7 @@ import { openLeased } from './leased.ts'
 import { within } from './life.ts'
 import { openPolicies, type Policies } from './policies.ts'
 import { providerOf } from './provider.ts'
-import { CONFIG, configFields, type IssueSettings, openIssueSettings } from './settings.ts'
+import { configOf, type IssueConfig, type IssueSettings, openIssueSettings } from './settings.ts'
 import type { CredsRequest } from './who.ts'
 
 /** An agent as an operator describes it to `simulate`. */
@@ -65,7 +64,7 @@ export type Issue = {
   readonly policies: Policies
   readonly authoring: Authoring
   readonly keys: Keys
-  readonly configOf: (mount: Mount) => Promise<Values<typeof configFields>>
+  readonly configOf: (mount: Mount) => Promise<IssueConfig>
   readonly issue: (mount: Mount, who: Identified, request: CredsRequest, txn: string) => Promise<Issued>
   /** A sign of life of an agent whose role wants them. */
   readonly beat: (mount: Mount, who: Identified, request: CredsRequest, txn: string) => Promise<Working>
@@ -165,7 +164,7 @@ export function openIssue(parts: IssueParts): Issue {
     policies,
     authoring: openAuthoring(settings, policies),
     keys,
-    configOf: async mount => (await settings.config.get(mount.id, CONFIG)) ?? parseFields(configFields, {}).values,
+    configOf: mount => configOf(settings, mount),
     issue,
     beat: async (mount, who, request, txn) => {
       const fields = { pattern: plain('creds/:role/heartbeat'), accessor: hashed(who.facts.accessor) }

@@ -1,8 +1,9 @@
 import { type Collection, openCollection } from '../collection.ts'
 import { BrokerError } from '../errors.ts'
-import { duration, flag, list, map, required, text, type Values } from '../fields.ts'
+import { duration, flag, list, map, parseFields, required, text, type Values } from '../fields.ts'
 import { TRANSIT_KEY } from '../issuers/common.ts'
 import { issuerRoleFields, issuers } from '../issuers/index.ts'
+import type { Mount } from '../mount_table.ts'
 import { checkPolicy, sentenceOf } from '../policy/index.ts'
 import { rulesOf } from '../sealing/deliver.ts'
 import { destinationsIn } from '../sealing/destinations.ts'
@@ -95,7 +96,14 @@ export type IssueSettings = {
   readonly role: Collection<typeof roleFields>
 }
 
+/** `config` is a collection of one record with this name. */
 export const CONFIG = 'config'
+export type IssueConfig = Values<typeof configFields>
+
+/** A mount that was never configured is as the fields say. */
+export async function configOf({ config }: Pick<IssueSettings, 'config'>, mount: Mount): Promise<IssueConfig> {
+  return (await config.get(mount.id, CONFIG)) ?? parseFields(configFields, {}).values
+}
 
 /** @param rsaSigner of a key that cannot be published nothing would be: it is looked for before it is written */
 export function openIssueSettings(store: Store, rsaSigner: Pick<RsaSigner, 'versions'>): IssueSettings {
@@ -120,7 +128,7 @@ export function openIssueSettings(store: Store, rsaSigner: Pick<RsaSigner, 'vers
   return { config, policy, role }
 }
 
-function checkConfig(record: Values<typeof configFields>): void {
+function checkConfig(record: IssueConfig): void {
   if (record.issuer === '') return
   const url = URL.canParse(record.issuer) ? new URL(record.issuer) : undefined
   const plain =

@@ -72,9 +72,9 @@ export function smithyHandler(http: {
     handle: async (request: Request, { abortSignal }: { readonly abortSignal?: AbortSignal } = {}) => {
       const { protocol, hostname, port, path, method, headers, body } = request
       const url = `${protocol}//${hostname}${port === undefined ? '' : `:${port}`}${path}`
-      const sent = { method: method as Sent['method'], url, headers: withoutHost(headers) }
-      const whole = typeof body === 'string' || body instanceof Uint8Array ? { ...sent, body } : sent
-      const received = await http.send(whole, abortSignal)
+      const content = typeof body === 'string' || body instanceof Uint8Array ? body : undefined
+      const sent = { method: method as Sent['method'], url, headers: withoutHost(headers), body: content }
+      const received = await http.send(sent, abortSignal)
       return { response: { statusCode: received.status, headers: received.headers, body: new Uint8Array(received.body) } }
     },
   } as NonNullable<STSClientConfig['requestHandler']>

@@ -2,6 +2,7 @@ import { BrokerError } from '../errors.ts'
 import { list, map, required, text, type Values } from '../fields.ts'
 import type { Received } from '../http.ts'
 import { Secret } from '../secret.ts'
+import { claimsIn } from './access_token.ts'
 import { assertion } from './assertion.ts'
 import { baseAt, endpointAt, isToken, objectIn, outbound, subject, TRANSIT_KEY } from './common.ts'
 import { type Credential, type Grant, type IssuerPorts, issuer, type Plan } from './issuer.ts'
@@ -177,21 +178,11 @@ function idToken(
   { integration, role: { service_account } }: Ports,
   { token }: Readonly<Record<string, unknown>>,
 ): Credential {
-  const { aud, exp, email } = claimsIn(token) ?? {}
+  const { aud, exp, email } = claimsIn(String(token)) ?? {}
   if (!isToken(token) || typeof exp !== 'number') throw unusable(integration, 'the answer has no ID token')
   if (aud !== grant.audience) throw wider(integration, 'the ID token is for another audience')
   if (email !== undefined && email !== service_account) throw wider(integration, 'the ID token is of another service account')
   return { fields: { token: new Secret(token) }, tokenType: 'Bearer', expiresAt: exp, granted: { audience: aud } }
-}
-
-function claimsIn(token: unknown): Readonly<Record<string, unknown>> | undefined {
-  try {
-    return JSON.parse(Buffer.from(String(token).split('.')[1] ?? '', 'base64url').toString('utf8')) as Readonly<
-      Record<string, unknown>
-    >
-  } catch {
-    return undefined
-  }
 }
 
 /** The boundary takes the place of the wide token; that one is not kept. Google may leave its life out: then it is that of the source. */

@@ -1,4 +1,4 @@
-import type { Fields } from '../fields.ts'
+import { type Fields, optional } from '../fields.ts'
 import { awsSts } from './aws_sts.ts'
 import { azure } from './azure.ts'
 import { isTransitKey, TRANSIT_KEY } from './common.ts'
@@ -37,7 +37,7 @@ export function transitKeysIn(settings: Readonly<Record<string, unknown>>): read
 }
 
 /** The fields of a role that belong to its issuer, for all issuers: two that share a name share its meaning. None is required of every role. */
-export const issuerRoleFields: Fields = Object.fromEntries(
-  Object.values(issuers).flatMap(({ role }) => Object.entries(role).map(([name, one]) => [name, { ...one, required: false }])),
+export const issuerRoleFields: Fields = optional(
+  Object.fromEntries(Object.values(issuers).flatMap(({ role }) => Object.entries(role))),
 )
 export type { CommonFields, Credential, Grant, Issuer } from './issuer.ts'

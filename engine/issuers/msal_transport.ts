@@ -10,7 +10,7 @@ export function msalTransport(http: Outbound): { transport: INetworkModule; answ
   let last: Answered = { status: 0, body: {} }
   const send = async <T>(method: 'GET' | 'POST', url: string, options?: NetworkRequestOptions): Promise<NetworkResponse<T>> => {
     const { headers = {}, body } = options ?? {}
-    const received = await http.send(body === undefined ? { method, url, headers } : { method, url, headers, body })
+    const received = await http.send({ method, url, headers, body })
     last = { status: received.status, body: objectIn(received) }
     return { headers: { ...received.headers }, body: { ...last.body } as T, status: received.status }
   }

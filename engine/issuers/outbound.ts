@@ -209,8 +209,8 @@ const BODILESS = [204, 205, 304]
 /** No `Request` is made and read again: that would take as long as everything else here. */
 function fetchOver(send: Outbound['send']): Outbound['fetch'] {
   return async (url, { method, headers, body: form }) => {
-    const sent = { method: method as Sent['method'], url, headers }
-    const { status, headers: told, body } = await send(form === undefined ? sent : { ...sent, body: form.toString() })
+    const sent = { method: method as Sent['method'], url, headers, body: form?.toString() }
+    const { status, headers: told, body } = await send(sent)
     return new Response(BODILESS.includes(status) ? null : new Uint8Array(body), { status, headers: told })
   }
 }

@@ -1,3 +1,5 @@
+import { pause } from '../back_off.ts'
+
 /** A provider that fails is left alone for a while; then one call sees whether it is back, and when it is, all go on. */
 export type Gates = {
   /** whether a call may be made now; who is told yes says how it ended */
@@ -11,7 +13,7 @@ const FIRST_MS = 500
 /** Twice this and a call: so long after a provider is back is the last of what waits for it done. */
 const LONGEST_MS = 15_000
 
-/** `random` is from 0 to 1: the pauses of replicas drift apart. */
+/** @param random from 0 to 1 */
 export function openGates(monotonic: () => number, random: () => number): Gates {
   const closed = new Map<string, { failures: number; until: number; asking: boolean }>()
   return {
@@ -35,9 +37,4 @@ export function openGates(monotonic: () => number, random: () => number): Gates 
       if (gate) gate.asking = false
     },
   }
-}
-
-/** Twice as long each time, up to the longest; between half of it and all of it. */
-export function pause(failures: number, firstMs: number, longestMs: number, chance: number): number {
-  return Math.min(longestMs, firstMs * 2 ** Math.min(failures - 1, 30)) * (0.5 + chance / 2)
 }

@@ -1,4 +1,5 @@
 import { Agent, request } from 'undici'
+import { pause } from '../back_off.ts'
 import { signJwt } from '../jwt.ts'
 import type { Mount } from '../mount_table.ts'
 import { SUITES } from '../suites.ts'
@@ -38,8 +39,8 @@ export type CourierPorts = {
 const DEADLINE_MS = 5_000
 /** For how long a receiver may be down before an event is dropped. */
 const PATIENCE_MS = 24 * 3600_000
-const PAUSE_MIN_MS = 1_000
-const PAUSE_MAX_MS = 300_000
+const FIRST_MS = 1_000
+const LONGEST_MS = 300_000
 
 const keyName = (mount: Mount) => `assay-event-${mount.id}`
 
@@ -125,7 +126,7 @@ async function push(hook: Webhook, jwt: string, networks: readonly string[]): Pr
   }
 }
 
-/** When a webhook that failed is tried again: after pauses that double, with jitter. */
+/** When a webhook that failed is tried again. */
 function openPauses({ monotonic, random }: World) {
   const kept = new Map<string, { failures: number; until: number }>()
   return {
@@ -133,8 +134,8 @@ function openPauses({ monotonic, random }: World) {
     note: (key: string, ok: boolean) => {
       if (ok) return void kept.delete(key)
       const failures = (kept.get(key)?.failures ?? 0) + 1
-      const pause = Math.min(PAUSE_MIN_MS * 2 ** (failures - 1), PAUSE_MAX_MS)
-      return void kept.set(key, { failures, until: monotonic() + pause * (0.5 + random(1).readUInt8() / 512) })
+      const ms = pause(failures, FIRST_MS, LONGEST_MS, random(1).readUInt8() / 256)
+      return void kept.set(key, { failures, until: monotonic() + ms })
     },
   }
 }

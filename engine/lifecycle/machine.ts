@@ -73,7 +73,7 @@ export type Happened = Pick<Incident, 'id' | 'reason' | 'detail' | 'at'>
 /** A machine whose attestations so far are worthless. @param ends whether what was issued to it is revoked, too */
 export function moved(machine: MachineRecord, happened: Happened, ends: boolean): MachineRecord {
   const epoch = machine.epoch + 1
-  return { ...noted({ ...machine, epoch, since: ends ? epoch : machine.since }, happened, !ends) }
+  return noted({ ...machine, epoch, since: ends ? epoch : machine.since }, happened, !ends)
 }
 
 /** Adds an incident that changes no epoch. */

@@ -2,6 +2,7 @@ import { isIP } from 'node:net'
 import { type Collection, openCollection } from '../collection.ts'
 import { BrokerError } from '../errors.ts'
 import { list, required, text, type Values } from '../fields.ts'
+import { isLoopback } from '../networks.ts'
 import type { Store } from '../vault/store.ts'
 import { reasons } from './machine.ts'
 
@@ -21,17 +22,18 @@ export type Webhooks = Collection<typeof webhookFields>
 export const openWebhooks = (store: Store): Webhooks =>
   openCollection(store, 'webhook', webhookFields, { check: ({ url }) => checkUrl(url) })
 
-const LOOPBACK = /^(127\.[\d.]+|\[::1\]|localhost)$/
-
 function checkUrl(url: string): void {
   const { protocol, hostname, username, password, hash } = URL.canParse(url) ? new URL(url) : new URL('none:')
-  const safe = protocol === 'https:' || (protocol === 'http:' && LOOPBACK.test(hostname))
+  const safe = protocol === 'https:' || (protocol === 'http:' && isLoopback(bare(hostname)))
   if (!safe || username + password + hash !== '')
     throw new BrokerError('bad_request', 'url: wanted an https URL without user and fragment, or http on a loopback address')
 }
 
 /** The address in a URL that has one in place of a name. */
 export function literalOf(url: string): string | undefined {
-  const host = new URL(url).hostname.replace(/^\[|\]$/g, '')
+  const host = bare(new URL(url).hostname)
   return isIP(host) === 0 ? undefined : host
 }
+
+/** Without the brackets that a URL has around addresses of IPv6. */
+const bare = (hostname: string) => hostname.replace(/^\[|\]$/g, '')

@@ -87,7 +87,7 @@ async function ask(
   const token = await tokenBy(root, ports)
   const url = `${ports.own.iam_admin_url}/v1/projects/-/serviceAccounts/${keyIn(root).client_email}/keys${rest}`
   const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json', accept: 'application/json' }
-  const reply = await ports.http.send({ method, url, headers, ...(body ? { body: JSON.stringify(body) } : {}) })
+  const reply = await ports.http.send({ method, url, headers, body: body && JSON.stringify(body) })
   if (reply.status !== 200 && reply.status !== fine)
     throw new BrokerError('unavailable', `${ports.integration}: ${method} of a key was refused: status ${reply.status}`)
   return objectIn(reply)

@@ -54,12 +54,17 @@ export function openWrappedKeys(
     const name = JSON.stringify([tenant, wrapped])
     const kept = held.get(name)
     if (kept) return kept
-    const asked = decrypt(vault, transit, { ciphertext: wrapped, context: contextOf(tenant) }).then(text => text && keyOf(text))
-    held.set(name, asked as Promise<KeyObject | undefined>)
+    const asked = unwrap(vault, transit, tenant, wrapped)
+    held.set(name, asked)
     // what did not open is not remembered: the place is for keys
     asked.then(key => key || held.delete(name)).catch(() => held.delete(name))
-    return asked as Promise<KeyObject | undefined>
+    return asked
   }
+}
+
+async function unwrap(vault: OwnVault, transit: string, tenant: string, wrapped: string): Promise<KeyObject | undefined> {
+  const text = await decrypt(vault, transit, { ciphertext: wrapped, context: contextOf(tenant) })
+  return text ? keyOf(text) : undefined
 }
 
 /** Base64 of the plaintext, undefined when transit says that this is no ciphertext of its own. */

@@ -94,18 +94,16 @@ async function authorized(
   const kept = session.kept && session.kept.untilMs > session.now() ? session.kept.token : undefined
   const first = await ask(
     session.http,
-    { method: kept ? method : 'GET', url, headers: headersOf(kept), signal, ...sent(kept && body) },
+    { method: kept ? method : 'GET', url, headers: headersOf(kept), signal, body: kept && body },
     [401],
   )
   if (kept && first.status === 200) return first.json
   // asked without a token, and so told nothing: a vault that answers that is open to everybody
   if (first.status !== 401) throw new StoreFault('malformed', 'the store answered without asking for a token')
   const token = await tokenFor(session, challengeOf(first.headers['www-authenticate'] ?? ''), signal)
-  const second = await ask(session.http, { method, url, headers: headersOf(token), signal, ...sent(body) })
+  const second = await ask(session.http, { method, url, headers: headersOf(token), signal, body })
   return second.json
 }
-
-const sent = (body: string | undefined) => (body === undefined ? {} : { body })
 
 function headersOf(token: Secret | undefined): Record<string, string> {
   return {

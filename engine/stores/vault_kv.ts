@@ -5,7 +5,7 @@ import { objectFields } from './payload.ts'
 import { type Held, type Next, type SecretStore, StoreFault, type StoreWorld } from './store.ts'
 
 /** `of`: whose it is, where that was known when it was written. */
-type Record_ = { readonly sealed: string; readonly of?: string }
+type Sealed = { readonly sealed: string; readonly of?: string }
 
 /** Under the broker's own path in KV, as ciphertext of a key in transit; the ciphertext is bound to the path, so that records cannot be exchanged.
  *  References are made by the broker: `<id of the mount>/root/<name>#<whose>`; what is there of somebody else is not there. */
@@ -27,7 +27,7 @@ export const rootKey = (ref: string) => `assay-root-${ref.split('/')[0] ?? ''}`
 
 async function read({ state, cipher }: StoreWorld, ref: string): Promise<Held> {
   const { path, whose } = placeOf(ref)
-  const kept = await state.fresh<Record_>(path)
+  const kept = await state.fresh<Sealed>(path)
   if (!kept || isOthers(kept.value, whose)) throw new StoreFault('absent', 'nothing was written there')
   const text = await cipher.open(rootKey(ref), kept.value.sealed, path)
   return { fields: objectFields(parsed(text)), version: String(kept.version) }
@@ -39,17 +39,17 @@ async function replace({ state, cipher }: StoreWorld, ref: string, next: Next, v
   if (version === '') await cipher.create(key)
   const { path, whose } = placeOf(ref)
   const sealed = await cipher.seal(key, new Secret(text), path)
-  const record: Record_ = { sealed, of: whose }
+  const record: Sealed = { sealed, of: whose }
   await state.put(path, record, version === '' ? await leftBehind(state, path, whose) : Number(version))
 }
 
 /** The version to replace where there is nothing of one's own: of what somebody else left, or none. */
 async function leftBehind(state: StoreWorld['state'], path: string, whose: string): Promise<number> {
-  const kept = await state.fresh<Record_>(path)
+  const kept = await state.fresh<Sealed>(path)
   return kept && isOthers(kept.value, whose) ? kept.version : 0
 }
 
-const isOthers = ({ of }: Record_, whose: string) => of !== undefined && of !== whose
+const isOthers = ({ of }: Sealed, whose: string) => of !== undefined && of !== whose
 
 function placeOf(ref: string): { readonly path: string; readonly whose: string } {
   const [path = '', whose = ''] = ref.split('#')

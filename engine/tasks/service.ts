@@ -11,13 +11,13 @@ import {
   jwtVerify,
 } from 'jose'
 import { LRUCache } from 'lru-cache'
-import { accept, reject } from '#attestation'
+import { accept, type Rejection, reject } from '#attestation'
 import type { Collection } from '../collection.ts'
 import { wasFirst } from '../conflicts.ts'
 import { BrokerError } from '../errors.ts'
 import { type Http, openHttp } from '../http.ts'
 import type { Mount } from '../mount_table.ts'
-import type { Verdict } from '../refusals.ts'
+import type { RefusalCode, Verdict } from '../refusals.ts'
 import type { Secret } from '../secret.ts'
 import { FRESH_MS, type Store } from '../vault/store.ts'
 import type { World } from '../world.ts'
@@ -146,22 +146,20 @@ function unverified(error: unknown): Verdict<JWTPayload> {
   return reject('TASK_TOKEN', 'its signature, its algorithm or its form is not accepted')
 }
 
-type Wrong = Extract<Verdict<never>, { ok: false }>
-
 function misuse(
   { context, agent, keyThumbprint, issuedAt, expiresAt }: TaskClaims,
   by: Orchestrator,
   bearer: Bearer,
   bound: TaskContext | undefined,
-): Wrong | undefined {
+): Rejection<RefusalCode> | undefined {
   const its = agent === '' || agent === bearer.tpmId || agent === bearer.entityId
-  if (!its) return reject('TASK_TOKEN_AGENT', 'it names another agent') as Wrong
+  if (!its) return reject('TASK_TOKEN_AGENT', 'it names another agent')
   if (keyThumbprint !== '' && keyThumbprint !== bearer.keyThumbprint)
-    return reject('TASK_TOKEN_AGENT', 'it is bound to another key') as Wrong
-  if (expiresAt - issuedAt > by.max_life) return reject('TASK_TOKEN', `it lives longer than ${by.max_life} seconds`) as Wrong
-  if (!by.orgs.includes(context.org)) return reject('TASK_TOKEN', 'its orchestrator may not speak for the organisation') as Wrong
+    return reject('TASK_TOKEN_AGENT', 'it is bound to another key')
+  if (expiresAt - issuedAt > by.max_life) return reject('TASK_TOKEN', `it lives longer than ${by.max_life} seconds`)
+  if (!by.orgs.includes(context.org)) return reject('TASK_TOKEN', 'its orchestrator may not speak for the organisation')
   const why = beyond(bound, context)
-  return why === undefined ? undefined : (reject('TASK_TOKEN', why) as Wrong)
+  return why === undefined ? undefined : reject('TASK_TOKEN', why)
 }
 
 /** Key sets by what they are configured with; those from a URL are fetched when a key is missing, and not more often than every 30 seconds. */

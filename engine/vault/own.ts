@@ -40,43 +40,29 @@ export function openOwn(vault: Vault, session: Session, log: Log): OwnVault {
   }
 }
 
-/** Whether somebody else changed what was to be replaced (KV v2, `cas`). A mount that wants the version with every write says something else. */
-export function isConflict(error: unknown): boolean {
-  return (
-    error instanceof VaultRefusal && error.status === 400 && error.errors.some(one => /check-and-set.* did not match/.test(one))
-  )
-}
+/** Whether Vault refused in these words, and with this status where others mean something else by them. */
+const says = (words: RegExp, status?: number) => (error: unknown) =>
+  error instanceof VaultRefusal && (status === undefined || error.status === status) && error.errors.some(one => words.test(one))
 
-/** Whether the mount or the record takes no write without `cas`, as its `cas_required` says. */
-export function isVersionWanted(error: unknown): boolean {
-  return error instanceof VaultRefusal && error.status === 400 && error.errors.some(one => /check-and-set.* required/.test(one))
-}
+/** Somebody else changed what was to be replaced (KV v2, `cas`). A mount that wants the version with every write says something else. */
+export const isVersionMismatch = says(/check-and-set.* did not match/, 400)
+
+/** The mount or the record takes no write without `cas`, as its `cas_required` says. */
+export const isVersionWanted = says(/check-and-set.* required/, 400)
 
 /** Vault says "bad token" of a token that it was asked about, and something else of the one that it was asked with. */
-export function isBadToken(error: unknown): boolean {
-  return error instanceof VaultRefusal && error.errors.some(one => one.includes('bad token'))
-}
-
-/** Whether what was to be decrypted is no ciphertext of this key, or of a version that is no longer decrypted. */
-export function isBadCiphertext(error: unknown): boolean {
-  return (
-    error instanceof VaultRefusal &&
-    error.status === 400 &&
-    error.errors.some(one => /ciphertext|message authentication/.test(one))
-  )
-}
-
-/** Whether no token has the accessor that was asked about: it was revoked, with a parent of it perhaps, or it has expired. */
-export function isInvalidAccessor(error: unknown): boolean {
-  return error instanceof VaultRefusal && error.errors.some(one => one.includes('invalid accessor'))
-}
+export const isBadToken = says(/bad token/)
 
 /** Vault says so of a token that it was asked about with status 400, of the one that it was asked with it is 403. */
-export function isInvalidToken(error: unknown): boolean {
-  return error instanceof VaultRefusal && error.status === 400 && error.errors.some(one => one.includes('invalid token'))
-}
+export const isInvalidToken = says(/invalid token/, 400)
 
-const answers = [isAbsent, isInvalidToken, isConflict, isVersionWanted, isBadToken, isBadCiphertext, isInvalidAccessor]
+/** What was to be decrypted is no ciphertext of this key, or of a version that is no longer decrypted. */
+export const isBadCiphertext = says(/ciphertext|message authentication/, 400)
+
+/** No token has the accessor that was asked about: it was revoked, with a parent of it perhaps, or it has expired. */
+export const isInvalidAccessor = says(/invalid accessor/)
+
+const answers = [isAbsent, isInvalidToken, isVersionMismatch, isVersionWanted, isBadToken, isBadCiphertext, isInvalidAccessor]
 
 function isAnswer(refusal: VaultRefusal): boolean {
   return answers.some(isOne => isOne(refusal))

@@ -2,7 +2,7 @@ import { LRUCache } from 'lru-cache'
 import { BrokerError } from '../errors.ts'
 import { openReads } from '../reads.ts'
 import { absent, type VaultReply } from './client.ts'
-import { isConflict, isVersionWanted, type OwnVault } from './own.ts'
+import { isVersionMismatch, isVersionWanted, type OwnVault } from './own.ts'
 
 export type Kept<T> = { readonly value: T; readonly version: number }
 
@@ -41,7 +41,7 @@ export function openStore(vault: OwnVault, mount: string, monotonic: () => numbe
   const overwrite = async (path: string, value: object, tries = OVERWRITES): Promise<unknown> => {
     const { kept } = await read(path)
     return write(path, value, kept?.version ?? 0).catch((error: unknown) => {
-      if (tries === 1 || !isConflict(error)) throw error
+      if (tries === 1 || !isVersionMismatch(error)) throw error
       return overwrite(path, value, tries - 1)
     })
   }
@@ -79,6 +79,7 @@ function keptOf(path: string, data: VaultReply['data']): Kept<unknown> {
 }
 
 function conflict(error: unknown): never {
-  if (isConflict(error)) throw new BrokerError('conflict', 'somebody else changed this at the same time: read it and try again')
+  if (isVersionMismatch(error))
+    throw new BrokerError('conflict', 'somebody else changed this at the same time: read it and try again')
   throw error
 }

@@ -10,9 +10,9 @@ import { answerSys } from '../sys/answer.ts'
 import { findSys } from '../sys/mounts.ts'
 import type { SysRow } from '../sys/request.ts'
 import type { Operation } from '../table.ts'
-import { othersTurn } from './body.ts'
+import { BODY_BYTES, othersTurn } from './body.ts'
 import { type HttpReply, replyOf, replyOfError } from './envelope.ts'
-import { LARGE, parametersAtVault, parametersIn, parametersOf } from './parameters.ts'
+import { parametersAtVault, parametersIn, parametersOf } from './parameters.ts'
 import { addressOf, bodyOf, canonicalPathOf } from './request_facts.ts'
 import { unwrapped, wrapped, wrapTtlOf } from './wrapping.ts'
 
@@ -52,7 +52,8 @@ async function ready(c: Ctx, { broker, drain }: AppParts): Promise<Response> {
     )
   const [vault, places] = await Promise.all([holds(mounts.refresh()), holds(inPlace())])
   const checks = { vault, places, session: session.ready(), audit: audit.healthy(), serving: !drain.begun() }
-  return c.json({ ready: Object.values(checks).every(Boolean), checks }, Object.values(checks).every(Boolean) ? 200 : 503)
+  const isReady = Object.values(checks).every(Boolean)
+  return c.json({ ready: isReady, checks }, isReady ? 200 : 503)
 }
 
 async function answer(parts: AppParts, c: Ctx): Promise<HttpReply> {
@@ -134,7 +135,7 @@ async function logicalOf(c: Ctx, path: CanonicalPath, txn: string): Promise<Omit
   if (operation === 'update' && path.trailingSlash) throw new BrokerError('bad_request', "cannot write to a path ending in '/'")
   const body = bodyOf(c.env.incoming)
   const data = operation === 'update' ? parametersOf(c.req.header('content-type'), body) : parametersIn(query)
-  if (body.length > LARGE) await othersTurn()
+  if (body.length > BODY_BYTES) await othersTurn()
   delete data['list']
   delete data['help']
   return { operation, path: path.path, data, caller: { token: tokenOf(c) }, from: addressOf(c.env.incoming), txn }

@@ -2,6 +2,9 @@ import type { IncomingMessage } from 'node:http'
 import { openCollected } from '#engine'
 import { hasBody } from './replies.ts'
 
+/** Bytes that a body may have that is ours, but for what a path says that it has beside: the logs of a machine, bundles of certificates. */
+export const BODY_BYTES = 2 ** 20
+
 export type BodyLimits = { readonly bytes: number; readonly withinMs: number }
 
 /** What a large body costs is spread over several turns of the event loop. */

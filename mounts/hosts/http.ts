@@ -3,8 +3,9 @@ import { createServer as createPlainServer, type Server } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { type TlsOptions as NodeTlsOptions, type SecureVersion, Server as TlsServer } from 'node:tls'
-import { CONNECTIONS, endWithReplies } from '#engine'
+import { CONNECTIONS, endWithReplies, isLoopback } from '#engine'
 import { type AnswerPorts, answerBrokenRequests, answerRequests } from './answering.ts'
+import { BODY_BYTES } from './body.ts'
 import { type Connections, keepConnections } from './connections.ts'
 import { acceptVaultVerbs } from './verbs.ts'
 
@@ -13,7 +14,7 @@ const DEFAULTS = {
   /** bytes of the request line and headers together */
   headBytes: 32 * 1024,
   /** bytes of the body of a request for a path of our own; what goes on to Vault has Vault's limit */
-  bodyBytes: 2 ** 20,
+  bodyBytes: BODY_BYTES,
   /** bytes of bodies above that, where a path has them, that are held at the same time */
   largeBytes: 2 ** 27,
   /** from the first byte of a request to the end of its headers */
@@ -90,7 +91,7 @@ function isSame(one: TlsOptions, other: TlsOptions | undefined): boolean {
 }
 
 function guard({ listen, tls }: FrontDoorOptions): void {
-  if (!tls && !/^(?:127\.[\d.]+|::1|localhost)$/.test(listen.host))
+  if (!tls && !isLoopback(listen.host))
     throw new Error(`without TLS the front door listens on the loopback only, not on ${listen.host}`)
 }
 

@@ -1,11 +1,9 @@
 import { randomUUID } from 'node:crypto'
 import { BrokerError } from '#engine'
+import { BODY_BYTES } from './body.ts'
 
 /** Strings of more bytes are left as the bytes between their quotes. */
 const LONG = 2 ** 16
-/** So many bytes there may be beside long strings, as in any other body: a million names, or things in a list, take seconds to read, and anybody may
- *  send them. */
-const REST = 2 ** 20
 const QUOTE = 0x22
 const BACKSLASH = 0x5c
 
@@ -50,8 +48,9 @@ function withoutLong(text: Buffer, mark: string): { short: Buffer; cut: Buffer[]
   return { short: Buffer.concat([...pieces, text.subarray(kept)]), cut }
 }
 
+/** Beside long strings there may be as much as in any other body: a million names, or things in a list, take seconds to read, and anybody may send them. */
 function refuseMore(rest: number): void {
-  if (rest > REST) throw new BrokerError('bad_request', 'the body is too large: only JSON with long strings in it may be')
+  if (rest > BODY_BYTES) throw new BrokerError('bad_request', 'the body is too large: only JSON with long strings in it may be')
 }
 
 /** Where the string ends that begins there: at a quote before which there is an even number of backslashes. */

@@ -1,15 +1,15 @@
 import { BrokerError } from '#engine'
 import { isWhole, pairsOf } from '../query.ts'
+import { BODY_BYTES } from './body.ts'
 import { parseLargeJson } from './large_json.ts'
 
 export type Parameters = Record<string, unknown>
 
-/** Only logs of measurements make a body as large as this. */
-export const LARGE = 2 ** 20
-
 /** What the body of a request says, on our mounts. @throws BrokerError bad_request */
 export function parametersOf(type: string | undefined, body: Buffer): Parameters {
-  return body.length > LARGE ? object(json(() => parseLargeJson(body))) : read(type, body, text => JSON.parse(text) as unknown)
+  return body.length > BODY_BYTES
+    ? object(json(() => parseLargeJson(body)))
+    : read(type, body, text => JSON.parse(text) as unknown)
 }
 
 /** What the body of a request on one of Vault's own paths says to Vault, which may read it after us: there a number is the text that was sent, `1e2` as

@@ -7,9 +7,7 @@ import { explain, type Heard, type ReplyHead, type Upstream } from './upstream.t
 
 /** What became of a request that was passed on. `status` is 0 when the client left before there was one. */
 export type Passed = {
-  readonly method: string
   readonly status: number
-  readonly durationMs: number
   /** the client got the whole of Vault's reply */
   readonly whole: boolean
   /** why there was no reply of Vault's; undefined when there was one */
@@ -25,11 +23,10 @@ export function passThrough(
   { path, from }: { readonly path: CanonicalPath; readonly from: string },
   done: (passed: Passed) => void = () => {},
 ): void {
-  const method = incoming.method ?? ''
-  const began = performance.now()
   let failure: string | undefined
   const upload = hasBody(incoming) ? incoming.pipe(new PassThrough()) : undefined
-  const request = { method, target: path.target, headers: incoming.rawHeaders, from, length: lengthOf(incoming), body: upload }
+  const { method = '', rawHeaders: headers } = incoming
+  const request = { method, target: path.target, headers, from, length: lengthOf(incoming), body: upload }
   const asked = upstream.ask(request, {
     ...relay(upstream.origin, outgoing, () => asked.abort()),
     failed: error => {
@@ -46,7 +43,7 @@ export function passThrough(
   outgoing.once('close', () => {
     asked.abort()
     const status = outgoing.headersSent ? outgoing.statusCode : 0
-    done({ method, status, durationMs: performance.now() - began, whole: outgoing.writableFinished, failure })
+    done({ status, whole: outgoing.writableFinished, failure })
   })
 }
 

@@ -151,6 +151,7 @@ function evidenceOf({
   return undefined
 }
 
+/** What is there because the row asks who the token belongs to. */
 export function present<T>(asker: T | undefined): T {
   if (asker === undefined) throw new Error('the row asks who the token belongs to')
   return asker

@@ -5,6 +5,7 @@ import {
   type Identified,
   integrationFields,
   map,
+  optional,
   required,
   secretsField,
   storeFields,
@@ -12,6 +13,7 @@ import {
   transitKeysIn,
 } from '#engine'
 import { type Path, path, type Request } from '../table.ts'
+import { present } from './creds.ts'
 
 const named = { name: required(text('Name of the integration.', { max: 128 })) }
 const entity = { entity: required(text('Id of the identity entity in Vault that it is for.', { max: 128 })) }
@@ -19,10 +21,10 @@ const DESCRIPTION =
   'Where credentials come from: what an issuer needs to know, where its root credential is kept, who owns it and which tasks may use it. Secrets are write-only. Only who made it may change it, and let others use it.'
 
 /** What is awaited before anything is looked up or changed: who asks, after Vault has said that they may. */
-async function asker({ identified }: Request<never>): Promise<Identified['facts']> {
-  if (!identified) throw new Error('the row asks who the token belongs to')
-  await identified.permitted
-  return identified.facts
+async function asker({ identified }: Pick<Request<never>, 'identified'>): Promise<Identified['facts']> {
+  const { facts, permitted } = present(identified)
+  await permitted
+  return facts
 }
 
 /** Whoever names a key of the operators says what is signed with it, and where that is sent. */
@@ -41,7 +43,7 @@ export const integration = (broker: Broker): readonly Path[] => {
       operations: {
         list: {
           summary: 'List the names of the integrations; an agent sees those that concern it.',
-          run: async request => ({ data: { keys: await integrations.list(request.mount, await asker(request as never)) } }),
+          run: async request => ({ data: { keys: await integrations.list(request.mount, await asker(request)) } }),
         },
       },
     }),
@@ -53,12 +55,12 @@ export const integration = (broker: Broker): readonly Path[] => {
       operations: {
         read: {
           summary: 'Read the integration; of its secrets the names.',
-          run: async request => integrations.read(request.mount, request.values.name, await asker(request as never)),
+          run: async request => integrations.read(request.mount, request.values.name, await asker(request)),
         },
         update: {
           summary: 'Write the integration: what is given replaces what is there.',
           run: async request => {
-            const who = await asker(request as never)
+            const who = await asker(request)
             const { name: _, secrets, ...given } = request.given
             await mayName(broker, request.caller, given.settings)
             const warnings = await integrations.write(request.mount, request.values.name, given, secrets, who)
@@ -70,7 +72,7 @@ export const integration = (broker: Broker): readonly Path[] => {
             'Delete the integration, its root credential in Vault and its grants; a warning says how many live leases it leaves.',
           run: async request => {
             const { mount, values } = request
-            const who = await asker(request as never)
+            const who = await asker(request)
             await integrations.managed(mount, values.name, who)
             const { found, all } = await leases.through(mount, values.name)
             await integrations.delete(mount, values.name, who)
@@ -95,7 +97,7 @@ export const grant = ({ integrations }: Broker): readonly Path[] => [
       list: {
         summary: 'List the entities that may use it.',
         run: async request => ({
-          data: { keys: await integrations.grants(request.mount, request.values.name, await asker(request as never)) },
+          data: { keys: await integrations.grants(request.mount, request.values.name, await asker(request)) },
         }),
       },
     },
@@ -110,13 +112,13 @@ export const grant = ({ integrations }: Broker): readonly Path[] => [
         summary: 'Read the grant.',
         run: async request => {
           const { name, entity: id } = request.values
-          return { data: await integrations.readGrant(request.mount, name, id, await asker(request as never)) }
+          return { data: await integrations.readGrant(request.mount, name, id, await asker(request)) }
         },
       },
       update: {
         summary: 'Grant it.',
         run: async request => {
-          const who = await asker(request as never)
+          const who = await asker(request)
           const { name, entity: id, expires_at } = request.values
           await integrations.grant(request.mount, name, id, { expires_at }, who)
           return undefined
@@ -126,7 +128,7 @@ export const grant = ({ integrations }: Broker): readonly Path[] => [
         summary: 'Take it back.',
         run: async request => {
           const { name, entity: id } = request.values
-          await integrations.revokeGrant(request.mount, name, id, await asker(request as never))
+          await integrations.revokeGrant(request.mount, name, id, await asker(request))
           return undefined
         },
       },
@@ -153,7 +155,7 @@ export const rotate = (broker: Broker): Path => {
       read: {
         summary: 'See how far the last rotation got.',
         run: async request => {
-          await integrations.managed(request.mount, request.values.name, await asker(request as never))
+          await integrations.managed(request.mount, request.values.name, await asker(request))
           return { data: await integrations.rotation.state(request.mount, request.values.name) }
         },
       },
@@ -161,7 +163,7 @@ export const rotate = (broker: Broker): Path => {
         summary: 'Rotate now.',
         run: async request => {
           const { name, settings, secrets = {} } = request.values
-          const who = await asker(request as never)
+          const who = await asker(request)
           await integrations.managed(request.mount, name, who)
           await mayName(broker, request.caller, settings)
           const as = request.caller.token
@@ -223,8 +225,3 @@ export const store = ({ integrations }: Broker): readonly Path[] => {
 /** For the audit log, which knows a token without an entity by its request. */
 const byOf = ({ entityId, policies }: Identified['facts']) =>
   entityId || (policies.includes('root') ? 'root' : 'a token without an entity')
-
-/** A write may give some fields only: what has to be there is checked on the whole record. */
-function optional<F extends object>(fields: F): F {
-  return Object.fromEntries(Object.entries(fields).map(([field, one]) => [field, { ...one, required: false }])) as F
-}

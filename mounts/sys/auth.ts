@@ -3,7 +3,7 @@ import type { HttpReply } from '../hosts/envelope.ts'
 import { admit, announce } from './admit.ts'
 import { changed, contentOf } from './json.ts'
 import { passedAndLooked } from './leases.ts'
-import { done, type SysRequest, type SysRow, sentTo, typeOf } from './request.ts'
+import { done, ownAt, type SysRequest, type SysRow, sentTo, TUNE, typeOf } from './request.ts'
 import { merged, undoing } from './table_of_mounts.ts'
 
 /** `sys/auth`: behind an auth mount of ours there is a `jwt` mount of Vault's, which it shows as ours. What ends tokens ends their leases too. */
@@ -30,7 +30,7 @@ async function read(request: SysRequest): Promise<HttpReply> {
 
 /** One auth mount, or its tuning, at either of Vault's paths for it. */
 export async function readAuth(request: SysRequest, path: string): Promise<HttpReply> {
-  const mount = ownAt(request, path)
+  const mount = ownAt(request, 'tpm-quote', path)
   if (!mount) return request.pass()
   const own = TUNE.test(path) && `${path}/` !== mount.path ? tuned : asOurs
   return changed(await request.look(), (reply: VaultReply) => {
@@ -39,13 +39,6 @@ export async function readAuth(request: SysRequest, path: string): Promise<HttpR
     return { ...rest, ...row, data: row }
   })
 }
-
-/** The mount of ours that the path speaks of: at Vault a path below a mount does so too, where it is tuned. */
-function ownAt({ broker }: SysRequest, path: string): Mount | undefined {
-  return broker.mounts.ofType('tpm-quote').find(mount => `${path}/`.startsWith(mount.path))
-}
-
-const TUNE = /\/tune$/
 
 type AuthRow = { readonly options?: Readonly<Record<string, string>> | null }
 
@@ -97,7 +90,7 @@ function versionOf({ config }: Readonly<Record<string, unknown>>): unknown {
 
 /** Tuning is Vault's, at either of its paths: what it made of it is known here at once. */
 export async function tuneAuth(request: SysRequest, path: string, asked: string): Promise<HttpReply> {
-  const mount = ownAt(request, path)
+  const mount = ownAt(request, 'tpm-quote', path)
   if (mount) await refuseUnmarking(request, asked)
   const reply = await request.pass()
   if (reply.status < 300 && path.startsWith('auth/')) await request.broker.mounts.refresh()

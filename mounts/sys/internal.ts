@@ -6,7 +6,7 @@ import { pairsOf } from '../query.ts'
 import { brokerPaths } from '../secrets/tables.ts'
 import { asOurs } from './auth.ts'
 import { changed } from './json.ts'
-import { livesOf, rowOf, type SysRequest, saidOf } from './request.ts'
+import { livesOf, ownAt, rowOf, type SysRequest, saidOf } from './request.ts'
 import { visibleTo } from './visible.ts'
 
 type Listed = Readonly<Record<string, object>>
@@ -15,14 +15,13 @@ type UiMounts = { readonly data?: { readonly auth?: Listed; readonly secret?: Li
 /** `sys/internal/ui/mounts`: which mounts a token may know of; the CLI's `kv`, templates of agents and the UI ask here. */
 export async function readUiMounts(request: SysRequest): Promise<HttpReply> {
   const { broker, path } = request
-  const find = () => broker.mounts.ofType('broker').find(one => `${path}/`.startsWith(one.path))
   // `vault kv` asks this before each command: of Vault's own it costs no look. Auth mounts of ours are there in Vault, by another type
-  if (path === '' || path.startsWith('auth/') || find()) await broker.mounts.refresh().catch(() => undefined)
+  if (path === '' || path.startsWith('auth/') || ownAt(request, 'broker', path))
+    await broker.mounts.refresh().catch(() => undefined)
   if (path === '') return listed(request, await shownTo(request, broker.mounts.ofType('broker')))
-  const mount = find()
+  const mount = ownAt(request, 'broker', path)
   if (mount) return described(request, mount)
-  const auth = broker.mounts.ofType('tpm-quote').find(one => `${path}/`.startsWith(one.path))
-  return auth
+  return ownAt(request, 'tpm-quote', path)
     ? changed(await request.look(), (reply: { data?: object }) => ({ ...reply, data: asOurs(reply.data ?? {}) }))
     : request.pass()
 }

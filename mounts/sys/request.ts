@@ -58,6 +58,14 @@ export function typeOf({ type, plugin_name }: Readonly<Record<string, unknown>>)
   return type === 'plugin' ? plugin_name : type
 }
 
+/** What a path ends with that speaks of the tuning of a mount. */
+export const TUNE = /\/tune$/
+
+/** The mount of ours that a path is of, or lies in: at Vault a path below a mount speaks of the mount. */
+export function ownAt({ broker }: SysRequest, type: Mount['type'], path: string): Mount | undefined {
+  return broker.mounts.ofType(type).find(mount => `${path}/`.startsWith(mount.path))
+}
+
 /** What was made of a request is in the audit log, too: which mount it was. */
 export function done({ broker, txn }: SysRequest, operation: 'update' | 'delete', path: string, mount: Mount): void {
   const fields = { mount_id: plain(mount.id) }

@@ -4,7 +4,7 @@ import { admit } from './admit.ts'
 import { readAuth, tuneAuth } from './auth.ts'
 import { changed } from './json.ts'
 import { move, moved, refuseTaken, revokeAll } from './remount.ts'
-import { done, rowOf, type SysRequest, type SysRow, typeOf } from './request.ts'
+import { done, ownAt, rowOf, type SysRequest, type SysRow, TUNE, typeOf } from './request.ts'
 import { merged } from './table_of_mounts.ts'
 import { asTold, givenOf, tune, tuningOf } from './tuning.ts'
 
@@ -17,11 +17,10 @@ export const secretsRows: readonly SysRow[] = [
   { methods: ['GET'], prefix: 'sys/remount/status', handle: moved, fresh: 'tried' },
 ]
 
-const TUNE = /\/tune$/
-
-/** The mount that the path speaks of, and whether of its tuning: at Vault a path below a mount does so too. */
-function spokenOf({ broker, path }: SysRequest): { readonly mount: Mount; readonly tune: boolean } | undefined {
-  const mount = broker.mounts.ofType('broker').find(one => `${path}/`.startsWith(one.path))
+/** The mount that the path speaks of, and whether of its tuning. */
+function spokenOf(request: SysRequest): { readonly mount: Mount; readonly tune: boolean } | undefined {
+  const { path } = request
+  const mount = ownAt(request, 'broker', path)
   return mount && { mount, tune: TUNE.test(path) && `${path}/` !== mount.path }
 }
 

@@ -1,4 +1,4 @@
-import type { Broker, Caller, Mount } from '#engine'
+import { type Broker, type Caller, type Mount, VaultRefusal } from '#engine'
 
 type Rule = { readonly capabilities?: readonly string[] }
 type Rules = Readonly<Record<string, Rule>>
@@ -17,7 +17,7 @@ export async function visibleTo(broker: Broker, caller: Caller, mounts: readonly
 
 async function aclOf(broker: Broker, caller: Caller): Promise<ResultantAcl> {
   const reply = await broker.vault.read('sys/internal/ui/resultant-acl', { as: caller.token }).catch((error: unknown) => {
-    if (error instanceof Error && 'status' in error && error.status === 403) return undefined
+    if (error instanceof VaultRefusal && error.status === 403) return undefined
     throw error
   })
   const data = reply?.data as { root?: boolean; exact_paths?: Rules; glob_paths?: Rules } | undefined

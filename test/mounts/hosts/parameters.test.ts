@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { LARGE, parametersAtVault, parametersIn, parametersOf } from '../../../mounts/hosts/parameters.ts'
+import { BODY_BYTES } from '../../../mounts/hosts/body.ts'
+import { parametersAtVault, parametersIn, parametersOf } from '../../../mounts/hosts/parameters.ts'
 
 const FORM = 'application/x-www-form-urlencoded'
 const read = (sent: string) => parametersAtVault('application/json', Buffer.from(sent))
@@ -65,10 +66,10 @@ describe('a body', () => {
   })
 
   test('that is large is JSON, whatever its type says', () => {
-    const form = `a=${'b'.repeat(LARGE - 2)}`
+    const form = `a=${'b'.repeat(BODY_BYTES - 2)}`
     expect(body(FORM, form)).toEqual({ a: form.slice(2) })
     expect(body(FORM, `${form}b`)).toBe('the body is too large: only JSON with long strings in it may be')
-    expect(body(FORM, `a="${'b'.repeat(LARGE)}"`)).toBe(NO_JSON)
+    expect(body(FORM, `a="${'b'.repeat(BODY_BYTES)}"`)).toBe(NO_JSON)
   })
 })
 
@@ -93,6 +94,6 @@ test('a name that comes more than once in a query has a list', () => {
 test('a form that has one name as often as it may holds no more in memory than was sent', () => {
   const values = Array.from({ length: 9_999 }, () => 'x'.repeat(100))
   const sent = Buffer.from(values.map(value => `a=${value}`).join('&'))
-  expect(sent.length).toBeLessThan(LARGE)
+  expect(sent.length).toBeLessThan(BODY_BYTES)
   for (const reader of [parametersOf, parametersAtVault]) expect(reader(FORM, sent)).toEqual({ a: values.join(',') })
 })
