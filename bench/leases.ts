@@ -9,6 +9,7 @@ import { openLeases } from '../engine/leases/service.ts'
 import { openLog } from '../engine/log.ts'
 import { inParallel } from '../engine/parallel.ts'
 import { Secret } from '../engine/secret.ts'
+import { openTime } from '../engine/time.ts'
 import { openVault } from '../engine/vault/client.ts'
 import { openOwn } from '../engine/vault/own.ts'
 import { openStore, type Store } from '../engine/vault/store.ts'
@@ -40,6 +41,7 @@ export async function benchLeases(): Promise<readonly Row[]> {
   const began = performance.now()
   const leases = await openLeases({
     world,
+    time: openTime(world),
     store,
     provider: { revoke: async () => {}, find: async () => undefined },
     tokens: async () => ({ alive: true, ttlSeconds: 3600 }),

@@ -14,6 +14,7 @@ import { openSealing } from './sealing/service.ts'
 import { Secret } from './secret.ts'
 import { openTasks, type Tasks } from './tasks/service.ts'
 import { openWork } from './tasks/work.ts'
+import { openTime, type Time } from './time.ts'
 import { type Authority, type Caller, openAuthority } from './vault/authority.ts'
 import { openCipher } from './vault/cipher.ts'
 import { openVault, type Vault } from './vault/client.ts'
@@ -31,6 +32,7 @@ import type { World } from './world.ts'
 export type Broker = {
   readonly vault: Vault
   readonly session: Session
+  readonly time: Pick<Time, 'agreed'>
   readonly authority: Authority
   /** Whether this token may sign with a key of the operators in transit itself. @throws BrokerError permission_denied naming the right that it wants */
   readonly maySign: (caller: Caller, key: string) => Promise<void>
@@ -75,7 +77,12 @@ export type BrokerOptions = {
 export async function openBroker(options: BrokerOptions): Promise<Broker> {
   await using opening = new AsyncDisposableStack()
   const { world, metrics, places } = options
-  const vault = openVault({ ...options.vault, observe: metrics.upstream })
+  const time = openTime(world)
+  const observe: typeof metrics.upstream = (method, status, seconds, date) => {
+    time.told(date)
+    metrics.upstream(method, status, seconds, date)
+  }
+  const vault = openVault({ ...options.vault, observe })
   opening.defer(() => vault.close())
   const session = await openSession(vault, options.approle, world)
   opening.defer(() => session.stop())
@@ -97,9 +104,10 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
   const authority = openAuthority(vault, own, world.monotonic)
   const settle = openSettle(audit, metrics)
   const { ownUrl, sealing: mode = 'datakey' } = options
-  const sealing = openSealing({ world, own, store, signer, transit: places.transit, mode })
+  const sealing = openSealing({ world, time, own, store, signer, transit: places.transit, mode })
   const attest: Attest = openAttest({
     world,
+    time,
     vault,
     own,
     store,
@@ -117,10 +125,10 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     },
   })
   opening.defer(() => attest.stop())
-  const tasks = openTasks(store, world)
+  const tasks = openTasks(store, world, time)
   const work = openWork({
     state: store,
-    world,
+    time,
     end: async accessor => void (await leases.revokeWhere({ accessor })),
     heartbeatOf: async ({ id }, role) => (await issue.settings.role.get(id, role))?.heartbeat,
   })
@@ -141,6 +149,7 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
   opening.defer(() => integrations.close())
   const leases = await openBrokerLeases({
     world,
+    time,
     own,
     audit,
     metrics,
@@ -150,6 +159,7 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
   })
   const issue: Issue = openIssue({
     world,
+    time,
     vault,
     own,
     store,
@@ -176,6 +186,7 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
   return {
     vault,
     session,
+    time,
     authority,
     maySign: openSigning(authority, places),
     mounts,

@@ -14,6 +14,7 @@ import {
   openOpener,
   openOwn,
   openSession,
+  openTime,
   openVault,
   resolve,
   Secret,
@@ -59,10 +60,14 @@ export async function serveProxy(options: ServeOptions): Promise<RunningProxy> {
   opening.defer(() => metrics.close())
   const ca = ca_file === undefined ? undefined : authoritiesIn(await read(ca_file), 'vault.ca_file')
   if (ca !== undefined) metrics.certificateEnd.set({ setting: 'vault.ca_file' }, endOf(ca))
+  const time = openTime(world)
   const vault = openVault({
     address,
     deadlineMs,
-    observe: metrics.upstream,
+    observe: (method, status, seconds, date) => {
+      time.told(date)
+      metrics.upstream(method, status, seconds, date)
+    },
     ...(ca === undefined ? {} : { ca }),
   })
   opening.defer(() => vault.close())
@@ -95,13 +100,15 @@ export async function serveProxy(options: ServeOptions): Promise<RunningProxy> {
     resolve: options.resolve ?? systemResolve,
     others: options.others,
     mint: config.intercept ? openMint(own, config.places.pki, world) : undefined,
-    now: world.now,
+    // nothing serves for longer because a clock is behind
+    now: time.later,
     newId: randomUUID,
   })
   opening.defer(() => served.close())
   const drain = openDrain(config.drain_seconds)
   const checks = () => ({
     session: session.ready(),
+    clock: time.agreed(),
     revocations: revocations.current(),
     audit: audit.healthy(),
     serving: !drain.begun(),

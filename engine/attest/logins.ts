@@ -5,6 +5,7 @@ import type { Metrics } from '../metrics.ts'
 import type { Mount } from '../mount_table.ts'
 import type { Verdict } from '../refusals.ts'
 import type { Place, Settle } from '../refuse.ts'
+import type { Time } from '../time.ts'
 import type { VaultReply } from '../vault/client.ts'
 import type { CallOptions } from '../vault/transport.ts'
 import type { World } from '../world.ts'
@@ -55,13 +56,15 @@ export type LoginParts = {
   readonly lifecycle: Lifecycle
   readonly door: TokenDoor
   readonly world: World
+  readonly time: Pick<Time, 'assertAgreed'>
   readonly audit: Audit
   readonly settle: Settle
   readonly metrics: Metrics
 }
 
 export function openLogins(parts: LoginParts): Logins {
-  const { admission, appraiser, documents, challenges, records, settings, lifecycle, door, world, audit, settle, metrics } = parts
+  const { admission, appraiser, documents, challenges, records, settings, lifecycle, door, world, time, audit, settle, metrics } =
+    parts
   /** From an attested machine to Vault's own reply. */
   const enter = async (
     mount: Mount,
@@ -104,6 +107,7 @@ export function openLogins(parts: LoginParts): Logins {
     },
     login: async (mount, fields, { txn, ...how }) => {
       admission.login({ mount, from: how.from }, fields.ak_name)
+      time.assertAgreed()
       const request = loginRequest(mount, fields)
       const place = akPlaceOf(mount, 'login', fields, txn)
       const attested = settle(
@@ -123,6 +127,7 @@ export function openLogins(parts: LoginParts): Logins {
     },
     loginDocument: async (mount, fields, { txn, ...how }) => {
       admission.document({ mount, from: how.from })
+      time.assertAgreed()
       const request = loginRequest(mount, { ...fields, ak_name: NO_KEY })
       const place = akPlaceOf(mount, 'login/document', { ...fields, ak_name: NO_KEY }, txn)
       const verdict = counted(metrics, await documents.appraise(mount, fields.role, request, fields))

@@ -4,6 +4,7 @@ import { openSessions, type Sessions } from '../lifecycle/sessions.ts'
 import type { Metrics } from '../metrics.ts'
 import type { Mount } from '../mount_table.ts'
 import type { Settle } from '../refuse.ts'
+import type { Time } from '../time.ts'
 import type { Authority, Caller } from '../vault/authority.ts'
 import type { Vault } from '../vault/client.ts'
 import type { Store } from '../vault/store.ts'
@@ -74,6 +75,7 @@ export type Attest = Enrolling &
 
 export type AttestPorts = {
   readonly world: World
+  readonly time: Time
   readonly vault: Vault
   readonly store: Store
   readonly signer: Signer
@@ -84,7 +86,7 @@ export type AttestPorts = {
 } & Pick<LifecyclePorts, 'own' | 'mounts' | 'ownUrl' | 'endLeases'>
 
 export function openAttest(ports: AttestPorts): Attest {
-  const { world, vault, store, signer, audit, settle, metrics } = ports
+  const { world, time, vault, store, signer, audit, settle, metrics } = ports
   const settings = openAttestSettings(store)
   const lifecycle = openLifecycleService({ ...ports, settings })
   const challenges = openChallenges(world)
@@ -130,7 +132,7 @@ export function openAttest(ports: AttestPorts): Attest {
     referenceFromTpm: (...given) => referenceFromTpm(settings, results, ...given),
     configOf: mount => configOf(settings, mount),
     ...openEnrolling({ ...shared, enrolment, authority: ports.authority }),
-    ...openLogins({ ...shared, appraiser, documents, challenges, records, door, world, metrics }),
+    ...openLogins({ ...shared, appraiser, documents, challenges, records, door, world, time, metrics }),
     ...openNativeRoles(vault),
     open: (mount, { token }) => door.open(mount, { as: token }),
     close: async mount => {

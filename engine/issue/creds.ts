@@ -7,6 +7,7 @@ import type { Mount } from '../mount_table.ts'
 import type { Explanation } from '../policy/index.ts'
 import type { RefusalCode, Verdict } from '../refusals.ts'
 import { UNBOUNDED, type Work, type Working } from '../tasks/work.ts'
+import type { Time } from '../time.ts'
 import type { Identified } from '../vault/authority.ts'
 import type { World } from '../world.ts'
 import { entry, grantFields, issuedFields } from './account.ts'
@@ -37,6 +38,7 @@ type Asked = { readonly action: string; readonly role: string; readonly txn: str
 
 export type CredsPorts = WhoPorts & {
   readonly audit: Audit
+  readonly time: Pick<Time, 'agreed' | 'assertAgreed'>
   readonly settings: IssueSettings
   readonly policies: Policies
   readonly sources: Sources
@@ -92,6 +94,9 @@ export function openCreds(ports: CredsPorts): Creds {
   }
   const ask = async (mount: Mount, who: Identified, request: CredsRequest, txn: string): Promise<Verdict<Asking>> => {
     const { facts, permitted } = who
+    // what Vault answers tells its time, too
+    if (!ports.time.agreed()) await permitted
+    ports.time.assertAgreed()
     // a quote uses up its challenge and moves the clock of its key: not for who may not ask
     if (request.evidence) await permitted
     const known = await identify(ports, mount, facts, request)
@@ -116,6 +121,7 @@ export function openCreds(ports: CredsPorts): Creds {
     },
     beat: async (mount, who, request) => {
       await who.permitted
+      ports.time.assertAgreed()
       const agent = await forTask(ports, mount, await identify(ports, mount, who.facts, request), request)
       if (!agent.ok) return agent
       const record = await ports.settings.role.get(mount.id, request.role)
@@ -238,6 +244,8 @@ async function make(
       fields: { result: plain(result), jti: plain(grant.jti), ...fields },
     })
   try {
+    // who was asked about the right has told the time
+    ports.time.assertAgreed()
     const decidedBy = { policyVersion, reasons, login: agent.mount, role: agent.role, entityId: agent.entityId }
     const exchanged = await ports.exchange.issue(prepared, grant, asker, decidedBy)
     if (!exchanged.ok) {

@@ -21,6 +21,7 @@ import { beyond, NO_CONTEXT, narrowed } from '../tasks/bindings.ts'
 import type { TaskContext } from '../tasks/context.ts'
 import type { Tasks } from '../tasks/service.ts'
 import type { Work, Working } from '../tasks/work.ts'
+import type { Time } from '../time.ts'
 import type { Identified } from '../vault/authority.ts'
 import type { Cipher } from '../vault/cipher.ts'
 import type { Vault } from '../vault/client.ts'
@@ -85,6 +86,7 @@ export type Issue = {
 
 export type IssueParts = {
   readonly world: World
+  readonly time: Time
   readonly store: Store
   readonly signer: Signer
   readonly rsaSigner: RsaSigner
@@ -133,6 +135,7 @@ export function openIssue(parts: IssueParts): Issue {
     integrations.admit(mount, name, { entityId: agent.entityId, context: agent.task }, action, { txn, path: `creds/${role}` })
   const creds = openCreds({
     world,
+    time: parts.time,
     audit,
     mounts,
     attestSettings,

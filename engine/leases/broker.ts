@@ -1,5 +1,6 @@
 import { type Audit, plain } from '../audit/index.ts'
 import type { Metrics } from '../metrics.ts'
+import type { Time } from '../time.ts'
 import type { OwnVault } from '../vault/own.ts'
 import { openStore } from '../vault/store.ts'
 import type { World } from '../world.ts'
@@ -11,6 +12,7 @@ import { openTokens } from './tokens.ts'
 
 export type LeaseParts = {
   readonly world: World
+  readonly time: Time
   readonly own: OwnVault
   readonly audit: Audit
   readonly metrics: Metrics
@@ -22,7 +24,7 @@ export type LeaseParts = {
 }
 
 /** The leases of a running broker: kept in Vault, told to the audit log and to the metrics. */
-export function openBrokerLeases({ world, own, audit, metrics, kv, provider, longest }: LeaseParts): Promise<Leases> {
+export function openBrokerLeases({ world, time, own, audit, metrics, kv, provider, longest }: LeaseParts): Promise<Leases> {
   const told = (lease: Lease, result: string) =>
     audit.appendLazy({
       type: 'outcome',
@@ -34,6 +36,7 @@ export function openBrokerLeases({ world, own, audit, metrics, kv, provider, lon
     })
   return openLeases({
     world,
+    time,
     // a store of its own, as leases are read once and would push what is read often out of the cache
     store: openStore(own, kv, world.monotonic, 1),
     provider: { revoke: (lease, handle) => provider().revoke(lease, handle), find: lease => provider().find(lease) },

@@ -184,7 +184,8 @@ async function attempt(options: RevokerOptions, gates: Gates, task: Task, later:
       await ledger.rename(task.name, lease)
       return 'done'
     }
-    if (lease.due > clock()) return early(options, task.name)
+    // what is accepted is not put off by a clock that goes back
+    if (lease.due > clock() && lease.state !== 'revoking') return early(options, task.name)
     const { claim } = lease
     if (claim && claim.by !== me && claim.until > clock()) return { waitMs: FIRST_MS }
     task.provider ??= [lease.mountId, lease.issuer, lease.integration].join(' ')

@@ -1,9 +1,9 @@
 import type { Mount } from '../mount_table.ts'
+import type { Time } from '../time.ts'
 import type { Store } from '../vault/store.ts'
 import type { World } from '../world.ts'
 import { openAdrift } from './adrift.ts'
 import { type Begin, type Begun, begin } from './begin.ts'
-import { openClock } from './clock.ts'
 import { accept, end, entryIn, type How } from './end.ts'
 import type { Lease } from './lease.ts'
 import { openLedger } from './ledger.ts'
@@ -43,6 +43,7 @@ export type Leases = {
 
 export type LeasesOptions = {
   readonly world: World
+  readonly time: Pick<Time, 'earlier'>
   readonly store: Store
   readonly provider: Provider
   readonly tokens: Tokens
@@ -60,8 +61,8 @@ const STUCK = 6
 
 /** Leases of this broker's own. Ends when it knows all there are. @throws BrokerError unavailable when the store does not answer */
 export async function openLeases(options: LeasesOptions): Promise<Leases> {
-  const { world, tokens, provider, longest, onEnd, rounds = everySoOften } = options
-  const clock = openClock(world)
+  const { world, time, tokens, provider, longest, onEnd, rounds = everySoOften } = options
+  const clock = () => Math.floor(time.earlier() / 1000)
   const ledger = openLedger(options.store)
   const me = world.random(9).toString('base64url')
   const revoker = openRevoker({ ...options, ledger, clock, me })

@@ -1,6 +1,7 @@
 import { retryConflicts } from '../conflicts.ts'
 import { BrokerError } from '../errors.ts'
 import { gather } from '../gather.ts'
+import type { Time } from '../time.ts'
 import { absent } from '../vault/client.ts'
 import type { OwnVault } from '../vault/own.ts'
 import type { Store } from '../vault/store.ts'
@@ -47,11 +48,11 @@ type Draft = {
 }
 type Change = (draft: Draft, second: number) => void
 
-export function openRevocations(store: Store, now: () => number): Revocations {
+export function openRevocations(store: Store, time: Pick<Time, 'earlier' | 'later'>): Revocations {
   const write = async (changes: readonly Change[]): Promise<readonly undefined[]> => {
     const kept = await store.fresh<Revoked>(RECORD)
-    const second = Math.floor(now() / 1000)
-    const draft = draftOf(kept?.value ?? NOTHING, second)
+    const second = Math.floor(time.later() / 1000)
+    const draft = draftOf(kept?.value ?? NOTHING, second, Math.floor(time.earlier() / 1000))
     for (const make of changes) make(draft, second)
     await store.put(RECORD, bounded(draft, second), kept?.version ?? 0)
     return changes.map(() => undefined)
@@ -73,13 +74,14 @@ export function openRevocations(store: Store, now: () => number): Revocations {
 }
 
 /** Without what is forgotten: the tokens of an agent that were sealed before its generation have all expired, and those that it has now are of no lower one than
- *  those that are sealed next. */
-function draftOf({ tenants, agents, denied, floor = 0, from = 0 }: Revoked, second: number): Draft {
+ *  those that are sealed next.
+ *  @param past the second that is over, whichever clock is right */
+function draftOf({ tenants, agents, denied, floor = 0, from = 0 }: Revoked, second: number, past: number): Draft {
   const begun = from || second
   return {
     tenants: new Map(Object.entries(tenants)),
-    agents: new Map(Object.entries(agents).filter(([, since]) => Math.max(since, begun) + KEPT_SECONDS > second)),
-    denied: new Map(Object.entries(denied).filter(([, until]) => until > second)),
+    agents: new Map(Object.entries(agents).filter(([, since]) => Math.max(since, begun) + KEPT_SECONDS > past)),
+    denied: new Map(Object.entries(denied).filter(([, until]) => until > past)),
     floor,
     from: begun,
   }

@@ -1,3 +1,4 @@
+import type { Time } from '../time.ts'
 import type { OwnVault } from '../vault/own.ts'
 import type { Store } from '../vault/store.ts'
 import type { Signer } from '../vault/transit.ts'
@@ -12,6 +13,7 @@ export type Sealing = { readonly deliver: Deliver; readonly revocations: Revocat
 
 export type SealingParts = {
   readonly world: World
+  readonly time: Time
   readonly own: OwnVault
   readonly store: Store
   readonly signer: Signer
@@ -19,8 +21,8 @@ export type SealingParts = {
   readonly mode: SealingMode
 }
 
-export function openSealing({ world, own, store, signer, transit, mode }: SealingParts): Sealing {
-  const revocations = openRevocations(store, world.now)
+export function openSealing({ world, time, own, store, signer, transit, mode }: SealingParts): Sealing {
+  const revocations = openRevocations(store, time)
   const sealer = openSealer({ vault: own, signer, transit, mode, monotonic: world.monotonic })
   return { deliver: openDeliver(sealer, revocations), revocations }
 }

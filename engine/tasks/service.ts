@@ -19,6 +19,7 @@ import { type Http, openHttp } from '../http.ts'
 import type { Mount } from '../mount_table.ts'
 import type { RefusalCode, Verdict } from '../refusals.ts'
 import type { Secret } from '../secret.ts'
+import type { Time } from '../time.ts'
 import { FRESH_MS, type Store } from '../vault/store.ts'
 import type { World } from '../world.ts'
 import { type Bindings, beyond, NO_CONTEXT, narrowed, openBindings } from './bindings.ts'
@@ -51,7 +52,7 @@ const KEY_SETS = 64
 const MOUNTS = 256
 const JWKS_TIMEOUT_MS = 3_000
 
-export function openTasks(state: Store, world: World): Tasks {
+export function openTasks(state: Store, world: World, time: Pick<Time, 'earlier'>): Tasks {
   const orchestrators = openOrchestrators(state)
   const bindings = openBindings(state)
   const keys = openKeySets()
@@ -103,7 +104,7 @@ export function openTasks(state: Store, world: World): Tasks {
         ? accept(undefined)
         : reject('TASK_TOKEN_USED', 'a credential was given for it')
     },
-    sweep: mount => used.sweep(mount, world.now()),
+    sweep: mount => used.sweep(mount, time.earlier()),
   }
 }
 

@@ -4,8 +4,8 @@ import { ignoreConflict } from '../conflicts.ts'
 import { isConflict } from '../errors.ts'
 import type { Mount } from '../mount_table.ts'
 import type { Verdict } from '../refusals.ts'
+import type { Time } from '../time.ts'
 import type { Store } from '../vault/store.ts'
-import type { World } from '../world.ts'
 import type { TaskContext } from './context.ts'
 
 /** Whose work it is: what an agent does for one session of a task, else what it does with one login. */
@@ -43,7 +43,7 @@ type Kept = {
 
 export type WorkParts = {
   readonly state: Store
-  readonly world: Pick<World, 'now'>
+  readonly time: Pick<Time, 'earlier'>
   /** ends the leases of a token */
   readonly end: (accessor: string) => Promise<void>
   /** how often a role wants a sign of life now, in seconds, 0 for never; undefined when there is no such role */
@@ -56,9 +56,9 @@ const FORGET_SECONDS = 30 * 86_400
 /** No maximum and no signs of life. */
 export const UNBOUNDED: Working = { leftSeconds: Number.POSITIVE_INFINITY, beatWithinSeconds: Number.POSITIVE_INFINITY }
 
-export function openWork({ state, world, end, heartbeatOf }: WorkParts): Work {
+export function openWork({ state, time, end, heartbeatOf }: WorkParts): Work {
   const folder = (mount: Mount) => `${mount.id}/work/`
-  const now = () => Math.floor(world.now() / 1000)
+  const now = () => Math.floor(time.earlier() / 1000)
 
   const begin = async (path: string, worker: Worker, rules: WorkRules): Promise<Kept> => {
     const kept = keptOf(worker.role, now(), now(), [worker.accessor], rules)

@@ -42,16 +42,17 @@ export function openApp(parts: AppParts): App {
   return app
 }
 
-/** Ready is: logged in to Vault, Vault answers, what it keeps there has its mounts, the audit log takes records, and nobody told it to stop. Names what is missing. */
+/** Ready is: logged in to Vault, Vault answers and tells the same time, what it keeps there has its mounts, the audit log takes records, and nobody told it to stop. Names what is missing. */
 async function ready(c: Ctx, { broker, drain }: AppParts): Promise<Response> {
-  const { session, audit, mounts, inPlace } = broker
+  const { session, audit, mounts, inPlace, time } = broker
   const holds = (asked: Promise<void>) =>
     asked.then(
       () => true,
       () => false,
     )
   const [vault, places] = await Promise.all([holds(mounts.refresh()), holds(inPlace())])
-  const checks = { vault, places, session: session.ready(), audit: audit.healthy(), serving: !drain.begun() }
+  const clock = time.agreed()
+  const checks = { vault, places, session: session.ready(), clock, audit: audit.healthy(), serving: !drain.begun() }
   const isReady = Object.values(checks).every(Boolean)
   return c.json({ ready: isReady, checks }, isReady ? 200 : 503)
 }

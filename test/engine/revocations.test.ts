@@ -3,7 +3,7 @@ import { BrokerError } from '../../engine/errors.ts'
 import { openRevocations, watchRevocations } from '../../engine/sealing/revocations.ts'
 import { openStore } from '../../engine/vault/store.ts'
 import { type FakeTransit, fakeTransit } from '../fakes/transit.ts'
-import { testWorld } from '../fakes/world.ts'
+import { agreeing, testWorld } from '../fakes/world.ts'
 import { eventually } from '../harness/patience.ts'
 
 async function both() {
@@ -19,7 +19,7 @@ async function both() {
     onError: error => errors.push(error),
   })
   onTestFinished(() => watch.stop())
-  const revocations = () => openRevocations(openStore(vault, 'assay', world.monotonic), world.now)
+  const revocations = () => openRevocations(openStore(vault, 'assay', world.monotonic), agreeing(world))
   return { world, vault, watch, errors, revocations: revocations(), replica: revocations }
 }
 

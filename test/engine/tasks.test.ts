@@ -150,7 +150,7 @@ test('a token that is good for one credential is so beside a replica whose clock
   const task_token = await orchestrator.sign(machine.tpmId)
   await creds({ task_token })
   broker.world.pass(299_000)
-  const world = testWorld({ start: broker.world.now() + 60_000 })
+  const world = testWorld({ start: broker.world.now() + 7_200_000 })
   await using ahead = await openTestBroker({ beside: { vault: broker.vault, world } })
   await ahead.broker.integrations.upkeep.round()
   expect(await refused(creds({ task_token }))).toMatch(/^TASK_TOKEN_USED/)

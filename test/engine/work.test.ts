@@ -7,6 +7,7 @@ import { configure, dataOf, enrol, logIn, openTestBroker, type TestBroker } from
 import { startJsonServer } from '../fakes/json_server.ts'
 import { fakeMachine } from '../fakes/machine.ts'
 import { fakeOrchestrator, type Orchestrator, TASK } from '../fakes/orchestrator.ts'
+import { agreeing, testWorld } from '../fakes/world.ts'
 import { until } from '../harness/process.ts'
 
 const machine = fakeMachine({ label: 'worker' })
@@ -138,7 +139,7 @@ describe('an agent that has to show that it lives', () => {
     if (!mount) throw new Error('there is no mount')
     const kept = new Map<string, { value: unknown; version: number }>()
     const work = openWork({
-      world: broker.world,
+      time: agreeing(broker.world),
       end: async accessor => void ended.push(accessor),
       heartbeatOf: async () => wanted,
       state: memoryState(kept),
@@ -170,6 +171,14 @@ describe('an agent that has to show that it lives', () => {
     await work.sweep(mount)
     expect([...kept.keys()]).toEqual([])
   })
+
+  test('is not taken for silent by a front door whose clock is an hour ahead', async () => {
+    await ask('one')
+    const world = testWorld({ start: broker.world.now() + 3_600_000 })
+    await using ahead = await openTestBroker({ beside: { vault: broker.vault, world } })
+    await ahead.broker.integrations.upkeep.round()
+    expect(await outcome(ask('one'))).toBe('done')
+  })
 })
 
 test('work that is done with several tokens at once, at several replicas, ends with the leases of all of them', async () => {
@@ -195,7 +204,7 @@ test('work that is done with several tokens at once, at several replicas, ends w
       delete: async () => undefined,
       deleteAll: async () => undefined,
     }
-    return openWork({ state, world: broker.world, end: async accessor => void ended.push(accessor), heartbeatOf })
+    return openWork({ state, time: agreeing(broker.world), end: async accessor => void ended.push(accessor), heartbeatOf })
   }
   const [one, other] = [replica(), replica()]
   const rules: WorkRules = { maxSeconds: 0, heartbeatSeconds: 120 }
@@ -215,7 +224,7 @@ test('work that is done with more tokens than are remembered ends what the first
   if (!mount) throw new Error('there is no mount')
   const ended: string[] = []
   const end = async (accessor: string) => void ended.push(accessor)
-  const work = openWork({ state: memoryState(new Map()), world: broker.world, end, heartbeatOf })
+  const work = openWork({ state: memoryState(new Map()), time: agreeing(broker.world), end, heartbeatOf })
   const task = { ...NO_CONTEXT, org: 'acme', session: 's' }
   const rules: WorkRules = { maxSeconds: 0, heartbeatSeconds: 120 }
   const tokens = Array.from({ length: 130 }, (_, index) => `token-${index}`)
@@ -303,7 +312,7 @@ test('whatever the order of asking and waiting, nothing is given after the end',
         delete: async () => undefined,
         deleteAll: async () => undefined,
       }
-      const work = openWork({ state, world, end: async () => undefined, heartbeatOf })
+      const work = openWork({ state, time: agreeing(world), end: async () => undefined, heartbeatOf })
       const worker = { tpmId: String(seed), accessor: 'a', role: 'deploy', task: NO_CONTEXT }
       let [since, last, dead] = [world.now(), world.now(), false]
       for (const pause of pauses) {

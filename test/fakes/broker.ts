@@ -39,6 +39,7 @@ export async function openTestBroker({ deadlineMs = 60_000, beside }: Options = 
   opening.defer(() => rm(folder, { recursive: true, force: true }))
   const vault = beside?.vault ?? opening.use(await startFakeVault())
   const world = beside?.world ?? testWorld()
+  if (!beside) vault.now = world.now
   const auditFile = join(folder, 'audit.jsonl')
   const broker = await openBroker({
     world,

@@ -6,6 +6,7 @@ import { type Ended, type Provider, Unfindable } from '../../engine/leases/provi
 import type { everySoOften } from '../../engine/leases/rounds.ts'
 import { type Leases, openLeases } from '../../engine/leases/service.ts'
 import type { TokenLife } from '../../engine/leases/tokens.ts'
+import { openTime, type Time } from '../../engine/time.ts'
 import type { Kept, Store } from '../../engine/vault/store.ts'
 import { type TestWorld, testWorld } from './world.ts'
 
@@ -62,6 +63,7 @@ type Options = {
 export type Process = {
   readonly leases: Leases
   readonly world: TestWorld
+  readonly time: Time
   readonly ended: { lease: Lease; how: Ended }[]
   readonly failures: unknown[]
   readonly steps: () => number
@@ -90,8 +92,10 @@ export async function openProcess(
   const store = fakeStore(out, step)
   const [ended, failures]: [Process['ended'], unknown[]] = [[], []]
   let observed: Process['observed'] = { held: () => 0, overdue: () => 0 }
+  const time = openTime(world)
   const leases = await openLeases({
     world,
+    time,
     store,
     ...(turns ? {} : { rounds: whenAsked }),
     provider: fakeProvider(cutOff ? { ...out, up: false } : out, step),
@@ -114,6 +118,7 @@ export async function openProcess(
   return {
     leases,
     world,
+    time,
     ended,
     failures,
     steps: () => steps,

@@ -7,7 +7,7 @@ import { Secret } from '../../engine/secret.ts'
 import { openStore } from '../../engine/vault/store.ts'
 import { openSigner } from '../../engine/vault/transit.ts'
 import { type FakeTransit, fakeTransit } from './transit.ts'
-import type { TestWorld } from './world.ts'
+import { agreeing, type TestWorld } from './world.ts'
 
 /** Both sides of sealing over one fake transit. */
 export type Sealing = {
@@ -20,14 +20,14 @@ export type Sealing = {
 
 export async function openSealing(world: Pick<TestWorld, 'now' | 'monotonic'>, mode: SealingMode = 'datakey'): Promise<Sealing> {
   const vault = fakeTransit()
-  const { monotonic, now } = world
+  const { monotonic } = world
   const signer = openSigner(vault, 'transit', monotonic)
   const watch = await watchRevocations({ vault, kv: 'assay', monotonic, pollMs: 20, limitMs: 10_000, onError: () => {} })
   return {
     vault,
     sealer: openSealer({ vault, signer, transit: 'transit', mode, monotonic }),
     opener: openOpener({ vault, transit: 'transit', monotonic }),
-    revocations: openRevocations(openStore(vault, 'assay', monotonic), now),
+    revocations: openRevocations(openStore(vault, 'assay', monotonic), agreeing(world)),
     watch,
   }
 }

@@ -43,6 +43,8 @@ export type FakeVault = AsyncDisposable & {
   readonly state: FakeState
   /** asked before each answer */
   fault: (asked: Asked) => Fault | undefined
+  /** what it says the time is */
+  now: () => number
   readonly asked: readonly Asked[]
   /** how many sockets were open at most, and how many there were so far */
   readonly mostConnections: () => number
@@ -71,6 +73,7 @@ export async function startFakeVault(): Promise<FakeVault> {
     rootToken: state.token({ path: 'auth/token/root', ttl: 0, entity: '', policies: ['root'] }),
     state,
     fault: () => undefined,
+    now: Date.now,
     asked,
     mostConnections: () => most,
     connections: () => all,
@@ -89,6 +92,7 @@ async function answer(vault: FakeVault, asked: Asked[], incoming: IncomingMessag
   asked.push(one)
   const fault = vault.fault(one)
   if (fault === 'hang') return
+  outgoing.setHeader('Date', new Date(vault.now()).toUTCString())
   if (typeof fault === 'object' && 'after' in fault) {
     const now = answerOf(vault.state, one)
     await fault.after

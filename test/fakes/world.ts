@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { openLog } from '../../engine/log.ts'
+import type { Time } from '../../engine/time.ts'
 import type { World } from '../../engine/world.ts'
 
 /** A world whose clocks stand still until a test moves them, and whose log is kept. */
@@ -30,3 +31,12 @@ export function testWorld({ start = Date.parse('2026-06-01T00:00:00Z') } = {}): 
     lines,
   }
 }
+
+/** Beside a Vault that tells the same time. */
+export const agreeing = ({ now }: Pick<World, 'now'>): Time => ({
+  told: () => {},
+  earlier: now,
+  later: now,
+  agreed: () => true,
+  assertAgreed: () => {},
+})

@@ -3,6 +3,7 @@ import type { Handle } from '../../engine/leases/lease.ts'
 import { openLeases } from '../../engine/leases/service.ts'
 import { openLog } from '../../engine/log.ts'
 import { Secret } from '../../engine/secret.ts'
+import { openTime } from '../../engine/time.ts'
 import { openVault } from '../../engine/vault/client.ts'
 import { openOwn } from '../../engine/vault/own.ts'
 import { openStore } from '../../engine/vault/store.ts'
@@ -24,6 +25,7 @@ export async function leasesOf({ vault, token, provider }: { vault: string; toke
   }
   const leases = await openLeases({
     world,
+    time: openTime(world),
     store: openStore(openOwn(client, session, log), 'assay', world.monotonic, 1),
     provider: {
       revoke: async (_, handle) => void (await call('revoke', handle)),

@@ -6,7 +6,7 @@ import { openOwn } from '../../engine/vault/own.ts'
 import { PLACES, provision } from '../../engine/vault/provision.ts'
 import { openSession } from '../../engine/vault/session.ts'
 import { openStore } from '../../engine/vault/store.ts'
-import { testWorld } from '../fakes/world.ts'
+import { agreeing, testWorld } from '../fakes/world.ts'
 import { startVault } from '../harness/vault.ts'
 
 // What a real Vault takes in one record, which it bounds by names as well as by bytes.
@@ -20,7 +20,7 @@ test('twenty thousand machines end at once, and then another', async () => {
   const login = { mount: PLACES.approle, roleId, secretId: async () => secretId }
   const session = parts.adopt(await openSession(client, login, world), one => one.stop())
   const store = openStore(openOwn(client, session, world.log), PLACES.kv, world.monotonic)
-  const revocations = openRevocations(store, world.now)
+  const revocations = openRevocations(store, agreeing(world))
   const raise = (count: number, of: string) =>
     Promise.all(Array.from({ length: count }, (_, at) => revocations.raise({ agent: `sha256-${of}-${at}`.padEnd(71, '0') })))
 

@@ -35,11 +35,20 @@ test('who was told to stop is not ready, and names that alone', async () => {
     const answer = await asked('GET', '/readyz', { status: 200 })
     return { status: answer.status, ...((await answer.json()) as object) }
   }
-  const checks = { vault: true, places: true, session: true, audit: true, serving: true }
+  const checks = { vault: true, places: true, session: true, clock: true, audit: true, serving: true }
   expect(await ready()).toEqual({ status: 200, ready: true, checks })
   drain.begun = () => true
   expect(await ready()).toEqual({ status: 503, ready: false, checks: { ...checks, serving: false } })
   drain.begun = () => false
+})
+
+test('nobody is ready beside a Vault that tells another time', async () => {
+  const { now } = at.vault
+  at.vault.now = () => now() - 60_000
+  const answer = await asked('GET', '/readyz', { status: 200 })
+  expect([answer.status, await answer.json()]).toMatchObject([503, { checks: { vault: true, clock: false } }])
+  at.vault.now = now
+  expect((await asked('GET', '/readyz', { status: 200 })).status).toBe(200)
 })
 
 const CHANGES = [
