@@ -1,4 +1,5 @@
 import type { Mount } from '../mount_table.ts'
+import { keySetOf } from '../vault/key_set.ts'
 import type { RsaSigner } from '../vault/rsa_signer.ts'
 import type { Signer, SigningKey } from '../vault/transit.ts'
 import { configOf, type IssueSettings } from './settings.ts'
@@ -34,8 +35,7 @@ export function openKeys(signer: Signer, rsaSigner: RsaSigner, settings: IssueSe
       const { versions } = await signer.key(keyName(mount))
       const { rsa_keys } = await configOf(settings, mount)
       const rsa = (await Promise.all(rsa_keys.map(key => rsaSigner.versions(key)))).flat()
-      const published = (alg: string) => (one: { kid: string; jwk: object }) => ({ ...one.jwk, kid: one.kid, use: 'sig', alg })
-      return { keys: [...versions.map(published('ES256')), ...rsa.map(published('RS256'))] }
+      return { keys: [...keySetOf(versions, 'ES256'), ...keySetOf(rsa, 'RS256')] }
     },
     discovery: async mount => {
       const issuer = await issuerUrl(mount)

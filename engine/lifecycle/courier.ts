@@ -3,6 +3,7 @@ import { pause } from '../back_off.ts'
 import { signJwt } from '../jwt.ts'
 import type { Mount } from '../mount_table.ts'
 import { SUITES } from '../suites.ts'
+import { keySetOf } from '../vault/key_set.ts'
 import type { Signer } from '../vault/transit.ts'
 import type { World } from '../world.ts'
 import { openEgress } from './egress.ts'
@@ -89,7 +90,7 @@ export function openCourier(ports: CourierPorts): Courier {
       const key = await signer.key(keyName(mount)).catch(async (error: unknown) => {
         if ((await webhooks.list(mount.id)).length > 0) throw error
       })
-      return { keys: (key?.versions ?? []).map(({ kid, jwk }) => ({ ...jwk, kid, use: 'sig', alg: 'ES256' })) }
+      return { keys: keySetOf(key?.versions ?? [], 'ES256') }
     },
     open: mount => signer.create(keyName(mount)),
     close: mount => signer.destroy(keyName(mount)),

@@ -2,10 +2,11 @@ import { createPublicKey } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
 import { BrokerError } from '../errors.ts'
 import { absent } from './client.ts'
+import { type Published, thumbprintOf } from './key_set.ts'
 import type { OwnVault } from './own.ts'
 
 export type RsaJwk = { readonly kty: 'RSA'; readonly n: string; readonly e: string }
-export type RsaVersion = { readonly version: number; readonly kid: string; readonly jwk: RsaJwk }
+export type RsaVersion = Published & { readonly version: number; readonly jwk: RsaJwk }
 
 /** RSA keys of the operator in transit, named `assay-...`: for providers that verify nothing but RS256. */
 export type RsaSigner = {
@@ -47,7 +48,10 @@ function versionsOf(key: string, data: Readonly<Record<string, unknown>> | null 
   if (data['exportable'] !== false || data['allow_plaintext_backup'] !== false)
     throw new BrokerError('unavailable', `the transit key ${key} can be exported: it will not be used`)
   const versions = Object.entries((data['keys'] ?? {}) as Record<string, { public_key: string }>)
-    .map(([number, { public_key }]) => ({ version: Number(number), kid: `${key}-v${number}`, jwk: jwkOf(key, public_key) }))
+    .map(([number, { public_key }]) => {
+      const jwk = jwkOf(key, public_key)
+      return { version: Number(number), kid: thumbprintOf(jwk), versionName: `${key}-v${number}`, jwk }
+    })
     .toSorted((a, b) => a.version - b.version)
   if (versions.length === 0) throw new BrokerError('unavailable', `the transit key ${key} has no version`)
   return versions

@@ -2,12 +2,12 @@ import { createPublicKey, type webcrypto } from 'node:crypto'
 import { BrokerError } from '../errors.ts'
 import { gatherBy, gatherLooks } from '../gather.ts'
 import { absent } from './client.ts'
+import { type Published, thumbprintOf } from './key_set.ts'
 import type { OwnVault } from './own.ts'
 
 /** One version of a signing key: what verifiers need to know of it. */
-export type KeyVersion = {
+export type KeyVersion = Published & {
   readonly version: number
-  readonly kid: string
   readonly createdAt: string
   readonly publicPem: string
   readonly jwk: PublicJwk
@@ -118,12 +118,14 @@ function versionOf(name: string, version: number, one: { public_key: string; cre
   const { crv, x, y } = jwkOf(one.public_key)
   if (crv !== 'P-256' || x === undefined || y === undefined)
     throw new BrokerError('unavailable', `version ${version} of the transit key ${name} is not on P-256`)
+  const jwk = { kty: 'EC', crv, x, y } as const
   return {
     version,
-    kid: `${name}-v${version}`,
+    kid: thumbprintOf(jwk),
+    versionName: `${name}-v${version}`,
     createdAt: one.creation_time,
     publicPem: one.public_key,
-    jwk: { kty: 'EC', crv: 'P-256', x, y },
+    jwk,
   }
 }
 

@@ -1,4 +1,5 @@
 import { generateKeyPairSync } from 'node:crypto'
+import { calculateJwkThumbprint } from 'jose'
 import { expect, test } from 'vitest'
 import type { OwnVault } from '../../engine/vault/own.ts'
 import { openRsaSigner } from '../../engine/vault/rsa_signer.ts'
@@ -27,7 +28,9 @@ test('a version that was added is known within five seconds, also of a key that 
     world.pass(1000)
     await signer.versions('assay-acme')
   }
-  expect((await signer.versions('assay-acme')).map(({ kid }) => kid)).toEqual(['assay-acme-v1', 'assay-acme-v2'])
+  const versions = await signer.versions('assay-acme')
+  expect(versions.map(({ versionName }) => versionName)).toEqual(['assay-acme-v1', 'assay-acme-v2'])
+  expect(versions[0]?.kid).toBe(await calculateJwkThumbprint(versions[0]?.jwk ?? {}))
   expect(state.asked).toBe(2)
 })
 

@@ -179,7 +179,7 @@ describe('keys in transit', () => {
     await sign()
     const { versions } = await signer.key(KEY)
     expect(versions).toHaveLength(21)
-    expect(issued.at(-1)?.kid).toBe(`${KEY}-v21`)
+    expect(issued.at(-1)?.kid).toBe(versions.find(({ version }) => version === 21)?.kid)
     const pem = new Map(versions.map(version => [version.kid, createPublicKey(version.publicPem)]))
     for (const { kid, input, signature } of issued) {
       const key = pem.get(kid)

@@ -35,7 +35,7 @@ test('what was there at the snapshot goes on, what came after it is undone: a ma
   const snapshot = join(folder, 'assay.snap')
   const operator = async (of: Awaited<ReturnType<typeof opened>>, ...words: string[]) =>
     expect(await of.door.vault(words)).toMatchObject({ code: 0 })
-  let kid: string
+  let [kid, lost] = ['', '']
   {
     await using before = await opened(vault)
     await configureAuth(before, tpm, attester)
@@ -45,6 +45,7 @@ test('what was there at the snapshot goes on, what came after it is undone: a ma
     kid = issued.data.kid as string
     await operator(before, 'operator', 'raft', 'snapshot', 'save', snapshot)
     expect((await stat(snapshot)).size).toBeGreaterThan(0)
+    lost = (await done(before.api('POST', 'broker/keys/rotate'))).data.keys[2].kid
     await done(before.api('POST', `auth/tpm-quote/tpm/${tpm_id}`, { disabled: true }))
     await done(before.api('POST', 'broker/role/late', { plugins: 'a', actions: 'deploy', audiences: 'b' }))
     await expect(logIn(before.service, attester)).rejects.toThrow(/the evidence was refused/)
@@ -56,6 +57,10 @@ test('what was there at the snapshot goes on, what came after it is undone: a ma
   await using after = await opened(vault)
   const issued = await done(after.creds(await logIn(after.service, attester)))
   expect(issued.data.kid).toBe(kid)
+  // of the same number as the one that relying parties may keep, and another key
+  const rotated = await done(after.api('POST', 'broker/keys/rotate'))
+  expect(rotated.data.keys[1].kid).toBe(kid)
+  expect([kid, lost]).not.toContain(rotated.data.keys[2].kid)
   expect((await after.api('GET', 'broker/role/late')).status).toBe(404)
   await attester.close()
 })
