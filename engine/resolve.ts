@@ -1,4 +1,5 @@
 import { type LookupAddress, type LookupAllOptions, type LookupOptions, lookup } from 'node:dns'
+import type { LookupFunction } from 'node:net'
 
 type Answered = (error: NodeJS.ErrnoException | null, found: string | LookupAddress[], family: number) => void
 type Ask = (host: string, options: LookupOptions, answered: Answered) => void
@@ -26,3 +27,16 @@ export function openResolve(ask: Ask): Resolve {
 
 /** The system's resolver. */
 export const resolve = openResolve(lookup as Ask)
+
+/** For `net.connect`, which takes the first address that lets it in: of those of a name this one is the first. Resolvers may give them in one order always. */
+export function startingAt(turn: number): LookupFunction {
+  return (host, options, done) => {
+    resolve(host, { ...options, all: true }, (error, found) => {
+      if (error) return done(error, '', 0)
+      const at = turn % found.length
+      const turned = [...found.slice(at), ...found.slice(0, at)]
+      if (options.all) done(null, turned)
+      else done(null, turned[0]?.address ?? '', turned[0]?.family)
+    })
+  }
+}

@@ -1,4 +1,6 @@
+import type { LookupFunction } from 'node:net'
 import type { Dispatcher } from 'undici'
+import { startingAt } from './resolve.ts'
 
 /** The connections to one server. Behind its address may stand several, and what is kept stays with one of them, whatever a balancer or the name says by now:
  *  a server that is sealed keeps its connections, and one that is cut off says nothing. */
@@ -16,8 +18,11 @@ export type Ways<D extends Dispatcher> = {
 /** Not oftener than this: a server that says with each answer that it cannot serve is not asked over a new connection each time. */
 const RENEW_MS = 1_000
 
-export function openWays<D extends Dispatcher>(make: () => D): Ways<D> {
-  let way = make()
+/** @param make its connections begin with another address of the server's name each time, as the first may be that of one that is out of service */
+export function openWays<D extends Dispatcher>(make: (lookup: LookupFunction) => D): Ways<D> {
+  let made = 0
+  const next = () => make(startingAt(made++))
+  let way = next()
   let since = performance.now()
   let doubted = false
   const left = new Map<D, Promise<unknown>>()
@@ -31,7 +36,7 @@ export function openWays<D extends Dispatcher>(make: () => D): Ways<D> {
     )
   const renew = () => {
     leave(way)
-    way = make()
+    way = next()
     since = performance.now()
     doubted = false
   }

@@ -6,7 +6,7 @@ import { shapes } from '../rotators/index.ts'
 import { Secret } from '../secret.ts'
 import { stores } from '../stores/index.ts'
 import { type Answer, openReader, type Reader } from '../stores/reader.ts'
-import { type Next, StoreFault } from '../stores/store.ts'
+import { type Held, type Next, StoreFault } from '../stores/store.ts'
 import { vaultKv } from '../stores/vault_kv.ts'
 import type { Cipher } from '../vault/cipher.ts'
 import type { Store } from '../vault/store.ts'
@@ -148,14 +148,19 @@ export const wantedOf = (type: string): Wanted => shapes.get(type)?.secrets ?? {
 
 /** What is given replaces what is there, name by name; the whole has to make sense. */
 async function merged(reader: Reader, ref: string, fields: Next['fields'], wanted: Wanted): Promise<void> {
-  const there = await reader.fresh(ref).catch((error: unknown) => {
-    if (error instanceof StoreFault && error.kind === 'absent') return undefined
-    throw error
-  })
-  const known = Object.entries(there?.fields ?? {}).filter(([name]) => Object.hasOwn(wanted, name))
+  const there = await reader.fresh(ref).catch(nothing)
+  const known = Object.entries(there.fields).filter(([name]) => Object.hasOwn(wanted, name))
   const next = { ...Object.fromEntries(known), ...fields }
   checkSecrets(next, wanted)
-  await reader.replace(ref, { fields: next }, there?.version ?? '')
+  await reader.replace(ref, { fields: next }, there.version)
+}
+
+/** Of what is not there, or cannot be decrypted any more, nothing is kept. */
+function nothing(error: unknown): Held {
+  if (!(error instanceof StoreFault)) throw error
+  const version = error.kind === 'absent' ? '' : error.version
+  if (version === undefined) throw error
+  return { fields: {}, version }
 }
 
 /** Before anything is written: a write that is refused changes nothing, above all not where what is there is sent.

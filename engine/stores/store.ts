@@ -20,11 +20,14 @@ export type FaultKind = 'down' | 'denied' | 'absent' | 'malformed' | 'conflict'
 export class StoreFault extends Error {
   readonly kind: FaultKind
   readonly reason: string
-  constructor(kind: FaultKind, reason: string) {
+  /** of what is there, where it cannot be read any more and could be replaced */
+  readonly version: string | undefined
+  constructor(kind: FaultKind, reason: string, version?: string) {
     super(reason)
     this.name = 'StoreFault'
     this.kind = kind
     this.reason = reason
+    this.version = version
   }
 }
 

@@ -29,18 +29,22 @@ async function read({ state, cipher }: StoreWorld, ref: string): Promise<Held> {
   const { path, whose } = placeOf(ref)
   const kept = await state.fresh<Sealed>(path)
   if (!kept || isOthers(kept.value, whose)) throw new StoreFault('absent', 'nothing was written there')
-  const text = await cipher.open(rootKey(ref), kept.value.sealed, path)
+  const text = await cipher.open(rootKey(ref), kept.value.sealed, path).catch(unreadable(String(kept.version)))
   return { fields: objectFields(parsed(text)), version: String(kept.version) }
 }
 
 async function replace({ state, cipher }: StoreWorld, ref: string, next: Next, version: string): Promise<void> {
   const text = JSON.stringify(Object.fromEntries(Object.entries(next.fields).map(([name, one]) => [name, one.reveal()])))
   const key = rootKey(ref)
-  if (version === '') await cipher.create(key)
+  await cipher.create(key)
   const { path, whose } = placeOf(ref)
   const sealed = await cipher.seal(key, new Secret(text), path)
   const record: Sealed = { sealed, of: whose }
   await state.put(path, record, version === '' ? await leftBehind(state, path, whose) : Number(version))
+}
+
+const unreadable = (version: string) => (error: unknown) => {
+  throw isRefusal(error) ? new StoreFault('denied', error.message, version) : error
 }
 
 /** The version to replace where there is nothing of one's own: of what somebody else left, or none. */
@@ -70,7 +74,9 @@ async function answered<T>(work: () => Promise<T>): Promise<T> {
   } catch (error) {
     if (!(error instanceof BrokerError)) throw error
     if (error.code === 'conflict') throw new StoreFault('conflict', error.message)
-    // of a version that is not accepted any more, or not from here: that is an answer
-    throw new StoreFault(error.cause instanceof VaultRefusal ? 'denied' : 'down', error.message)
+    throw new StoreFault(isRefusal(error) ? 'denied' : 'down', error.message)
   }
 }
+
+/** Of a version that is not accepted any more, or not from here: that is an answer. */
+const isRefusal = (error: unknown): error is BrokerError => error instanceof BrokerError && error.cause instanceof VaultRefusal

@@ -5,7 +5,7 @@ import type { OwnVault } from './own.ts'
 
 /** Encrypts what has to be kept under a key that never leaves Vault's transit engine (AES-256-GCM), bound to the place where it is kept. */
 export type Cipher = {
-  /** makes the key if it is not there; asked of Vault once per process */
+  /** makes the key if it is not there; asked of Vault once, and again after the key did not serve */
   readonly create: (key: string) => Promise<void>
   readonly seal: (key: string, text: Secret, place: string) => Promise<string>
   /** @throws BrokerError unavailable when it was not sealed for this place, or its key version is not accepted any more */
@@ -16,7 +16,10 @@ export function openCipher(vault: OwnVault, mount: string): Cipher {
   const made = new Set<string>()
   const ask = async (verb: 'encrypt' | 'decrypt', key: string, body: object, place: string): Promise<string> => {
     const bound = { ...body, associated_data: Buffer.from(place).toString('base64') }
-    const reply = await vault.write(`${mount}/${verb}/${key}`, bound).catch(refused)
+    const reply = await vault.write(`${mount}/${verb}/${key}`, bound).catch((error: unknown) => {
+      made.delete(key)
+      return refused(error)
+    })
     const value = reply?.data?.[verb === 'encrypt' ? 'ciphertext' : 'plaintext']
     if (typeof value !== 'string' || value === '')
       throw new BrokerError('unavailable', `transit answered without a result to ${verb}`)

@@ -56,8 +56,8 @@ export const isBadToken = says(/bad token/)
 /** Vault says so of a token that it was asked about with status 400, of the one that it was asked with it is 403. */
 export const isInvalidToken = says(/invalid token/, 400)
 
-/** What was to be decrypted is no ciphertext of this key, or of a version that is no longer decrypted. */
-export const isBadCiphertext = says(/ciphertext|message authentication/, 400)
+/** What was to be decrypted is no ciphertext of this key, or of a version that is no longer decrypted, or the key is gone. */
+export const isBadCiphertext = says(/ciphertext|message authentication|encryption key not found/, 400)
 
 /** No token has the accessor that was asked about: it was revoked, with a parent of it perhaps, or it has expired. */
 export const isInvalidAccessor = says(/invalid accessor/)

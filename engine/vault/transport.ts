@@ -44,8 +44,8 @@ export function openTransport({ address, ca, deadlineMs, observe, onDoubt }: Tra
   const { origin, pathname } = new URL(address)
   const base = pathname.replace(/\/$/, '')
   const connect = { timeout: deadlineMs, ...(ca === undefined ? {} : { ca }) }
-  const options = { connections: CONNECTIONS, pipelining: 1, allowH2: false, keepAliveTimeout: 30_000, connect } as const
-  const ways = openWays(() => new Agent(options))
+  const options = { connections: CONNECTIONS, pipelining: 1, allowH2: false, keepAliveTimeout: 30_000 } as const
+  const ways = openWays(lookup => new Agent({ ...options, connect: { ...connect, lookup } }))
   return {
     close: ways.close,
     send: async outgoing => {

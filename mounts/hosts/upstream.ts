@@ -93,7 +93,7 @@ export function openUpstream(options: UpstreamOptions): Upstream {
     keepAliveTimeout: IDLE_MS,
     keepAliveMaxTimeout: IDLE_MS,
   }
-  const ways = openWays(() => new Pool(origin, { ...common, connections }))
+  const ways = openWays(lookup => new Pool(origin, { ...common, connect: { ...common.connect, lookup }, connections }))
   const streams = new Pool(origin, { ...common, connections: null })
   const stripped = new Set(strip.map(name => name.toLowerCase().replaceAll('_', '-')))
 

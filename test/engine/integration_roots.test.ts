@@ -174,6 +174,25 @@ test.each([
   expect(await outcome(creds())).toMatch(serves ? /^done$/ : /cannot be had from vault: transit refused with status 400$/)
 })
 
+test.each(['cipher: message authentication failed', 'encryption key not found'])(
+  'what Vault does not decrypt any more is replaced by whoever writes it anew, under a key that is made where it is gone: %s',
+  async said => {
+    await write()
+    const { asked, state } = broker.vault
+    const [, kept = expect.unreachable()] = [...state.kv].find(([path]) => path.endsWith('/root/ci')) ?? []
+    const { sealed } = (kept.value as { value: { sealed: string } }).value
+    broker.vault.fault = ({ path, body }) =>
+      path.startsWith('transit/decrypt/') && body['ciphertext'] === sealed ? { status: 400, body: { errors: [said] } } : undefined
+    broker.world.pass(60_000)
+    expect(await outcome(creds())).toMatch(/cannot be had from vault: transit refused with status 400$/)
+    const before = asked.length
+    await write({ secrets: { client_secret: 'canaryOfTheNext' } })
+    expect(asked.slice(before).map(({ path }) => path)).toContainEqual(expect.stringMatching(/^transit\/keys\/assay-root-/))
+    expect(await issued()).toBe('upstream')
+    expect(atob(String(provider.arrived.at(-1)?.headers.authorization).slice('Basic '.length))).toBe('broker:canaryOfTheNext')
+  },
+)
+
 test('no secret is in a log, in the audit log or in a metric', async () => {
   await write()
   await issued()

@@ -11,6 +11,13 @@ import { type FakeVault, startFakeVault } from '../fakes/vault.ts'
 
 const DEADLINE_MS = 600_000
 
+/** What the resolver gives, always in this order. */
+const SEVERAL = ['127.0.0.1', '127.0.0.2'].map(address => ({ address, family: 4 }))
+vi.mock('node:dns', async original => ({
+  ...(await original<typeof import('node:dns')>()),
+  lookup: (_: string, __: object, found: (error: null, all: object) => void) => found(null, SEVERAL),
+}))
+
 let passed = 0
 const passes = (ms: number) => {
   passed += ms
@@ -45,8 +52,8 @@ const settled =
 const ways = [
   [
     'what is asked in the name of the service, or of a caller',
-    () => {
-      const vault = openVault({ address: balancer.address, deadlineMs: DEADLINE_MS })
+    (address = balancer.address) => {
+      const vault = openVault({ address, deadlineMs: DEADLINE_MS })
       const ask: Ask = () =>
         vault.read('sys/mounts', { as: new Secret(one.rootToken) }).then(
           () => 'answered',
@@ -57,8 +64,8 @@ const ways = [
   ],
   [
     'what is passed on',
-    () => {
-      const upstream = openUpstream({ url: balancer.address, answerWithinMs: DEADLINE_MS })
+    (address = balancer.address) => {
+      const upstream = openUpstream({ url: address, answerWithinMs: DEADLINE_MS })
       return { ask: settled(() => passOn(upstream)), close: async () => upstream.close() }
     },
   ],
@@ -94,6 +101,20 @@ describe.each(ways)('%s', (_, open) => {
     expect(other.asked).toEqual([])
     passes(1000)
     one.fault = () => ({ status, body: { errors: ['not here'] }, headers: { Location: `${other.address}/v1/sys/mounts` } })
+    expect(await ask()).toBe('unavailable')
+    expect(await ask()).toBe('answered')
+    expect(other.asked).toHaveLength(1)
+    await close()
+  })
+
+  test('leaves a server that is sealed for the next address of its name', async () => {
+    const { port } = new URL(balancer.address)
+    await using _next = await startBalancer(other.address, '127.0.0.2', Number(port))
+    const { ask, close } = open(`http://vaults.test:${port}`)
+    expect(await ask()).toBe('answered')
+    expect(other.asked).toEqual([])
+    passes(1000)
+    one.fault = () => ({ status: 503, body: { errors: ['Vault is sealed'] } })
     expect(await ask()).toBe('unavailable')
     expect(await ask()).toBe('answered')
     expect(other.asked).toHaveLength(1)

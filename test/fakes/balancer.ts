@@ -8,11 +8,11 @@ export type Balancer = AsyncDisposable & {
   readonly swallow: () => void
 }
 
-export async function startBalancer(first: string): Promise<Balancer> {
+export async function startBalancer(first: string, host = '127.0.0.1', port = 0): Promise<Balancer> {
   const pairs = new Set<readonly [Socket, Socket]>()
   const server = createServer(client => {
-    const { hostname, port } = new URL(balancer.to)
-    const pair = [client, connect(Number(port), hostname)] as const
+    const to = new URL(balancer.to)
+    const pair = [client, connect(Number(to.port), to.hostname)] as const
     pairs.add(pair)
     client.once('close', () => pairs.delete(pair))
     for (const [one, other] of [pair, pair.toReversed() as [Socket, Socket]]) {
@@ -20,9 +20,9 @@ export async function startBalancer(first: string): Promise<Balancer> {
       one.on('error', () => {}).once('close', () => other.destroy())
     }
   })
-  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+  await new Promise<void>(resolve => server.listen(port, host, resolve))
   const balancer: Balancer = {
-    address: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    address: `http://${host}:${(server.address() as AddressInfo).port}`,
     to: first,
     swallow: () => {
       for (const socket of [...pairs].flat()) socket.unpipe().resume()
