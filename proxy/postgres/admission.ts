@@ -4,7 +4,7 @@ import { accept, refuse, type Verdict } from '../refusals.ts'
 import { carriedToken } from '../tls/carried.ts'
 import { type Held, isInForce } from '../tls/holder.ts'
 import { type Known, unavailable } from '../tokens.ts'
-import { askPassword, type First, MAX_STARTUP, readFirst, readPassword } from './messages.ts'
+import { askPassword, type First, MAX_STARTUP, negotiate, readFirst, readPassword } from './messages.ts'
 import type { SessionPorts } from './ports.ts'
 import type { MessageReader } from './reader.ts'
 import type { Upstream } from './upstream.ts'
@@ -26,7 +26,9 @@ export async function admit(
   txn: string,
 ): Promise<Verdict<Admitted>> {
   if (!held || !isInForce(held, ports.now())) return refuse('NO_CERTIFICATE', 'none, or one that is not in force')
-  if (first?.kind !== 'startup') return refuse('REQUEST_FORM', 'no startup message of protocol 3.0')
+  if (first?.kind !== 'startup') return refuse('REQUEST_FORM', 'no startup message of protocol 3')
+  const negotiated = negotiate(first)
+  if (negotiated) socket.write(negotiated)
   const { parameters } = first
   const database = parameters.get('database') ?? parameters.get('user') ?? ''
   if (parameters.has('replication')) return refuse('ROUTE', 'replication')

@@ -12,7 +12,14 @@ export const MAX_STARTUP = 65_536
 export type First =
   | { readonly kind: 'ssl' | 'gss' }
   | { readonly kind: 'cancel'; readonly processId: number; readonly secretKey: number }
-  | { readonly kind: 'startup'; readonly parameters: ReadonlyMap<string, string> }
+  | Startup
+
+export type Startup = {
+  readonly kind: 'startup'
+  readonly parameters: ReadonlyMap<string, string>
+  /** of version 3 */
+  readonly minor: number
+}
 
 /** Reads a first message, its length included. Undefined when it is none. */
 export function readFirst(bytes: Buffer): First | undefined {
@@ -22,8 +29,17 @@ export function readFirst(bytes: Buffer): First | undefined {
   if (code === GSS_REQUEST && bytes.length === 8) return { kind: 'gss' }
   if (code === CANCEL_REQUEST && bytes.length === 16)
     return { kind: 'cancel', processId: bytes.readInt32BE(8), secretKey: bytes.readInt32BE(12) }
-  const parameters = code === PROTOCOL ? parametersIn(bytes.subarray(8)) : undefined
-  return parameters && { kind: 'startup', parameters }
+  const minor = code - PROTOCOL
+  const parameters = minor >= 0 && minor < 65_536 ? parametersIn(bytes.subarray(8)) : undefined
+  return parameters && { kind: 'startup', parameters, minor }
+}
+
+/** What a client hears that asks for more than 3.0, or for options of the protocol: 3.0 it is, and which options are none. Undefined where it asks for neither.
+ *  @see PostgreSQL documentation, 55.7: NegotiateProtocolVersion */
+export function negotiate({ minor, parameters }: Startup): Buffer | undefined {
+  const unknown = [...parameters.keys()].filter(name => name.startsWith('_pq_.'))
+  if (minor === 0 && unknown.length === 0) return undefined
+  return message('v', Buffer.concat([int32(PROTOCOL, unknown.length), texts(...unknown)]))
 }
 
 /** Pairs of texts, each with a zero behind it, and a zero at the end; none of them twice. */
@@ -68,8 +84,9 @@ export const backendKey = (processId: number, secretKey: number): Buffer => mess
 export const ready = (): Buffer => message('Z', Buffer.from('I'))
 
 /** @param sqlState such as 28000, invalid_authorization_specification */
-export function fatal(sqlState: string, text: string): Buffer {
-  return message('E', Buffer.concat([texts('SFATAL', 'VFATAL', `C${sqlState}`, `M${text}`), Buffer.alloc(1)]))
+export function fatal(sqlState: string, text: string, detail?: string): Buffer {
+  const details = detail === undefined ? [] : [`D${detail}`]
+  return message('E', Buffer.concat([texts('SFATAL', 'VFATAL', `C${sqlState}`, `M${text}`, ...details), Buffer.alloc(1)]))
 }
 
 export function cancelRequest(processId: number, secretKey: number): Buffer {

@@ -53,7 +53,7 @@ async function serve(ports: SessionPorts, socket: Socket): Promise<void> {
   const known = await admit(ports, held, wanted, reader, secured, txn)
   if (!known.ok) {
     ports.refused(known.code, known.detail, txn, held?.holder)
-    return end(secured, known.code)
+    return end(secured, known.code, known.detail)
   }
   await run(ports, secured, known.value, txn)
 }
@@ -121,7 +121,12 @@ export async function cancelHere(key: string): Promise<boolean> {
 /** SQLSTATE of refusals that are not of authorization. @see PostgreSQL documentation, Appendix A */
 const states: Readonly<Partial<Record<RefusalCode, string>>> = { UPSTREAM: '08006', UNAVAILABLE: '08006', CONNECTIONS: '53300' }
 
-function end(socket: Duplex, code: RefusalCode): void {
+/** Of what the server itself says: classes begin so, and words of the network do not. Its own states leave it to the agent whether to come again. */
+const SQLSTATE = /^[0-9FHPX][0-9A-Z]{4}$/
+
+function end(socket: Duplex, code: RefusalCode, detail = ''): void {
   const { code: shown, sentence } = toldOf(code)
-  leave(socket, fatal(states[code] ?? '28000', `${shown}: ${sentence}`))
+  const said = code === 'UPSTREAM' && SQLSTATE.test(detail) ? detail : undefined
+  const words = said && `the server answered with SQLSTATE ${said}`
+  leave(socket, fatal(said ?? states[code] ?? '28000', `${shown}: ${sentence}`, words))
 }

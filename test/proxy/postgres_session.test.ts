@@ -174,6 +174,36 @@ test('a session ends with the certificate of the agent, whatever its token says'
   expect((await refusals()).map(one => one['code'])).toEqual(['NO_CERTIFICATE'])
 })
 
+const later = (whole: Buffer, minor: number) => Buffer.concat([whole.subarray(0, 4), int32(196_608 + minor), whole.subarray(8)])
+test.each<[string, number, readonly string[], Buffer]>([
+  ['a later version', 2, [], int32(196_608, 0)],
+  ['an option', 0, ['_pq_.a', '1'], Buffer.concat([int32(196_608, 1), Buffer.from('_pq_.a\0')])],
+  ['both', 9999, ['_pq_.a', '1', '_pq_.b', ''], Buffer.concat([int32(196_608, 2), Buffer.from('_pq_.a\0_pq_.b\0')])],
+])('a client that asks for %s of the protocol hears what there is, and has its session', async (_, minor, more, told) => {
+  onStartup = letIn
+  const { inner } = await secured()
+  const said: Buffer[] = []
+  inner.on('data', (bytes: Buffer) => void said.push(bytes))
+  inner.write(later(await startup(more), minor))
+  await until('the session', async () => Buffer.concat(said).includes(message('Z', Buffer.from('I'))))
+  expect(Buffer.concat(said)).toEqual(Buffer.concat([message('v', told), loggedIn(PID, SECRET)]))
+  inner.destroy()
+})
+
+test.each([
+  ['22023', /\0C22023\0MUPSTREAM: .*\0Dthe server answered with SQLSTATE 22023\0/],
+  ['53300', /\0C53300\0MUPSTREAM: /],
+  ['EPIPE', /\0C08006\0MUPSTREAM: [^\0]*\0\0$/],
+])('a server that answers %s', async (state, told) => {
+  onStartup = socket => void socket.write(message('E', Buffer.from(`SFATAL\0C${state}\0Mof "a database"\0\0`)))
+  const { inner } = await secured()
+  inner.write(await startup())
+  const said = await new Promise<Buffer>(resolve => inner.once('data', resolve))
+  expect(said.toString()).toMatch(told)
+  expect(said.toString()).not.toContain('a database')
+  inner.destroy()
+})
+
 test('a server that refuses and then holds its connection open is left', async () => {
   const fields = Buffer.from('SFATAL\0C28P01\0Mno\0\0')
   onStartup = socket => void socket.write(message('E', fields))
