@@ -29,6 +29,9 @@ type Given<T> = {
   readonly form?: Form
 }
 
+/** Of a text that has to be one of these. */
+type OneOf<C extends string> = Omit<Given<string>, 'fallback' | 'choices'> & { readonly choices: readonly C[] }
+
 function field<T>(kind: Field<T>['kind'], description: string, read: (raw: unknown) => T, given: Given<T> = {}): Field<T> {
   const { choices, form, fallback } = given
   const wanted = { ...(choices ? { choices } : {}), ...(form ? { form } : {}) }
@@ -36,6 +39,8 @@ function field<T>(kind: Field<T>['kind'], description: string, read: (raw: unkno
 }
 
 export function text(description: string): Field<string | undefined>
+export function text<const C extends string>(description: string, given: OneOf<C> & { readonly fallback: C }): Field<C>
+export function text<const C extends string>(description: string, given: OneOf<C>): Field<C | undefined>
 export function text(description: string, given: Given<string> & { readonly fallback: string }): Field<string>
 export function text(description: string, given: Given<string>): Field<string | undefined>
 export function text(description: string, given: Given<string> = {}): Field<string | undefined> {
@@ -73,6 +78,11 @@ export function flag(description: string, given: { readonly fallback: boolean })
 }
 
 /** A JSON list of strings, or one string with commas. */
+export function list<const C extends string>(
+  description: string,
+  given: OneOf<C> & { readonly fallback?: readonly C[] },
+): Field<readonly C[]>
+export function list(description: string, given?: Given<readonly string[]>): Field<readonly string[]>
 export function list(description: string, given: Given<readonly string[]> = {}): Field<readonly string[]> {
   return field('list', description, raw => strings(raw, given), { ...given, fallback: given.fallback ?? [] })
 }

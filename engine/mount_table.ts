@@ -78,26 +78,19 @@ export async function openMountTable(
   store: Store,
   { monotonic, onError }: { readonly monotonic: () => number; readonly onError: (error: unknown) => void },
 ): Promise<MountTable> {
+  const rows = openRows(store)
   let mounts: readonly Mount[] = []
   let seenAt = Number.NEGATIVE_INFINITY
   const leaving = new Map<string, Mount>()
   const refresh = gatherCalls(async () => {
     const at = monotonic()
-    const [auths, own] = await Promise.all([vault.read('sys/auth'), store.fresh<readonly Mount[]>(TABLE)])
+    const [auths, own] = await Promise.all([vault.read('sys/auth'), rows.read()])
     const marked = Object.entries(auths?.data ?? {}).flatMap(([path, row]) => authMount(path, row as AuthRow))
-    mounts = [...marked, ...(own?.value ?? []), ...leaving.values()]
+    mounts = [...marked, ...own, ...leaving.values()]
     seenAt = at
   })
-  const write = async (make: Change): Promise<void> => {
-    const was = await store.fresh<readonly Mount[]>(TABLE)
-    await store.put(TABLE, make(was?.value ?? []), was?.version ?? 0)
-  }
-  let turn: Promise<unknown> = Promise.resolve()
   const change = async (make: Change) => {
-    // one after another, as whoever sets up mounts sets up many at once
-    const mine = turn.then(() => retryConflicts(TRIES, () => write(make)))
-    turn = mine.catch(() => undefined)
-    await mine
+    await rows.change(make)
     await refresh()
   }
   const timer = setInterval(() => void refresh().catch(onError), LOOK_MS).unref()
@@ -115,30 +108,30 @@ export async function openMountTable(
       const id = randomUUID()
       const mount: Mount = { type: 'broker', path, id, accessor: `broker_${id.slice(0, 8)}`, ...given }
       await open(mount)
-      await change(rows => [...refuseTaken(rows, path), mount]).catch(async (error: unknown) => {
+      await change(others => [...refuseTaken(others, path), mount]).catch(async (error: unknown) => {
         if (isRefused(error)) await close(mount).catch(() => undefined)
         throw error
       })
       return mount
     },
     still: async ({ id, path }) => {
-      const rows = (await store.fresh<readonly Mount[]>(TABLE))?.value ?? []
-      return rows.some(row => row.id === id && row.path === path && !row.tainted)
+      const now = await rows.read()
+      return now.some(row => row.id === id && row.path === path && !row.tainted)
     },
-    tuneBroker: (mount, given) => change(rows => rows.map(row => (row.id === mount.id ? tuned(row, given) : row))),
-    taintBroker: (mount, tainted) => change(rows => rows.map(row => (row.id === mount.id ? { ...row, tainted } : row))),
+    tuneBroker: ({ id }, given) => change(all => withRow(all, id, row => tuned(row, given))),
+    taintBroker: ({ id }, tainted) => change(all => withRow(all, id, row => ({ ...row, tainted }))),
     takenBy: path => takenBy(vault, path, mounts),
     moveBroker: async (mount, to) => {
       const moved = { id: randomUUID(), from: mount.path }
-      await change(rows => {
-        if (!rows.some(row => row.id === mount.id && row.path === mount.path))
+      await change(all => {
+        if (!all.some(row => row.id === mount.id && row.path === mount.path))
           throw new BrokerError('bad_request', `no matching mount at "${mount.path}"`)
-        refuseTaken(rows, to)
-        return rows.map(row => (row.id === mount.id ? { ...row, tainted: false, path: to, moved } : row))
+        refuseTaken(all, to)
+        return withRow(all, mount.id, row => ({ ...row, tainted: false, path: to, moved }))
       })
       return moved
     },
-    dropBroker: mount => change(rows => rows.filter(row => row.id !== mount.id)),
+    dropBroker: mount => change(all => all.filter(row => row.id !== mount.id)),
     closing: async (mount, close) => {
       leaving.set(mount.id, { ...mount, tainted: true })
       await refresh()
@@ -148,6 +141,27 @@ export async function openMountTable(
     },
     stop: () => clearInterval(timer),
   }
+}
+
+/** Our own mounts, which are in one record. What is changed of them is changed one after another, as whoever sets up mounts sets up many at once. */
+function openRows(store: Store) {
+  const write = async (make: Change): Promise<void> => {
+    const was = await store.fresh<readonly Mount[]>(TABLE)
+    await store.put(TABLE, make(was?.value ?? []), was?.version ?? 0)
+  }
+  let turn: Promise<unknown> = Promise.resolve()
+  return {
+    read: async () => (await store.fresh<readonly Mount[]>(TABLE))?.value ?? [],
+    change: (make: Change): Promise<void> => {
+      const mine = turn.then(() => retryConflicts(TRIES, () => write(make)))
+      turn = mine.catch(() => undefined)
+      return mine
+    },
+  }
+}
+
+function withRow(rows: readonly Mount[], id: string, make: (row: Mount) => Mount): readonly Mount[] {
+  return rows.map(row => (row.id === id ? make(row) : row))
 }
 
 type AuthRow = {

@@ -1,4 +1,4 @@
-import type { BoundRequest } from '#attestation'
+import type { BoundRequest, Hierarchy } from '#attestation'
 import { hashed } from '../audit/index.ts'
 import type { Mount } from '../mount_table.ts'
 import type { Place } from '../refuse.ts'
@@ -15,7 +15,7 @@ export type OfferFields = {
   readonly ek_certificate: Buffer
   readonly ek_public: Buffer
   readonly ak_public: Buffer
-  readonly hierarchy: string
+  readonly hierarchy: Hierarchy
   readonly intermediates: readonly string[]
   readonly caller: Caller
 }

@@ -70,7 +70,7 @@ export function openDocuments(parts: DocumentParts): Documents {
         ...(await trust.of(mount, config, format.name)),
         binding: qualifyingData(nonce, request),
         at: new Date(at),
-        revocation: config.crl as 'off' | 'soft' | 'hard',
+        revocation: config.crl,
         references: setsOf(rules),
         maxAgeSeconds: config.challenge_ttl,
         allowDebug: config.allow_software_tpms,

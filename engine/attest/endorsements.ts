@@ -47,7 +47,7 @@ function rulesOf(config: AttestConfig) {
     allowTestTpms: config.allow_software_tpms,
     allowExpiredLeaf: config.allow_expired_ek,
     sha1Makers: config.sha1_makers,
-    revocation: config.crl as 'off' | 'soft' | 'hard',
+    revocation: config.crl,
   }
 }
 

@@ -17,7 +17,7 @@ import type { Revoked } from './revoked.ts'
 import { type AttestSettings, configOf } from './settings.ts'
 
 /** What an attester offers: byte fields are the structures that the contract names. */
-export type Offer = Endorsement & { readonly akPublic: Buffer; readonly hierarchy: string }
+export type Offer = Endorsement & { readonly akPublic: Buffer; readonly hierarchy: Hierarchy }
 export type Offered = {
   readonly tpmId: string
   readonly akName: Buffer
@@ -162,7 +162,7 @@ function pendingOf(mount: Mount, offer: Offer, ek: VerifiedEk, akName: Buffer, w
       tpm_id: ek.id,
       ak_public: offer.akPublic.toString('base64'),
       ek_public: offer.ekPublic.toString('base64'),
-      hierarchy: offer.hierarchy as Hierarchy,
+      hierarchy: offer.hierarchy,
       enrolled_at: new Date(world.now()).toISOString(),
     },
     tpm: factsOf(ek),

@@ -3,7 +3,7 @@ import type { Values } from '../fields.ts'
 import { list, text } from '../fields.ts'
 import type { Mount } from '../mount_table.ts'
 import { LIST_LIMIT } from './file_lists.ts'
-import type { ReferenceRecord } from './references.ts'
+import type { ReferenceRecord, referenceFields } from './references.ts'
 import type { BootSeen, Result, Results } from './results.ts'
 import type { AttestSettings } from './settings.ts'
 
@@ -41,7 +41,7 @@ export async function referenceFromTpm(
     await ima.write(mount.id, lists.at(-1) ?? name, { files: text, description: `files of ${tpmId}` }, writer)
   }
   const kept = await reference.get(mount.id, name)
-  const set = {
+  const set: Partial<Values<typeof referenceFields>> = {
     ...(kept ? {} : { description: `as ${tpmId} was` }),
     ...words,
     ...bootFields(result.boot),
@@ -74,7 +74,7 @@ function pinned({ pcrs, boot }: Result, pin: readonly string[]): Record<string, 
 }
 
 /** What the boot was, as rules; fields that it says nothing about are emptied. */
-function bootFields(boot: BootSeen | undefined) {
+function bootFields(boot: BootSeen | undefined): Partial<Values<typeof referenceFields>> {
   const {
     bank = 'sha256',
     replayed = [],

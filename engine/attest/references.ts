@@ -1,10 +1,10 @@
-import { type Bank, banks } from '#attestation'
+import { banks } from '#attestation'
 import { type Collection, type Given, openCollection } from '../collection.ts'
 import { retryConflicts } from '../conflicts.ts'
 import { BrokerError } from '../errors.ts'
 import { flag, integer, list, map, text, type Values } from '../fields.ts'
 import type { Store } from '../vault/store.ts'
-import { databasesOf, fail, PCR_FORM, pcrOf, referenceValues } from './reference_values.ts'
+import { databasesOf, digestOf, fail, pcrOf, referenceValues } from './reference_values.ts'
 
 /** What an operator writes of good machines. A field that is left out is not looked at. */
 export const referenceFields = {
@@ -188,10 +188,10 @@ async function checkReference(
   const replayed = record.replay.map(pcr => pcrOf('replay', pcr))
   const empty = pinned.size === 0 && replayed.length === 0 && record.ima === 'off'
   if (empty) fail('pcrs', `wanted values under one of the banks ${banks.join(', ')}, or PCRs in replay, or ima`)
-  checkBoot(record, replayed, pinned.get(record.bank as Bank)?.has(4) ?? false)
+  checkBoot(record, replayed, pinned.get(record.bank)?.has(4) ?? false)
   if (!record.observe && pinned.size === 0 && !hasRules(record))
     fail('pcrs', 'wanted values to pin, or rules on what the logs say: as it is, every boot would match')
-  for (const name of DIGESTS) for (const digest of record[name]) PCR_FORM.digest(name, record.bank as Bank, digest)
+  for (const name of DIGESTS) for (const digest of record[name]) digestOf(name, record.bank, digest)
   for (const version of record.firmware_versions)
     if (!/^[0-9a-f]{16}$/i.test(version)) fail('firmware_versions', 'wanted 16 hex digits each, as quotes say them')
   checkWindow(record)
@@ -206,7 +206,7 @@ function hasRules(record: ReferenceRecord): boolean {
 }
 
 function checkBoot(record: ReferenceRecord, replayed: readonly number[], pinsImages: boolean): void {
-  databasesOf(record.databases, record.bank as Bank)
+  databasesOf(record.databases, record.bank)
   if (record.secure_boot === 'required' && !replayed.includes(7)) fail('secure_boot', 'wanted PCR 7 in replay')
   for (const [name, pcrs] of Object.entries(needs)) {
     const given = record[name as keyof typeof needs]

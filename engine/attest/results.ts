@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
-import { type BoundRequest, bootClaimsOf, eatClaims, hexOf, type QuoteClaims, type Shown } from '#attestation'
+import { type Bank, type BoundRequest, bootClaimsOf, eatClaims, hexOf, type QuoteClaims, type Shown } from '#attestation'
 import type { Mount } from '../mount_table.ts'
 import type { RefusalCode } from '../refusals.ts'
 import { openLargeStore } from '../vault/large.ts'
@@ -34,7 +34,7 @@ export type Result = Readonly<Record<string, unknown>> & {
 }
 /** As `bootClaimsOf` writes it. */
 export type BootSeen = {
-  readonly bank: string
+  readonly bank: Bank
   readonly replayed: readonly number[]
   readonly secure_boot?: boolean
   readonly databases?: Readonly<Record<string, string>>

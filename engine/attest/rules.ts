@@ -1,4 +1,4 @@
-import { accept, type Bank, type BootRules, type ImaTemplate, type Reference, reject, type Selection } from '#attestation'
+import { accept, type Bank, type BootRules, type Reference, reject, type Selection } from '#attestation'
 import type { Mount } from '../mount_table.ts'
 import type { Verdict } from '../refusals.ts'
 import type { Files, Wanted } from './logs/log_job.ts'
@@ -113,8 +113,7 @@ async function setOf(
 }
 
 function wantedOf(name: string, record: ReferenceRecord, files: readonly Files[]): Wanted {
-  const bank = record.bank as Bank
-  const { firmware_versions: firmware } = record
+  const { bank, firmware_versions: firmware } = record
   return {
     name,
     pcrs: referenceValues(record.pcrs, record.observe),
@@ -131,12 +130,10 @@ const aggregated = { '0-7': 8, '0-9': 10, unchecked: 0 } as const
 
 function explainedBy(record: ReferenceRecord, bank: Bank): Selection {
   const replayed = record.replay.map(Number)
-  const aggregate = Array.from({ length: aggregated[aggregateOf(record)] }, (_, pcr) => pcr)
+  const aggregate = Array.from({ length: aggregated[record.ima_boot_aggregate] }, (_, pcr) => pcr)
   const pcrs = new Set([...replayed, ...(record.ima === 'required' ? [...aggregate, IMA_PCR] : [])])
   return pcrs.size > 0 ? { [bank]: [...pcrs].sort((one, other) => one - other) } : {}
 }
-
-const aggregateOf = (record: ReferenceRecord) => record.ima_boot_aggregate as keyof typeof aggregated
 
 function bootOf(record: ReferenceRecord, bank: Bank): BootRules {
   const listed = (name: string, digests: readonly string[]) => (digests.length > 0 ? { [name]: digests.map(lower) } : {})
@@ -162,9 +159,9 @@ function commandLineOf(record: ReferenceRecord): Pick<BootRules, 'commandLine'> 
 function imaOf(record: ReferenceRecord, bank: Bank, files: readonly Files[]): NonNullable<Wanted['ima']> {
   return {
     bank,
-    extends: record.ima_extends as 'bank' | 'padded-sha1',
-    bootAggregate: aggregateOf(record),
-    templates: record.ima_templates as readonly ImaTemplate[],
+    extends: record.ima_extends,
+    bootAggregate: record.ima_boot_aggregate,
+    templates: record.ima_templates,
     allowViolations: record.ima_violations === 'allowed',
     ignored: record.ima_ignored,
     reported: record.ima_reported,

@@ -1,4 +1,4 @@
-import { formats, revocationPolicies } from '#attestation'
+import { formats, hierarchies, revocationPolicies } from '#attestation'
 import { type Collection, openCollection } from '../collection.ts'
 import { BrokerError } from '../errors.ts'
 import { duration, flag, list, parseFields, required, text, type Values } from '../fields.ts'
@@ -34,7 +34,7 @@ export const configFields = {
   allow_software_tpms: flag('Accept TPMs made in software. For development and tests only.', { fallback: false }),
   hierarchies: list('Hierarchies in which attestation keys may live.', {
     fallback: ['endorsement', 'ek'],
-    choices: ['endorsement', 'ek', 'owner'],
+    choices: hierarchies,
   }),
   crl: text(
     'Whether revocation lists of the makers count: not at all, where a current one is under `crl/`, or one is wanted of every CA.',

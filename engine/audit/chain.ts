@@ -8,6 +8,7 @@ export const genesis: Head = { index: -1, hash: '0'.repeat(64) }
 
 /** The longest line, in bytes with its newline. */
 export const LINE_LIMIT = 16 * 1024
+export const NEWLINE = 0x0a
 
 /** The `event` of the record with which every file begins, so that a file without its first records is told from one that continues another. */
 export const FILE_OPENED = 'file-opened'

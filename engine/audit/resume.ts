@@ -1,7 +1,7 @@
 import { createReadStream } from 'node:fs'
 import { type FileHandle, open, readdir } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
-import { genesis, type Head, LINE_LIMIT, readLine } from './chain.ts'
+import { genesis, type Head, LINE_LIMIT, NEWLINE, readLine } from './chain.ts'
 import { statOf } from './disk.ts'
 import { BROKEN, UNFINISHED } from './segment.ts'
 import { type AuditVerdict, verifyAudit } from './verify.ts'
@@ -84,8 +84,6 @@ async function lastRecordOf(path: string): Promise<Head> {
   const line = readLine(bytes.subarray(bytes.lastIndexOf(NEWLINE) + 1))
   return typeof line === 'string' ? genesis : line
 }
-
-const NEWLINE = 0x0a
 
 /** The length up to the last newline, with it. */
 async function endOfLines(handle: FileHandle, size: number): Promise<number> {

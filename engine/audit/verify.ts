@@ -1,5 +1,5 @@
 import { createReadStream } from 'node:fs'
-import { type Fault, genesis, type Head, LINE_LIMIT, type Line, readLine } from './chain.ts'
+import { type Fault, genesis, type Head, LINE_LIMIT, type Line, NEWLINE, readLine } from './chain.ts'
 
 /** A file, or its bytes. */
 export type Source = string | AsyncIterable<Uint8Array>
@@ -55,11 +55,11 @@ class Chain {
     this.#line += 1
     const line = whole(bytes)
     if (this.#fault) return this.#lookFor(line)
-    const fault = typeof line === 'string' ? line : this.#misplaced(line)
+    if (typeof line === 'string') return this.#stop(line)
+    const fault = this.#misplaced(line)
     if (fault) return this.#stop(fault)
-    const { index, hash } = line as Line
-    this.#head = { index, hash }
-    this.#first ??= index
+    this.#head = { index: line.index, hash: line.hash }
+    this.#first ??= line.index
     this.#records += 1
     return true
   }
@@ -97,8 +97,6 @@ function whole(bytes: Buffer): Line | Fault {
   if (bytes.at(-1) !== NEWLINE) return 'TORN'
   return readLine(bytes.subarray(0, -1))
 }
-
-const NEWLINE = 0x0a
 
 /** Lines with their newlines, as many at a time as came together. What is longer than a line can be comes in pieces. */
 async function* linesOf(source: Source): AsyncGenerator<Buffer[]> {

@@ -24,7 +24,9 @@ const settings = {
   token_url: endpoint('Token endpoint.'),
   revocation_url: optionalEndpoint('Revocation endpoint (RFC 7009); what was issued is revoked there when its lease ends.'),
   grant: required(
-    text('How a token is asked for: RFC 6749 4.4 and 6, RFC 8693, RFC 7523 2.1.', { choices: Object.keys(GRANTS) }),
+    text('How a token is asked for: RFC 6749 4.4 and 6, RFC 8693, RFC 7523 2.1.', {
+      choices: Object.keys(GRANTS) as (keyof typeof GRANTS)[],
+    }),
   ),
   client_id: text('Client that the broker is; none for grants by assertion that identify by themselves.', { fallback: '' }),
   client_auth: text('How the broker proves that it is this client; `private_key_jwt` by a key in transit.', {
@@ -88,7 +90,7 @@ export const oauth2 = issuer({
   revoke: async ({ token = '', txn = '' }, ports) => revoke(txn, ports, await ports.unseal(token)),
 })
 
-const grantType = ({ grant }: Settings) => GRANTS[grant as keyof typeof GRANTS]
+const grantType = ({ grant }: Settings) => GRANTS[grant]
 
 /** The parameters that say what is wanted; nothing secret. */
 function asked(
@@ -109,10 +111,15 @@ function asked(
 const JWT = 'urn:ietf:params:oauth:token-type:jwt'
 const ACCESS_TOKEN = 'urn:ietf:params:oauth:token-type:access_token'
 
+/** What an assertion is called, where the grant is one. */
+const ASSERTED: { readonly [grant in keyof typeof GRANTS]?: string } = {
+  token_exchange: 'subject_token',
+  jwt_bearer: 'assertion',
+}
+
 /** Client credentials, or an assertion that says who acts: what it needs of the root credential is the secret of the client at most. */
 async function plainly(grant: Grant, ports: Ports, proof: string | undefined): Promise<TokenAnswer> {
-  const named = { token_exchange: 'subject_token', jwt_bearer: 'assertion' } as const
-  const name = named[ports.settings.grant as keyof typeof named]
+  const name = ASSERTED[ports.settings.grant]
   const proving = name ? { [name]: await signed(grant, ports, actorClaims(grant)) } : {}
   const root = needsSecret(ports.settings) ? await ports.root.read() : undefined
   return ask(grant, ports, proof, { ...asked(grant, ports), ...proving }, root)

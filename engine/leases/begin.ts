@@ -2,7 +2,7 @@ import { ignoreConflict } from '../conflicts.ts'
 import { BrokerError, isConflict } from '../errors.ts'
 import type { Mount } from '../mount_table.ts'
 import { accept, entryIn } from './end.ts'
-import { type Handle, idFrom, idOf, type Lease, PENDING_SECONDS } from './lease.ts'
+import { type Handle, idFrom, type Lease, PENDING_SECONDS, shortIdOf } from './lease.ts'
 import { changeLease } from './ledger.ts'
 import { nameOf } from './name.ts'
 import type { Parts } from './parts.ts'
@@ -109,7 +109,7 @@ async function clear(parts: Parts, id: string): Promise<void> {
 }
 
 async function confirm(parts: Parts, begun: Lease, handle: Handle, expiresAt: number): Promise<Lease> {
-  const id = idOf(begun.leaseId) ?? ''
+  const id = shortIdOf(begun)
   const { clock, world } = parts
   // the clock of leases is ahead of a wall clock that was put back
   const made = expiresAt + clock() - Math.floor(world.now() / 1000)
@@ -138,7 +138,7 @@ async function confirm(parts: Parts, begun: Lease, handle: Handle, expiresAt: nu
 /** What was made for a lease that was revoked, or taken for lost, meanwhile: it is known how to end it now. */
 async function handOver({ ledger, revoker, clock }: Parts, begun: Lease, handle: Handle): Promise<void> {
   const known: Lease = { ...begun, state: 'revoking', handle, due: Math.min(begun.due, clock()) }
-  const changed = await changeLease(ledger, idOf(begun.leaseId) ?? '', now => (now.txn === begun.txn ? known : undefined))
+  const changed = await changeLease(ledger, shortIdOf(begun), now => (now.txn === begun.txn ? known : undefined))
   // the same request, made again, may have taken its id
   const lease = changed ?? { ...known, leaseId: begun.leaseId.replace(/[^/]+$/, idFrom(begun.txn)) }
   // unless a try before made it, of which nothing was heard
@@ -154,6 +154,6 @@ async function abandon(parts: Parts, begun: Lease, certain: boolean): Promise<vo
 
 /** Nothing was made for it. */
 async function drop({ ledger }: Parts, begun: Lease): Promise<void> {
-  const kept = await ledger.read(idOf(begun.leaseId) ?? '')
+  const kept = await ledger.read(shortIdOf(begun))
   if (kept?.value.txn === begun.txn) await ledger.remove(begun)
 }

@@ -1,5 +1,5 @@
 import { inParallel } from '../parallel.ts'
-import { idOf, type Lease } from './lease.ts'
+import { type Lease, shortIdOf } from './lease.ts'
 import { changeLease } from './ledger.ts'
 import { type Entry, idIn, nameOf } from './name.ts'
 import type { Parts } from './parts.ts'
@@ -12,7 +12,7 @@ const FORCE_MS = 1_000
 const AT_ONCE = 32
 const POLL_MS = 50
 
-export const entryIn = (lease: Lease): Pick<Entry, 'id'> => ({ id: idOf(lease.leaseId) ?? '' })
+export const entryIn = (lease: Lease): Pick<Entry, 'id'> => ({ id: shortIdOf(lease) })
 
 /** Makes it durable that these are to be revoked, and begins. */
 export async function accept(parts: Parts, entries: readonly Pick<Entry, 'id'>[]): Promise<readonly string[]> {

@@ -57,6 +57,9 @@ export function idOf(leaseId: string): string | undefined {
   return /\/([0-9A-Za-z]{24})$/.exec(leaseId)?.[1]
 }
 
+/** The last part of the id of a lease of ours. */
+export const shortIdOf = ({ leaseId }: Pick<Lease, 'leaseId'>): string => leaseId.slice(-ID_LENGTH)
+
 /** A short stand-in for what should not be read in a storage key. */
 export function tagOf(value: string): string {
   return value === '' ? '' : createHash('sha256').update(value).digest('base64url').slice(0, 12)

@@ -1,7 +1,7 @@
 import { isConflict } from '../errors.ts'
 import { inParallel } from '../parallel.ts'
 import type { Kept, Store } from '../vault/store.ts'
-import { type Lease, PENDING_SECONDS } from './lease.ts'
+import { type Lease, PENDING_SECONDS, shortIdOf } from './lease.ts'
 import { dueIn, idIn, nameOf } from './name.ts'
 import { type Names, openNames } from './names.ts'
 
@@ -38,10 +38,7 @@ export function openLedger(store: Store): Ledger {
     read,
     create: async lease => {
       // the name is written whether or not the record is: one without the other is found and dropped when it is due
-      const [named, kept] = await Promise.allSettled([
-        names.add(nameOf(lease)),
-        store.put(recordAt(idIn(nameOf(lease))), lease, 0),
-      ])
+      const [named, kept] = await Promise.allSettled([names.add(nameOf(lease)), store.put(recordAt(shortIdOf(lease)), lease, 0)])
       if (kept.status === 'rejected') throw kept.reason
       if (named.status === 'rejected') throw named.reason
     },
@@ -49,7 +46,7 @@ export function openLedger(store: Store): Ledger {
       const after = nameOf(lease)
       // what is due earlier has to be found earlier; what is due later is found too early, read, and put right
       if (lease.due < kept.value.due) await names.add(after)
-      await store.put(recordAt(idIn(after)), lease, kept.version)
+      await store.put(recordAt(shortIdOf(lease)), lease, kept.version)
     },
     remove: async (lease, others = []) => {
       const last = [nameOf(lease), ...others]
@@ -58,7 +55,7 @@ export function openLedger(store: Store): Ledger {
       const isSeen = standing.some(calendar.has) ? calendar.has : () => true
       // before the record: after it the id may be taken again, and one of them with it
       await Promise.all(standing.filter(name => !last.includes(name) && isSeen(name)).map(names.drop))
-      await store.delete(recordAt(idIn(nameOf(lease))))
+      await store.delete(recordAt(shortIdOf(lease)))
       await Promise.all([...new Set(last)].filter(calendar.has).map(names.drop))
     },
     dropName: names.drop,

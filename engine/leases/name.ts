@@ -1,4 +1,4 @@
-import { idOf, type Lease, tagOf } from './lease.ts'
+import { type Lease, shortIdOf, tagOf } from './lease.ts'
 
 /** What is known of a lease without reading it: all of it is in the name of its entry in the calendar. */
 export type Entry = {
@@ -14,7 +14,7 @@ export type Entry = {
 
 /** `<id>.<due>.<accessor>.<tpm>.<path>`: so a list of names is an index, and restoring it reads no lease. */
 export function nameOf(lease: Lease): string {
-  const id = idOf(lease.leaseId) ?? ''
+  const id = shortIdOf(lease)
   const path = lease.leaseId.slice(0, -id.length - 1)
   const due = lease.due.toString(36)
   return [id, due, tagOf(lease.accessor), tagOf(lease.tpmId), Buffer.from(path).toString('base64url')].join('.')

@@ -1,5 +1,5 @@
 import { BrokerError } from '../errors.ts'
-import { idOf } from './lease.ts'
+import { shortIdOf } from './lease.ts'
 import { changeLease } from './ledger.ts'
 import { find, type Parts } from './parts.ts'
 import type { Tokens } from './tokens.ts'
@@ -16,7 +16,7 @@ export async function renew(parts: Parts, tokens: Tokens, leaseId: string, incre
     throw new BrokerError('bad_request', `error during renew: could not find role with name "${before.role}"`)
   const now = parts.clock()
   let capped = false
-  const lease = await changeLease(parts.ledger, idOf(leaseId) ?? '', lease => {
+  const lease = await changeLease(parts.ledger, shortIdOf(before), lease => {
     if (lease.state !== 'active' || lease.expiresAt <= now) throw new BrokerError('bad_request', 'lease expired')
     // of a batch token nobody can say how long it lives: what it asked for is not lengthened
     const last = Math.min(lease.maxExpiresAt, lease.issuedAt + longest)

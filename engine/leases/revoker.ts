@@ -4,7 +4,7 @@ import { BrokerError } from '../errors.ts'
 import type { Kept } from '../vault/store.ts'
 import type { World } from '../world.ts'
 import { type Gates, openGates } from './gates.ts'
-import { idOf, type Lease } from './lease.ts'
+import { type Lease, shortIdOf } from './lease.ts'
 import { changeLease, type Ledger } from './ledger.ts'
 import { dueIn, idIn, nameOf } from './name.ts'
 import { CALL_SECONDS, call, type Ended, type Provider } from './provider.ts'
@@ -261,8 +261,8 @@ async function asked(
 }
 
 /** Another replica may reach the provider where this one does not, or know an issuer that this one is too old for. */
-async function unclaim({ ledger, me }: RevokerOptions, { leaseId }: Lease): Promise<void> {
-  await changeLease(ledger, idOf(leaseId) ?? '', kept => {
+async function unclaim({ ledger, me }: RevokerOptions, lease: Lease): Promise<void> {
+  await changeLease(ledger, shortIdOf(lease), kept => {
     const { claim, ...free } = kept
     return claim?.by === me ? free : undefined
   })

@@ -96,11 +96,16 @@ export type Identity = { readonly roleId: string; readonly secretId: Secret }
 
 /** Applies the same list with an operator's token; what is there already stays. Returns what the service logs in with.
  *  @throws VaultRefusal when the token may not; BrokerError unavailable */
-export async function provision(server: TransportOptions, places: Places, as: Secret): Promise<Identity> {
+export function provision(server: TransportOptions, places: Places, as: Secret): Promise<Identity> {
+  return settingUp(server, vault => applied(vault, places, as))
+}
+
+/** Node-vault is loaded when something is set up, and not before. */
+export async function settingUp<T>(server: TransportOptions, work: (vault: Vault) => Promise<T>): Promise<T> {
   const { openSetupVault } = await import('./node_vault.ts')
   const vault = openSetupVault(server)
   try {
-    return await applied(vault, places, as)
+    return await work(vault)
   } finally {
     await vault.close()
   }

@@ -11,6 +11,7 @@ import {
   type Places,
   type Rule,
   rolePath,
+  settingUp,
 } from './provision.ts'
 import type { TransportOptions } from './transport.ts'
 
@@ -61,19 +62,13 @@ export function proxySetupCommands(places: ProxyPlaces, hosts: readonly string[]
 }
 
 /** Applies the same list with an operator's token; what is there already stays. */
-export async function provisionProxy(
+export function provisionProxy(
   server: TransportOptions,
   places: ProxyPlaces,
   as: Secret,
   hosts: readonly string[],
 ): Promise<Identity> {
-  const { openSetupVault } = await import('./node_vault.ts')
-  const vault = openSetupVault(server)
-  try {
-    return await applied(vault, places, as, hosts)
-  } finally {
-    await vault.close()
-  }
+  return settingUp(server, vault => applied(vault, places, as, hosts))
 }
 
 async function applied(vault: Vault, places: ProxyPlaces, as: Secret, hosts: readonly string[]): Promise<Identity> {
