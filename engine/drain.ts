@@ -1,5 +1,3 @@
-import { setTimeout as delay } from 'node:timers/promises'
-
 /** What is between being told to stop and taking nothing more: who stands in front sees at `/readyz` that requests are to go elsewhere. */
 export type Drain = { readonly begun: () => boolean; readonly run: () => Promise<void> }
 
@@ -9,7 +7,7 @@ export function openDrain(seconds: number): Drain {
     begun: () => begun,
     run: async () => {
       begun = true
-      if (seconds > 0) await delay(seconds * 1000)
+      if (seconds > 0) await new Promise(resolve => setTimeout(resolve, seconds * 1000))
     },
   }
 }

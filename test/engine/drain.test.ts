@@ -1,5 +1,7 @@
-import { expect, test, vi } from 'vitest'
+import { afterEach, expect, test, vi } from 'vitest'
 import { openDrain } from '../../engine/drain.ts'
+
+afterEach(() => void vi.useRealTimers())
 
 test('who was told to stop says so, and goes on for as long as was configured', async () => {
   vi.useFakeTimers({ toFake: ['setTimeout'] })
@@ -11,12 +13,11 @@ test('who was told to stop says so, and goes on for as long as was configured', 
   await vi.advanceTimersByTimeAsync(6999)
   expect(said).toEqual([])
   await vi.advanceTimersByTimeAsync(1)
+  expect(said).toEqual(['over'])
   await run
-  vi.useRealTimers()
 })
 
 test('no time is none', async () => {
   vi.useFakeTimers({ toFake: ['setTimeout'] })
   await openDrain(0).run()
-  vi.useRealTimers()
 })

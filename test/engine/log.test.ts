@@ -176,6 +176,27 @@ describe('a registered secret', () => {
     expect(scrubber.scrub('the secret of hunter22 and hunter2')).toBe('the [secret] of [secret] and hunter2')
   })
 
+  test('is taken out as far as a piece of it goes, wherever that begins, and nothing beside it', () => {
+    const { scrubber } = captured()
+    const value = 'k3Jx9-Qw7Lz2_Vb8Nm4Rt6Yp1Hs5Gd0'
+    scrubber.add(new Secret(value))
+    for (let from = 0; from + 12 <= value.length; from++)
+      for (let to = from + 12; to <= value.length; to++) {
+        const piece = value.slice(from, to)
+        for (const text of [piece, `<${piece}`, `${piece}>`, `<${piece}> and ${piece}!`])
+          expect(scrubber.scrub(text)).toBe(text.replaceAll(piece, '[secret]'))
+      }
+    expect(scrubber.scrub(value.slice(0, 12) + value)).toBe('[secret][secret]')
+    expect(scrubber.scrub(value.slice(0, 11))).toBe(value.slice(0, 11))
+  })
+
+  test('of many characters is found by its end, too', () => {
+    const { scrubber } = captured()
+    const value = Array.from({ length: 1000 }, (_, at) => String.fromCharCode(0x4e00 + at)).join('')
+    scrubber.add(new Secret(value))
+    expect(scrubber.scrub(`the end ${value.slice(-12)}`)).toBe('the end [secret]')
+  })
+
   test('does not hide common words that it shares with a line', () => {
     const { scrubber } = captured()
     scrubber.add(new Secret('my-password-is-canary'))
@@ -188,6 +209,12 @@ describe('a registered secret', () => {
     const [one, two, three] = ['canary-one-0123', 'canary-two-4567', 'canary-three-89ab'] as const
     for (const value of [one, two, one, three]) scrubber.add(new Secret(value))
     expect(scrubber.scrub([one, two, three].join(' '))).toBe(`[secret] ${two} [secret]`)
+  })
+
+  test('is not forgotten with another one that begins alike', () => {
+    const scrubber = openScrubber(2)
+    for (const value of ['canary-of-one', 'canary', 'another']) scrubber.add(new Secret(value))
+    expect(scrubber.scrub('a canary and another')).toBe('a [secret] and [secret]')
   })
 
   test('of any text, whole or half, is found in any line', () => {

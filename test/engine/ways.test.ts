@@ -1,8 +1,10 @@
 import { setImmediate as turn } from 'node:timers/promises'
+import type { Dispatcher } from 'undici'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { BrokerError } from '../../engine/errors.ts'
 import { Secret } from '../../engine/secret.ts'
 import { openVault } from '../../engine/vault/client.ts'
+import { openWays } from '../../engine/ways.ts'
 import { openUpstream, type Upstream } from '../../mounts/hosts/upstream.ts'
 import { type Balancer, startBalancer } from '../fakes/balancer.ts'
 import { type FakeVault, startFakeVault } from '../fakes/vault.ts'
@@ -36,6 +38,68 @@ afterEach(async () => {
   vi.useRealTimers()
   await balancer[Symbol.asyncDispose]()
   await Promise.all([one, other].map(fake => fake[Symbol.asyncDispose]()))
+})
+
+/** Connections that end when a test says so, and say what was done to them. */
+function counted() {
+  const made: { readonly done: string[]; readonly end: () => void }[] = []
+  const ways = openWays(() => {
+    const { promise, resolve } = Promise.withResolvers<void>()
+    const done: string[] = []
+    made.push({ done, end: resolve })
+    const close = () => {
+      done.push('closed')
+      return promise
+    }
+    return { close, destroy: () => void done.push('destroyed') } as unknown as Dispatcher
+  })
+  return { ways, made, of: () => made.map(({ done }) => done.join(' ')) }
+}
+
+describe('the connections that are left', () => {
+  test('are closed, and destroyed with the others while something is under way on them', () => {
+    const { ways, of } = counted()
+    ways.doubt()
+    passes(1000)
+    ways.current()
+    expect(of()).toEqual(['closed', ''])
+    ways.destroy()
+    expect(of()).toEqual(['closed destroyed', 'destroyed'])
+  })
+
+  test('are forgotten once they ended, and waited for until then', async () => {
+    const { ways, made, of } = counted()
+    for (let time = 0; time < 2; time++) {
+      ways.doubt()
+      passes(1000)
+      ways.current()
+    }
+    made[0]?.end()
+    await turn()
+    let closed = false
+    const close = ways.close().then(() => {
+      closed = true
+    })
+    made[2]?.end()
+    await turn()
+    expect([closed, of()]).toEqual([false, ['closed', 'closed', 'closed']])
+    ways.destroy()
+    expect(of()).toEqual(['closed', 'closed destroyed', 'closed destroyed'])
+    made[1]?.end()
+    await close
+  })
+
+  test('put no doubt on those that are in use', () => {
+    const { ways } = counted()
+    const first = ways.current()
+    ways.doubt(first)
+    passes(1000)
+    const second = ways.current()
+    expect(second).not.toBe(first)
+    ways.doubt(first)
+    passes(1000)
+    expect(ways.current()).toBe(second)
+  })
 })
 
 type Ask = () => Promise<unknown>
