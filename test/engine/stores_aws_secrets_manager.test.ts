@@ -26,6 +26,28 @@ describe('AWS Secrets Manager', () => {
   test.each(['root/aws', ARN, ARN.slice(0, -7)])('is read by name, ARN, and the ARN without its end: %s', async ref => {
     const { fields, version } = await reads.fresh(ref)
     expect([revealed(fields), version]).toEqual([{ api_key: CANARY }, about.VersionId])
+    expect(JSON.parse(server.arrived[0]?.body ?? '')).toEqual({ SecretId: ref, VersionStage: 'AWSCURRENT' })
+  })
+
+  test.each([
+    ['another ARN', ARN, ARN.replace('root', 'toor')],
+    ['another end', ARN, ARN.replace('AbCdEf', 'GhIjKl')],
+    ['another name of this length', ARN.slice(0, -7), ARN.replace('root', 'toor')],
+    ['a name that only begins alike', ARN.slice(0, -7), `${ARN}-AbCdEf`],
+    ['a name that goes on', ARN.slice(0, -7), ARN.replace('aws-', 'awsx')],
+    ['no ARN', ARN, undefined],
+  ])('asked by ARN, it does not take an answer about %s', async (_, ref, other) => {
+    server.trouble = () => said({ ARN: other })
+    expect((await fault(reads.fresh(ref))).reason).toBe('the answer is about another secret')
+  })
+
+  test('is asked with the session of a temporary key', async () => {
+    const secrets = { access_key_id: 'ASIAEXAMPLE000000000', secret_access_key: 'canary-of-the-key', session_token: 'session' }
+    const temporary = opened('aws_secrets_manager', { region: 'eu-central-1', endpoint: server.url }, secrets)
+    await temporary.fresh('root/aws')
+    expect(server.arrived[0]?.headers['x-amz-security-token']).toBe('session')
+    expect(server.arrived[0]?.headers.authorization).toContain('ASIAEXAMPLE000000000')
+    await temporary.close()
   })
 
   test.each([
@@ -40,6 +62,7 @@ describe('AWS Secrets Manager', () => {
     ['of another name', said({ Name: 'root/other' }), 'malformed'],
     ['without a name', said({ Name: undefined }), 'malformed'],
     ['without a version', said({ VersionId: undefined }), 'malformed'],
+    ['with an empty one', said({ VersionId: '' }), 'malformed'],
     ['that is binary', said({ SecretString: undefined, SecretBinary: 'Y2FuYXJ5' }), 'malformed'],
     ['that is a number', said({ SecretString: 7 }), 'malformed'],
     ['that is empty', said({ SecretString: '' }), 'malformed'],

@@ -51,6 +51,32 @@ describe('Azure Key Vault', () => {
     expect(revealed((await reads.fresh('root')).fields)).toEqual({ api_key: CANARY })
   })
 
+  test('the token serves until a minute before its end', async () => {
+    const tokens = () => vault.arrived.filter(({ method }) => method === 'POST').length
+    await reads.fresh('root')
+    world.pass((3599 - 60) * 1000 - 1)
+    await reads.fresh('root')
+    expect([tokens(), vault.arrived.length]).toEqual([1, 4])
+    world.pass(1)
+    await reads.fresh('root')
+    // asked anew without one first, as the vault may have moved
+    expect([tokens(), vault.arrived.length]).toEqual([2, 7])
+    expect(vault.arrived[4]?.headers.authorization).toBeUndefined()
+  })
+
+  test.each([
+    ['that it refuses the broker', { status: 400, body: { error: 'invalid_request', error_description: CANARY } }, 'denied'],
+    ['a token without a life', { status: 200, body: { access_token: 'token-a' } }, 'malformed'],
+    ['a token of no life', { status: 200, body: { access_token: 'token-a', expires_in: 0 } }, 'malformed'],
+    ['a token of a life that is no number', { status: 200, body: { access_token: 'token-a', expires_in: '3599' } }, 'malformed'],
+    ['no token', { status: 200, body: { expires_in: 3599 } }, 'malformed'],
+    ['an empty token', { status: 200, body: { access_token: '', expires_in: 3599 } }, 'malformed'],
+  ])('an authority that says %s is believed', async (_, said, kind) => {
+    vault.trouble = ({ path }) => (path.endsWith('/token') ? said : undefined)
+    expect((await fault(reads.fresh('root'))).kind).toBe(kind)
+    expect(vault.arrived).toHaveLength(2)
+  })
+
   test.each([
     [
       'the domain of somebody else',
@@ -105,9 +131,34 @@ describe('Azure Key Vault', () => {
     expect(vault.secrets.get('root')?.value).toBe('{"api_key":"next"}')
   })
 
+  test('is written with its end, where it has one', async () => {
+    const exp = Math.floor(world.now() / 1000) + 3600
+    await reads.replace('root', { fields: { value: new Secret('next') }, expiresAt: exp }, 'v1')
+    expect(vault.secrets.get('root')).toMatchObject({ value: 'next', attributes: { enabled: true, exp } })
+    const { version } = await reads.fresh('root')
+    await reads.replace('root', { fields: { value: new Secret('last') } }, version)
+    expect(vault.secrets.get('root')?.attributes).toEqual({ enabled: true })
+  })
+
+  test('is made where there is none, and only there', async () => {
+    await reads.replace('made', { fields: { value: new Secret('first') } }, '')
+    expect(vault.secrets.get('made')?.value).toBe('first')
+    expect((await fault(reads.replace('made', { fields: { value: new Secret('second') } }, ''))).kind).toBe('conflict')
+    expect((await fault(reads.replace('none', { fields: { value: new Secret('first') } }, 'v1'))).kind).toBe('conflict')
+  })
+
+  test('is not written when it cannot be seen what is there', async () => {
+    await reads.fresh('root')
+    vault.trouble = ({ method }) => (method === 'GET' ? { status: 403, body: {} } : undefined)
+    expect((await fault(reads.replace('root', { fields: { value: new Secret('next') } }, ''))).kind).toBe('denied')
+    expect(vault.arrived.map(({ method }) => method)).not.toContain('PUT')
+  })
+
   test.each([
     ['another secret', () => `${vault.url}/secrets/other/v1`],
     ['a secret elsewhere', () => 'https://other.example/secrets/root/v1'],
+    ['a key of this name', () => `${vault.url}/keys/root/v1`],
+    ['no version of it', () => `${vault.url}/secrets/root`],
     ['nothing that can be read', () => 'http://['],
   ])('the answer about %s is not taken', async (_, id) => {
     await reads.fresh('root')

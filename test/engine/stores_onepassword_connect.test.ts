@@ -37,6 +37,8 @@ describe('1Password Connect', () => {
       { fields: { username: new Secret('broker'), api_key: new Secret('next'), extra: new Secret('new') } },
       '3',
     )
+    const changes = JSON.parse(connect.arrived.at(-1)?.body ?? '') as { path: string }[]
+    expect(changes.map(({ path }) => path)).toEqual(['/fields/f1/value', '/fields'])
     const { fields, version } = await reads.fresh(ref)
     expect([revealed(fields), version]).toEqual([{ username: 'broker', api_key: 'next', extra: 'new' }, '4'])
     expect((await fault(reads.replace(ref, { fields: { api_key: new Secret('late') } }, '3'))).kind).toBe('conflict')
@@ -59,8 +61,12 @@ describe('1Password Connect', () => {
     await stranger.close()
   })
 
-  test('the answer about another item is not taken', async () => {
-    connect.trouble = () => ({ status: 200, body: { id: 'o'.repeat(26), vault: { id: connect.vault }, version: 1, fields: [] } })
+  test.each([
+    ['another item', { id: 'o'.repeat(26) }],
+    ['an item of another vault', { vault: { id: 'o'.repeat(26) } }],
+  ])('the answer about %s is not taken', async (_, other) => {
+    const body = { id, vault: { id: connect.vault }, version: 1, fields: [], ...other }
+    connect.trouble = () => ({ status: 200, body })
     expect((await fault(reads.fresh(ref))).reason).toBe('the answer is about another item')
   })
 
@@ -70,6 +76,8 @@ describe('1Password Connect', () => {
     ['a field that is none', { fields: [null] }],
     ['a value that is no text', { fields: [{ id: 'f1', label: 'api_key', value: { canary: CANARY } }] }],
     ['nothing with a value', { fields: [{ id: 'f1', label: 'api_key' }] }],
+    ['an empty value alone', { fields: [{ id: 'f1', label: 'api_key', value: '' }] }],
+    ['more fields than any', { fields: Array.from({ length: 129 }, (_, at) => ({ id: `${at}`, label: `f${at}`, value: 'x' })) }],
   ])('an item with %s is malformed', async (_, more) => {
     const item = {
       id,

@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import { Secret } from '../../engine/secret.ts'
 import { answers, challengeOf } from '../../engine/stores/azure_challenge.ts'
 import { fieldsOf, textOfFields } from '../../engine/stores/payload.ts'
 import { StoreFault } from '../../engine/stores/store.ts'
@@ -60,6 +61,32 @@ describe('what a store holds', () => {
     text => expect(outcome(text, fieldsOf)).toBeInstanceOf(StoreFault),
   )
 
+  test('is 64 fields at most, each with a proper name', () => {
+    const many = (count: number) => JSON.stringify(Object.fromEntries(Array.from({ length: count }, (_, at) => [`f${at}`, 'x'])))
+    expect(Object.keys(fieldsOf(many(64)))).toHaveLength(64)
+    for (const text of [many(65), '{"a":"x","1a":"y"}']) expect(outcome(text, fieldsOf)).toBeInstanceOf(StoreFault)
+  })
+
+  test('a number, and what is true or not, is its text', () => {
+    const read = Object.entries(fieldsOf('{"port":5432,"tls":true}')).map(([name, one]) => [name, one.reveal()])
+    expect(read).toEqual([
+      ['port', '5432'],
+      ['tls', 'true'],
+    ])
+  })
+
+  // others read it there, too
+  test.each<readonly [Record<string, string>, string]>([
+    [{ value: 'a text' }, 'a text'],
+    [{ value: '' }, '{"value":""}'],
+    [{ value: ' {"a":"b"}' }, '{"value":" {\\"a\\":\\"b\\"}"}'],
+    [{ value: 'a text', other: 'b' }, '{"value":"a text","other":"b"}'],
+    [{ other: 'b' }, '{"other":"b"}'],
+  ])('%j is written as %s', (fields, text) => {
+    const secrets = Object.fromEntries(Object.entries(fields).map(([name, one]) => [name, new Secret(one)]))
+    expect(textOfFields(secrets).reveal()).toBe(text)
+  })
+
   test('a key file within it stays its text', () =>
     expect(fieldsOf('{"key":{"type":"service_account","n":1}}')['key']?.reveal()).toBe('{"type":"service_account","n":1}'))
 })
@@ -99,7 +126,11 @@ describe('the challenge of a key vault', () => {
     `${said('https://a.example')}, resource="https://b.example"`,
     said('file:///etc'),
     said('https://u:p@vault.azure.net'),
+    said('https://vault.azure.net?a=b'),
+    said('https://vault.azure.net#a'),
     `${said('https://vault.azure.net')} x`,
+    `${said('https://vault.azure.net')}, realm="${'x'.repeat(2048)}"`,
+    `Basic realm="x", ${said('https://vault.azure.net')}`,
     `Bearer ${'a="b",'.repeat(1000)}`,
   ])('cannot be read from %s', header => expect(outcome(header, challengeOf)).toBeInstanceOf(StoreFault))
 

@@ -71,7 +71,7 @@ describe('what is remembered', () => {
     const { reads, store, world } = reader()
     await Promise.all(Array.from({ length: 64 }, () => reads.read('a', 0)))
     world.pass(FRESH_MS - 1)
-    await reads.read('a', 0)
+    expect(seen(await reads.read('a', 0))).toEqual(['one', false])
     expect(store.asked).toEqual(['a'])
   })
 
@@ -197,6 +197,24 @@ describe('a store that is down', () => {
     store.waits = new Promise(() => undefined)
     await expect(reads.fresh('a')).rejects.toMatchObject({ kind: 'down', reason: 'it did not answer in time' })
   })
+
+  test('is left alone, too, when it is one that does not answer', async () => {
+    const { reads, store } = reader({ deadlineMs: 1 })
+    store.waits = new Promise(() => undefined)
+    for (let number = 0; number < 5; number++) await expect(reads.fresh('a')).rejects.toThrow('in time')
+    await expect(reads.fresh('a')).rejects.toThrow('left alone')
+  })
+
+  test('is waited for by so many, and no more', async () => {
+    const { reads, store } = reader()
+    const answered = Promise.withResolvers<void>()
+    store.waits = answered.promise
+    const asking = Array.from({ length: 16 + 256 }, (_, number) => reads.read(`${number}`, 0))
+    await expect(reads.read('one more', 0)).rejects.toMatchObject({ kind: 'down', reason: 'too many requests wait for it' })
+    expect(store.asked).toHaveLength(16)
+    answered.resolve()
+    expect(await Promise.all(asking)).toHaveLength(16 + 256)
+  })
 })
 
 test('what somebody else changed is not overwritten', async () => {
@@ -205,4 +223,12 @@ test('what somebody else changed is not overwritten', async () => {
   store.version = '7'
   await expect(reads.replace('a', { fields: { key: new Secret('mine') } }, version)).rejects.toMatchObject({ kind: 'conflict' })
   expect(store.value).toBe('one')
+})
+
+test('what the broker only reads is not replaced', async () => {
+  const { open } = scripted()
+  const { replace: _, ...readOnly } = open
+  const reads = openReader(readOnly, { monotonic: testWorld().monotonic, deadlineMs: PATIENCE_MS })
+  const replaced = reads.replace('a', { fields: { key: new Secret('mine') } }, '1')
+  await expect(replaced).rejects.toMatchObject({ kind: 'denied', reason: 'the store is read-only' })
 })
