@@ -91,7 +91,17 @@ test('what an operator lists is dialled, and nothing beside it', () => {
   expect(mayDial('192.168.0.1', listed)).toBe(false)
 })
 
-test.each(['10.0.0.0/33', 'a/8', '10.0.0.0/', '::/129', ''])('%j is no range', text => expect(parseRange(text)).toBeUndefined())
+const noRanges = ['10.0.0.0/33', 'a/8', '10.0.0.0/', '::/129', '', '!10.0.0.0/8', '10.0.0.0/8 ', '10.0.0.0/8,::1']
+test.each(noRanges)('%j is no range', text => {
+  expect(parseRange(text)).toBeUndefined()
+  expect(() => blockListOf(['127.0.0.1', text])).toThrow('no range of addresses')
+})
+test.each([
+  ['10.0.0.0/16', 16],
+  ['10.0.0.1', 32],
+  ['fd00::/128', 128],
+  ['::1', 128],
+])('%s is a range of %i bits', (text, bits) => expect(parseRange(text)?.bits).toBe(bits))
 
 describe('a name', () => {
   const names = (answers: readonly (readonly string[])[]) => {
@@ -194,10 +204,27 @@ test('no server chooses the prime of a connection', async () => {
   expect(dhe).toEqual([])
 })
 
-test('connections are kept apart by tenant, by origin, and by what they become', async () => {
+function opened() {
   const options = { resolve: async () => [], listed: blockListOf([]), timeoutMs: 1000, http2: true }
   const upstreams = openUpstreams({ ...options, connections: 1, headWithinMs: 1000, stallMs: 1000 })
   onTestFinished(upstreams.close)
+  return upstreams
+}
+
+test('connections that are retired take nothing more, nor do those that many others drove out, and all end with the proxy', async () => {
+  const upstreams = opened()
+  const retired = upstreams.of('a', 'https://one.example')
+  upstreams.retire()
+  const first = upstreams.of('a', 'https://one.example')
+  expect([retired.closed, first.closed, first === retired]).toEqual([true, false, false])
+  const others = Array.from({ length: 512 }, (_, tenant) => upstreams.of(`${tenant}`, 'https://one.example'))
+  expect([first.closed, others.some(({ closed }) => closed)]).toEqual([true, false])
+  await upstreams.close()
+  expect(others.every(({ destroyed }) => destroyed)).toBe(true)
+})
+
+test('connections are kept apart by tenant, by origin, and by what they become', async () => {
+  const upstreams = opened()
   const [one, other] = ['https://one.example:443', 'https://other.example:443']
   const pools = [upstreams.of('a', one), upstreams.of('b', one), upstreams.of('a', other), upstreams.of('a', one, 'upgrade')]
   expect(new Set(pools).size).toBe(4)
