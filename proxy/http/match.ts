@@ -67,20 +67,17 @@ export function findToken(head: Head, match: Match): Verdict<string> {
   const token = own ?? match.find(head)
   if (token === undefined || token === '')
     return refuse(match.missing ?? 'NO_TOKEN', own === undefined ? 'not where the service wants it' : 'empty')
-  const times = count(head, token, match)
-  return times === 0 ? accept(token) : refuse('TOKEN_STRAY', 'in the head, beside its place')
+  return isStray(head, token, match) ? refuse('TOKEN_STRAY', 'in the head, beside its place') : accept(token)
 }
 
-/** How often it stands where it does not belong. A token that is short enough to stand anywhere is none. */
-function count(head: Head, token: string, match: Match): number {
+/** Whether it stands where it does not belong, too. A token that is short enough to stand anywhere is none. */
+function isStray(head: Head, token: string, match: Match): boolean {
   const query = match.parameter === undefined ? head.query : without(head.query, match.parameter)
-  let strays = query.includes(token) ? 1 : 0
-  if (head.destination.path.includes(token)) strays += 1
+  if (query.includes(token) || head.destination.path.includes(token)) return true
   for (let at = 0; at < head.raw.length; at += 2) {
-    const value = head.raw[at + 1] ?? ''
-    if (value.length < token.length || !value.includes(token)) continue
+    if (!head.raw[at + 1]?.includes(token)) continue
     const name = (head.raw[at] ?? '').toLowerCase()
-    if (name !== TOKEN_HEADER && !match.slots.includes(name)) strays += 1
+    if (name !== TOKEN_HEADER && !match.slots.includes(name)) return true
   }
-  return strays
+  return false
 }

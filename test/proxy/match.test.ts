@@ -69,6 +69,8 @@ describe('there is none', () => {
   test.each([
     ['bearer', ['Authorization', basic(`x:${TOKEN}`)], 'NO_TOKEN'],
     ['bearer', ['Authorization', `Bearer${TOKEN}`], 'NO_TOKEN'],
+    ['bearer', ['Authorization', `Digest Bearer ${TOKEN}`], 'NO_TOKEN'],
+    ['basic', ['Authorization', `Digest ${basic(`x:${TOKEN}`)}`], 'NO_PASSWORD'],
     ['bearer', ['Authorization', 'Bearer '], 'NO_TOKEN'],
     ['basic', ['Authorization', `Bearer ${TOKEN}`], 'NO_PASSWORD'],
     ['basic', ['Authorization', basic(TOKEN)], 'NO_PASSWORD'],
@@ -87,6 +89,8 @@ test.each([
   ['in the query', 'bearer', `/a?b=${TOKEN}`, []],
   ['in the query beside its place', 'query key', `/a?key=${TOKEN}&b=x${TOKEN}`, []],
   ['in a header', 'bearer', '/', ['X-Other', `x ${TOKEN} y`]],
+  ['in the path and in the query', 'bearer', `/a/${TOKEN}?b=${TOKEN}`, []],
+  ['in a header before its own', 'header X-Key', '/', ['X-Other', TOKEN, 'X-Key', TOKEN]],
   ['in the name of its header with underscores', 'header X-Key', '/', ['X-Key', TOKEN, 'X_Key', TOKEN]],
 ])('a copy of it %s is refused', (_, match, path, headers) => {
   const own = match === 'bearer' ? ['Authorization', `Bearer ${TOKEN}`] : []
