@@ -4,7 +4,7 @@ import type { Mount } from '../../engine/mount_table.ts'
 import { NO_CONTEXT } from '../../engine/tasks/bindings.ts'
 import { openWork, type WorkRules } from '../../engine/tasks/work.ts'
 import type { Store } from '../../engine/vault/store.ts'
-import { testWorld } from '../fakes/world.ts'
+import { agreeing, testWorld } from '../fakes/world.ts'
 
 // What is written of long work, by whom, and what a replica that remembers less makes of it.
 
@@ -42,7 +42,7 @@ function shared() {
       list: async (folder: string) => [...kept.keys()].map(path => path.slice(folder.length)),
     } as unknown as Store
     const end = async (accessor: string) => void ended.push(accessor)
-    const work = openWork({ state, world, end, heartbeatOf: async () => all.wanted })
+    const work = openWork({ state, time: agreeing(world), end, heartbeatOf: async () => all.wanted })
     return { forget: () => remembered.clear(), beat: work.beat, sweep: work.sweep }
   }
   return { ...all, all, replica }

@@ -181,6 +181,7 @@ function fakeProvider(out: Outside, step: Step): Provider {
     find: ({ txn }) =>
       step(() => {
         if (!out.findable) throw new Unfindable()
+        if (!out.up) throw new Error('the provider is down')
         const credential = out.made.get(txn)
         return credential === undefined ? undefined : { credential }
       }),
