@@ -16,12 +16,14 @@ const ROUNDS = 5
 const SECONDS = 1.5
 const sizes = { '1 KB': 1024, '1 MB': 2 ** 20 } as const
 type Size = keyof typeof sizes
-const SIDES = ['direct', 'nginx', 'least', 'proxy'] as const
+const SIDES = ['direct', 'nginx', 'bytes', 'least', 'proxy'] as const
 type Side = (typeof SIDES)[number]
+/** What Node itself takes. */
+const FLOORS = ['bytes', 'least'] as const
 
 /** B4: a request through the proxy, against the same through nginx and straight to the server. All speak mutual TLS 1.3 with the client; nginx and the
  *  proxy, with as many processes as there are processors, go on without TLS to the same server, which is an nginx that serves files. Beside them, for what Node
- *  itself takes, the least proxy that can be made of it. */
+ *  itself takes: one that forwards the bytes of TLS without reading them, and the least proxy that can be made of its HTTP. */
 export async function benchProxy(): Promise<readonly Row[]> {
   await using parts = new AsyncDisposableStack()
   const home = await mkdtemp(join(tmpdir(), 'assay-bench-'))
@@ -29,7 +31,13 @@ export async function benchProxy(): Promise<readonly Row[]> {
   const ca = parts.use(await openAuthority())
   const vault = parts.use(await startVault())
   const [server, client] = [await ca.issue('localhost'), await ca.issue('client')]
-  const ports = { plain: await freePort(), direct: await freePort(), nginx: await freePort(), least: await freePort() }
+  const ports = {
+    plain: await freePort(),
+    direct: await freePort(),
+    nginx: await freePort(),
+    bytes: await freePort(),
+    least: await freePort(),
+  }
   await files(home)
   await writeFile(join(home, 'nginx.conf'), nginxConfig(home, ports, server, ca.ca))
   const nginx = parts.use(
@@ -39,9 +47,11 @@ export async function benchProxy(): Promise<readonly Row[]> {
     'to answer',
     async () => (await fetch(`http://127.0.0.1:${ports.plain}/1024`).catch(() => undefined))?.ok === true,
   )
-  const leastProxy = [join(import.meta.dirname, 'least_proxy.ts'), String(ports.least), `http://127.0.0.1:${ports.plain}`]
-  const least = parts.use(await start(process.execPath, [...leastProxy, server.cert, server.key, ca.ca]))
-  await least.line(/^serves$/)
+  for (const side of FLOORS) {
+    const program = [join(import.meta.dirname, 'least_proxy.ts'), side, String(ports[side]), `http://127.0.0.1:${ports.plain}`]
+    const floor = parts.use(await start(process.execPath, [...program, server.cert, server.key, ca.ca]))
+    await floor.line(/^serves$/)
+  }
   await vault.api('POST', 'sys/mounts/transit', { type: 'transit' })
   await vault.api('POST', 'sys/mounts/assay', { type: 'kv', options: { version: '2' } })
   const proxy = parts.use(
@@ -70,7 +80,7 @@ export async function benchProxy(): Promise<readonly Row[]> {
     return { port, ca: caPem ?? '', cert: cert ?? '', key: key ?? '', request, length: sizes[size] }
   }
   // what is compiled while it runs is compiled before it is measured
-  for (const side of ['proxy', 'least'] as const) await drive(target(side, '1 KB'), 32, 5)
+  for (const side of ['proxy', ...FLOORS] as const) await drive(target(side, '1 KB'), 32, 5)
   const rows: Row[] = []
   for (const size of ['1 KB', '1 MB'] as const)
     for (const connections of [1, 32, 256]) rows.push(...rowsOf(size, connections, await compare(target, size, connections)))
@@ -81,7 +91,7 @@ type Compared = Readonly<Record<Side, { readonly p50Ms: number; readonly perSeco
 
 /** In turn, forwards and backwards: a machine whose speed drifts wrongs none of them. */
 async function compare(target: (side: Side, size: Size) => Target, size: Size, connections: number): Promise<Compared> {
-  const measured: Record<Side, ManyMeasured[]> = { direct: [], nginx: [], least: [], proxy: [] }
+  const measured: Record<Side, ManyMeasured[]> = { direct: [], nginx: [], bytes: [], least: [], proxy: [] }
   for (let round = 0; round < ROUNDS; round++) {
     const order = round % 2 === 0 ? SIDES : SIDES.toReversed()
     for (const side of order) measured[side].push(await drive(target(side, size), connections, SECONDS))
@@ -90,25 +100,31 @@ async function compare(target: (side: Side, size: Size) => Target, size: Size, c
     p50Ms: median(measured[side].map(one => one.p50Ms)),
     perSecond: median(measured[side].map(one => one.perSecond)),
   })
-  return { direct: middle('direct'), nginx: middle('nginx'), least: middle('least'), proxy: middle('proxy') }
+  return {
+    direct: middle('direct'),
+    nginx: middle('nginx'),
+    bytes: middle('bytes'),
+    least: middle('least'),
+    proxy: middle('proxy'),
+  }
 }
 
 function rowsOf(size: Size, connections: number, compared: Compared): Row[] {
-  const { direct, nginx, least, proxy } = compared
+  const { direct, nginx, proxy } = compared
   const what = `${size}, ${connections} connections`
   const theirs = Math.max(0.001, nginx.p50Ms - direct.p50Ms)
-  const floor = ((least.p50Ms - direct.p50Ms) / theirs).toPrecision(2)
+  const added = (one: Middle) => ((one.p50Ms - direct.p50Ms) / theirs).toPrecision(2)
   const rows = [
     row({
       id: 'B4',
-      what: `${what}: ms added to ${direct.p50Ms.toFixed(3)} at the median, against nginx (the least proxy: ${floor})`,
+      what: `${what}: ms added to ${direct.p50Ms.toFixed(3)} at the median, against nginx (${floorsOf(compared, added)})`,
       ours: proxy.p50Ms - direct.p50Ms,
       theirs,
       goal: '<= 3',
     }),
     row({
       id: 'B4',
-      what: `${what}, against nginx, per second (the least proxy: ${share(least, nginx)})`,
+      what: `${what}, against nginx, per second (${floorsOf(compared, one => share(one, nginx))})`,
       ours: proxy.perSecond,
       theirs: nginx.perSecond,
       goal: '>= 0.4',
@@ -117,10 +133,12 @@ function rowsOf(size: Size, connections: number, compared: Compared): Row[] {
   return size === '1 MB' ? [...rows, streamed(what, compared)] : rows
 }
 
-function streamed(what: string, { direct, nginx, least, proxy }: Compared): Row {
+function streamed(what: string, compared: Compared): Row {
+  const { direct, nginx, proxy } = compared
+  const floors = floorsOf(compared, one => share(one, direct))
   return row({
     id: 'B4',
-    what: `${what}, against direct, per second (nginx: ${share(nginx, direct)}, the least proxy: ${share(least, direct)})`,
+    what: `${what}, against direct, per second (nginx: ${share(nginx, direct)}, ${floors})`,
     ours: proxy.perSecond,
     theirs: direct.perSecond,
     goal: '>= 0.8',
@@ -129,6 +147,8 @@ function streamed(what: string, { direct, nginx, least, proxy }: Compared): Row 
 
 type Middle = Compared[Side]
 const share = (one: Middle, other: Middle) => (one.perSecond / other.perSecond).toFixed(2)
+const floorsOf = ({ bytes, least }: Compared, tell: (one: Middle) => string) =>
+  `bytes alone: ${tell(bytes)}, the least proxy: ${tell(least)}`
 
 async function files(home: string): Promise<void> {
   await mkdir(join(home, 'www'))
