@@ -1,8 +1,8 @@
-import { createHash } from 'node:crypto'
 import { type AttestRules, attested, type SignedAttest } from './attested.ts'
 import { weakName, weakRsa, wrongAttributes } from './key_faults.ts'
 import { type Hierarchy, qualifiedNameOf, qualifiedUnder } from './qualified_name.ts'
 import { sameBytes } from './same_bytes.ts'
+import { thumbprintOf } from './thumbprint.ts'
 import { parseCertification } from './tpm2/attest.ts'
 import { attribute } from './tpm2/constants.ts'
 import { jwkOf, nameOf, type Public, parsePublic } from './tpm2/public.ts'
@@ -53,7 +53,7 @@ export function verifyCertifiedKey(evidence: KeyEvidence, rules: KeyRules): Verd
   const places = placesOf(name, rules.ekPublic, evidence.parent)
   if (!places.some(place => sameBytes(said.value.qualifiedName, place)))
     return reject('KEY_PARENT', `the qualified name of the key is ${said.value.qualifiedName.toString('hex')}`)
-  return accept({ public: area.value, name, thumbprint: thumbprintOf(area.value) })
+  return accept({ public: area.value, name, thumbprint: thumbprintOf(jwkOf(area.value)) })
 }
 
 const { fixedTPM, fixedParent, sensitiveDataOrigin, restricted, sign, decrypt } = attribute
@@ -72,12 +72,4 @@ function placesOf(name: Buffer, ekPublic: Uint8Array, parent: Uint8Array | undef
   const area = parsePublic(parent)
   if (!area.ok || (area.value.attributes & ~(userWithAuth | adminWithPolicy | noDA)) !== storage) return []
   return primaries.map(hierarchy => qualifiedUnder(qualifiedNameOf(hierarchy, nameOf(parent)), name))
-}
-
-/** RFC 7638 3: SHA-256 over the required members in lexical order. */
-function thumbprintOf(area: Public): string {
-  const members = Object.entries(jwkOf(area)).toSorted(([one], [other]) => (one < other ? -1 : 1))
-  return createHash('sha256')
-    .update(JSON.stringify(Object.fromEntries(members)))
-    .digest('base64url')
 }

@@ -1,7 +1,7 @@
 import { createPublicKey, type KeyObject, timingSafeEqual } from 'node:crypto'
 import { compactVerify, flattenedDecrypt } from 'jose'
 import { z } from 'zod'
-import { accept, reject, type Verdict as VerdictOf } from '#attestation'
+import { accept, reject, thumbprintOf, type Verdict as VerdictOf } from '#attestation'
 import { BrokerError } from '../errors.ts'
 import { Secret } from '../secret.ts'
 import { absent } from '../vault/client.ts'
@@ -219,6 +219,7 @@ function openSigningKeys({ vault, transit, monotonic }: OpenerPorts): (kid: stri
 function publicKeys(data: Readonly<Record<string, unknown>> | null | undefined): ReadonlyMap<string, KeyObject> {
   if (data && data['type'] !== 'ecdsa-p256')
     throw new BrokerError('unavailable', `the transit key ${SIGNING_KEY} is not of type ecdsa-p256`)
-  const versions = Object.entries((data?.['keys'] ?? {}) as Record<string, { public_key: string }>)
-  return new Map(versions.map(([version, { public_key }]) => [`${SIGNING_KEY}-v${version}`, createPublicKey(public_key)]))
+  const versions = Object.values((data?.['keys'] ?? {}) as Record<string, { public_key: string }>)
+  const keys = versions.map(({ public_key }) => createPublicKey(public_key))
+  return new Map(keys.map(key => [thumbprintOf(key.export({ format: 'jwk' })), key]))
 }

@@ -56,12 +56,10 @@ export function openSealer(ports: SealerPorts): Sealer {
     const { binding, jti, expiresAt: exp } = what
     const seal = await encrypt(payloadOf(what), binding, { jti, exp })
     const key = await ports.signer.key(SIGNING_KEY)
-    // proxies read the key in Vault, and know it by its version
-    const version = { ...key.latest, kid: key.latest.versionName }
-    const token = await signJwt(ports.signer, key, version, SEALED_TYP, claimsOf(what, seal))
+    const token = await signJwt(ports.signer, key, key.latest, SEALED_TYP, claimsOf(what, seal))
     if (token.length > LONGEST)
       throw new BrokerError('bad_request', `sealed, the credential has ${token.length} characters, and ${LONGEST} are the most`)
-    return { token: new Secret(token), kid: version.kid }
+    return { token: new Secret(token), kid: key.latest.kid }
   }
 }
 

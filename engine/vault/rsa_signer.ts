@@ -1,8 +1,9 @@
 import { createPublicKey } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
+import { thumbprintOf } from '#attestation'
 import { BrokerError } from '../errors.ts'
 import { absent } from './client.ts'
-import { type Published, thumbprintOf } from './key_set.ts'
+import type { Published } from './key_set.ts'
 import type { OwnVault } from './own.ts'
 
 export type RsaJwk = { readonly kty: 'RSA'; readonly n: string; readonly e: string }
@@ -50,7 +51,7 @@ function versionsOf(key: string, data: Readonly<Record<string, unknown>> | null 
   const versions = Object.entries((data['keys'] ?? {}) as Record<string, { public_key: string }>)
     .map(([number, { public_key }]) => {
       const jwk = jwkOf(key, public_key)
-      return { version: Number(number), kid: thumbprintOf(jwk), versionName: `${key}-v${number}`, jwk }
+      return { version: Number(number), kid: thumbprintOf(jwk), jwk }
     })
     .toSorted((a, b) => a.version - b.version)
   if (versions.length === 0) throw new BrokerError('unavailable', `the transit key ${key} has no version`)

@@ -1,8 +1,9 @@
 import { createPublicKey, type webcrypto } from 'node:crypto'
+import { thumbprintOf } from '#attestation'
 import { BrokerError } from '../errors.ts'
 import { gatherBy, gatherLooks } from '../gather.ts'
 import { absent } from './client.ts'
-import { type Published, thumbprintOf } from './key_set.ts'
+import type { Published } from './key_set.ts'
 import type { OwnVault } from './own.ts'
 
 /** One version of a signing key: what verifiers need to know of it. */
@@ -122,7 +123,6 @@ function versionOf(name: string, version: number, one: { public_key: string; cre
   return {
     version,
     kid: thumbprintOf(jwk),
-    versionName: `${name}-v${version}`,
     createdAt: one.creation_time,
     publicPem: one.public_key,
     jwk,

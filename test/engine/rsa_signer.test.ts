@@ -29,7 +29,7 @@ test('a version that was added is known within five seconds, also of a key that 
     await signer.versions('assay-acme')
   }
   const versions = await signer.versions('assay-acme')
-  expect(versions.map(({ versionName }) => versionName)).toEqual(['assay-acme-v1', 'assay-acme-v2'])
+  expect(versions.map(({ version }) => version)).toEqual([1, 2])
   expect(versions[0]?.kid).toBe(await calculateJwkThumbprint(versions[0]?.jwk ?? {}))
   expect(state.asked).toBe(2)
 })

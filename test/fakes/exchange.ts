@@ -80,7 +80,7 @@ export function openTestExchange(options: Options): TestExchange {
     keys: { read: async () => key, issuerUrl: async () => ISSUER_URL },
     signer: { sign: async (_key: string, _version: number, input: Buffer) => signEc(ec.privateKey, input) },
     rsaSigner: {
-      versions: async () => [{ version: 1, kid: 'assay-rsa-v1', versionName: 'assay-rsa-v1' }],
+      versions: async () => [{ version: 1, kid: 'assay-rsa-v1' }],
       sign: async (_key: string, _version: number, input: Buffer) => sign('sha256', input, rsa),
     },
     cipher: {
@@ -220,7 +220,6 @@ function signingKeyOf(publicKey: KeyObject): SigningKey {
   const latest = {
     version: 1,
     kid: 'a-thumbprint',
-    versionName: 'assay-issue-1-v1',
     createdAt: '',
     publicPem,
     jwk: { kty: 'EC', crv: 'P-256', x, y },

@@ -61,13 +61,8 @@ describe('rotated', () => {
     )
     const after = await creds()
     const { keys } = await jwks()
-    // what the version before signed has its name
-    expect(keys.map(({ kid }) => kid)).toEqual([kidOf(before), `${issueKey}-v1`, kidOf(after), `${issueKey}-v2`])
-    for (const at of [0, 2]) {
-      const { kid, ...key } = keys[at] ?? { kid: '' }
-      expect(kid).toBe(await jose.calculateJwkThumbprint(key))
-      expect(keys[at + 1]).toMatchObject(key)
-    }
+    expect(keys.map(({ kid }) => kid)).toEqual([kidOf(before), kidOf(after)])
+    expect(await Promise.all(keys.map(key => jose.calculateJwkThumbprint(key)))).toEqual(keys.map(({ kid }) => kid))
     expect(await Promise.all([before, after].map(verifies))).toEqual([true, true])
   })
 
@@ -76,7 +71,7 @@ describe('rotated', () => {
     await direct('POST', `${issueKey}/rotate`)
     passes(STATED_MS + 1)
     const after = await creds()
-    expect(kidOf(after)).toBe((await jwks()).keys.at(-2)?.kid)
+    expect(kidOf(after)).toBe((await jwks()).keys.at(-1)?.kid)
     expect(await Promise.all([before, after].map(verifies))).toEqual([true, true])
   })
 
@@ -85,7 +80,7 @@ describe('rotated', () => {
     const issued = await Promise.all(Array.from({ length: 40 }, creds))
     await done(rotating)
     issued.push(await creds())
-    expect(new Set(issued.map(kidOf))).toContain((await jwks()).keys.at(-2)?.kid)
+    expect(new Set(issued.map(kidOf))).toContain((await jwks()).keys.at(-1)?.kid)
     expect((await Promise.all(issued.map(verifies))).every(Boolean)).toBe(true)
   })
 
