@@ -121,7 +121,8 @@ export function openRoots({ world, state, cipher, settings, metrics }: RootsPart
         faulty(`the root credential of the integration ${name}`, kind),
       )
     },
-    remove: (mount, name, record) => vault.remove(rootRef(mount, name, record)),
+    remove: (mount, name, record) =>
+      vault.remove(rootRef(mount, name, record)).catch(faulty(`the root credential of the integration ${name}`, 'vault')),
     writeStore: async (mount, name, fields) => {
       const record = await settings.store.fresh(mount.id, name)
       const wanted = (record && stores[record.type]?.secrets) ?? {}
@@ -129,7 +130,8 @@ export function openRoots({ world, state, cipher, settings, metrics }: RootsPart
         faulty(`what lets the broker into the store ${name}`, 'vault'),
       )
     },
-    removeStore: (mount, name) => vault.remove(storeRef(mount, name)),
+    removeStore: (mount, name) =>
+      vault.remove(storeRef(mount, name)).catch(faulty(`what lets the broker into the store ${name}`, 'vault')),
     close: async () => {
       opened.clear()
       await vault.close()

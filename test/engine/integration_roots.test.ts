@@ -163,6 +163,23 @@ test('what Vault does not answer is not answered', async () => {
   expect(said).not.toMatch(CANARY)
 })
 
+test('a root credential, and what lets into a store, that Vault does not take away is told as what it is', async () => {
+  await write()
+  const settings = { url: 'https://connect.example' }
+  await broker.ask('update', 'broker/store/away', { type: 'onepassword_connect', settings, secrets: { token: CANARY } })
+  broker.vault.fault = ({ method, path }) =>
+    method === 'DELETE' && /root\/(?:ci|away)$/.test(path) ? { status: 500, body: { errors: [CANARY] } } : undefined
+  const away = {
+    code: 'unavailable',
+    message: expect.stringMatching(/from vault: the vault server answered with status 500$/) as string,
+  }
+  await expect(broker.ask('delete', 'broker/integration/ci')).rejects.toMatchObject(away)
+  await expect(broker.ask('delete', 'broker/store/away')).rejects.toMatchObject(away)
+  broker.vault.fault = () => undefined
+  await broker.ask('delete', 'broker/integration/ci')
+  await broker.ask('delete', 'broker/store/away')
+})
+
 test.each([
   ['is down', 500, 'internal error', true],
   ['does not decrypt it any more', 400, 'ciphertext or signature version is disallowed by policy (too old)', false],
