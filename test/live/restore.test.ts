@@ -35,13 +35,14 @@ test('what was there at the snapshot goes on, what came after it is undone: a ma
   const snapshot = join(folder, 'assay.snap')
   const operator = async (of: Awaited<ReturnType<typeof opened>>, ...words: string[]) =>
     expect(await of.door.vault(words)).toMatchObject({ code: 0 })
-  let [kid, lost] = ['', '']
+  let [kid, lost, token] = ['', '', '']
   {
     await using before = await opened(vault)
     await configureAuth(before, tpm, attester)
     await configureBroker(before)
     const { tpm_id } = await enrol(before.service, tpm, attester)
-    const issued = await done(before.creds(await logIn(before.service, attester)))
+    token = await logIn(before.service, attester)
+    const issued = await done(before.creds(token))
     kid = issued.data.kid as string
     await operator(before, 'operator', 'raft', 'snapshot', 'save', snapshot)
     expect((await stat(snapshot)).size).toBeGreaterThan(0)
@@ -49,6 +50,7 @@ test('what was there at the snapshot goes on, what came after it is undone: a ma
     await done(before.api('POST', `auth/tpm-quote/tpm/${tpm_id}`, { disabled: true }))
     await done(before.api('POST', 'broker/role/late', { plugins: 'a', actions: 'deploy', audiences: 'b' }))
     await expect(logIn(before.service, attester)).rejects.toThrow(/the evidence was refused/)
+    await until('its token to end', async () => (await before.creds(token)).status === 403)
   }
   await done(vault.api('PUT', 'sys/policies/acl/late', { policy: 'path "a" { capabilities = ["read"] }' }))
   expect(await vault.cli(['operator', 'raft', 'snapshot', 'restore', snapshot])).toMatchObject({ code: 0 })
@@ -62,5 +64,9 @@ test('what was there at the snapshot goes on, what came after it is undone: a ma
   expect(rotated.data.keys[1].kid).toBe(kid)
   expect([kid, lost]).not.toContain(rotated.data.keys[2].kid)
   expect((await after.api('GET', 'broker/role/late')).status).toBe(404)
+  // the token that ended with the machine, too, until whoever restored it ends those of all machines
+  expect((await after.creds(token)).status).toBe(200)
+  await operator(after, 'lease', 'revoke', '-prefix', 'auth/tpm-quote/login')
+  expect((await after.creds(token)).status).toBe(403)
   await attester.close()
 })
