@@ -7,7 +7,7 @@ import type { World } from '../world.ts'
 import { type Login, type Logins, MOST_LOGINS } from './logins.ts'
 import { type Boot, type Happened, type Latch, type MachineRecord, moved, noted } from './machine.ts'
 import type { MachineId, Machines } from './machines.ts'
-import { bootOf, isResetAlone } from './standing.ts'
+import { bootOf, isAnotherStart, isResetAlone } from './standing.ts'
 import type { Worker } from './worker.ts'
 
 /** What becomes of machines between their logins. Whatever ends what a machine was given stops issuing first, durably, and revokes then. */
@@ -52,6 +52,8 @@ export type Failure = {
 
 /** Somebody may have pulled the reset line of the TPM, to measure into it what was never started (CVE-2018-6622 and its kin). */
 const RESET_ALONE = 'the TPM was reset, but its operating system says that it was not restarted'
+/** A virtual machine was copied with its TPM, and both have started as often. */
+const ANOTHER_START = 'two starts of an operating system are in one boot of the TPM: kexec, or a copy of the TPM'
 
 export type LifecycleParts = {
   readonly world: World
@@ -149,7 +151,10 @@ async function booted(
   })
   const kept = await machines.get(id)
   const order = bootOf(kept, counters, boot)
-  if (order === 'same') return accept(kept.epoch)
+  if (order === 'same') {
+    if (isAnotherStart(kept, bootId)) world.log.warn({ tpm: tpmId, mount: mount.path, boot_id: bootId }, ANOTHER_START)
+    return accept(kept.epoch)
+  }
   if (order === 'first') return accept((await machines.change(id, now => (now.boots[counters] ? undefined : next(now)))).epoch)
   const wasReset = isResetAlone(kept, counters, boot, bootId)
   const what = happened('rebooted', wasReset ? RESET_ALONE : '')

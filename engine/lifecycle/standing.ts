@@ -48,3 +48,8 @@ export function isResetAlone(machine: MachineRecord, counters: string, { resetCo
   const kept = machine.boots[counters]
   return kept !== undefined && kept.resetCount !== resetCount && bootId !== '' && bootId === machine.bootId
 }
+
+/** Whether, as the operating system says, it is not the one that showed this boot first. */
+export function isAnotherStart({ bootId: first = '' }: MachineRecord, bootId: string): boolean {
+  return first !== '' && bootId !== '' && bootId !== first
+}

@@ -124,3 +124,19 @@ describe('a TPM that was reset', () => {
     expect(await outcomeOf(said('no uuid', changes))).toBe('bad_request')
   })
 })
+
+test('two starts of a system in one boot of the TPM are in the log: it may have been copied', async () => {
+  const [one, two] = ['0b0a6c1e-0000-4000-8000-000000000001', '0b0a6c1e-0000-4000-8000-000000000002']
+  const warned = () => broker.world.lines.filter(line => line.includes('a copy of the TPM')).length
+  for (const [boot_id, times] of [
+    [one, 0],
+    [one, 0],
+    ['', 0],
+    [two, 1],
+    [one, 1],
+    [two, 2],
+  ] as const) {
+    await login({ ...(await evidence(broker, machine)), ...(boot_id && { boot_id }) })
+    expect(warned()).toBe(times)
+  }
+})

@@ -1,7 +1,7 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { createPublicKey } from 'node:crypto'
 import { once } from 'node:events'
-import { mkdir, open, readFile, writeFile } from 'node:fs/promises'
+import { cp, mkdir, open, readFile, writeFile } from 'node:fs/promises'
 import { connect, type NetConnectOpts } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
@@ -25,6 +25,8 @@ export type SwtpmOptions = {
   readonly banks?: string
   /** common name in the EK certificates */
   readonly vmid?: string
+  /** in place of one of its own: the state that this one has now, as of a virtual machine that is copied */
+  readonly copyOf?: Pick<Swtpm, 'directory'>
 }
 
 /** A running software TPM with its own seeds, and EK certificates in its NV memory. Ends with the process that started it. */
@@ -52,7 +54,8 @@ export async function startSwtpm(options: SwtpmOptions = {}): Promise<Swtpm> {
   const directory = await scratch('assay-tpm-')
   try {
     const authority = options.authority ?? (await sharedAuthority())
-    await provision(directory, authority, options)
+    if (options.copyOf) await cp(join(options.copyOf.directory, 'state'), join(directory, 'state'), { recursive: true })
+    else await provision(directory, authority, options)
     const { place, child } = await begin(directory, options.transport ?? 'unix')
     const tpm = await describe(directory, authority, place, { process: child })
     if (options.p256) await certifyP256(tpm, authority)
