@@ -1,8 +1,8 @@
 import { proofOf, taskTokenOf, tokenAtHand } from './at_hand.ts'
 import { consented } from './consent.ts'
 import { AgentError } from './exits.ts'
-import { creds, type HeldKey, heartbeat, type Issued, login, present, type Service } from './flow.ts'
-import { type LazyTpm, lazyTpm, openService } from './open.ts'
+import { creds, type HeldKey, heartbeat, type Issued, login, present } from './flow.ts'
+import { lazyTpm, openService } from './open.ts'
 import type { AskOptions } from './options.ts'
 import { sayTo } from './say.ts'
 import type { World } from './world.ts'
@@ -23,13 +23,9 @@ export async function issue(world: World, role: string, options: AskOptions, { h
   const request = { role, scope, ...present({ plugin, action, audience, ttl, taskToken }), ...parameters }
   // a token of an earlier login is bound to another key than the one that is held now
   const atHand = held ? undefined : await tokenAtHand(world, options)
-  const token = atHand ?? (await freshToken(service, tpm, options, held))
-  const attesting = async () => ({
-    attester: await tpm.attester(),
-    role: authRole(options),
-    ...(await proofOf(options)),
-    ...(held && { held }),
-  })
+  const proof = async () => ({ role: authRole(options), ...(await proofOf(options)), ...(held && { held }) })
+  const token = atHand ?? (await login(service, await tpm.attester(), await proof())).token
+  const attesting = async () => ({ attester: await tpm.attester(), ...(await proof()) })
   const beat = async (until: AbortSignal) =>
     heartbeat(await openService(world, options, until), role, token, await taskTokenOf(options))
   const asked = async (quoted: boolean): Promise<Issued> => {
@@ -50,15 +46,6 @@ const QUOTE_HELPS = /\b(QUOTE_REQUIRED|REATTEST|ATTESTATION_STALE|KEY_NOT_CERTIF
 
 /** and the one that a person answers */
 const CONSENT_HELPS = /\bCONSENT_REQUIRED\b/
-
-async function freshToken(service: Service, tpm: LazyTpm, options: AskOptions, held?: HeldKey): Promise<string> {
-  const { token } = await login(service, await tpm.attester(), {
-    role: authRole(options),
-    ...(await proofOf(options)),
-    ...(held && { held }),
-  })
-  return token
-}
 
 function authRole({ role }: AskOptions): string {
   if (role === undefined) throw new AgentError('usage', 'wanted --role, the role of the auth mount to log in or be attested with')

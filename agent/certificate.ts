@@ -28,7 +28,9 @@ export type Subject = {
 
 /** ecdsa-with-SHA256 (RFC 5758 3.2) */
 const ALGORITHM = () => sequence(oid('1.2.840.10045.4.3.2'))
-const DAY_MS = 86_400_000
+export const DAY_MS = 86_400_000
+/** the class of tags such as `[0]` */
+const CONTEXT = 3
 
 /** A certificate that the key issues for itself: what it is worth is its fingerprint (RFC 8705 2.2). DER. */
 export function selfSigned(signer: Signer, { commonName, ...about }: Subject): Promise<Buffer> {
@@ -59,15 +61,8 @@ async function certified(
 
 /** A request for a certificate (RFC 2986), for a CA that knows this machine. DER. */
 export function certificateRequest(signer: Signer, commonName: string): Promise<Buffer> {
-  const noAttributes = new Constructed({ idBlock: { tagClass: 3, tagNumber: 0 }, value: [] })
+  const noAttributes = new Constructed({ idBlock: { tagClass: CONTEXT, tagNumber: 0 }, value: [] })
   return signed(sequence(new Integer({ value: 0 }), nameOf(commonName), parsed(signer.spki), noAttributes), signer)
-}
-
-export function pemOf(label: 'CERTIFICATE' | 'CERTIFICATE REQUEST', der: Uint8Array): string {
-  const lines = Buffer.from(der)
-    .toString('base64')
-    .replaceAll(/.{64}(?=.)/g, '$&\n')
-  return `-----BEGIN ${label}-----\n${lines}\n-----END ${label}-----\n`
 }
 
 /** No CA, signs, and shows itself as a client (RFC 5280 4.2.1.3, 4.2.1.9, 4.2.1.12). */
@@ -83,7 +78,7 @@ function client(): Sequence[] {
 
 /** RFC 5280 4.2.1.6: a uniformResourceIdentifier. Nothing says what the key may be used for: an issuer of anything would have to say more. */
 function named(uri: string): Sequence[] {
-  const name = new Primitive({ idBlock: { tagClass: 3, tagNumber: 6 }, valueHex: Buffer.from(uri, 'latin1') })
+  const name = new Primitive({ idBlock: { tagClass: CONTEXT, tagNumber: 6 }, valueHex: Buffer.from(uri, 'latin1') })
   return [extension('2.5.29.17', sequence(name))]
 }
 
@@ -107,9 +102,6 @@ function issuerOf(certificate: Uint8Array): BaseBlock {
   return issuer
 }
 
-/** of the tag of `[0]`, before the version */
-const CONTEXT = 3
-
 function nameOf(commonName: string): Sequence {
   return sequence(new Asn1Set({ value: [sequence(oid('2.5.4.3'), new Utf8String({ value: commonName }))] }))
 }
@@ -118,7 +110,7 @@ const sequence = (...value: BaseBlock[]): Sequence => new Sequence({ value })
 const oid = (value: string): ObjectIdentifier => new ObjectIdentifier({ value })
 const parsed = (der: Uint8Array): BaseBlock => fromBER(Buffer.from(der)).result as BaseBlock
 const explicit = (tagNumber: number, block: BaseBlock): Constructed =>
-  new Constructed({ idBlock: { tagClass: 3, tagNumber }, value: [block] })
+  new Constructed({ idBlock: { tagClass: CONTEXT, tagNumber }, value: [block] })
 
 /** Whole seconds, as DER wants them. */
 function time(ms: number): BaseBlock {

@@ -1,6 +1,7 @@
 import { generateKeyPairSync, X509Certificate } from 'node:crypto'
-import { namedLikeIssuer, pemOf } from './certificate.ts'
+import { namedLikeIssuer } from './certificate.ts'
 import { ownKey } from './own_key.ts'
+import { pemOf } from './pem.ts'
 import type { World } from './world.ts'
 
 const DAY_SECONDS = 86_400

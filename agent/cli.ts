@@ -11,6 +11,7 @@ import {
   KEY_HELP,
   withAsking,
   withKey,
+  withLogin,
   withLogs,
   withPrint,
   withProxy,
@@ -112,11 +113,7 @@ function enrollCommand(world: World): Command {
 
 function loginCommand(world: World): Command {
   const command = new Command('login').description('trade a quote over a fresh challenge for a Vault token')
-  withLogs(withKey(withTpm(withService(command))))
-    .requiredOption('--role <role>', 'role of the auth mount')
-    .option('--audience <audience>', 'who will rely on what is issued')
-    .option('--no-bind', "do not tie what is issued to the TPM's key: it is then a bearer credential")
-    .option('--token-file <file>', 'write the token there (mode 0600) and do not print it')
+  withLogin(command).option('--token-file <file>', 'write the token there (mode 0600) and do not print it')
   return withPrint(command).action((options: LoginOptions) => act(world, actions => actions.runLogin(world, options)))
 }
 
@@ -124,10 +121,7 @@ function evidenceCommand(world: World): Command {
   const command = new Command('evidence').description(
     "print a login for a client that sends it itself, once and soon: as `jwt` of Vault's agent, as password of `vault login -method=userpass`",
   )
-  return withLogs(withKey(withTpm(withService(command))))
-    .requiredOption('--role <role>', 'role of the auth mount')
-    .option('--audience <audience>', 'who will rely on what is issued')
-    .option('--no-bind', "do not tie what is issued to the TPM's key: it is then a bearer credential")
+  return withLogin(command)
     .option('--out <file>', 'write it there (mode 0600) and print nothing')
     .action((options: EvidenceOptions) => act(world, actions => actions.runEvidence(world, options)))
 }

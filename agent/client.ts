@@ -1,4 +1,5 @@
 import { AgentError, type Exit } from './exits.ts'
+import { printable } from './printable.ts'
 
 export type ClientOptions = {
   /** of the front door, such as `https://assay.example:8210` */
@@ -125,7 +126,7 @@ function replyOf(status: number, text: string, base: string, token: string | und
   if (status >= 400 && (reply || exitOf(status) === 'unavailable'))
     throw new AgentError(
       exitOf(status),
-      `${verdictOf(status)} (${status}): ${printable(said(reply), token)}${nextOf(said(reply), token)}`,
+      `${verdictOf(status)} (${status}): ${shown(said(reply), token)}${nextOf(said(reply), token)}`,
     )
   if (reply === undefined)
     throw new AgentError('unavailable', `what answers at ${base} does not speak Vault's protocol (${status})`)
@@ -163,8 +164,7 @@ function nextOf(words: string, token: string | undefined): string {
   return ' without a token: no mount of type tpm-quote is there (--mount), the address is not that of the front door (--address), or enrolling wants --token-file'
 }
 
-/** Text of others on a terminal: no control characters, bounded, and without the token even if the service should echo it. */
-function printable(text: string, token: string | undefined): string {
-  const scrubbed = token === undefined ? text : text.replaceAll(token, '[secret]')
-  return scrubbed.replace(/[^\P{C}]+/gu, ' ').slice(0, MESSAGE_LIMIT)
+/** Bounded, and without the token even if the service should echo it. */
+function shown(text: string, token: string | undefined): string {
+  return printable(token === undefined ? text : text.replaceAll(token, '[secret]')).slice(0, MESSAGE_LIMIT)
 }

@@ -1,6 +1,6 @@
 import { runChild } from './child.ts'
 import { deliver, type Mode } from './delivery.ts'
-import { keepFresh, LONGEST_TIMER_MS } from './refresh.ts'
+import { keepFresh, type Lived, LONGEST_TIMER_MS, type Refresh } from './refresh.ts'
 import { relaySignals } from './relay.ts'
 
 /** What `exec` is given, the world included. */
@@ -9,7 +9,7 @@ export type ExecOptions = {
   readonly args: readonly string[]
   readonly mode: Mode
   /** Asks for a credential: what the child is to read, and its life. @param signal the child has ended, and wants none any more */
-  readonly issue: (signal?: AbortSignal) => Promise<{ readonly content: string; readonly lifeMs: number }>
+  readonly issue: (signal?: AbortSignal) => Promise<Lived>
   /** of the child; without what the credential replaces */
   readonly env: Readonly<Record<string, string | undefined>>
   /** where a private folder may be made, the best first */
@@ -50,14 +50,11 @@ export async function exec(options: ExecOptions): Promise<number> {
   }
 }
 
-type First = { readonly content: string; readonly lifeMs: number }
-type Replace = (content: string | undefined) => Promise<void>
-
 /** Ends without error: the command goes on with or without a fresh credential. */
 function refreshed(
-  first: First,
+  first: Lived,
   issuedAt: number,
-  replace: Replace,
+  replace: Refresh['replace'],
   options: ExecOptions,
   ended: AbortController,
 ): Promise<void> {

@@ -31,6 +31,14 @@ export function withTpm(command: Command): Command {
     .option('--endorsement-auth-file <file>', 'file with the authorisation value of the endorsement hierarchy, when it has one')
 }
 
+/** of what logs in with a quote */
+export function withLogin(command: Command): Command {
+  return withLogs(withKey(withTpm(withService(command))))
+    .requiredOption('--role <role>', 'role of the auth mount')
+    .option('--audience <audience>', 'who will rely on what is issued')
+    .option('--no-bind', "do not tie what is issued to the TPM's key: it is then a bearer credential")
+}
+
 export function withAsking(command: Command): Command {
   return command
     .option('--role <role>', 'role of the auth mount, to log in or be attested with')

@@ -104,7 +104,7 @@ async function loginBody(service: Service, attester: Attester, request: LoginReq
     ...NOTHING_ASKED,
   } as const
   const { certificate, held, logs } = request
-  const bound = held ? { key_thumbprint: held.thumbprint } : await boundTo(attester, request.bind)
+  const bound = await boundTo(attester, request)
   const asked = { role, ...present({ audience }), ...bound }
   return { ...asked, ...(await answer(service, attester, { context, asked, bound, certificate, held, logs })) }
 }
@@ -127,11 +127,8 @@ export async function heartbeat(service: Service, role: string, token: string, t
   await service.client.post(path, present({ task_token: taskToken }), { token })
 }
 
-async function credsProof(
-  service: Service,
-  request: CredsRequest,
-  { attester, role, bind, certificate, held, logs }: Attesting,
-): Promise<object> {
+async function credsProof(service: Service, request: CredsRequest, attesting: Attesting): Promise<object> {
+  const { attester, role, certificate, held, logs } = attesting
   const { plugin = '', action = '', scope, audience = '' } = request
   const context = {
     operation: 'creds',
@@ -142,7 +139,7 @@ async function credsProof(
     action,
     scope,
   } as const
-  const bound = held ? { key_thumbprint: held.thumbprint } : await boundTo(attester, bind)
+  const bound = await boundTo(attester, attesting)
   const asked = { role, creds_role: request.role, mount: context.mount, audience, plugin, action, scope }
   const { ak_name: _, ...proof } = await answer(service, attester, { context, asked, bound, certificate, held, logs })
   return { ...proof, ...bound }

@@ -1,3 +1,5 @@
+import { printable } from './printable.ts'
+
 /** Rows as Vault's CLI prints them: two columns, the first as wide as its widest name. */
 export function tableOf(rows: readonly (readonly [string, unknown])[]): string {
   const all = [['Key', 'Value'], ['---', '-----'], ...rows.map(([name, value]) => [name, cellOf(value)])] as const
@@ -43,11 +45,6 @@ function cellOf(value: unknown): string {
 /** One value, for a script: a key in PEM has lines. What a terminal would obey is in no credential. */
 export function aloneOf(value: unknown): string {
   return typeof value === 'string' ? value.replace(/[^\P{Cc}\n\t]+/gu, ' ') : cellOf(value)
-}
-
-/** A terminal obeys control characters, so it gets none that others wrote. */
-function printable(text: string): string {
-  return text.replace(/[^\P{C}]+/gu, ' ')
 }
 
 /** A document, in which who parses it reads what was said, and a terminal nothing that it would obey. */

@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises'
-import { type BoundRequest, type Hash, hashes, parseQuote, qualifyingData } from '#attestation'
+import { type BoundRequest, type Hash, hashes, PCRS, parseQuote, qualifyingData } from '#attestation'
 import type { Attester } from './attester.ts'
 import { AgentError } from './exits.ts'
 import { type LogKind, type Logs, logKinds, logsFrom } from './logs.ts'
@@ -37,9 +37,7 @@ export async function answer(
     keyThumbprint: bound.key_thumbprint ?? '',
   })
   const { attest, signature, pcrs } = await attester.quote(selectionOf(challenge), data)
-  const unbound = bound.key_thumbprint === undefined
-  const certified = async () => (unbound ? {} : keyProof(attester, data, certificate))
-  const key = held ? { key_certificate: base64(held.certificate) } : await certified()
+  const key = held ? { key_certificate: base64(held.certificate) } : await keyProof(attester, data, bound, certificate)
   const wanted = await wantedLogs(challenge, logs)
   return {
     ak_name,
@@ -70,8 +68,14 @@ async function bootOfSystem(): Promise<{ boot_id?: string }> {
   return text === '' ? {} : { boot_id: text.trim() }
 }
 
-/** What the TPM says of the key to bind. */
-async function keyProof(attester: Attester, qualifyingData: Buffer, certificate: Buffer | undefined): Promise<object> {
+/** What the TPM says of the key to bind, when one is. */
+async function keyProof(
+  attester: Attester,
+  qualifyingData: Buffer,
+  bound: Question['bound'],
+  certificate: Buffer | undefined,
+): Promise<object> {
+  if (bound.key_thumbprint === undefined) return {}
   const { public: area, attest, signature, parent } = await attester.certify(qualifyingData)
   return {
     key_public: base64(area),
@@ -94,7 +98,12 @@ function isLogKind(kind: unknown): kind is LogKind {
   return typeof kind === 'string' && Object.hasOwn(logKinds, kind)
 }
 
-export async function boundTo(attester: Attester, bind: boolean): Promise<{ key_thumbprint?: string }> {
+/** The key that a request asks to bind: the program's own, or the TPM's, or none. */
+export async function boundTo(
+  attester: Attester,
+  { bind, held }: { readonly bind: boolean; readonly held?: HeldKey },
+): Promise<Question['bound']> {
+  if (held) return { key_thumbprint: held.thumbprint }
   return bind ? { key_thumbprint: (await attester.boundKey()).thumbprint } : {}
 }
 
@@ -106,5 +115,5 @@ function selectionOf(challenge: object): Selection {
 }
 
 function isPcrList(value: unknown): boolean {
-  return Array.isArray(value) && value.length > 0 && value.every(pcr => Number.isInteger(pcr) && pcr >= 0 && pcr < 24)
+  return Array.isArray(value) && value.length > 0 && value.every(pcr => Number.isInteger(pcr) && pcr >= 0 && pcr < PCRS)
 }

@@ -52,16 +52,24 @@ type Template = {
 }
 
 const { fixedTPM, fixedParent, sensitiveDataOrigin, adminWithPolicy, restricted, decrypt, userWithAuth } = attribute
-const low = fixedTPM | fixedParent | sensitiveDataOrigin | adminWithPolicy | restricted | decrypt
-const high = low | userWithAuth
+const lowRange = fixedTPM | fixedParent | sensitiveDataOrigin | adminWithPolicy | restricted | decrypt
 
-/** PolicySecret(TPM_RH_ENDORSEMENT). */
-const policyA = Buffer.from('837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331469aa', 'hex')
-/** PolicyOR of policy A and PolicyAuthorizeNV of an index that the maker wrote, by nameAlg. */
-const policyB = {
-  sha256: Buffer.from('ca3d0a99a2b93906f7a3342414efcfb3a385d44cd1fd459089d19b5071c0b7a0', 'hex'),
-  sha384: Buffer.from('b26e7d28d11a50bc53d882bcf5fd3a1a074148bb35d3b4e4cb1c0ad9bde419cacb47ba09699646150f9fc000f3f80e12', 'hex'),
-}
+/** TPMA_OBJECT and authPolicy of the templates, of the low and the high range of NV indices (TCG EK Credential Profile, B.3 and B.4). */
+export const ekProfile = {
+  low: lowRange,
+  high: lowRange | userWithAuth,
+  /** PolicySecret(TPM_RH_ENDORSEMENT), SHA-256 */
+  policyA: Buffer.from('837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331469aa', 'hex'),
+  /** PolicyOR of policy A and PolicyAuthorizeNV of an index that the maker wrote, by nameAlg */
+  policyB: {
+    sha256: Buffer.from('ca3d0a99a2b93906f7a3342414efcfb3a385d44cd1fd459089d19b5071c0b7a0', 'hex'),
+    sha384: Buffer.from(
+      'b26e7d28d11a50bc53d882bcf5fd3a1a074148bb35d3b4e4cb1c0ad9bde419cacb47ba09699646150f9fc000f3f80e12',
+      'hex',
+    ),
+  },
+} as const
+const { low, high, policyA, policyB } = ekProfile
 
 const templates: readonly Template[] = [
   { kind: 'rsa-2048', attributes: low, nameAlg: 'sha256', authPolicy: policyA, aesBits: 128 }, // L-1

@@ -14,7 +14,7 @@ export { sharesPrime, weaknessOf } from './certs/weak_keys.ts'
 export { bootClaimsOf, eatClaims, eatOfDocument, hexOf } from './claims.ts'
 export type { Session } from './clock.ts'
 export { type Credential, type CredentialInput, makeCredential } from './credential.ts'
-export { admitEk, type EkKind, type EndorsementKey, ekKinds, tpmIdOf } from './endorsement.ts'
+export { admitEk, type EkKind, type EndorsementKey, ekKinds, ekProfile, tpmIdOf } from './endorsement.ts'
 export { appraiseEventLogs, type LogRules } from './eventlog/appraisal.ts'
 export type { BootClaims } from './eventlog/boot_claims.ts'
 export { type EventLog, type LogFormat, type PcrEvent, parseEventLog } from './eventlog/event_log.ts'
@@ -36,10 +36,23 @@ export { type FileList, readFileList } from './reference/file_list.ts'
 export type { ImaReference, ImaSummary } from './reference/ima_rules.ts'
 export { type Family, type Refusal, refusals } from './refusals.ts'
 export { refusalsTable } from './refusals_table.ts'
+export { sameBytes } from './same_bytes.ts'
 export { thumbprintOf } from './thumbprint.ts'
 export { type BankSelection, type Clock, parseQuote, type Quote } from './tpm2/attest.ts'
 export { parse, Reader, Writer } from './tpm2/bytes.ts'
-export { alg, attestType, attribute, type Curve, curves, GENERATED, type Hash, handle, hashes, hashOf } from './tpm2/constants.ts'
+export {
+  alg,
+  attestType,
+  attribute,
+  type Curve,
+  curves,
+  GENERATED,
+  type Hash,
+  handle,
+  hashes,
+  hashOf,
+  PCRS,
+} from './tpm2/constants.ts'
 export { kdfa, kdfe } from './tpm2/kdf.ts'
 export {
   type EccPublic,

@@ -1,5 +1,5 @@
-import { timingSafeEqual } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
+import { sameBytes } from '#attestation'
 
 /** What a request to the companion asks the proxy for. */
 export type Asked = {
@@ -29,6 +29,8 @@ export const isOwn = ({ url, socket }: IncomingMessage): boolean => url === `127
 export const isAbsolute = ({ url = '' }: IncomingMessage): boolean => /^https?:\/\//.test(url)
 
 export const USER = 'assay'
+/** What a client that has not said who it is is asked for. */
+export const ASKS = 'Basic realm="assay"'
 
 /** Whether a client of the companion as a proxy knows the secret. */
 export function admitted({ headers }: IncomingMessage, secret: string): boolean {
@@ -36,7 +38,4 @@ export function admitted({ headers }: IncomingMessage, secret: string): boolean 
   return same(Buffer.from(given, 'base64').toString(), `${USER}:${secret}`)
 }
 
-function same(a: string, b: string): boolean {
-  const [one, other] = [Buffer.from(a), Buffer.from(b)]
-  return one.length === other.length && timingSafeEqual(one, other)
-}
+const same = (given: string, wanted: string) => sameBytes(Buffer.from(given), Buffer.from(wanted))

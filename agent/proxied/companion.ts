@@ -1,13 +1,14 @@
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
-import { Agent, request } from 'node:https'
+import { createServer, type IncomingMessage } from 'node:http'
+import { Agent } from 'node:https'
 import { type AddressInfo, createServer as createSocketServer, type Server } from 'node:net'
 import { join } from 'node:path'
-import { type Duplex, finished } from 'node:stream'
-import { type Asked, admitted, askedOf, isAbsolute, isOwn, USER } from './asked.ts'
+import type { Duplex } from 'node:stream'
+import { ASKS, admitted, askedOf, isOwn, USER } from './asked.ts'
 import { declineEncryption } from './declined.ts'
+import { forward } from './forward.ts'
 import type { Identity } from './identity.ts'
-import { drained, relay } from './pipes.ts'
-import { dial, dialPostgres, type ProxyPlace } from './tunnel.ts'
+import { relay } from './pipes.ts'
+import { dial, dialPostgres, type ProxyPlace, unreachable } from './tunnel.ts'
 
 /** Stands beside the command: programs that know nothing of client certificates reach the proxy through it. */
 export type Companion = AsyncDisposable & {
@@ -79,7 +80,6 @@ export async function openCompanion(options: CompanionOptions): Promise<Companio
   }
 }
 
-const ASKS = 'Basic realm="assay"'
 /** git, and others on top of curl, say who they are only when they were asked; curl comes back when it was told that the connection ends. */
 const UNKNOWN = [
   'HTTP/1.1 407 Proxy Authentication Required',
@@ -135,64 +135,8 @@ async function tunnel({ proxy, identity, say }: CompanionOptions, head: string, 
     if (rest.length > 0) upstream.write(rest)
     relay(socket, upstream)
   } catch (error) {
-    say(`the proxy could not be reached: ${codeOf(error)}`)
+    say(unreachable(error))
     socket.end('HTTP/1.1 502 Bad Gateway\r\n\r\n')
-  }
-}
-
-/** Requests with our base URL, and those that a client sends to a proxy for plain HTTP. */
-function forward(
-  { proxy, secret, say }: CompanionOptions,
-  agent: Agent,
-  incoming: IncomingMessage,
-  outgoing: ServerResponse,
-): void {
-  const asked = askedOf(incoming, secret)
-  if (asked === undefined) {
-    const [status, asks] = isAbsolute(incoming) ? [407, { 'Proxy-Authenticate': ASKS }] : [403, {}]
-    outgoing.writeHead(status, { ...asks, Connection: 'close' }).end()
-    return
-  }
-  const { host: _, 'proxy-authorization': __, 'proxy-connection': ___, trailer: ____, ...headers } = incoming.headers
-  const { host: hostname, port } = proxy
-  const { path } = asked
-  const upstream = request({ agent, hostname, port, method: incoming.method, path, headers }, answer => {
-    if (!begun(outgoing, answer, asked)) return void answer.destroy()
-    answer.pipe(outgoing, { end: false })
-    finished(answer, error => {
-      if (error)
-        outgoing.destroy() // what breaks off breaks off for the command, too
-      else drained(incoming, () => outgoing.end())
-    })
-  })
-  upstream.once('upgrade', (_, socket) => {
-    socket.destroy()
-    outgoing.destroy() // nobody asked for another protocol here, and no answer comes any more
-  })
-  upstream.on('error', error => {
-    if (outgoing.destroyed) return // the command has left, and ended it
-    say(`the proxy could not be reached: ${codeOf(error)}`)
-    if (outgoing.headersSent) outgoing.destroy()
-    else outgoing.writeHead(502, { Connection: 'close' }).end()
-  })
-  outgoing.once('close', () => upstream.destroy())
-  incoming.pipe(upstream)
-}
-
-/** False for what Node reads and does not write, such as the status 000: with such an answer the connection ends, and nothing else. */
-function begun(outgoing: ServerResponse, { statusCode, headers }: IncomingMessage, { back: [from, to] }: Asked): boolean {
-  // how trailers are announced is between us and the proxy: none are handed on
-  const { trailer: _, ...rest } = headers
-  for (const name of ['location', 'content-location'] as const) {
-    const led = rest[name]
-    if (led?.startsWith(from)) rest[name] = `${to}${led.slice(from.length)}`
-  }
-  try {
-    outgoing.writeHead(statusCode ?? 502, rest)
-    return true
-  } catch {
-    outgoing.destroy()
-    return false
   }
 }
 
@@ -202,12 +146,7 @@ async function joined({ say }: CompanionOptions, socket: Duplex, dialled: () => 
     await declineEncryption(socket)
     relay(socket, await dialled())
   } catch (error) {
-    say(`the proxy could not be reached: ${codeOf(error)}`)
+    say(unreachable(error))
     socket.destroy()
   }
-}
-
-function codeOf(error: unknown): string {
-  const { code, message } = error as NodeJS.ErrnoException
-  return code ?? message
 }

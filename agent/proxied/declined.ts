@@ -1,12 +1,15 @@
 import type { Duplex } from 'node:stream'
 
 /** What a client of PostgreSQL may ask before it begins; the answer is one byte. @see PostgreSQL documentation, 55.7: SSLRequest, GSSENCRequest */
-const ENCRYPTION = [80_877_103, 80_877_104].map(code => {
+export const SSL_REQUEST = requestOf(80_877_103)
+const ENCRYPTION = [SSL_REQUEST, requestOf(80_877_104)]
+
+function requestOf(code: number): Buffer {
   const request = Buffer.alloc(8)
   request.writeUInt32BE(request.length)
   request.writeUInt32BE(code, 4)
   return request
-})
+}
 
 /** At a server's own socket there is neither TLS nor GSSAPI: who asks for them there is told so, as by the server, and goes on in clear. */
 export async function declineEncryption(socket: Duplex): Promise<void> {

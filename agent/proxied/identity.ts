@@ -1,8 +1,10 @@
-import { createHash, X509Certificate } from 'node:crypto'
-import { pemOf, selfSigned } from '../certificate.ts'
+import { X509Certificate } from 'node:crypto'
+import { DAY_MS, selfSigned } from '../certificate.ts'
+import { type P256Jwk, thumbprintOf } from '../dpop.ts'
 import { AgentError } from '../exits.ts'
 import { readBytes } from '../open.ts'
 import { ownKey } from '../own_key.ts'
+import { pemOf } from '../pem.ts'
 import type { World } from '../world.ts'
 
 /** Who this program is at the proxy: a certificate and its key, both PEM. */
@@ -18,15 +20,13 @@ export type Identity = {
 /** The proxy takes no certificate that is not in force by its own clock, and commands run for long: it is so for a year before and after this start, as far as
  *  the clock here may be wrong. The key is gone with this process, and what is bound to it lives minutes. */
 const DAYS = 365
-const DAY_MS = 86_400_000
 
 /** A key that is made for this run, is nowhere but in this process and goes with it. */
 export async function ownIdentity({ now, random }: Pick<World, 'now' | 'random'>): Promise<Identity> {
   const { privateKey, publicKey, signer } = ownKey()
   const notBefore = now() - DAYS * DAY_MS
   const certificate = await selfSigned(signer, { commonName: 'assay agent', notBefore, days: 2 * DAYS, random })
-  const { crv, kty, x, y } = publicKey.export({ format: 'jwk' })
-  const thumbprint = createHash('sha256').update(JSON.stringify({ crv, kty, x, y })).digest('base64url')
+  const thumbprint = thumbprintOf(publicKey.export({ format: 'jwk' }) as P256Jwk)
   const key = privateKey.export({ type: 'pkcs8', format: 'pem' }).toString()
   return { cert: pemOf('CERTIFICATE', certificate), key, certificate, thumbprint }
 }

@@ -1,10 +1,9 @@
 import { writeFile } from 'node:fs/promises'
 import { createServer, type Server, type Socket } from 'node:net'
 import { join } from 'node:path'
-import { reasonOf } from '../client.ts'
 import { frame, framesOf, kinds, messagesOf, written } from './frames.ts'
 import type { Identity } from './identity.ts'
-import { dial, type ProxyPlace } from './tunnel.ts'
+import { dial, type ProxyPlace, unreachable } from './tunnel.ts'
 
 /** What stock `ssh` needs to reach its server through the proxy. Disposing of it ends what goes through. */
 export type SshDoor = AsyncDisposable & {
@@ -81,7 +80,7 @@ async function carry({ proxy, identity, say }: SshDoorOptions, tunnels: Set<Tunn
   const pieces = socket[Symbol.asyncIterator]() as AsyncIterator<Buffer>
   const { hello, rest } = await helloOf(pieces)
   const upstream = await dial(proxy, identity).catch((error: unknown) => {
-    say(`the proxy could not be reached: ${reasonOf(error)}`)
+    say(unreachable(error))
     throw error
   })
   upstream.on('error', () => upstream.destroy())

@@ -1,5 +1,6 @@
 import { connect as connectPlain, isIP } from 'node:net'
 import { connect, type TLSSocket } from 'node:tls'
+import { SSL_REQUEST } from './declined.ts'
 import type { Identity } from './identity.ts'
 
 /** Where the proxy is and how it is known. */
@@ -16,6 +17,12 @@ export type ProxyPlace = {
 function tlsOf({ name, ca }: Pick<ProxyPlace, 'name' | 'ca'>, { cert, key }: Identity) {
   const named = isIP(name) === 0 ? { servername: name } : {}
   return { cert, key, minVersion: 'TLSv1.3', ...named, ...(ca === undefined ? {} : { ca }) } as const
+}
+
+/** Why there is none, for a person: what the system calls it, or else in words. */
+export function unreachable(error: unknown): string {
+  const { code, message } = error as NodeJS.ErrnoException
+  return `the proxy could not be reached: ${code ?? message}`
 }
 
 /** A connection to the proxy that shows our certificate. */
@@ -44,8 +51,6 @@ export async function dialPostgres(place: ProxyPlace, identity: Identity): Promi
   }
   return settled(connect({ socket, host, ...tlsOf(place, identity) }), deadlineMs)
 }
-
-const SSL_REQUEST = Buffer.from([0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f])
 
 function settled(socket: TLSSocket, deadlineMs: number): Promise<TLSSocket> {
   return new Promise((resolve, reject) => {

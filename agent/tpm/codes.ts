@@ -4,7 +4,6 @@
 export const commandCodes = {
   CreatePrimary: 0x131,
   Startup: 0x144,
-  Shutdown: 0x145,
   ActivateCredential: 0x147,
   Certify: 0x148,
   NV_Read: 0x14e,
@@ -28,14 +27,17 @@ export type CommandName = keyof typeof commandCodes
 /** TPM_ST of commands and responses. */
 export const tag = { NO_SESSIONS: 0x8001, SESSIONS: 0x8002, HASHCHECK: 0x8024 } as const
 
+/** Bytes of the header of commands and responses: tag, size, and TPM_CC or TPM_RC. */
+export const HEADER_SIZE = 10
+
 /** TPMA_SESSION: `decrypt` has the TPM decrypt the first parameter of the command, `encrypt` has it encrypt that of the response. */
 export const sessionAttribute = { continueSession: 0x01, decrypt: 0x20, encrypt: 0x40 } as const
 
 /** TPM_SE */
 export const sessionType = { HMAC: 0x00, POLICY: 0x01 } as const
 
-/** TPM_SU */
-export const startupType = { CLEAR: 0x0000, STATE: 0x0001 } as const
+/** TPM_SU_CLEAR */
+export const STARTUP_CLEAR = 0x0000
 
 /** TPM_CAP */
 export const capability = { HANDLES: 0x1, PCRS: 0x5, TPM_PROPERTIES: 0x6 } as const

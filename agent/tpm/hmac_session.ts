@@ -1,5 +1,5 @@
-import { createCipheriv, createDecipheriv, createHmac, timingSafeEqual } from 'node:crypto'
-import { kdfa } from '#attestation'
+import { createCipheriv, createDecipheriv, createHmac } from 'node:crypto'
+import { kdfa, sameBytes } from '#attestation'
 import type { Answer, Authorization } from './authorization.ts'
 import { sessionAttribute } from './codes.ts'
 import { fault } from './errors.ts'
@@ -66,7 +66,7 @@ function hmac(secret: Buffer, hash: Buffer, newer: Buffer, older: Buffer, attrib
 
 function check(state: State, secret: Buffer, answer: Answer, hash: Buffer): void {
   const expected = hmac(secret, hash, answer.nonce, state.nonceCaller, answer.attributes)
-  if (answer.hmac.length !== expected.length || !timingSafeEqual(answer.hmac, expected))
+  if (!sameBytes(answer.hmac, expected))
     throw fault('RESPONSE_HMAC', 'the answer of the TPM was changed on its way, or came from another TPM')
   state.nonceTpm = Buffer.from(answer.nonce)
 }

@@ -1,4 +1,5 @@
 import { Boolean as Asn1Boolean, BaseBlock, Constructed, fromBER, Integer, ObjectIdentifier, OctetString, Sequence } from 'asn1js'
+import { pemOf } from '../pem.ts'
 import type { KeyBlobs } from './commands.ts'
 
 /** A key of the TPM that only this TPM can load, in the form that tpm2-openssl, OpenSSH and others share (TSS2 PRIVATE KEY). */
@@ -21,10 +22,7 @@ export function writeKeyFile({ parent, public: area, private: hidden }: KeyFile)
     new OctetString({ valueHex: area }),
     new OctetString({ valueHex: hidden }),
   ]
-  const lines = Buffer.from(new Sequence({ value }).toBER())
-    .toString('base64')
-    .replaceAll(/.{64}(?=.)/g, '$&\n')
-  return `-----BEGIN ${LABEL}-----\n${lines}\n-----END ${LABEL}-----\n`
+  return pemOf(LABEL, Buffer.from(new Sequence({ value }).toBER()))
 }
 
 /** @returns undefined when it is no such key, or one with a password */

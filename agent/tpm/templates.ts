@@ -1,4 +1,4 @@
-import { alg, attribute, type Curve, curves, type Hash, hashes, Writer } from '#attestation'
+import { alg, attribute, type Curve, curves, ekProfile, type Hash, hashes, Writer } from '#attestation'
 import type { AkKind, EkKind } from '../kinds.ts'
 
 /** An endorsement key of the TCG, and where the TPM keeps key and certificate (EK Credential Profile 2.2.1.4, 2.2.1.5, B.3, B.4; registry of reserved handles). */
@@ -15,31 +15,22 @@ export type EkTemplate = {
   readonly needsPolicy: boolean
 }
 
-const { fixedTPM, fixedParent, sensitiveDataOrigin, userWithAuth, adminWithPolicy, noDA, restricted, decrypt, sign } = attribute
-const EK_LOW = fixedTPM | fixedParent | sensitiveDataOrigin | adminWithPolicy | restricted | decrypt
-const EK_HIGH = EK_LOW | userWithAuth
+const { fixedTPM, fixedParent, sensitiveDataOrigin, userWithAuth, noDA, restricted, decrypt, sign } = attribute
+const { low, high, policyA, policyB } = ekProfile
 /** noDA: a key with an empty authorisation value has nothing to guess, and an unclean power-off would count as a guess. */
 const SIGNING = fixedTPM | fixedParent | sensitiveDataOrigin | userWithAuth | noDA | sign
-
-/** PolicySecret(TPM_RH_ENDORSEMENT), SHA-256 (EK Credential Profile, PolicyA). */
-const POLICY_A = Buffer.from('837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331469aa', 'hex')
-/** PolicyA or a policy that an administrator wrote to NV, SHA-384 (EK Credential Profile, PolicyB). */
-const POLICY_B = Buffer.from(
-  'b26e7d28d11a50bc53d882bcf5fd3a1a074148bb35d3b4e4cb1c0ad9bde419cacb47ba09699646150f9fc000f3f80e12',
-  'hex',
-)
 
 export const ekTemplates: Readonly<Record<EkKind, EkTemplate>> = {
   'rsa-2048': { head: ekRsa(), unique: sized(256), certificate: 0x01c00002, persistent: 0x81010001, needsPolicy: true },
   'p-256': {
-    head: ekEcc('P-256', 'sha256', EK_LOW, POLICY_A, 128),
+    head: ekEcc('P-256', 'sha256', low, policyA, 128),
     unique: Buffer.concat([sized(32), sized(32)]),
     certificate: 0x01c0000a,
     persistent: 0x81010002,
     needsPolicy: true,
   },
   'p-384': {
-    head: ekEcc('P-384', 'sha384', EK_HIGH, POLICY_B, 256),
+    head: ekEcc('P-384', 'sha384', high, policyB.sha384, 256),
     unique: Buffer.concat([sized(0), sized(0)]),
     certificate: 0x01c00016,
     persistent: 0x81010016,
@@ -66,7 +57,7 @@ export const storageTemplate: Buffer = Buffer.concat([
 ])
 
 function ekRsa(): Buffer {
-  const head = publicArea(alg.RSA, 'sha256', EK_LOW, POLICY_A)
+  const head = publicArea(alg.RSA, 'sha256', low, policyA)
   return aes(head, 128).u16(alg.NULL).u16(2048).u32(0).done()
 }
 

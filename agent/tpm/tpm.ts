@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { parse, type Reader, Writer } from '#attestation'
 import type { Answer, Authorization } from './authorization.ts'
-import { type CommandName, commandCodes, sessionAttribute, tag } from './codes.ts'
+import { type CommandName, commandCodes, HEADER_SIZE, sessionAttribute, tag } from './codes.ts'
 import { fault, refused } from './errors.ts'
 import type { Transport } from './transport.ts'
 import { inTurn } from './turn.ts'
@@ -79,7 +79,7 @@ function build(command: Command<unknown>, authorizations: readonly Authorization
 function framed(kind: number, code: number, body: Uint8Array): Buffer {
   return new Writer()
     .u16(kind)
-    .u32(10 + body.length)
+    .u32(HEADER_SIZE + body.length)
     .u32(code)
     .bytes(body)
     .done()
@@ -91,7 +91,7 @@ type Opened = { readonly handle: number; readonly parameters: Buffer }
 function open(command: Command<unknown>, authorizations: readonly Authorization[], response: Buffer): Opened {
   const wanted = authorizations.length > 0 ? tag.SESSIONS : tag.NO_SESSIONS
   if (response.readUInt16BE(0) !== wanted) throw malformed(command.name, 'the tag is not that of the command')
-  const split = parse(response.subarray(10), RESPONSE_LIMIT, reader =>
+  const split = parse(response.subarray(HEADER_SIZE), RESPONSE_LIMIT, reader =>
     parts(reader, command.givesHandle ?? false, authorizations),
   )
   if (!split.ok) throw malformed(command.name, split.detail)

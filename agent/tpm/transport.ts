@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Channel, Kind } from './channel.ts'
-import { commandCodes } from './codes.ts'
+import { commandCodes, HEADER_SIZE } from './codes.ts'
 import { fault } from './errors.ts'
 import { rc } from './response_codes.ts'
 import * as kinds from './transports/index.ts'
@@ -24,7 +24,6 @@ export type TransportOptions = {
 }
 
 const DEADLINE_MS = 10_000
-const HEADER = 10
 /** Commands that the TPM may ask for again without having begun them (Part 3, 5.2 Command Header Validation and following). */
 const AGAIN: readonly number[] = [rc.RETRY, rc.YIELDED, rc.TESTING]
 const PAUSES_MS = [20, 40, 80, 160, 320, 640, 1280, 2560]
@@ -92,8 +91,8 @@ async function withRetries(channel: Channel, command: Uint8Array, pause: (ms: nu
 }
 
 function checked(response: Buffer): Buffer {
-  if (response.length < HEADER)
-    throw fault('MALFORMED', `the TPM answered with ${response.length} bytes, a response has ${HEADER}`)
+  if (response.length < HEADER_SIZE)
+    throw fault('MALFORMED', `the TPM answered with ${response.length} bytes, a response has ${HEADER_SIZE}`)
   const said = response.readUInt32BE(2)
   if (said !== response.length)
     throw fault('MALFORMED', `the TPM answered with ${response.length} bytes that say they are ${said}`)
@@ -102,7 +101,7 @@ function checked(response: Buffer): Buffer {
 
 /** TPM_CC of a command, TPM_RC of a response: both stand behind the tag and the size. */
 function codeOf(message: Uint8Array): number {
-  return message.length < HEADER ? 0 : Buffer.from(message.buffer, message.byteOffset, HEADER).readUInt32BE(6)
+  return message.length < HEADER_SIZE ? 0 : Buffer.from(message.buffer, message.byteOffset, HEADER_SIZE).readUInt32BE(6)
 }
 
 async function within<T>(work: Promise<T>, ms: number, what: string): Promise<T> {

@@ -21,7 +21,6 @@ import {
   readNvPublic,
   readPcrs,
   readPublic,
-  shutdown,
   sign,
   startHmacSession,
   startPolicySession,
@@ -290,10 +289,9 @@ describe('what goes wrong', () => {
   })
 })
 
-test('a TPM that nothing started is started, once', async () => {
+test('to start a TPM that is started is no error', async () => {
   await using tpm = await openTpm(swtpm)
-  await expect(startup(tpm)).resolves.toBeUndefined() // the harness did: TPM_RC_INITIALIZE is no error here
-  await shutdown(tpm)
+  await expect(startup(tpm)).resolves.toBeUndefined() // TPM_RC_INITIALIZE: the harness did
 })
 
 test('random bytes differ, and a key that is flushed twice is an error of the TPM', async () => {

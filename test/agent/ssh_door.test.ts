@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
-import { type AddressInfo, connect, type Socket } from 'node:net'
+import { type AddressInfo, connect, createServer as createPlainServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createServer, type Server } from 'node:tls'
@@ -113,6 +114,21 @@ test('a client that no connection agrees to gets nothing, and one that does not 
   expect(await client(BIND)).toEqual([FAILURE])
   expect(await client(LIST, SIGN)).toEqual([FAILURE, FAILURE])
   expect(asked.get('one')).toEqual([BIND])
+})
+
+test('of a proxy that takes connections and answers nothing a person hears in words', async () => {
+  const said: string[] = []
+  await using silent = createPlainServer(socket => void sockets.add(socket))
+  await once(silent.listen(0, '127.0.0.1'), 'listening')
+  const proxy = { ...options.proxy, port: (silent.address() as AddressInfo).port, deadlineMs: 200 }
+  const own = await mkdtemp(join(folder, 's-'))
+  await using _ = await openSsh({ ...options, proxy, folder: own, say: message => void said.push(message) })
+  const session = connect(join(own, 'ssh.sock'))
+  sockets.add(session)
+  session.write('one\n')
+  await until('it to be told', async () => said.length > 0)
+  for (const socket of sockets) socket.destroy()
+  expect(said).toEqual(['the proxy could not be reached: the proxy did not answer in time'])
 })
 
 test('a user that is named by the address of anybody is one word for the shell', async () => {

@@ -61,6 +61,11 @@ describe('the use of its key', () => {
   })
 })
 
+test('a key that is said to be for nothing is not one for decrypting', () => {
+  const nothing = extension('2.5.29.15', true, der(0x03, Buffer.of(0)))
+  expect(outcome(read({ extensions: [noCa, nothing, purpose, alternative] }))).toBe('EK_CERTIFICATE')
+})
+
 test('its purpose is said in words when it is another one', () => {
   const others = extKeyUsage('1.2.3', '1.2.4')
   expect(read({ extensions: [noCa, others, alternative] })).toHaveProperty(

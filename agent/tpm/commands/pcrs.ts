@@ -1,4 +1,4 @@
-import { alg, type Hash, hashes, hashOf, type Reader, Writer } from '#attestation'
+import { alg, type Hash, hashes, hashOf, PCRS, type Reader, Writer } from '#attestation'
 import type { Authorization } from '../authorization.ts'
 import { fault } from '../errors.ts'
 import { password } from '../password.ts'
@@ -9,7 +9,6 @@ export type Selection = Partial<Record<Hash, readonly number[]>>
 /** PCR values by bank and index. */
 export type PcrValues = Partial<Record<Hash, Record<string, Buffer>>>
 
-const PCRS = 24
 const MASK_SIZE = PCRS / 8
 const READ_TRIES = 10
 

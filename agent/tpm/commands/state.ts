@@ -1,6 +1,6 @@
 import { type Reader, Writer } from '#attestation'
 import type { Authorization } from '../authorization.ts'
-import { capability, NV_BUFFER_MAX, startupType } from '../codes.ts'
+import { capability, NV_BUFFER_MAX, STARTUP_CLEAR } from '../codes.ts'
 import { fault, TpmError } from '../errors.ts'
 import { rc } from '../response_codes.ts'
 import type { Tpm } from '../tpm.ts'
@@ -12,15 +12,10 @@ const MOST_HANDLES = 254
 /** Starts the TPM, unless something did before: on a machine, the firmware. */
 export async function startup(tpm: Tpm): Promise<void> {
   try {
-    await tpm.run({ name: 'Startup', parameters: new Writer().u16(startupType.CLEAR).done(), read: () => {} })
+    await tpm.run({ name: 'Startup', parameters: new Writer().u16(STARTUP_CLEAR).done(), read: () => {} })
   } catch (error) {
     if (!(error instanceof TpmError && error.code === rc.INITIALIZE)) throw error
   }
-}
-
-/** Readies the TPM for an orderly loss of power. */
-export function shutdown(tpm: Tpm): Promise<void> {
-  return tpm.run({ name: 'Shutdown', parameters: new Writer().u16(startupType.CLEAR).done(), read: () => {} })
 }
 
 /** @param session hides the bytes on their way, when given @throws TpmError of MALFORMED when the TPM gives fewer, as it may for more than a digest's worth */
