@@ -2,6 +2,7 @@ import { LineCounter, parseDocument } from 'yaml'
 import { z } from 'zod'
 import { configParts, offsetOf, PROXY_PLACES, parseAuthority, sentencesOf } from '#engine'
 import { connectors } from './connectors/index.ts'
+import { bareHost } from './egress/addresses.ts'
 
 const { name, file, url } = configParts
 
@@ -124,7 +125,7 @@ function clashes({ services }: ProxyConfig): { path: Path; message: string }[] {
 /** Hosts whose connections are intercepted, names and addresses, each once. */
 export function interceptedHosts({ services }: Pick<ProxyConfig, 'services'>): readonly string[] {
   const https = services.flatMap(one => (one.kind === 'http' && one.scheme === 'https' ? one.hosts : []))
-  return [...new Set(https.flatMap(host => parseAuthority(host, 443)?.host.replace(/^\[|\]$/g, '') ?? []))]
+  return [...new Set(https.flatMap(host => parseAuthority(host, 443)?.host ?? []).map(bareHost))]
 }
 
 function placesOf(service: DeclaredService): string[] {

@@ -1,6 +1,6 @@
 import { createServer, type ServerResponse } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { BrokerError } from '#engine'
+import { listen, urlOf } from './listen.ts'
 import type { ProxyMetrics } from './metrics.ts'
 
 /** Where operators look: a port of its own, which agents need not reach. */
@@ -14,7 +14,7 @@ export type LookoutPorts = {
 }
 
 /** Serves `/metrics`, `/healthz` and `/readyz`. Asks nobody: what it says is known. @throws BrokerError unavailable when it cannot listen there */
-export async function openLookout({ listen, metrics, checks }: LookoutPorts): Promise<Lookout> {
+export async function openLookout({ listen: where, metrics, checks }: LookoutPorts): Promise<Lookout> {
   const json = (outgoing: ServerResponse, status: number, body: object) =>
     outgoing.writeHead(status, { 'Content-Type': 'application/json', 'Cache-Control': 'no-store' }).end(JSON.stringify(body))
   const pages: Readonly<Record<string, (outgoing: ServerResponse) => unknown>> = {
@@ -38,16 +38,12 @@ export async function openLookout({ listen, metrics, checks }: LookoutPorts): Pr
     },
   )
   server.maxConnections = 64
-  const { host, port } = listen
   // each worker has a port of its own: what one says is of itself alone
-  await new Promise<void>((resolve, reject) =>
-    server.once('error', reject).listen({ host, port, exclusive: true }, resolve),
-  ).catch((cause: unknown) => {
-    throw new BrokerError('unavailable', `metrics: cannot listen on ${host} ${port}`, { cause })
+  await listen(server, { ...where, exclusive: true }).catch((cause: unknown) => {
+    throw new BrokerError('unavailable', `metrics: cannot listen on ${where.host} ${where.port}`, { cause })
   })
-  const { address, family, port: bound } = server.address() as AddressInfo
   return {
-    url: `http://${family === 'IPv6' ? `[${address}]` : address}:${bound}`,
+    url: urlOf('http', server),
     close: async () => {
       server.close().closeAllConnections()
     },

@@ -1,4 +1,4 @@
-import { type Audit, authoritiesIn, checkPair, endOf, type Log, type Opener, outcomeOf, type RevocationWatch } from '#engine'
+import { type Audit, type Log, type Opener, outcomeOf, type RevocationWatch } from '#engine'
 import type { DeclaredService, ProxyConfig } from './config.ts'
 import type { ConnectorPorts, OpenService } from './connectors/connector.ts'
 import { connectors } from './connectors/index.ts'
@@ -10,7 +10,7 @@ import { openPlaces } from './places.ts'
 import { openRecords } from './records.ts'
 import { openStreams } from './streams.ts'
 import type { Mint } from './tls/mint.ts'
-import type { OwnTls } from './tls/secure.ts'
+import { isSame, ownTlsOf } from './tls/own.ts'
 import { openTokens, stillPermitted } from './tokens.ts'
 import type { Others } from './workers.ts'
 
@@ -44,38 +44,18 @@ export type ProxyPorts = ConnectorPorts & {
 /** Puts the parts together and listens.
  *  @throws BrokerError when a file that the configuration names cannot be used: nothing listens then */
 export async function openProxy(ports: ProxyPorts): Promise<ServedProxy> {
-  const { config, audit, log, metrics, now } = ports
+  const { config, log, metrics, mint, others } = ports
   let current = await openAll(config.services, ports)
-  const services = () => current.services
-  const opened = (outcome: 'ok' | 'refused' | 'unreachable') => metrics.opened.inc({ outcome })
-  const tokens = openTokens({ opener: ports.opener, revocations: ports.revocations, now, opened })
-  const { record, recordStream, refused } = openRecords({ audit, durable: config.audit.durable, log, metrics })
-  const places = openPlaces(config.limits.connections_per_agent)
   let tls = await ownTlsOf(config, ports)
-  const broken = (error: unknown) => log.error({ error }, 'a request failed unexpectedly')
-  const server = await openServer({
-    ...listenerOf(config),
-    tls,
-    services,
-    gate: openGate({ tokens, services, now, record }),
-    mint: ports.mint,
-    places,
-    now,
-    newId: ports.newId,
-    refused,
-    broken,
-    still: ({ known, head }, held) => stillPermitted({ tokens, now }, { held, known, destination: head.destination }),
-    answered: (service, status, tookMs) => metrics.answers.observe({ service, outcome: outcomeOf(status) }, tookMs / 1000),
-  })
-  const tellOthers = (text: string) => ports.others?.tell(text)
-  ports.others?.hear(connectors.postgres.heard)
-  const lent = { tokens, places, now, newId: ports.newId, record: recordStream, refused, broken, tellOthers }
+  const common = commonOf(ports)
+  const server = await openServer({ ...requestsOf(ports, common, () => current.services), tls })
+  others?.hear(connectors.postgres.heard)
+  const lent = { ...common, record: common.recordStream, tellOthers: (text: string) => others?.tell(text) }
   const streams = await openStreams(streamsOf(current), () => ({ ...lent, tls }), config.limits.connections)
   metrics.connections.follow({}, server.count)
   metrics.sessions.follow({}, streams.count)
-  const certifiable = () => ports.mint && tellUncertified(ports.mint, current, log)
+  const certifiable = () => mint && tellUncertified(mint, current, log)
   void certifiable()
-  const graceMs = config.shutdown_seconds * 1000
   const takeOver = async (declared: readonly DeclaredService[]) => {
     const [before, next] = [current, await openAll(declared, ports)]
     try {
@@ -85,21 +65,16 @@ export async function openProxy(ports: ProxyPorts): Promise<ServedProxy> {
       throw error
     }
     current = next
-    ports.mint?.forget()
+    mint?.forget()
     void certifiable()
     for (const one of before.open) one.retire?.()
   }
-  // one after the other: a signal and a change of the file may come together
-  let turn: Promise<unknown> = Promise.resolve()
-  const sweep = setInterval(tokens.sweep, config.limits.watch_ms).unref()
+  const inTurn = openTurn()
+  const sweep = setInterval(common.tokens.sweep, config.limits.watch_ms).unref()
   return {
     url: server.url,
     ports: streams.ports,
-    reload: declared => {
-      const done = turn.then(() => takeOver(declared))
-      turn = done.catch(() => undefined)
-      return done
-    },
+    reload: declared => inTurn(() => takeOver(declared)),
     renewTls: async () => {
       const next = await ownTlsOf(config, ports)
       // the signal that rotates logs comes every day: nobody is cut off for that
@@ -109,10 +84,50 @@ export async function openProxy(ports: ProxyPorts): Promise<ServedProxy> {
     },
     leave: server.leave,
     close: async () => {
+      const graceMs = config.shutdown_seconds * 1000
       clearInterval(sweep)
       await Promise.all([server.close(graceMs), streams.close(graceMs)])
       await closeAll(current)
     },
+  }
+}
+
+/** One after the other: a signal and a change of the file may come together. */
+function openTurn(): (work: () => Promise<void>) => Promise<void> {
+  let turn: Promise<void> = Promise.resolve()
+  return work => {
+    const done = turn.then(work)
+    turn = done.catch(() => undefined)
+    return done
+  }
+}
+
+type Common = ReturnType<typeof commonOf>
+
+/** What requests and sessions share: the tokens that count, the places that are taken, what is on record. */
+function commonOf({ config, opener, revocations, audit, log, metrics, now, newId }: ProxyPorts) {
+  const opened = (outcome: 'ok' | 'refused' | 'unreachable') => metrics.opened.inc({ outcome })
+  return {
+    ...openRecords({ audit, durable: config.audit.durable, log, metrics }),
+    tokens: openTokens({ opener, revocations, now, opened }),
+    places: openPlaces(config.limits.connections_per_agent),
+    now,
+    newId,
+    broken: (error: unknown) => log.error({ error }, 'a request failed unexpectedly'),
+  }
+}
+
+/** What the server for HTTP is opened with, but for its certificate. */
+function requestsOf({ config, mint, metrics }: ProxyPorts, common: Common, services: () => Services): Omit<ServerPorts, 'tls'> {
+  const { tokens, now, record } = common
+  return {
+    ...listenerOf(config),
+    ...common,
+    services,
+    gate: openGate({ tokens, services, now, record }),
+    mint,
+    still: ({ known, head }, held) => stillPermitted({ tokens, now }, { held, known, destination: head.destination }),
+    answered: (service, status, tookMs) => metrics.answers.observe({ service, outcome: outcomeOf(status) }, tookMs / 1000),
   }
 }
 
@@ -132,27 +147,8 @@ function opened(declared: DeclaredService, ports: ConnectorPorts): Promise<OpenS
 }
 
 async function closeAll({ open }: Open): Promise<void> {
-  await Promise.all(open.map(one => one.close()))
+  await Promise.all(open.map(one => one.close?.()))
 }
-
-async function ownTlsOf({ listen }: ProxyConfig, { read, metrics }: Pick<ProxyPorts, 'read' | 'metrics'>): Promise<OwnTls> {
-  const { cert_file, key_file, client_ca_file } = listen
-  const [cert, key, clientCa] = await Promise.all([
-    read(cert_file),
-    read(key_file),
-    client_ca_file === undefined ? undefined : read(client_ca_file),
-  ])
-  checkPair(cert, key, 'listen')
-  // an empty one would be none, and then Node trusts everybody's
-  if (clientCa !== undefined) {
-    authoritiesIn(clientCa, 'listen.client_ca_file')
-    metrics.certificateEnd.set({ setting: 'listen.client_ca_file' }, endOf(clientCa))
-  }
-  metrics.certificateEnd.set({ setting: 'listen.cert_file' }, endOf(cert))
-  return { cert, key, clientCa }
-}
-
-const isSame = (one: OwnTls, other: OwnTls) => one.cert === other.cert && one.key === other.key && one.clientCa === other.clientCa
 
 function listenerOf({ listen: { host, port }, limits }: ProxyConfig): Pick<ServerPorts, 'listen' | 'limits'> {
   return {

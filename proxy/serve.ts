@@ -2,26 +2,25 @@ import { randomBytes, randomUUID } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { isAbsolute, join } from 'node:path'
 import {
-  type Audit,
-  absent,
   authoritiesIn,
   BrokerError,
   endOf,
   type Log,
   type OwnVault,
-  openAudit,
   openDrain,
   openOpener,
   openOwn,
   openSession,
   openTime,
   openVault,
+  type RevocationWatch,
   resolve,
-  Secret,
-  VaultRefusal,
+  type Secret,
+  type Vault,
   watchRevocations,
 } from '#engine'
 import manifest from '../package.json' with { type: 'json' }
+import { openAuditLog } from './audit_log.ts'
 import type { ProxyConfig } from './config.ts'
 import type { Resolve } from './egress/dial.ts'
 import { openLookout } from './lookout.ts'
@@ -55,38 +54,17 @@ export async function serveProxy(options: ServeOptions): Promise<RunningProxy> {
   const read = (file: string) => textOf(folder, file)
   const world = { now: Date.now, monotonic: () => performance.now(), random: randomBytes, log }
   await using opening = new AsyncDisposableStack()
-  const { address, ca_file, deadline_ms: deadlineMs } = config.vault
   const metrics = openMetrics({ version: manifest.version, now: world.now })
   opening.defer(() => metrics.close())
-  const ca = ca_file === undefined ? undefined : authoritiesIn(await read(ca_file), 'vault.ca_file')
-  if (ca !== undefined) metrics.certificateEnd.set({ setting: 'vault.ca_file' }, endOf(ca))
   const time = openTime(world)
-  const vault = openVault({
-    address,
-    deadlineMs,
-    observe: (method, status, seconds, date) => {
-      time.told(date)
-      metrics.upstream(method, status, seconds, date)
-    },
-    ...(ca === undefined ? {} : { ca }),
-  })
+  const vault = await vaultOf(config, read, metrics, time.told)
   opening.defer(() => vault.close())
   const session = await openSession(vault, options.approle, world)
   opening.defer(() => session.stop())
   const own = openOwn(vault, session, log)
-  const audit = await openLog(own, options, metrics)
+  const audit = await openAuditLog(own, inFolder(folder, config.audit.file), config, world, metrics)
   opening.defer(() => audit.close())
-  const { poll_ms: pollMs, limit_ms: limitMs } = config.revocations
-  const onError = (error: unknown) =>
-    log.warn({ error }, 'what is revoked could not be read: what was known is used up to its limit')
-  const revocations = await watchRevocations({
-    vault: own,
-    kv: config.places.kv,
-    monotonic: world.monotonic,
-    pollMs,
-    limitMs,
-    onError,
-  })
+  const revocations = await revocationsOf(config, own, world)
   opening.defer(() => revocations.stop())
   const opener = openOpener({ vault: own, transit: config.places.transit, monotonic: world.monotonic })
   const served = await openProxy({
@@ -124,43 +102,38 @@ export async function serveProxy(options: ServeOptions): Promise<RunningProxy> {
   return { ...served, lookout: lookout?.url, reopenAudit: () => audit.reopen(), close }
 }
 
-const AUDIT_KEY = 'proxy/audit-key'
-
-async function openLog(own: OwnVault, { config, folder, log }: ServeOptions, metrics: ProxyMetrics): Promise<Audit> {
-  const key = await auditKey(own, `${config.places.kv}/data/${AUDIT_KEY}`)
-  log.hide(key)
-  return openAudit({
-    file: inFolder(folder, config.audit.file),
-    deadlineMs: config.audit.deadline_ms,
-    key,
-    now: Date.now,
-    onBad: fault => {
-      metrics.auditProblems.inc({ kind: fault.kind })
-      log.error(fault, 'the audit log has a fault')
+/** @param told hears each time that Vault says what time it is */
+async function vaultOf(
+  { vault }: ProxyConfig,
+  read: (file: string) => Promise<string>,
+  metrics: ProxyMetrics,
+  told: (date?: string) => void,
+): Promise<Vault> {
+  const { address, ca_file, deadline_ms: deadlineMs } = vault
+  const ca = ca_file === undefined ? undefined : authoritiesIn(await read(ca_file), 'vault.ca_file')
+  if (ca !== undefined) metrics.certificateEnd.set({ setting: 'vault.ca_file' }, endOf(ca))
+  return openVault({
+    address,
+    deadlineMs,
+    observe: (method, status, seconds, date) => {
+      told(date)
+      metrics.upstream(method, status, seconds, date)
     },
-    ...metrics.audit,
+    ...(ca === undefined ? {} : { ca }),
   })
 }
 
-/** The key under which what agents chose is hashed: one for all proxies, made by whoever starts first.
- *  @throws BrokerError unavailable when it can be neither read nor made */
-async function auditKey(own: OwnVault, path: string): Promise<Secret<Uint8Array>> {
-  const kept = await keptKey(own, path)
-  if (kept) return kept
-  const body = { data: { key: randomBytes(32).toString('base64') }, options: { cas: 0 } }
-  // somebody else may have been first: what counts is what is there then
-  await own.write(path, body).catch((error: unknown) => {
-    if (!(error instanceof VaultRefusal)) throw error
-  })
-  const made = await keptKey(own, path)
-  if (made) return made
-  throw new BrokerError('unavailable', `vault keeps no ${path}: start the service, which sets up the mount, before the proxy`)
-}
+type World = { readonly monotonic: () => number; readonly log: Log }
 
-async function keptKey(own: OwnVault, path: string): Promise<Secret<Uint8Array> | undefined> {
-  const kept = await absent(own.read(path))
-  const key = (kept?.data?.['data'] as { key?: unknown } | undefined)?.key
-  return typeof key === 'string' ? new Secret(Buffer.from(key, 'base64')) : undefined
+function revocationsOf(
+  { revocations, places }: ProxyConfig,
+  vault: OwnVault,
+  { monotonic, log }: World,
+): Promise<RevocationWatch> {
+  const { poll_ms: pollMs, limit_ms: limitMs } = revocations
+  const onError = (error: unknown) =>
+    log.warn({ error }, 'what is revoked could not be read: what was known is used up to its limit')
+  return watchRevocations({ vault, kv: places.kv, monotonic, pollMs, limitMs, onError })
 }
 
 const systemResolve: Resolve = host =>

@@ -1,6 +1,7 @@
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net'
 import { BrokerError } from '#engine'
 import type { StreamPorts, StreamService } from './connectors/connector.ts'
+import { listen } from './listen.ts'
 
 /** The ports of services that do not speak HTTP. */
 export type Streams = {
@@ -24,7 +25,7 @@ export async function openStreams(
   const sockets = new Set<Socket>()
   let listening: readonly Listening[] = []
   const open = async (service: StreamService): Promise<Listening> => {
-    const opened = await listen(service, sockets, lend)
+    const opened = await serve(service, sockets, lend)
     opened.server.maxConnections = connections
     return opened
   }
@@ -67,7 +68,7 @@ async function allOrNone(opening: readonly Promise<Listening>[]): Promise<readon
 /** A port that the system chooses belongs to the service. */
 const placeOf = ({ name, listen: { host, port } }: StreamService) => `${host} ${port}${port === 0 ? ` ${name}` : ''}`
 
-async function listen(service: StreamService, sockets: Set<Socket>, lend: () => StreamPorts): Promise<Listening> {
+async function serve(service: StreamService, sockets: Set<Socket>, lend: () => StreamPorts): Promise<Listening> {
   const server = createServer(socket => {
     const lent = lend()
     if (!lent.places.arrive(socket)) return void socket.destroy()
@@ -79,7 +80,7 @@ async function listen(service: StreamService, sockets: Set<Socket>, lend: () => 
   const opened: Listening = { server, place: placeOf(service), service }
   const { host, port } = service.listen
   try {
-    await new Promise<void>((resolve, reject) => server.once('error', reject).listen(port, host, resolve))
+    await listen(server, { host, port })
   } catch (cause) {
     throw new BrokerError('unavailable', `the service ${service.name} cannot listen on ${host} ${port}`, { cause })
   }

@@ -31,7 +31,8 @@ export type OpenService = {
   readonly stream?: StreamService
   /** Another took its place: what is under way ends as it began, and what it holds with that. */
   readonly retire?: () => void
-  readonly close: () => Promise<void>
+  /** Ends what is under way; what takes its part in nothing longer than a session has nothing to end. */
+  readonly close?: () => Promise<void>
 }
 
 /** A service that speaks another protocol, on a port of its own. */

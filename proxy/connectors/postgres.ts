@@ -36,7 +36,7 @@ export const postgres: Connector<typeof schema> & { readonly heard: (text: strin
   open: async (declared, ports) => {
     const ca = declared.ca_file === undefined ? undefined : await ports.read(declared.ca_file)
     if (ca !== undefined) authoritiesIn(ca, `ca_file of the service ${declared.name}`)
-    let session: SessionPorts | undefined
+    let session: Omit<SessionPorts, 'door'> | undefined
     return {
       stream: {
         name: declared.name,
@@ -46,12 +46,16 @@ export const postgres: Connector<typeof schema> & { readonly heard: (text: strin
           void beginSession({ ...session, door: doorOf(lent.tls) }, socket)
         },
       },
-      close: async () => undefined,
     }
   },
 }
 
-function sessionPorts(declared: Declared, ports: ConnectorPorts, ca: string | undefined, lent: StreamPorts): SessionPorts {
+function sessionPorts(
+  declared: Declared,
+  ports: ConnectorPorts,
+  ca: string | undefined,
+  lent: StreamPorts,
+): Omit<SessionPorts, 'door'> {
   const common = servicePorts(declared, PORT, ports, lent)
   const { place, dial, startWithinMs: timeoutMs } = common
   const tls = declared.tls === 'verify' ? { ca } : undefined

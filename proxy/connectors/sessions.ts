@@ -2,14 +2,12 @@ import type { Socket } from 'node:net'
 import { parseAuthority } from '#engine'
 import { blockListOf } from '../egress/addresses.ts'
 import { openDial, openSocket } from '../egress/dial.ts'
-import { type Door, doorOf } from '../tls/secure.ts'
 import type { ConnectorPorts, StreamPorts } from './connector.ts'
 
 /** What every service on a port of its own is, and what of the world its sessions need. */
 export type ServicePorts = Omit<StreamPorts, 'tls'> & {
   readonly service: string
   readonly place: { readonly host: string; readonly port: number }
-  readonly door: Door
   /** a connection to the server */
   readonly dial: () => Promise<Socket>
   /** from the connection to the login */
@@ -31,12 +29,12 @@ export function servicePorts(
   declared: Declared,
   port: number,
   { resolve }: ConnectorPorts,
-  { tls, ...lent }: StreamPorts,
+  { tls: _, ...lent }: StreamPorts,
 ): ServicePorts {
   const place = parseAuthority(declared.server, port)
   if (!place) throw new Error('the schema lets no other server through')
   const { start_within_ms: timeoutMs, watch_ms: watchMs } = declared
   const connect = openDial({ resolve, listed: blockListOf(declared.addresses), timeoutMs, http2: false })
   const dial = () => openSocket(connect, place)
-  return { ...lent, service: declared.name, place, door: doorOf(tls), dial, startWithinMs: timeoutMs, watchMs }
+  return { ...lent, service: declared.name, place, dial, startWithinMs: timeoutMs, watchMs }
 }

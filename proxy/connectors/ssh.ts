@@ -48,7 +48,7 @@ export const ssh: Connector<typeof schema> = {
     'An SSH server: sessions by client certificate and sealed token, logins signed under a certificate of Vault’s ssh engine.',
   schema,
   open: async (declared, ports) => {
-    let session: SessionPorts | undefined
+    let session: Omit<SessionPorts, 'door'> | undefined
     return {
       stream: {
         name: declared.name,
@@ -61,12 +61,11 @@ export const ssh: Connector<typeof schema> = {
           })
         },
       },
-      close: async () => undefined,
     }
   },
 }
 
-function sessionPorts(declared: Declared, ports: ConnectorPorts, lent: StreamPorts): SessionPorts {
+function sessionPorts(declared: Declared, ports: ConnectorPorts, lent: StreamPorts): Omit<SessionPorts, 'door'> {
   const common = servicePorts(declared, PORT, ports, lent)
   const keysOf = (lines: readonly string[]) => lines.flatMap(line => keyOf(line) ?? [])
   const { host } = common.place

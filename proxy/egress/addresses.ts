@@ -52,6 +52,11 @@ export function blockListOf(ranges: readonly string[]): BlockList {
   return list
 }
 
+/** An address of IPv6 without its brackets. */
+export function bareHost(host: string): string {
+  return host.replace(/^\[|\]$/g, '')
+}
+
 /** Whether a resolved address may be dialled: it is not guarded, or listed. */
 export function mayDial(address: string, listed: BlockList): boolean {
   const version = isIP(address)

@@ -1,7 +1,7 @@
 import { type BlockList, isIP, type Socket } from 'node:net'
 import { buildConnector } from 'undici'
 import { SUITES } from '#engine'
-import { mayDial } from './addresses.ts'
+import { bareHost, mayDial } from './addresses.ts'
 
 /** All addresses of a name, in the order in which they are to be tried. */
 export type Resolve = (host: string) => Promise<readonly string[]>
@@ -13,6 +13,11 @@ export class AddressRefused extends Error {
     super('the address may not be dialled')
     this.name = 'AddressRefused'
   }
+}
+
+/** What a request or session is refused with that could not reach its server. */
+export function unreached(error: unknown): 'ADDRESS' | 'UPSTREAM' {
+  return error instanceof AddressRefused ? 'ADDRESS' : 'UPSTREAM'
 }
 
 export type DialOptions = {
@@ -56,7 +61,7 @@ export function openSocket(
 }
 
 async function dial(options: DialOptions, connect: buildConnector.connector, target: buildConnector.Options): Promise<Socket> {
-  const name = target.hostname.replace(/^\[|\]$/g, '')
+  const name = bareHost(target.hostname)
   const addresses = isIP(name) ? [name] : await inTime(options.resolve(name), options.timeoutMs)
   if (!addresses.every(address => mayDial(address, options.listed))) throw new AddressRefused()
   let failure: Error | undefined

@@ -1,10 +1,11 @@
 import { constants } from 'node:crypto'
 import { createServer, type Server, type ServerOptions, type ServerResponse } from 'node:http'
 import { createServer as createTlsServer, type Server as TlsServer } from 'node:https'
-import type { AddressInfo, Socket } from 'node:net'
+import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { TLSSocket } from 'node:tls'
 import { endWithReplies, openTurns } from '#engine'
+import { listen, urlOf } from '../listen.ts'
 import type { Places } from '../places.ts'
 import type { Verdict } from '../refusals.ts'
 import { type Held, holderOf } from '../tls/holder.ts'
@@ -64,7 +65,7 @@ export async function openServer(ports: ServerPorts): Promise<ProxyServer> {
   inner.emit('listening')
   const watch = setInterval(() => endOverdue(underWay, ports.still), limits.watchMs).unref()
   return {
-    url: urlOf(outer.address() as AddressInfo),
+    url: urlOf('https', outer),
     count: () => sockets.size,
     renew: tls => {
       outer.setSecureContext(contextOf(tls))
@@ -139,14 +140,6 @@ function tlsOptions({ tls }: ServerPorts) {
 function contextOf({ cert, key, clientCa }: OwnTls) {
   const ca = clientCa === undefined ? {} : { ca: clientCa }
   return { cert, key, ...ca, minVersion: 'TLSv1.3' as const, sigalgs: SIGNATURES, secureOptions: constants.SSL_OP_NO_TICKET }
-}
-
-function listen(server: TlsServer, { host, port }: ServerPorts['listen']): Promise<void> {
-  return new Promise((resolve, reject) => server.once('error', reject).listen(port, host, resolve))
-}
-
-function urlOf({ address, family, port }: AddressInfo): string {
-  return `https://${family === 'IPv6' ? `[${address}]` : address}:${port}`
 }
 
 /** Takes no more requests, finishes those in flight, and after `withinMs` cuts off what is left. */

@@ -1,6 +1,6 @@
 import { type Duplex, Transform } from 'node:stream'
 import type { Dispatcher } from 'undici'
-import { AddressRefused } from '../egress/dial.ts'
+import { unreached } from '../egress/dial.ts'
 import { linger } from '../leave.ts'
 import type { RefusalCode } from '../refusals.ts'
 import { filterHead, rawHeaders } from './answers.ts'
@@ -11,66 +11,96 @@ import type { Scrubber } from './scrub.ts'
 
 /** Opens a WebSocket at the upstream server and passes frames both ways. Extensions are not offered: compressed frames could not be looked through. */
 export function openWebSocket(ports: ExchangePorts, swap: Swap, socket: Duplex, rest: Buffer, txn: string): void {
-  const { head, service, known, outgoing } = swap
-  const { scheme, host, port, path } = head.destination
-  const fail = (code: RefusalCode, detail: string) => {
-    ports.failed(code, detail)
-    replyRefusedRaw(socket, code, txn)
-  }
   // it may have left while it was let through: nobody tells again
   if (socket.destroyed) return
-  let done = false
-  let abort: (() => void) | undefined
-  const since = performance.now()
-  const late = setTimeout(() => {
-    done = true
-    fail('UPSTREAM_SLOW', 'no connection became free in time')
-  }, service.upstreams.placeWithinMs)
-  socket.once('close', () => {
-    clearTimeout(late)
-    if (done) return
-    done = true
-    abort?.()
-  })
-  const handler: Dispatcher.DispatchHandler = {
-    onRequestStart: controller => {
-      clearTimeout(late)
-      abort = () => controller.abort(new Error('it was given up'))
-      if (done) abort()
-    },
-    onRequestUpgrade: (controller, status, _, upstream) => {
-      done = true
-      ports.answered(service.name, status, performance.now() - since)
-      const scrubber = known.scrubber(service.injections)
-      const filter = { destination: head.destination, prefix: head.prefix, services: ports.services(), scrubber }
-      const { headers } = filterHead(rawHeaders(controller), filter)
-      if (status !== 101 || offersExtensions(headers)) {
-        upstream.destroy()
-        fail('UPSTREAM', 'the upgrade was not taken as it was asked for')
-        return
-      }
-      socket.write(switching(headers))
-      if (rest.length > 0) upstream.write(rest)
-      join(socket, upstream, scrubbing(scrubber))
-      watch(ports, swap, socket)
-    },
-    onResponseStart: (controller, status) => {
-      if (status < 200) return
-      done = true
-      ports.answered(service.name, status, performance.now() - since)
-      fail('UPSTREAM', `answered an upgrade with ${status}`)
-      controller.abort(new Error('an answer that nobody reads'))
-    },
-    onResponseError: (_, error) => {
-      clearTimeout(late)
-      if (!done) fail(error instanceof AddressRefused ? 'ADDRESS' : 'UPSTREAM', error.name)
-      done = true
-    },
-  }
+  const { service, known, head, outgoing } = swap
+  const { scheme, host, port, path } = head.destination
   const headers = withoutExtensions(outgoing.headers)
   service.upstreams
     .of(known.binding.tenant, `${scheme}://${host}:${port}`, 'upgrade')
-    .dispatch({ path: `${path}${outgoing.query}`, method: 'GET', headers, upgrade: 'websocket' }, handler)
+    .dispatch(
+      { path: `${path}${outgoing.query}`, method: 'GET', headers, upgrade: 'websocket' },
+      new Opening(ports, swap, socket, rest, txn),
+    )
+}
+
+/** The callbacks of undici's dispatch, until the upgrade is taken, or is not. */
+class Opening implements Dispatcher.DispatchHandler {
+  readonly #ports: ExchangePorts
+  readonly #swap: Swap
+  readonly #socket: Duplex
+  readonly #rest: Buffer
+  readonly #txn: string
+  readonly #since = performance.now()
+  readonly #late: NodeJS.Timeout
+  #controller: Dispatcher.DispatchController | undefined
+  #done = false
+
+  constructor(ports: ExchangePorts, swap: Swap, socket: Duplex, rest: Buffer, txn: string) {
+    this.#ports = ports
+    this.#swap = swap
+    this.#socket = socket
+    this.#rest = rest
+    this.#txn = txn
+    const { placeWithinMs } = swap.service.upstreams
+    this.#late = setTimeout(() => this.#fail('UPSTREAM_SLOW', 'no connection became free in time'), placeWithinMs)
+    socket.once('close', () => {
+      clearTimeout(this.#late)
+      if (this.#done) return
+      this.#done = true
+      this.#giveUp()
+    })
+  }
+
+  onRequestStart(controller: Dispatcher.DispatchController): void {
+    clearTimeout(this.#late)
+    this.#controller = controller
+    if (this.#done) this.#giveUp()
+  }
+
+  onRequestUpgrade(controller: Dispatcher.DispatchController, status: number, _: unknown, upstream: Duplex): void {
+    this.#done = true
+    this.#answered(status)
+    const { head, service, known } = this.#swap
+    const scrubber = known.scrubber(service.injections)
+    const filter = { destination: head.destination, prefix: head.prefix, services: this.#ports.services(), scrubber }
+    const { headers } = filterHead(rawHeaders(controller), filter)
+    if (status !== 101 || offersExtensions(headers)) {
+      upstream.destroy()
+      this.#fail('UPSTREAM', 'the upgrade was not taken as it was asked for')
+      return
+    }
+    this.#socket.write(switching(headers))
+    if (this.#rest.length > 0) upstream.write(this.#rest)
+    join(this.#socket, upstream, scrubbing(scrubber))
+    watch(this.#ports, this.#swap, this.#socket)
+  }
+
+  onResponseStart(controller: Dispatcher.DispatchController, status: number): void {
+    if (status < 200) return
+    this.#answered(status)
+    this.#fail('UPSTREAM', `answered an upgrade with ${status}`)
+    controller.abort(new Error('an answer that nobody reads'))
+  }
+
+  onResponseError(_: Dispatcher.DispatchController, error: Error): void {
+    clearTimeout(this.#late)
+    if (!this.#done) this.#fail(unreached(error), error.name)
+  }
+
+  #answered(status: number): void {
+    this.#ports.answered(this.#swap.service.name, status, performance.now() - this.#since)
+  }
+
+  #fail(code: RefusalCode, detail: string): void {
+    this.#done = true
+    this.#ports.failed(code, detail)
+    replyRefusedRaw(this.#socket, code, this.#txn)
+  }
+
+  #giveUp(): void {
+    this.#controller?.abort(new Error('it was given up'))
+  }
 }
 
 /** It ends with its token, or with its certificate. */

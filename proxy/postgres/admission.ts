@@ -1,5 +1,6 @@
 import type { TLSSocket } from 'node:tls'
 import type { Destination } from '#engine'
+import { unreached } from '../egress/dial.ts'
 import { accept, refuse, type Verdict } from '../refusals.ts'
 import { carriedToken } from '../tls/carried.ts'
 import { type Held, isInForce } from '../tls/holder.ts'
@@ -53,7 +54,7 @@ export async function admit(
   const login = { database, user: username.reveal(), password, applicationName, options, encoding }
   return ports.connect(login).then(
     upstream => accept({ upstream, held, known: found.value, destination }),
-    (error: NodeJS.ErrnoException) => refuse(error.code === 'ADDRESS_REFUSED' ? 'ADDRESS' : 'UPSTREAM', wordOf(error)),
+    (error: NodeJS.ErrnoException) => refuse(unreached(error), wordOf(error)),
   )
 }
 

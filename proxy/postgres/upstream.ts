@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net'
 import type { Client, Connection } from 'pg'
 import type { Secret } from '#engine'
+import { bareHost } from '../egress/addresses.ts'
 
 export type Upstream = {
   readonly socket: Socket
@@ -57,7 +58,7 @@ type Connecting = Connection & { readonly stream: Socket }
 export async function logIn(options: UpstreamOptions): Promise<Upstream> {
   const { default: pg } = await import('pg')
   const { port, database, user, password, applicationName, options: settings, encoding, tls } = options
-  const host = options.host.replace(/^\[|\]$/g, '')
+  const host = bareHost(options.host)
   const client = new pg.Client({
     host,
     port,

@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net'
 import { z } from 'zod'
 import { type Destination, parseAuthority } from '#engine'
+import { unreached } from '../egress/dial.ts'
 import { accept, refuse, type Verdict } from '../refusals.ts'
 import { type Held, isInForce } from '../tls/holder.ts'
 import { type Known, unavailable } from '../tokens.ts'
@@ -48,8 +49,7 @@ export async function admit(
   if (!kept.ok) return kept
   return ports.dial().then(
     upstream => accept({ held, known, destination, user, credential: credential.value, upstream }),
-    (error: NodeJS.ErrnoException) =>
-      refuse(error.code === 'ADDRESS_REFUSED' ? 'ADDRESS' : 'UPSTREAM', error.code ?? 'it could not be reached'),
+    (error: NodeJS.ErrnoException) => refuse(unreached(error), error.code ?? 'it could not be reached'),
   )
 }
 

@@ -2,6 +2,7 @@ import { isIP } from 'node:net'
 import { createSecureContext, type SecureContext } from 'node:tls'
 import { LRUCache } from 'lru-cache'
 import { BrokerError, INTERCEPT_ROLE, type OwnVault } from '#engine'
+import { bareHost } from '../egress/addresses.ts'
 
 /** Certificates for the hosts whose connections are intercepted, signed by the authority in Vault's PKI engine: made when first wanted, remembered for
  *  most of their life. */
@@ -33,7 +34,7 @@ export function openMint(vault: OwnVault, pki: string, { now, monotonic }: Clock
     of: host => {
       const kept = minted.get(host)
       if (kept) return contextOf(kept)
-      const made = issue(vault, pki, now, host.replace(/^\[|\]$/g, ''))
+      const made = issue(vault, pki, now, bareHost(host))
       minted.set(host, made)
       const remember = (ttl: number) => minted.peek(host) === made && minted.set(host, made, { ttl: Math.max(1, ttl) })
       made.then(
