@@ -1,6 +1,4 @@
 import { randomBytes } from 'node:crypto'
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
 import type { Lease } from '../engine/leases/lease.ts'
 import { openLedger } from '../engine/leases/ledger.ts'
 import { minuteOf, nameOf } from '../engine/leases/name.ts'
@@ -14,6 +12,7 @@ import { openVault } from '../engine/vault/client.ts'
 import { openOwn } from '../engine/vault/own.ts'
 import { openStore, type Store } from '../engine/vault/store.ts'
 import type { World } from '../engine/world.ts'
+import { heapUsed } from '../test/fakes/heap.ts'
 import { activeLease } from '../test/fakes/leases.ts'
 import { lasting } from '../test/fakes/session.ts'
 import { startVault } from '../test/harness/vault.ts'
@@ -92,11 +91,3 @@ const lease = (at: number, now: number): Lease =>
     expiresAt: at < OVERDUE ? now - 1 : now + 600 + (at % 3000),
     handle: { token: `vault:v1:${randomBytes(60).toString('base64')}` },
   })
-
-setFlagsFromString('--expose-gc')
-const collect = runInNewContext('gc') as () => void
-
-function heapUsed(): number {
-  collect()
-  return process.memoryUsage().heapUsed
-}

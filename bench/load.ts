@@ -15,10 +15,14 @@ export async function measure({ address, connections, seconds, request }: Load):
   const until = performance.now() + seconds * 1000
   const started = performance.now()
   await Promise.all(Array.from({ length: connections }, () => drive(address, until, request, latencies)))
-  const took = (performance.now() - started) / 1000
+  return measuredOf(latencies, (performance.now() - started) / 1000)
+}
+
+/** @param latencies of all requests, in ms */
+export function measuredOf(latencies: readonly number[], tookSeconds: number): Measured {
   const sorted = Float64Array.from(latencies).sort()
   const at = (share: number) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN
-  return { perSecond: latencies.length / took, p50Ms: at(0.5), p99Ms: at(0.99), count: latencies.length }
+  return { perSecond: latencies.length / tookSeconds, p50Ms: at(0.5), p99Ms: at(0.99), count: latencies.length }
 }
 
 async function drive(address: string, until: number, request: Load['request'], latencies: number[]): Promise<void> {

@@ -1,14 +1,16 @@
 import { createHash, randomBytes, X509Certificate } from 'node:crypto'
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import { availableParallelism, tmpdir } from 'node:os'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { openVault, parseRule, Secret } from '#engine'
 import { openSealer } from '../engine/sealing/seal.ts'
 import { openSigner } from '../engine/vault/transit.ts'
 import { freePort, start } from '../test/harness/process.ts'
-import { startProxy } from '../test/harness/proxy.ts'
+import { type AssayProxy, startProxy } from '../test/harness/proxy.ts'
+import { discard, scratch } from '../test/harness/scratch.ts'
 import { startVault, type Vault } from '../test/harness/vault.ts'
 import { type Authority, openAuthority } from '../test/live/certificates.ts'
+import { ownFiles, processes, runNginx } from './nginx.ts'
 import { drive, type ManyMeasured, type Target } from './proxy_load.ts'
 import { median, type Row, row } from './rows.ts'
 
@@ -26,10 +28,20 @@ const FLOORS = ['bytes', 'least'] as const
  *  itself takes: one that forwards the bytes of TLS without reading them, and the least proxy that can be made of its HTTP. */
 export async function benchProxy(): Promise<readonly Row[]> {
   await using parts = new AsyncDisposableStack()
-  const home = await mkdtemp(join(tmpdir(), 'assay-bench-'))
-  parts.defer(() => rm(home, { recursive: true, force: true }))
+  const target = await sidesIn(parts)
+  // what is compiled while it runs is compiled before it is measured
+  for (const side of ['proxy', ...FLOORS] as const) await drive(target(side, '1 KB'), 32, 5)
+  const rows: Row[] = []
+  for (const size of ['1 KB', '1 MB'] as const)
+    for (const connections of [1, 32, 256]) rows.push(...rowsOf(size, connections, await compare(target, size, connections)))
+  return rows
+}
+
+/** Starts all sides, which end with `parts`. @returns how each is asked for a file */
+async function sidesIn(parts: AsyncDisposableStack): Promise<(side: Side, size: Size) => Target> {
+  const home = await scratch('assay-bench-')
+  parts.defer(() => discard(home))
   const ca = parts.use(await openAuthority())
-  const vault = parts.use(await startVault())
   const [server, client] = [await ca.issue('localhost'), await ca.issue('client')]
   const ports = {
     plain: await freePort(),
@@ -40,51 +52,44 @@ export async function benchProxy(): Promise<readonly Row[]> {
   }
   await files(home)
   await writeFile(join(home, 'nginx.conf'), nginxConfig(home, ports, server, ca.ca))
-  const nginx = parts.use(
-    await start('/usr/sbin/nginx', ['-e', join(home, 'error'), '-c', join(home, 'nginx.conf'), '-g', 'daemon off;']),
-  )
-  await nginx.ready(
-    'to answer',
-    async () => (await fetch(`http://127.0.0.1:${ports.plain}/1024`).catch(() => undefined))?.ok === true,
-  )
+  parts.use(await runNginx(home, `http://127.0.0.1:${ports.plain}/1024`))
   for (const side of FLOORS) {
     const program = [join(import.meta.dirname, 'least_proxy.ts'), side, String(ports[side]), `http://127.0.0.1:${ports.plain}`]
     const floor = parts.use(await start(process.execPath, [...program, server.cert, server.key, ca.ca]))
     await floor.line(/^serves$/)
   }
-  await vault.api('POST', 'sys/mounts/transit', { type: 'transit' })
-  await vault.api('POST', 'sys/mounts/assay', { type: 'kv', options: { version: '2' } })
-  const proxy = parts.use(
-    await startProxy(vault, {
-      listen: { cert_file: server.cert, key_file: server.key },
-      workers: availableParallelism(),
-      services: [
-        {
-          kind: 'http',
-          name: 'files',
-          scheme: 'http',
-          hosts: [`127.0.0.1:${ports.plain}`],
-          addresses: ['127.0.0.1'],
-          inject: [{ header: { name: 'Authorization', value: 'Bearer {token}' } }],
-        },
-      ],
-    }),
+  const vault = parts.use(await startVault())
+  const proxy = parts.use(await proxyBefore(vault, server, ports.plain))
+  const [caPem = '', cert = '', key = ''] = await Promise.all(
+    [ca.ca, client.cert, client.key].map(file => readFile(file, 'utf8')),
   )
-  const token = await sealed(vault, await readFile(client.cert, 'utf8'), ports.plain)
-  const [caPem, cert, key] = await Promise.all([ca.ca, client.cert, client.key].map(file => readFile(file, 'utf8')))
-  const target = (side: Side, size: Size): Target => {
+  const token = await sealed(vault, cert, ports.plain)
+  return (side, size) => {
     const path = side === 'proxy' ? `/_/http:127.0.0.1:${ports.plain}/${sizes[size]}` : `/${sizes[size]}`
     const lines = [`GET ${path} HTTP/1.1`, 'Host: localhost', ...(side === 'proxy' ? [`Authorization: Bearer ${token}`] : [])]
     const request = Buffer.from(`${lines.join('\r\n')}\r\n\r\n`)
     const port = side === 'proxy' ? proxy.port : ports[side]
-    return { port, ca: caPem ?? '', cert: cert ?? '', key: key ?? '', request, length: sizes[size] }
+    return { port, ca: caPem, cert, key, request, length: sizes[size] }
   }
-  // what is compiled while it runs is compiled before it is measured
-  for (const side of ['proxy', ...FLOORS] as const) await drive(target(side, '1 KB'), 32, 5)
-  const rows: Row[] = []
-  for (const size of ['1 KB', '1 MB'] as const)
-    for (const connections of [1, 32, 256]) rows.push(...rowsOf(size, connections, await compare(target, size, connections)))
-  return rows
+}
+
+async function proxyBefore(vault: Vault, server: Files, port: number): Promise<AssayProxy> {
+  await vault.api('POST', 'sys/mounts/transit', { type: 'transit' })
+  await vault.api('POST', 'sys/mounts/assay', { type: 'kv', options: { version: '2' } })
+  return startProxy(vault, {
+    listen: { cert_file: server.cert, key_file: server.key },
+    workers: availableParallelism(),
+    services: [
+      {
+        kind: 'http',
+        name: 'files',
+        scheme: 'http',
+        hosts: [`127.0.0.1:${port}`],
+        addresses: ['127.0.0.1'],
+        inject: [{ header: { name: 'Authorization', value: 'Bearer {token}' } }],
+      },
+    ],
+  })
 }
 
 type Compared = Readonly<Record<Side, { readonly p50Ms: number; readonly perSecond: number }>>
@@ -193,19 +198,16 @@ async function sealed(vault: Vault, certificate: string, port: number): Promise<
 
 type Ports = { readonly plain: number; readonly direct: number; readonly nginx: number }
 
-function nginxConfig(home: string, ports: Ports, { cert, key }: Awaited<ReturnType<Authority['issue']>>, ca: string): string {
-  const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map(name => `${name}_temp_path ${home}/${name};`)
+type Files = Awaited<ReturnType<Authority['issue']>>
+
+function nginxConfig(home: string, ports: Ports, { cert, key }: Files, ca: string): string {
   const tls = `ssl_certificate ${cert}; ssl_certificate_key ${key}; ssl_client_certificate ${ca}; ssl_verify_client on; ssl_protocols TLSv1.3;`
   return `
-    user root;
-    worker_processes auto;
-    pid ${home}/nginx.pid;
-    events { worker_connections 4096; }
+    ${processes(home, 4096)}
     http {
-      access_log off;
+      ${ownFiles(home)}
       keepalive_requests 100000000;
       default_type application/octet-stream;
-      ${temporary.join('\n      ')}
       upstream files { server 127.0.0.1:${ports.plain}; keepalive 256; }
       server { listen 127.0.0.1:${ports.plain}; root ${home}/www; }
       server { listen 127.0.0.1:${ports.direct} ssl; ${tls} root ${home}/www; }

@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net'
 import { connect } from 'node:tls'
-import type { Measured } from './load.ts'
+import { type Measured, measuredOf } from './load.ts'
 
 /** Where the load goes and with which certificate. */
 export type Target = {
@@ -25,10 +25,8 @@ export async function drive(target: Target, connections: number, seconds: number
   await Promise.all(sockets.map(socket => loop(socket, target, until, latencies)))
   const took = (performance.now() - begun) / 1000
   for (const socket of sockets) socket.destroy()
-  const sorted = Float64Array.from(latencies).sort()
-  const at = (share: number) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN
   const megabytesPerSecond = (latencies.length * target.length) / took / 1e6
-  return { perSecond: latencies.length / took, p50Ms: at(0.5), p99Ms: at(0.99), count: latencies.length, megabytesPerSecond }
+  return { ...measuredOf(latencies, took), megabytesPerSecond }
 }
 
 async function loop(socket: Socket, target: Target, until: number, latencies: number[]): Promise<void> {

@@ -1,9 +1,9 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { login } from '../agent/flow.ts'
 import { assay } from '../test/harness/assay.ts'
 import { freePort, type Ran, run, start } from '../test/harness/process.ts'
+import { discard, scratch } from '../test/harness/scratch.ts'
 import { startVault, type Vault } from '../test/harness/vault.ts'
 import { open, post } from './load.ts'
 import { startParts } from './parts.ts'
@@ -21,7 +21,7 @@ export async function benchStart(): Promise<readonly Row[]> {
   const [machine] = parts.machines
   if (!machine) throw new Error('wanted a machine')
   const { token } = await login(machine.service, machine.attester, { role: 'service', bind: true })
-  const folder = await mkdtemp(join(tmpdir(), 'assay-start-'))
+  const folder = await scratch('assay-start-')
   try {
     const program = join(folder, 'assay.mjs')
     await succeeded(run(process.execPath, [bundler, program]))
@@ -32,7 +32,7 @@ export async function benchStart(): Promise<readonly Row[]> {
     const what = 'server start to first credential beside a running Vault, ms (lower is better)'
     return [limitRow({ id: 'B7', what, ours: median(times.slice(1)), limit: LIMIT_MS })]
   } finally {
-    await rm(folder, { recursive: true, force: true })
+    await discard(folder)
   }
 }
 

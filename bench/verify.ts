@@ -1,9 +1,9 @@
 import { createPublicKey } from 'node:crypto'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { parsePublic, spkiOf, verifyQuote } from '#attestation'
 import { run } from '../test/harness/process.ts'
+import { discard, scratch } from '../test/harness/scratch.ts'
 import { startSwtpm } from '../test/harness/swtpm.ts'
 import { opensslPerCpuSecond } from './machine.ts'
 import { type Quote, quoteOf } from './quotes.ts'
@@ -70,7 +70,7 @@ function verificationsPerCpuSecond({ evidence, expected }: Quote): number {
 }
 
 async function checkquotePerSecond({ evidence, expected, akPublic }: Quote): Promise<number> {
-  const folder = await mkdtemp(join(tmpdir(), 'assay-bench-'))
+  const folder = await scratch('assay-bench-')
   try {
     const args = await checkquoteArgs(folder, { evidence, akPublic, expected })
     const begun = performance.now()
@@ -80,7 +80,7 @@ async function checkquotePerSecond({ evidence, expected, akPublic }: Quote): Pro
     }
     return PROCESSES / ((performance.now() - begun) / 1000)
   } finally {
-    await rm(folder, { recursive: true, force: true })
+    await discard(folder)
   }
 }
 

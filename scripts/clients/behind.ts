@@ -1,10 +1,10 @@
 import '../lib/node.js'
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { Agent, createServer, request } from 'node:https'
-import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { freePort, start } from '../../test/harness/process.ts'
+import { discard, scratch } from '../../test/harness/scratch.ts'
 
 // `vault server -config=FILE` for tests of others: the real server on another port, and the front door where they expect the server.
 // Until it is initialised and unsealed there is no token to provision with: so long their requests go straight through, and the
@@ -21,14 +21,14 @@ const listener = [settings.listener].flat()[0]?.tcp
 if (!listener) throw new Error('wanted a configuration with a TCP listener')
 const { address, tls_cert_file: certFile, tls_key_file: keyFile } = listener
 const port = Number(address.slice(address.lastIndexOf(':') + 1))
-const home = await mkdtemp(join(tmpdir(), 'assay-behind-'))
+const home = await scratch('assay-behind-')
 const behind = await freePort()
 const vaultUrl = `https://localhost:${behind}`
 listener.address = `localhost:${behind}`
 await writeFile(join(home, 'vault.json'), JSON.stringify(settings))
 const vault = await start(binary, ['server', `-config=${join(home, 'vault.json')}`], { env: process.env })
 void vault.exited.then(async ({ code }) => {
-  await rm(home, { recursive: true, force: true })
+  await discard(home)
   process.exit(code ?? 1)
 })
 

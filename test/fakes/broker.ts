@@ -62,41 +62,43 @@ export async function openTestBroker({ deadlineMs = 60_000, beside }: Options = 
     broker,
     dispatch,
     auditFile,
-    ask: (operation, path, data = {}, options = {}) => {
-      const { token = vault.rootToken, txn = randomUUID(), from = '127.0.0.1' } = options
-      const mount = broker.mounts.find(path)
-      if (!mount) throw new Error(`no mount of ours at ${path}`)
-      const caller = { token: token === '' ? undefined : new Secret(token) }
-      return dispatch(mount, { operation, path, data: { ...data }, caller, txn, from, wrapTtl: undefined })
-    },
-    sys: async (method, path, body = {}, token = vault.rootToken) => {
-      const found = findSys(method, { path, query: '', trailingSlash: false } as CanonicalPath)
-      if (!found) throw new Error(`no row for ${method} ${path}`)
-      const caller = { token: new Secret(token) }
-      const request = {
-        broker,
-        path: found.params,
-        query: '',
-        caller,
-        txn: randomUUID(),
-        sent: { ...body },
-      }
-      const away = async () => {
-        if (method !== 'DELETE') return { status: 599 }
-        const lost = await broker.vault.delete(path, { as: caller.token }).then(() => undefined, replyOfFailure)
-        return lost ?? { status: 204 }
-      }
-      return found.row.handle({ ...request, pass: away, look: away })
-    },
-    records: async () => {
-      await broker.audit.append({ type: 'request', txn: 'flush', operation: 'read', mount: 'test/', path: 'flush' })
-      return (await readFile(auditFile, 'utf8'))
-        .trimEnd()
-        .split('\n')
-        .map(line => JSON.parse(line) as AuditLine)
-    },
+    ask: asker(broker, dispatch, vault.rootToken),
+    sys: sysAsker(broker, vault.rootToken),
+    records: () => recordsIn(broker, auditFile),
     [Symbol.asyncDispose]: () => parts.disposeAsync(),
   }
+}
+
+function asker(broker: Broker, dispatch: Dispatch, rootToken: string): TestBroker['ask'] {
+  return (operation, path, data = {}, { token = rootToken, txn = randomUUID(), from = '127.0.0.1' } = {}) => {
+    const mount = broker.mounts.find(path)
+    if (!mount) throw new Error(`no mount of ours at ${path}`)
+    const caller = { token: token === '' ? undefined : new Secret(token) }
+    return dispatch(mount, { operation, path, data: { ...data }, caller, txn, from, wrapTtl: undefined })
+  }
+}
+
+function sysAsker(broker: Broker, rootToken: string): TestBroker['sys'] {
+  return async (method, path, body = {}, token = rootToken) => {
+    const found = findSys(method, { path, query: '', trailingSlash: false } as CanonicalPath)
+    if (!found) throw new Error(`no row for ${method} ${path}`)
+    const caller = { token: new Secret(token) }
+    const away = async () => {
+      if (method !== 'DELETE') return { status: 599 }
+      const lost = await broker.vault.delete(path, { as: caller.token }).then(() => undefined, replyOfFailure)
+      return lost ?? { status: 204 }
+    }
+    const request = { broker, path: found.params, query: '', caller, txn: randomUUID(), sent: { ...body } }
+    return found.row.handle({ ...request, pass: away, look: away })
+  }
+}
+
+async function recordsIn({ audit }: Broker, file: string): Promise<readonly AuditLine[]> {
+  await audit.append({ type: 'request', txn: 'flush', operation: 'read', mount: 'test/', path: 'flush' })
+  return (await readFile(file, 'utf8'))
+    .trimEnd()
+    .split('\n')
+    .map(line => JSON.parse(line) as AuditLine)
 }
 
 const replyOfFailure = (error: unknown) => ({ status: error instanceof VaultRefusal ? error.status : 503 })

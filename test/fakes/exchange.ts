@@ -65,18 +65,61 @@ type Options = {
 }
 
 export function openTestExchange(options: Options): TestExchange {
-  const { type, settings = {}, secrets = {}, role = {}, deadlineMs = PATIENCE_MS, consented = {} } = options
+  const { type, secrets = {}, role = {}, deadlineMs = PATIENCE_MS, consented = {} } = options
   const world = testWorld({ start: Date.now() })
   const ec = options.ec ?? newEcKey()
-  const rsa = options.rsa ?? rsaKey()
-  const key = signingKeyOf(ec.publicKey)
   let hold: Hold = () => undefined
-  const sealed = new Map<string, Secret>()
   const upstreams = openUpstreams({ monotonic: () => performance.now(), deadlineMs })
   const person = memoryRoot(consented, () => hold())
-  const exchange = openExchange({
-    world,
-    upstreams,
+  const exchange = openExchange({ world, upstreams, ...portsOf(options, ec, person) } as unknown as ExchangePorts)
+  const root = memoryRoot(secrets, () => hold())
+  const source = sourceOf(options, root)
+  const prepare = (action: string, more: object = {}) =>
+    exchange.prepare(MOUNT, recordOf(type, { ...role, ...more }), action, source)
+  const grantFor = ({ permissions }: Pick<Grant, 'permissions'>, more: Partial<Grant> = {}): Grant => ({
+    ...grantOf(world.now()),
+    permissions,
+    ...more,
+  })
+  const issue: TestExchange['issue'] = async (asked = {}) => {
+    const prepared = prepare(asked.grant?.action ?? 'read', asked.role)
+    if (!prepared.ok) return prepared
+    const asker = { token: new Secret('hvs.caller'), accessor: 'a', role: 'r', lastUse: false, request: randomUUID() }
+    return exchange.issue(prepared.value, grantFor(prepared.value, asked.grant), asker, asked.decidedBy ?? {})
+  }
+  return {
+    exchange,
+    root,
+    hold: next => {
+      hold = next
+    },
+    person,
+    jwk: jwkOf(ec.publicKey),
+    logged: world.lines,
+    issue,
+    credential: async asked => accepted(await issue(asked)).credential,
+    outcome: asked => issue(asked).then(codeOf, codeOfError),
+    plan: async (asked = {}) => {
+      const prepared = accepted(prepare('read'))
+      return accepted(await exchange.plan(prepared, grantFor(prepared, asked.grant)))
+    },
+    revoke: (credential, made = 'first') => {
+      const now = source && { ...source, integration: { ...source.integration, made } }
+      return exchange.revoke(MOUNT, type, credential.handle ?? {}, now)
+    },
+    pass: world.pass,
+    [Symbol.asyncDispose]: () => upstreams.close(),
+  }
+}
+
+type ExchangePorts = Parameters<typeof openExchange>[0]
+
+/** Keys, signatures and encryption of this process. */
+function portsOf(options: Options, ec: NonNullable<Options['ec']>, person: MemoryRoot) {
+  const key = signingKeyOf(ec.publicKey)
+  const rsa = options.rsa ?? rsaKey()
+  const sealed = new Map<string, Secret>()
+  return {
     keys: { read: async () => key, issuerUrl: async () => ISSUER_URL },
     signer: { sign: async (_key: string, _version: number, input: Buffer) => signEc(ec.privateKey, input) },
     rsaSigner: {
@@ -93,67 +136,39 @@ export function openTestExchange(options: Options): TestExchange {
       open: async (_key: string, name: string) => sealed.get(name) ?? new Secret(''),
     },
     grants: { rootOf: () => person },
-    deliver: options.deliver ?? { seal: async (_mount, _destinations, grant, make) => make(grant) },
+    deliver: options.deliver ?? unsealed,
     leased: async ({ make }: Order) => make(async () => {}),
-  } as unknown as Parameters<typeof openExchange>[0])
-  const root = memoryRoot(secrets, () => hold())
-  const shape = issuers[type]?.integration
-  const source: Source | undefined = shape && {
-    integration: {
-      name: 'acme',
-      made: 'first',
-      type,
-      settings: parseFields(shape.settings, { ...settings }).values,
-      org: '',
-      tasks: [],
-      store: { kind: 'vault', ref: '' },
-    },
-    root,
-  }
-  const issue: TestExchange['issue'] = async (asked = {}) => {
-    const record = recordOf(type, { ...role, ...asked.role })
-    const prepared = exchange.prepare(MOUNT, record, asked.grant?.action ?? 'read', source)
-    if (!prepared.ok) return prepared
-    const grant = { ...grantOf(world.now()), permissions: prepared.value.permissions, ...asked.grant }
-    const asker = { token: new Secret('hvs.caller'), accessor: 'a', role: 'r', lastUse: false, request: randomUUID() }
-    return exchange.issue(prepared.value, grant, asker, asked.decidedBy ?? {})
-  }
-  return {
-    exchange,
-    root,
-    hold: next => {
-      hold = next
-    },
-    person,
-    jwk: jwkOf(ec.publicKey),
-    logged: world.lines,
-    issue,
-    credential: async asked => {
-      const verdict = await issue(asked)
-      if (!verdict.ok) throw new Error(`${verdict.code}: ${verdict.detail}`)
-      return verdict.value.credential
-    },
-    outcome: async asked =>
-      issue(asked).then(
-        verdict => (verdict.ok ? 'OK' : verdict.code),
-        (error: unknown) => (error instanceof BrokerError ? error.code : String(error)),
-      ),
-    plan: async (asked = {}) => {
-      const prepared = exchange.prepare(MOUNT, recordOf(type, role), 'read', source)
-      if (!prepared.ok) throw new Error(prepared.code)
-      const grant = { ...grantOf(world.now()), permissions: prepared.value.permissions, ...asked.grant }
-      const plan = await exchange.plan(prepared.value, grant)
-      if (!plan.ok) throw new Error(`${plan.code}: ${plan.detail}`)
-      return plan.value
-    },
-    revoke: (credential, made = 'first') => {
-      const now = source && { ...source, integration: { ...source.integration, made } }
-      return exchange.revoke(MOUNT, type, credential.handle ?? {}, now)
-    },
-    pass: world.pass,
-    [Symbol.asyncDispose]: () => upstreams.close(),
   }
 }
+
+const unsealed: Deliver = { seal: async (_mount, _destinations, grant, make) => make(grant) }
+
+function sourceOf({ type, settings = {} }: Options, root: Root): Source | undefined {
+  const shape = issuers[type]?.integration
+  return (
+    shape && {
+      integration: {
+        name: 'acme',
+        made: 'first',
+        type,
+        settings: parseFields(shape.settings, { ...settings }).values,
+        org: '',
+        tasks: [],
+        store: { kind: 'vault', ref: '' },
+      },
+      root,
+    }
+  )
+}
+
+/** @throws Error with what refused it */
+function accepted<T>(verdict: Verdict<T>): T {
+  if (verdict.ok) return verdict.value
+  throw new Error(`${verdict.code}: ${verdict.detail}`)
+}
+
+const codeOf = (verdict: Verdict<unknown>) => (verdict.ok ? 'OK' : verdict.code)
+const codeOfError = (error: unknown) => (error instanceof BrokerError ? error.code : String(error))
 
 let anyRsa: KeyObject | undefined
 /** Any, the same for all: it takes a while to make one. */

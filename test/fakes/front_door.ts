@@ -1,8 +1,6 @@
 import { randomBytes } from 'node:crypto'
-import { once } from 'node:events'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { createServer as createTlsServer, type ServerOptions } from 'node:https'
-import type { AddressInfo } from 'node:net'
 import {
   type AttestationKey,
   admitAk,
@@ -16,6 +14,7 @@ import {
   type Verdict,
   verifyEk,
 } from '#attestation'
+import { listening } from '../harness/listening.ts'
 
 export type FrontDoorOptions = {
   /** PEM or DER of the CAs of EK certificates; without any, certificates are not looked at */
@@ -50,18 +49,8 @@ export async function startFrontDoor(options: FrontDoorOptions = {}): Promise<Fr
   const state = stateOf(options)
   const answer = (request: IncomingMessage, response: ServerResponse) => void serve(state, request, response)
   const server = options.tls === undefined ? createServer(answer) : createTlsServer(options.tls, answer)
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  const close = async () => {
-    server.closeAllConnections()
-    server.close()
-    await once(server, 'close')
-  }
-  return Object.assign(state, {
-    url: `http${options.tls === undefined ? '' : 's'}://127.0.0.1:${port}`,
-    [Symbol.asyncDispose]: close,
-  })
+  const { port, ...ends } = await listening(server)
+  return Object.assign(state, { url: `http${options.tls === undefined ? '' : 's'}://127.0.0.1:${port}`, ...ends })
 }
 
 type Challenge = { readonly nonce: Buffer; readonly context: BoundRequest }

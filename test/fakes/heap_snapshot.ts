@@ -26,8 +26,8 @@ export async function keptBy(objects: readonly unknown[]): Promise<Kept> {
   const heap = heapOf(JSON.parse(Buffer.concat(chunks).toString('utf8')) as Snapshot)
   const root = heap.find('object', begin.constructor.name)
   const [texts, opaque] = [new Set<string>(), new Set<string>()]
-  for (const node of heap.reachable(root)) {
-    const text = heap.textOf(node)
+  for (const node of reachable(heap, root)) {
+    const text = textOf(heap, node)
     if (text !== undefined) texts.add(text)
     else if (OPAQUE.test(`${node.type} ${node.name}`)) opaque.add(`${node.type} ${node.name}`)
   }
@@ -51,9 +51,12 @@ type Snapshot = {
 type Node = { readonly at: number; readonly type: string; readonly name: string }
 type Edge = { readonly type: string; readonly name: string; readonly to: number }
 
+type Heap = ReturnType<typeof heapOf>
+
 /** An edge is its type, its name or index, and where it leads: three numbers. */
 const EDGE = 3
 
+/** A snapshot, read: its nodes by where they stand in it, and what they lead to. */
 function heapOf({ snapshot: { meta }, nodes, edges, strings }: Snapshot) {
   const width = meta.node_fields.length
   const counts = meta.node_fields.indexOf('edge_count')
@@ -74,39 +77,38 @@ function heapOf({ snapshot: { meta }, nodes, edges, strings }: Snapshot) {
       const numbered = type === 'element' || type === 'hidden'
       return { type, name: numbered ? '' : (strings[edges[edge + 1] ?? -1] ?? ''), to: edges[edge + 2] ?? 0 }
     })
-  const textOf = (node: Node): string | undefined => {
-    if (node.type === 'string') return node.name
-    const parts = PARTS[node.type]
-    if (!parts) return undefined
-    return parts.map(part => childText(node, part)).join('')
+  const find = (type: string, name: string): Node => {
+    for (let at = 0; at < nodes.length; at += width) {
+      const node = nodeAt(at)
+      if (node.type === type && node.name === name) return node
+    }
+    throw new Error(`the snapshot holds no ${name}`)
   }
-  const childText = (node: Node, name: string): string => {
-    const edge = edgesOf(node).find(one => one.name === name)
-    return (edge && textOf(nodeAt(edge.to))) ?? ''
+  return { nodeAt, edgesOf, find }
+}
+
+function textOf(heap: Heap, node: Node): string | undefined {
+  if (node.type === 'string') return node.name
+  return PARTS[node.type]?.map(part => childText(heap, node, part)).join('')
+}
+
+function childText(heap: Heap, node: Node, name: string): string {
+  const edge = heap.edgesOf(node).find(one => one.name === name)
+  return (edge && textOf(heap, heap.nodeAt(edge.to))) ?? ''
+}
+
+function reachable({ edgesOf, nodeAt }: Heap, root: Node): readonly Node[] {
+  const [seen, found, left] = [new Set([root.at]), [root], [root]]
+  for (let node = left.pop(); node; node = left.pop()) {
+    for (const { type, name, to } of edgesOf(node)) {
+      if (type === 'weak' || SHARED.has(name) || seen.has(to) || node.type === 'closure') continue
+      seen.add(to)
+      const next = nodeAt(to)
+      found.push(next)
+      left.push(next)
+    }
   }
-  return {
-    textOf,
-    find: (type: string, name: string): Node => {
-      for (let at = 0; at < nodes.length; at += width) {
-        const node = nodeAt(at)
-        if (node.type === type && node.name === name) return node
-      }
-      throw new Error(`the snapshot holds no ${name}`)
-    },
-    reachable: (root: Node): readonly Node[] => {
-      const [seen, found, left] = [new Set([root.at]), [root], [root]]
-      for (let node = left.pop(); node; node = left.pop()) {
-        for (const { type, name, to } of edgesOf(node)) {
-          if (type === 'weak' || SHARED.has(name) || seen.has(to) || node.type === 'closure') continue
-          seen.add(to)
-          const next = nodeAt(to)
-          found.push(next)
-          left.push(next)
-        }
-      }
-      return found
-    },
-  }
+  return found
 }
 
 /** What texts that were joined or cut are made of. */

@@ -1,5 +1,6 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import { text } from 'node:stream/consumers'
+import { listening } from '../harness/listening.ts'
 
 /** What arrived at a server of somebody else. */
 export type Arrived = {
@@ -32,15 +33,12 @@ export async function startJsonServer(
 ): Promise<JsonServer> {
   const arrived: Arrived[] = []
   const server = createServer((incoming, outgoing) => void serve(incoming, outgoing))
-  await new Promise<void>(resolve => server.listen(0, host, resolve))
+  const { port, ...ends } = await listening(server, 0, host)
   const one: JsonServer = {
-    url: `http://${host}:${(server.address() as AddressInfo).port}`,
+    url: `http://${host}:${port}`,
     arrived,
     trouble: () => undefined,
-    [Symbol.asyncDispose]: async () => {
-      server.closeAllConnections()
-      await new Promise(resolve => server.close(resolve))
-    },
+    ...ends,
   }
   return one
 
@@ -56,16 +54,14 @@ export async function startJsonServer(
 }
 
 async function read(incoming: IncomingMessage): Promise<Arrived> {
-  const chunks: Buffer[] = []
-  for await (const chunk of incoming) chunks.push(chunk as Buffer)
   const { pathname, searchParams } = new URL(incoming.url ?? '', 'http://server')
   const { method = '', headers } = incoming
-  return { method, path: pathname, query: searchParams, headers, body: Buffer.concat(chunks).toString() }
+  return { method, path: pathname, query: searchParams, headers, body: await text(incoming) }
 }
 
-function say(outgoing: ServerResponse, { status, body, text, headers = {} }: Said): void {
+function say(outgoing: ServerResponse, { status, body, text: bare, headers = {} }: Said): void {
   outgoing.writeHead(status, { 'Content-Type': 'application/json', ...headers })
-  outgoing.end(text ?? (body === undefined ? undefined : JSON.stringify(body)))
+  outgoing.end(bare ?? (body === undefined ? undefined : JSON.stringify(body)))
 }
 
 function drip(outgoing: ServerResponse): void {

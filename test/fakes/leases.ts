@@ -77,18 +77,7 @@ export async function openProcess(
   out: Outside,
   { death, world = testWorld(), cutOff = false, turns = false }: Options = {},
 ): Promise<Process> {
-  let steps = 0
-  let dead = false
-  const step = async <T>(make: () => T): Promise<T> => {
-    await Promise.resolve()
-    if (dead) throw new Dead()
-    const now = ++steps === death?.step
-    if (now) dead = true
-    if (now && death?.when === 'before') throw new Dead()
-    const made = make()
-    if (now) throw new Dead()
-    return made
-  }
+  const { step, steps } = stepsUntil(death)
   const store = fakeStore(out, step)
   const [ended, failures]: [Process['ended'], unknown[]] = [[], []]
   let observed: Process['observed'] = { held: () => 0, overdue: () => 0 }
@@ -121,7 +110,7 @@ export async function openProcess(
     time,
     ended,
     failures,
-    steps: () => steps,
+    steps,
     store,
     provide,
     observed: { held: () => observed.held(), overdue: () => observed.overdue() },
@@ -129,6 +118,22 @@ export async function openProcess(
 }
 
 type Step = <T>(make: () => T) => Promise<T>
+
+function stepsUntil(death: Death | undefined): { readonly step: Step; readonly steps: () => number } {
+  let steps = 0
+  let dead = false
+  const step: Step = async make => {
+    await Promise.resolve()
+    if (dead) throw new Dead()
+    const now = ++steps === death?.step
+    if (now) dead = true
+    if (now && death?.when === 'before') throw new Dead()
+    const made = make()
+    if (now) throw new Dead()
+    return made
+  }
+  return { step, steps: () => steps }
+}
 
 function fakeStore(out: Outside, step: Step): Store {
   const { kept } = out

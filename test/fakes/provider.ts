@@ -6,7 +6,8 @@ import {
   type ServerResponse,
 } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
-import type { AddressInfo } from 'node:net'
+import { text } from 'node:stream/consumers'
+import { listening } from '../harness/listening.ts'
 
 /** What a provider answers: `hang` takes the request and says nothing, `reset` closes the connection, `drip` says a little again and again. */
 export type Answer =
@@ -38,14 +39,8 @@ export type Tls = { readonly cert: string; readonly key: string }
 export async function startProvider(tls?: Tls): Promise<Provider> {
   const asked: ProviderAsked[] = []
   const serve = async (incoming: IncomingMessage, outgoing: ServerResponse) => {
-    const chunks: Buffer[] = []
-    for await (const chunk of incoming) chunks.push(chunk as Buffer)
-    const one = {
-      method: incoming.method ?? '',
-      url: incoming.url ?? '',
-      headers: incoming.headers,
-      body: Buffer.concat(chunks).toString(),
-    }
+    const { method = '', url = '', headers } = incoming
+    const one = { method, url, headers, body: await text(incoming) }
     asked.push(one)
     const said = await provider.answer(one)
     if (said === 'hang') return
@@ -55,20 +50,17 @@ export async function startProvider(tls?: Tls): Promise<Provider> {
       const timer = setInterval(() => outgoing.write(' '), 20)
       return void outgoing.on('close', () => clearInterval(timer))
     }
-    const text = said.text ?? (said.body === undefined ? '' : JSON.stringify(said.body))
-    outgoing.writeHead(said.status, { 'content-type': 'application/json', ...said.headers }).end(text)
+    const words = said.text ?? (said.body === undefined ? '' : JSON.stringify(said.body))
+    outgoing.writeHead(said.status, { 'content-type': 'application/json', ...said.headers }).end(words)
   }
   const listener: RequestListener = (incoming, outgoing) => void serve(incoming, outgoing)
   const server = tls ? createTlsServer(tls, listener) : createServer(listener)
-  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+  const { port, ...ends } = await listening(server)
   const provider: Provider = {
-    url: `${tls ? 'https' : 'http'}://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    url: `${tls ? 'https' : 'http'}://127.0.0.1:${port}`,
     asked,
     answer: () => ({ status: 404 }),
-    [Symbol.asyncDispose]: async () => {
-      server.closeAllConnections()
-      await new Promise(resolve => server.close(resolve))
-    },
+    ...ends,
   }
   return provider
 }

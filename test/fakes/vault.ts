@@ -1,5 +1,6 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import { text } from 'node:stream/consumers'
+import { listening } from '../harness/listening.ts'
 import { answerOf, type FakeState, newState, type TokenOptions } from './vault_state.ts'
 
 /** What a real Vault will not do, or not when a test wants it. */
@@ -67,9 +68,9 @@ export async function startFakeVault(): Promise<FakeVault> {
       open -= 1
     })
   })
-  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+  const { port, ...ends } = await listening(server)
   const vault: FakeVault = {
-    address: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    address: `http://127.0.0.1:${port}`,
     rootToken: state.token({ path: 'auth/token/root', ttl: 0, entity: '', policies: ['root'] }),
     state,
     fault: () => undefined,
@@ -79,10 +80,7 @@ export async function startFakeVault(): Promise<FakeVault> {
     connections: () => all,
     token: state.token,
     revoke: token => void state.tokens.delete(token),
-    [Symbol.asyncDispose]: async () => {
-      server.closeAllConnections()
-      await new Promise(resolve => server.close(resolve))
-    },
+    ...ends,
   }
   return vault
 }
@@ -103,34 +101,32 @@ async function answer(vault: FakeVault, asked: Asked[], incoming: IncomingMessag
 }
 
 async function read(incoming: IncomingMessage): Promise<Asked> {
-  const chunks: Buffer[] = []
-  for await (const chunk of incoming) chunks.push(chunk as Buffer)
-  const text = Buffer.concat(chunks).toString()
+  const sent = await text(incoming)
   const { pathname, search } = new URL(incoming.url ?? '', 'http://vault')
   const path = decodeURIComponent(pathname).replace(/^\/v1\//, '')
   const list = search === '?list=true'
   const method = list ? 'LIST' : (incoming.method ?? '')
   const token = String(incoming.headers['x-vault-token'] ?? '')
-  return { method, path, token, body: text === '' ? {} : JSON.parse(text), headers: incoming.headers }
+  return { method, path, token, body: sent === '' ? {} : JSON.parse(sent), headers: incoming.headers }
 }
 
-function send(outgoing: ServerResponse, { status, body, text, headers = {} }: Answer): void {
+function send(outgoing: ServerResponse, { status, body, text: bare, headers = {} }: Answer): void {
   outgoing.writeHead(status, { 'Content-Type': 'application/json', ...headers })
-  outgoing.end(text ?? (body === undefined ? undefined : JSON.stringify(body)))
+  outgoing.end(bare ?? (body === undefined ? undefined : JSON.stringify(body)))
 }
 
 /** The true answer, or what a fault makes of it. */
 function give(outgoing: ServerResponse, fault: Exclude<Fault, object> | undefined, { status, body }: Answer): void {
-  const text = body === undefined ? '' : JSON.stringify(body)
-  if (fault === undefined) send(outgoing, { status, text })
-  else if (fault === 'truncated') send(outgoing, { status, text: text.slice(0, -1) })
+  const whole = body === undefined ? '' : JSON.stringify(body)
+  if (fault === undefined) send(outgoing, { status, text: whole })
+  else if (fault === 'truncated') send(outgoing, { status, text: whole.slice(0, -1) })
   else if (fault === 'lost') outgoing.destroy()
-  else spoil(outgoing, fault, status, text)
+  else spoil(outgoing, fault, status, whole)
 }
 
-function spoil(outgoing: ServerResponse, fault: Exclude<Fault, object>, status: number, text: string): void {
-  outgoing.writeHead(status, fault === 'reset in the body' ? { 'Content-Length': text.length } : {})
-  outgoing.write(text.slice(0, text.length / 2))
+function spoil(outgoing: ServerResponse, fault: Exclude<Fault, object>, status: number, whole: string): void {
+  outgoing.writeHead(status, fault === 'reset in the body' ? { 'Content-Length': whole.length } : {})
+  outgoing.write(whole.slice(0, whole.length / 2))
   if (fault === 'reset in the body') setImmediate(() => outgoing.destroy())
   const drip = fault === 'slow' ? () => outgoing.write(' ') : () => outgoing.write(Buffer.alloc(2 ** 20, ' '))
   if (fault !== 'slow' && fault !== 'endless') return

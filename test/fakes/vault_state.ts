@@ -73,9 +73,9 @@ export function newState(): FakeState {
 type Reply = { readonly status: number; readonly body?: unknown; readonly headers?: Record<string, string> }
 type Handler = (state: FakeState, asked: Asked, match: Readonly<Record<string, string>>) => Reply
 
-/** Method, path and what is done; the first that fits. `(?<name>...)` are handed over. */
 const KV2 = { type: 'kv', options: { version: '2' } }
 
+/** Method, path and what is done; the first that fits. `(?<name>...)` are handed over. */
 const routes: readonly (readonly [RegExp, Handler])[] = [
   [/^POST auth\/approle\/login$/, approle],
   [/^POST auth\/(?<mount>.+)\/login$/, jwtLogin],

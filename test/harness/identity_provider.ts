@@ -1,5 +1,6 @@
 import { createServer } from 'node:http'
 import { Provider } from 'oidc-provider'
+import { listening } from './listening.ts'
 import { freePort } from './process.ts'
 
 /** A real OpenID provider with its own sign-in pages; any name and password will do. */
@@ -47,16 +48,12 @@ export async function startIdentityProvider(redirectUri: string): Promise<Identi
     asked.push(new URL(incoming.url ?? '', issuer).pathname)
     void answer(incoming, outgoing)
   })
-  await new Promise<void>(resolve => server.listen(port, '127.0.0.1', resolve))
+  const listens = await listening(server, port)
   const introspect: IdentityProvider['introspect'] = async token => {
     const authorization = `Basic ${Buffer.from(`${client.id}:${client.secret}`).toString('base64')}`
     const body = new URLSearchParams({ token })
     const reply = await fetch(`${issuer}/token/introspection`, { method: 'POST', headers: { authorization }, body })
     return (await reply.json()) as Readonly<Record<string, unknown>>
   }
-  const stop = () => {
-    server.closeAllConnections()
-    return new Promise<void>(resolve => server.close(() => resolve()))
-  }
-  return { issuer, client, introspect, asked, refreshTokens, [Symbol.asyncDispose]: stop }
+  return { issuer, client, introspect, asked, refreshTokens, [Symbol.asyncDispose]: listens[Symbol.asyncDispose] }
 }

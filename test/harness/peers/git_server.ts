@@ -1,11 +1,11 @@
 import { spawn } from 'node:child_process'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { createServer } from 'node:https'
-import type { AddressInfo } from 'node:net'
+import { type Listening, listening } from '../listening.ts'
 import { run } from '../process.ts'
 
 /** git's own server for HTTPS (git-http-backend, a CGI program) behind basic authentication. Disposing of it ends it. */
-export type GitServer = AsyncDisposable & { readonly port: number }
+export type GitServer = Listening
 
 type Options = {
   readonly cert: string
@@ -31,13 +31,7 @@ export async function startGitServer({ cert, key, folder, user, password }: Opti
     outgoing.writeHead(401, { 'WWW-Authenticate': 'Basic realm="git"' }).end()
     incoming.resume()
   })
-  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
-  return {
-    port: (server.address() as AddressInfo).port,
-    [Symbol.asyncDispose]: async () => {
-      server.close().closeAllConnections()
-    },
-  }
+  return listening(server)
 }
 
 /** One request, as RFC 3875 has it. */

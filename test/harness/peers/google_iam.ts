@@ -1,8 +1,9 @@
 import { randomBytes } from 'node:crypto'
 import { createServer, type IncomingHttpHeaders, type IncomingMessage, type ServerResponse } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import { text } from 'node:stream/consumers'
 import definition from '@google-cloud/iam-credentials/build/protos/protos.json' with { type: 'json' }
 import * as jose from 'jose'
+import { listening } from '../listening.ts'
 
 /** IAM Service Account Credentials as its published proto has it (routes, fields, JSON forms), a Security Token Service, and a bucket that keeps to
  *  access boundaries. What it permits is its own: it says nothing of how Google decides. */
@@ -27,84 +28,85 @@ type Boundary = {
 type Issued = { readonly boundary?: readonly Boundary[]; readonly account?: string }
 
 export async function startGoogleIam(options: GoogleIamOptions): Promise<GoogleIam> {
-  const tokens = new Map<string, Issued>()
-  const issue = (about: Issued): string => {
-    const token = `ya29.${randomBytes(24).toString('base64url')}`
-    tokens.set(token, about)
-    return token
-  }
-  const keys = await jose.generateKeyPair('RS256')
+  const { privateKey } = await jose.generateKeyPair('RS256')
+  const google: Google = { ...options, tokens: new Map(), privateKey }
   const serve = async (incoming: IncomingMessage, outgoing: ServerResponse) => {
-    const chunks: Buffer[] = []
-    for await (const chunk of incoming) chunks.push(chunk as Buffer)
-    const sent = { url: incoming.url ?? '', headers: incoming.headers, body: Buffer.concat(chunks).toString() }
-    const { status, body } = await answer(sent)
+    const sent = { url: incoming.url ?? '', headers: incoming.headers, body: await text(incoming) }
+    const { status, body } = await (sent.url === '/v1/token' ? sts(google, sent) : iam(google, sent))
     outgoing.writeHead(status, { 'content-type': 'application/json; charset=UTF-8' }).end(JSON.stringify(body))
   }
-  const server = createServer((incoming, outgoing) => void serve(incoming, outgoing))
-  const answer = async (sent: Sent): Promise<Answer> => (sent.url === '/v1/token' ? sts(sent) : iam(sent))
-  const sts = async ({ body }: Sent): Promise<Answer> => {
-    const asked = Object.fromEntries(new URLSearchParams(body)) as Record<string, string>
-    const { subject_token = '', subject_token_type, grant_type, requested_token_type, audience } = asked
-    const shape = grant_type === 'urn:ietf:params:oauth:grant-type:token-exchange' && requested_token_type === ACCESS_TOKEN
-    if (!shape) return oauthError('invalid_request')
-    if (subject_token_type === ACCESS_TOKEN) return downscope(subject_token, asked['options'] ?? '')
-    const { trusts } = options
-    const checks = { issuer: trusts.issuer, subject: trusts.subject, audience: `https:${trusts.provider}`, algorithms: ['ES256'] }
-    const good = await jose.jwtVerify(subject_token, await jose.importJWK(trusts.jwk, 'ES256'), checks).catch(() => undefined)
-    if (!good || audience !== trusts.provider) return oauthError('invalid_grant')
-    return {
-      status: 200,
-      body: { access_token: issue({}), issued_token_type: ACCESS_TOKEN, token_type: 'Bearer', expires_in: 3599 },
-    }
-  }
-  const downscope = (subject: string, raw: string): Answer => {
-    const rules = boundaryIn(raw)
-    if (!tokens.has(subject) || !rules) return oauthError('invalid_request')
-    // as Google: the life of a token of a service account is left out
-    return {
-      status: 200,
-      body: { access_token: issue({ boundary: rules }), issued_token_type: ACCESS_TOKEN, token_type: 'Bearer' },
-    }
-  }
-  const iam = async ({ url, headers, body }: Sent): Promise<Answer> => {
-    const found = routeOf(url)
-    if (!found) return failed(404, 'NOT_FOUND')
-    if (!tokens.has(bearerIn(headers))) return failed(401, 'UNAUTHENTICATED')
-    const asked = read(found.request, body)
-    if (!asked) return failed(400, 'INVALID_ARGUMENT')
-    const account = found.name.split('/').at(-1) ?? ''
-    if (!options.accounts.includes(account)) return failed(403, 'PERMISSION_DENIED')
-    return found.method === 'GenerateIdToken' ? idToken(account, asked) : accessToken(account, asked)
-  }
-  const accessToken = (account: string, { scope, lifetime = '3600s' }: Readonly<Record<string, unknown>>): Answer => {
-    const seconds = Number(/^(\d+)s$/.exec(String(lifetime))?.[1])
-    if (!Array.isArray(scope) || scope.length === 0 || !(seconds > 0 && seconds <= 3600)) return failed(400, 'INVALID_ARGUMENT')
-    const expireTime = new Date(Math.floor(Date.now() / 1000 + seconds) * 1000).toISOString().replace('.000', '')
-    return { status: 200, body: { accessToken: issue({ account }), expireTime } }
-  }
-  const idToken = async (account: string, { audience, includeEmail }: Readonly<Record<string, unknown>>): Promise<Answer> => {
-    const claims = { azp: '1', ...(includeEmail ? { email: account, email_verified: true } : {}) }
-    const jwt = new jose.SignJWT(claims)
-      .setProtectedHeader({ alg: 'RS256' })
-      .setIssuer('https://accounts.google.com')
-      .setIssuedAt()
-    return { status: 200, body: { token: await jwt.setAudience(String(audience)).setExpirationTime('1h').sign(keys.privateKey) } }
-  }
-  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+  const { port, ...ends } = await listening(createServer((incoming, outgoing) => void serve(incoming, outgoing)))
   return {
-    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
-    reads: (token, bucket, object) => mayRead(tokens.get(token), bucket, object),
-    [Symbol.asyncDispose]: async () => {
-      server.closeAllConnections()
-      await new Promise(resolve => server.close(resolve))
-    },
+    url: `http://127.0.0.1:${port}`,
+    reads: (token, bucket, object) => mayRead(google.tokens.get(token), bucket, object),
+    ...ends,
   }
+}
+
+/** What it knows: whom it trusts, which tokens it gave, and the key that it signs with. */
+type Google = GoogleIamOptions & { readonly tokens: Map<string, Issued>; readonly privateKey: jose.CryptoKey }
+
+function issue({ tokens }: Google, about: Issued): string {
+  const token = `ya29.${randomBytes(24).toString('base64url')}`
+  tokens.set(token, about)
+  return token
+}
+
+/** RFC 8693, as the Security Token Service has it. */
+async function sts(google: Google, { body }: Sent): Promise<Answer> {
+  const asked = Object.fromEntries(new URLSearchParams(body)) as Record<string, string>
+  const { subject_token = '', subject_token_type, grant_type, requested_token_type, audience } = asked
+  const shape = grant_type === 'urn:ietf:params:oauth:grant-type:token-exchange' && requested_token_type === ACCESS_TOKEN
+  if (!shape) return oauthError('invalid_request')
+  if (subject_token_type === ACCESS_TOKEN) return downscope(google, subject_token, asked['options'] ?? '')
+  const { trusts } = google
+  const checks = { issuer: trusts.issuer, subject: trusts.subject, audience: `https:${trusts.provider}`, algorithms: ['ES256'] }
+  const good = await jose.jwtVerify(subject_token, await jose.importJWK(trusts.jwk, 'ES256'), checks).catch(() => undefined)
+  if (!good || audience !== trusts.provider) return oauthError('invalid_grant')
+  return {
+    status: 200,
+    body: { access_token: issue(google, {}), issued_token_type: ACCESS_TOKEN, token_type: 'Bearer', expires_in: 3599 },
+  }
+}
+
+function downscope(google: Google, subject: string, raw: string): Answer {
+  const boundary = boundaryIn(raw)
+  if (!google.tokens.has(subject) || !boundary) return oauthError('invalid_request')
+  // as Google: the life of a token of a service account is left out
+  return {
+    status: 200,
+    body: { access_token: issue(google, { boundary }), issued_token_type: ACCESS_TOKEN, token_type: 'Bearer' },
+  }
+}
+
+async function iam(google: Google, { url, headers, body }: Sent): Promise<Answer> {
+  const found = routeOf(url)
+  if (!found) return failed(404, 'NOT_FOUND')
+  if (!google.tokens.has(bearerIn(headers))) return failed(401, 'UNAUTHENTICATED')
+  const asked = read(found.request, body)
+  if (!asked) return failed(400, 'INVALID_ARGUMENT')
+  const account = found.name.split('/').at(-1) ?? ''
+  if (!google.accounts.includes(account)) return failed(403, 'PERMISSION_DENIED')
+  return found.method === 'GenerateIdToken' ? idToken(google, account, asked) : accessToken(google, account, asked)
+}
+
+function accessToken(google: Google, account: string, { scope, lifetime = '3600s' }: Fields): Answer {
+  const seconds = Number(/^(\d+)s$/.exec(String(lifetime))?.[1])
+  if (!Array.isArray(scope) || scope.length === 0 || !(seconds > 0 && seconds <= 3600)) return failed(400, 'INVALID_ARGUMENT')
+  const expireTime = new Date(Math.floor(Date.now() / 1000 + seconds) * 1000).toISOString().replace('.000', '')
+  return { status: 200, body: { accessToken: issue(google, { account }), expireTime } }
+}
+
+async function idToken({ privateKey }: Google, account: string, { audience, includeEmail }: Fields): Promise<Answer> {
+  const claims = { azp: '1', ...(includeEmail ? { email: account, email_verified: true } : {}) }
+  const jwt = new jose.SignJWT(claims).setProtectedHeader({ alg: 'RS256' }).setIssuer('https://accounts.google.com').setIssuedAt()
+  return { status: 200, body: { token: await jwt.setAudience(String(audience)).setExpirationTime('1h').sign(privateKey) } }
 }
 
 const ACCESS_TOKEN = 'urn:ietf:params:oauth:token-type:access_token'
 type Sent = { readonly url: string; readonly headers: IncomingHttpHeaders; readonly body: string }
 type Answer = { readonly status: number; readonly body: object }
+type Fields = Readonly<Record<string, unknown>>
 
 const oauthError = (error: string): Answer => ({ status: 400, body: { error } })
 const failed = (code: number, status: string): Answer => ({ status: code, body: { error: { code, status, message: status } } })
@@ -127,9 +129,9 @@ function routeOf(url: string): { method: string; name: string; request: string }
 }
 
 /** Fields that the message does not have are refused, as Google does. */
-function read(message: string, body: string): Readonly<Record<string, unknown>> | undefined {
+function read(message: string, body: string): Fields | undefined {
   const fields = (service as unknown as Messages)[message]?.fields ?? {}
-  const sent = JSON.parse(body) as Readonly<Record<string, unknown>>
+  const sent = JSON.parse(body) as Fields
   const known = new Map(
     Object.entries(fields).map(([name, field]) => [name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase()), field]),
   )

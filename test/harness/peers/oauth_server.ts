@@ -1,8 +1,10 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
+import { text } from 'node:stream/consumers'
 import * as jose from 'jose'
 import { type ClientMetadata, type Configuration, errors, Provider } from 'oidc-provider'
+import { listening } from '../listening.ts'
 import { freePort } from '../process.ts'
 
 /** An OAuth 2.0 authorization server (oidc-provider), with what its makers leave to its users: RFC 8693 and RFC 7523 for assertions of one issuer. */
@@ -62,7 +64,7 @@ export async function startOauthServer(options: OauthServerOptions): Promise<Oau
   }
   const listener: RequestListener = (incoming, outgoing) => void answer(incoming, outgoing)
   const server = tls ? createTlsServer(tls, listener) : createServer(listener)
-  await new Promise<void>(resolve => server.listen(port, '127.0.0.1', resolve))
+  const listens = await listening(server, port)
   return {
     url,
     granted: () => granted,
@@ -88,10 +90,7 @@ export async function startOauthServer(options: OauthServerOptions): Promise<Oau
       const own = found ?? (await provider.ClientCredentials.find(token))
       return own ? { active: own.isValid, scope: own.scope, jkt: (own as { jkt?: string }).jkt } : { active: false }
     },
-    [Symbol.asyncDispose]: async () => {
-      server.closeAllConnections()
-      await new Promise(resolve => server.close(resolve))
-    },
+    [Symbol.asyncDispose]: listens[Symbol.asyncDispose],
   }
 }
 
@@ -100,15 +99,9 @@ async function federatedBody(
   incoming: IncomingMessage,
   { client, secret, jwk, issuer, subject, audience }: NonNullable<OauthServerOptions['federated']>,
 ): Promise<object> {
-  const chunks: Buffer[] = []
-  for await (const chunk of incoming) chunks.push(chunk as Buffer)
-  const {
-    client_assertion = '',
-    client_assertion_type: _,
-    ...rest
-  } = Object.fromEntries(new URLSearchParams(Buffer.concat(chunks).toString()))
-  if (rest['client_id'] !== client || client_assertion === '')
-    return { body: Object.fromEntries(new URLSearchParams(Buffer.concat(chunks).toString())) }
+  const body: Record<string, string> = Object.fromEntries(new URLSearchParams(await text(incoming)))
+  const { client_assertion = '', client_assertion_type: _, ...rest } = body
+  if (rest['client_id'] !== client || client_assertion === '') return { body }
   const checks = { issuer, audience, subject, algorithms: ['ES256', 'RS256'], requiredClaims: ['exp', 'jti'] }
   const proven = await jose.jwtVerify(client_assertion, await jose.importJWK(jwk, 'ES256'), checks).catch(() => undefined)
   return { body: proven ? { ...rest, client_secret: secret } : rest }

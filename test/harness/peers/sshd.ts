@@ -28,39 +28,15 @@ export async function startSshd(trustedCa: string): Promise<Sshd> {
   if (process.getuid?.() === 0) await mkdir('/run/sshd', { recursive: true })
   const port = await freePort()
   await writeFile(at('ca.pub'), `${trustedCa.trim()}\n`)
-  await writeFile(
-    at('sshd_config'),
-    [
-      `Port ${port}`,
-      'ListenAddress 127.0.0.1',
-      `HostKey ${at('host')}`,
-      `HostCertificate ${at('host-cert.pub')}`,
-      `TrustedUserCAKeys ${at('ca.pub')}`,
-      'AuthorizedKeysFile none',
-      'PasswordAuthentication no',
-      'KbdInteractiveAuthentication no',
-      'PermitRootLogin prohibit-password',
-      'UsePAM no',
-      'StrictModes no',
-      'PidFile none',
-      'Subsystem sftp internal-sftp',
-    ].join('\n'),
-  )
+  await writeFile(at('sshd_config'), configOf(port, at))
   const server = opening.use(await start('/usr/sbin/sshd', ['-D', '-e', '-f', at('sshd_config')]))
   await server.line(/^Server listening on /)
   const user = userInfo().username
-  const options = [
-    'UserKnownHostsFile=/dev/null',
-    'StrictHostKeyChecking=no',
-    'IdentitiesOnly=yes',
-    'BatchMode=yes',
-    'LogLevel=ERROR',
-  ]
   const ssh: Sshd['ssh'] = async (certificate, command) => {
     const extra = certificate === undefined ? [] : ['-o', `CertificateFile=${at('client-cert.pub')}`]
     // a certificate that lies beside the key is used without being asked for
     await (certificate === undefined ? rm(at('client-cert.pub'), { force: true }) : writeFile(at('client-cert.pub'), certificate))
-    const given = options.flatMap(option => ['-o', option])
+    const given = CLIENT.flatMap(option => ['-o', option])
     return run('ssh', ['-F', 'none', ...given, ...extra, '-i', at('client'), '-p', String(port), `${user}@127.0.0.1`, command])
   }
   const [publicKey = '', hostKey = '', hostAuthority = ''] = await Promise.all(
@@ -69,6 +45,32 @@ export async function startSshd(trustedCa: string): Promise<Sshd> {
   const parts = opening.move()
   return { port, hostKey, hostAuthority, user, publicKey, ssh, [Symbol.asyncDispose]: () => parts.disposeAsync() }
 }
+
+function configOf(port: number, at: (name: string) => string): string {
+  return [
+    `Port ${port}`,
+    'ListenAddress 127.0.0.1',
+    `HostKey ${at('host')}`,
+    `HostCertificate ${at('host-cert.pub')}`,
+    `TrustedUserCAKeys ${at('ca.pub')}`,
+    'AuthorizedKeysFile none',
+    'PasswordAuthentication no',
+    'KbdInteractiveAuthentication no',
+    'PermitRootLogin prohibit-password',
+    'UsePAM no',
+    'StrictModes no',
+    'PidFile none',
+    'Subsystem sftp internal-sftp',
+  ].join('\n')
+}
+
+const CLIENT = [
+  'UserKnownHostsFile=/dev/null',
+  'StrictHostKeyChecking=no',
+  'IdentitiesOnly=yes',
+  'BatchMode=yes',
+  'LogLevel=ERROR',
+]
 
 async function made(command: string, args: readonly string[]): Promise<void> {
   const { code, stderr } = await run(command, args)
