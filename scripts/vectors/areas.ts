@@ -1,17 +1,14 @@
 import { createPublicKey, type KeyObject } from 'node:crypto'
-import { alg, type Curve, curves, type Hash, hashes, type SignatureScheme, Writer } from '#attestation'
+import { alg, attribute, type Curve, curves, ekProfile, type Hash, hashes, type SignatureScheme, Writer } from '#attestation'
 import { Unusable } from './case.ts'
 
 // Public areas for keys of which a set has nothing but the key.
 
-/** fixedTPM, fixedParent, sensitiveDataOrigin, userWithAuth, noDA, restricted, sign */
-const AK_ATTRIBUTES = 0x00050472
-const EK_LOW = { nameAlg: alg.SHA256, attributes: 0x000300b2, aesBits: 128 }
-const EK_HIGH = { nameAlg: alg.SHA384, attributes: 0x000300f2, aesBits: 256 }
-const policy = {
-  low: Buffer.from('837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331469aa', 'hex'),
-  high: Buffer.from('b26e7d28d11a50bc53d882bcf5fd3a1a074148bb35d3b4e4cb1c0ad9bde419cacb47ba09699646150f9fc000f3f80e12', 'hex'),
-}
+const { fixedTPM, fixedParent, sensitiveDataOrigin, userWithAuth, noDA, restricted, sign } = attribute
+const AK_ATTRIBUTES = fixedTPM | fixedParent | sensitiveDataOrigin | userWithAuth | noDA | restricted | sign
+const { low, high, policyA, policyB } = ekProfile
+const EK_LOW = { nameAlg: alg.SHA256, attributes: low, authPolicy: policyA, aesBits: 128 }
+const EK_HIGH = { nameAlg: alg.SHA384, attributes: high, authPolicy: policyB.sha384, aesBits: 256 }
 
 /** TPMT_PUBLIC of an attestation key with that scheme. */
 export function akAreaOf(key: KeyObject, scheme: SignatureScheme, hash: Hash): Buffer {
@@ -21,9 +18,9 @@ export function akAreaOf(key: KeyObject, scheme: SignatureScheme, hash: Hash): B
 
 /** TPMT_PUBLIC of an endorsement key by the TCG's template L-1, L-2 or H-3. */
 export function ekAreaOf(key: KeyObject): Buffer {
-  const high = key.asymmetricKeyDetails?.namedCurve === curves['P-384'].named
-  const { aesBits, ...template } = high ? EK_HIGH : EK_LOW
-  return area(key, { ...template, authPolicy: high ? policy.high : policy.low }, [alg.AES, aesBits, alg.CFB, alg.NULL])
+  const isHigh = key.asymmetricKeyDetails?.namedCurve === curves['P-384'].named
+  const { aesBits, ...template } = isHigh ? EK_HIGH : EK_LOW
+  return area(key, template, [alg.AES, aesBits, alg.CFB, alg.NULL])
 }
 
 type Head = { readonly nameAlg: number; readonly attributes: number; readonly authPolicy: Buffer }

@@ -6,12 +6,13 @@ import {
   type Expected,
   type Hash,
   hashes,
+  PCRS,
   parseQuote,
   verifyQuote,
 } from '#attestation'
 import { bytesIn, type Case, challengeIn, expectationOf, type Fields, idOf, isFields, outcome, Unusable } from './case.ts'
 import { isEnrolled } from './enrolled.ts'
-import { isBank, policyOf, referencesOf, tableText } from './pcr_values.ts'
+import { isBank, pcrsIn, policyOf, referencesOf, tableText } from './pcr_values.ts'
 
 /** Evidence that was made to be wrong in one way: a quote with what was asked for, or a key that is to be enrolled. */
 export function attackQuote(record: Fields, place: string, set: readonly Fields[]): Case {
@@ -63,18 +64,16 @@ function expectedOf(record: Fields, attest: Buffer): Omit<Expected, 'ak'> {
 function selectionOf({ requiredBank = 'sha256', requiredPcrs = [] }: Fields, attest: Buffer): Partial<Record<Bank, number[]>> {
   const quote = parseQuote(attest)
   const selection: Partial<Record<Bank, number[]>> = {}
-  for (const { bank, mask } of quote.ok ? quote.value.selection : []) {
-    const pcrs = Array.from({ length: 24 }, (_, pcr) => pcr).filter(pcr => (mask >> pcr) & 1)
-    if (isBank(bank) && pcrs.length > 0) selection[bank] = pcrs
-  }
+  for (const one of quote.ok ? quote.value.selection : [])
+    if (isBank(one.bank) && one.mask !== 0) selection[one.bank] = pcrsIn(one)
   // a bank that may not decide is refused by the verifier
   if (typeof requiredBank !== 'string') throw new Unusable('requiredBank is not a text')
   const signed = isBank(requiredBank) ? (selection[requiredBank] ?? []) : []
-  return { ...selection, [requiredBank]: [...new Set([...pcrsIn(requiredPcrs), ...signed])] }
+  return { ...selection, [requiredBank]: [...new Set([...listOfPcrs(requiredPcrs), ...signed])] }
 }
 
-function pcrsIn(list: unknown): number[] {
-  const isPcr = (pcr: unknown) => Number.isInteger(pcr) && Number(pcr) >= 0 && Number(pcr) < 24
+function listOfPcrs(list: unknown): number[] {
+  const isPcr = (pcr: unknown) => Number.isInteger(pcr) && Number(pcr) >= 0 && Number(pcr) < PCRS
   if (!Array.isArray(list) || !list.every(isPcr)) throw new Unusable('requiredPcrs is no list of PCRs')
   return list as number[]
 }

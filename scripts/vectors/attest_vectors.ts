@@ -21,7 +21,7 @@ import {
 import { akAreaOf, keyOf, plain } from './areas.ts'
 import { bytesIn, type Case, challengeIn, expectationOf, type Fields, idOf, isFields, outcome, Unusable } from './case.ts'
 import { WINDOWS_POLICY } from './creations.ts'
-import { isBank, referencesOf, tableText } from './pcr_values.ts'
+import { isBank, pcrsIn, referencesOf, tableText } from './pcr_values.ts'
 
 /** What a TPM signed, as others have published it: judged as a quote, whatever it is. */
 export function attestVector(record: Fields, place: string): Case {
@@ -73,8 +73,7 @@ function nonceIn(record: Fields, quote: Verdict<Quote>): Buffer {
 /** What was quoted is what was asked for, but for SHA-1, which nobody asks for. */
 function askedOf({ selection }: Quote): Partial<Record<Bank, number[]>> {
   const asked: Partial<Record<Bank, number[]>> = {}
-  for (const { bank, mask } of selection)
-    if (isBank(bank) && mask !== 0) asked[bank] = Array.from({ length: 24 }, (_, pcr) => pcr).filter(pcr => (mask >> pcr) & 1)
+  for (const one of selection) if (isBank(one.bank) && one.mask !== 0) asked[one.bank] = pcrsIn(one)
   return asked
 }
 

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { join } from 'node:path'
-import { startOf } from './files.ts'
+import { reasonOf, startOf } from './files.ts'
 
 /** One piece of evidence with what others say should come of it. */
 export type Case = {
@@ -174,10 +174,6 @@ export function fileIn(folder: string, name: unknown): Buffer {
   } catch (error) {
     throw new Unusable(`${path} cannot be read: ${reasonOf(error)}`)
   }
-}
-
-export function reasonOf(error: unknown): string {
-  return error instanceof Error ? error.message : 'no reason given'
 }
 
 export function outcome(verdict: { readonly ok: true } | { readonly ok: false; readonly code: string }): string {

@@ -11,16 +11,12 @@ import {
   type Verdict,
 } from '#attestation'
 import { ekAreaOf, keyOf } from './areas.ts'
-import { bytesIn, type Case, type Expectation, expectationOf, type Fields, idOf, textIn, Unusable } from './case.ts'
+import { bytesIn, type Case, type Expectation, expectationOf, type Fields, idOf, outcome, textIn, Unusable } from './case.ts'
 
 /** A credential that another implementation has made of the same secrets: then ours is the same, byte for byte. */
 export function credential(record: Fields, place: string): Case {
   const made = () => make(record)
-  return { id: idOf(record, place), expected: comparison(record, made), judge: () => (made().ok ? 'OK' : codeOf(made())) }
-}
-
-function codeOf(verdict: Verdict<unknown>): string {
-  return verdict.ok ? 'OK' : verdict.code
+  return { id: idOf(record, place), expected: comparison(record, made), judge: () => outcome(made()) }
 }
 
 function make(record: Fields): Verdict<Credential> {

@@ -24,7 +24,7 @@ function namesIn(folder: string, tell: (path: string, reason: string) => void): 
   try {
     return readdirSync(folder).filter(name => !name.startsWith('.'))
   } catch (error) {
-    tell(folder, error instanceof Error ? error.message : 'no reason given')
+    tell(folder, reasonOf(error))
     return []
   }
 }
@@ -33,7 +33,7 @@ function statOf(path: string, tell: (path: string, reason: string) => void): Sta
   try {
     return statSync(path)
   } catch (error) {
-    tell(path, error instanceof Error ? error.message : 'no reason given')
+    tell(path, reasonOf(error))
     return undefined
   }
 }
@@ -50,4 +50,8 @@ export function startOf(path: string, most: number): Buffer {
   } finally {
     closeSync(file)
   }
+}
+
+export function reasonOf(error: unknown): string {
+  return error instanceof Error ? error.message : 'no reason given'
 }

@@ -17,13 +17,13 @@ export function imaList(folder: string, record: Fields, place: string): Case {
 
 function judge(list: Buffer, record: Fields): string {
   const pcrs = record.pcrs ?? record.expected_pcrs
-  if (pcrs === undefined || pcrs === null) return appraise(list, { sha256: valueAfter(list) }, record)
+  if (pcrs === undefined || pcrs === null)
+    return appraise(list, new Map([['sha256', new Map([[IMA_PCR, valueAfter(list)]])]]), record)
   const quoted = valuesIn(pcrs)
   return quoted.ok ? appraise(list, quoted.value, record) : quoted.code
 }
 
-function appraise(list: Buffer, quoted: PcrTable | { sha256: Buffer }, record: Fields): string {
-  const table: PcrTable = 'sha256' in quoted ? new Map([['sha256', new Map([[IMA_PCR, quoted.sha256]])]]) : quoted
+function appraise(list: Buffer, table: PcrTable, record: Fields): string {
   const bank: Bank = banks.find(one => table.get(one)?.has(IMA_PCR)) ?? 'sha256'
   const measured = record.extends === 'padded-sha1' ? 'padded-sha1' : 'bank'
   const rules: ImaRules = { bank, extends: measured, bootAggregate: 'unchecked', templates }

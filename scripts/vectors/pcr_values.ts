@@ -1,7 +1,9 @@
 import {
   accept,
   type Bank,
+  type BankSelection,
   banks,
+  PCRS,
   type PcrTable,
   parsePcrTable,
   type ReferenceSet,
@@ -36,6 +38,11 @@ export function referencesOf(values: unknown): ReferenceSet {
 
 export function strongBanks(table: PcrTable): Bank[] {
   return banks.filter(bank => (table.get(bank)?.size ?? 0) > 0)
+}
+
+/** The PCRs that a bank has selected. */
+export function pcrsIn({ mask }: BankSelection): number[] {
+  return Array.from({ length: PCRS }, (_, pcr) => pcr).filter(pcr => (mask >> pcr) & 1)
 }
 
 export function isBank(name: unknown): name is Bank {
