@@ -147,7 +147,7 @@ function opened(declared: DeclaredService, ports: ConnectorPorts): Promise<OpenS
 }
 
 async function closeAll({ open }: Open): Promise<void> {
-  await Promise.all(open.map(one => one.close?.()))
+  await Promise.all(open.map(async one => one.close?.()))
 }
 
 function listenerOf({ listen: { host, port }, limits }: ProxyConfig): Pick<ServerPorts, 'listen' | 'limits'> {

@@ -1,6 +1,7 @@
 import { hash } from 'node:crypto'
 import { type Hash, hashes } from '../tpm2/constants.ts'
 import { accept, type Rejection, reject, type Verdict } from '../verdict.ts'
+import { fields, type ImaTemplate, type ImaWords, templateData } from './ima_template.ts'
 
 /** A file that the Integrity Measurement Architecture of Linux measured before it was used, and how the list says so. */
 export type ImaEntry = {
@@ -18,10 +19,6 @@ export type ImaEntry = {
   /** the file was changed while it was read or run, so that no digest says what it was */
   readonly violation: boolean
 }
-
-/** Templates by name, and how many fields they have. */
-const fields = { 'ima-ng': 2, 'ima-sig': 3, 'ima-buf': 3 } as const
-export type ImaTemplate = keyof typeof fields
 
 export type ImaEntryRules = {
   /** what the list may hold; `ima-ng` and `ima-sig` when left out */
@@ -110,8 +107,7 @@ function isPath(path: string): boolean {
   return /^[ -~\x80-\xff]+$/.test(path) && !(path.includes('..') && /(?:^|\/)\.\.(?:\/|$)/.test(path))
 }
 
-/** As they stand in the line. */
-type Words = Pick<ImaEntry, 'template' | 'digest' | 'path' | 'file'> & { readonly extra: string }
+type Words = ImaWords & Pick<ImaEntry, 'file'>
 
 /** Lists are written with template hashes of SHA-1, newer kernels have one per bank beside. */
 const byDigits = new Map((Object.keys(hashes) as Hash[]).map(name => [2 * hashes[name].size, name]))
@@ -148,57 +144,4 @@ const ASCII = /^[ -~]*$/
 
 function utf8(text: string): string {
   return Buffer.from(text, 'latin1').toString()
-}
-
-/** Every field with its length before it: `d-ng`, `n-ng`, and then `sig` or `buf`; undefined when the digest is not hexadecimal. */
-function templateData({ template, digest, path, extra }: Words, bytes: Uint8Array, at: number): Buffer | undefined {
-  const value = digest.indexOf(':') + 1
-  const dNg = value + 1 + (digest.length - value) / 2
-  const more = fields[template] === 3 ? 4 + extra.length / 2 : 0
-  const data = room(4 + dNg + 4 + path.length + 1 + more)
-  copyLength(dNg, data, 0)
-  copy(bytes, at, value, data, 4)
-  data[4 + value] = 0
-  if (!copyHex(bytes, at + value, digest.length - value, data, 4 + value + 1)) return undefined
-  copyLength(path.length + 1, data, 4 + dNg)
-  copy(bytes, at + digest.length + 1, path.length, data, 4 + dNg + 4)
-  data[4 + dNg + 4 + path.length] = 0
-  if (more > 0) data.write(extra, data.writeUInt32LE(extra.length / 2, data.length - more), 'hex')
-  return data
-}
-
-// a digest or a path is so short that a call out of JavaScript takes longer than it does, and a buffer of its own even more
-
-const shared = Buffer.alloc(4096)
-const views = new Map<number, Buffer>()
-
-/** What is in it stays until the next one is asked for. Every byte has to be written. */
-function room(length: number): Buffer {
-  if (length > shared.length) return Buffer.allocUnsafe(length)
-  const view = views.get(length) ?? shared.subarray(0, length)
-  views.set(length, view)
-  return view
-}
-
-/** 32 bits, the lowest byte first. */
-function copyLength(length: number, to: Uint8Array, at: number): void {
-  for (let index = 0; index < 4; index += 1) to[at + index] = (length >>> (8 * index)) & 0xff
-}
-
-function copy(from: Uint8Array, start: number, length: number, to: Uint8Array, at: number): void {
-  for (let index = 0; index < length; index += 1) to[at + index] = from[start + index] as number
-}
-
-/** The value of each digit in lower case, by its character; of what is none, more than a digit can be. */
-const NIBBLES = Uint8Array.from({ length: 256 }, (_, code) => '0123456789abcdef'.indexOf(String.fromCharCode(code)))
-
-/** False when there is something else than digits in lower case. */
-function copyHex(from: Uint8Array, start: number, digits: number, to: Uint8Array, at: number): boolean {
-  for (let index = 0; index < digits / 2; index += 1) {
-    const high = NIBBLES[from[start + 2 * index] as number] as number
-    const low = NIBBLES[from[start + 2 * index + 1] as number] as number
-    if (high > 15 || low > 15) return false
-    to[at + index] = 16 * high + low
-  }
-  return true
 }

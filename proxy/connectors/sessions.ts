@@ -25,16 +25,12 @@ type Declared = {
 }
 
 /** @param port of the server, where it says none */
-export function servicePorts(
-  declared: Declared,
-  port: number,
-  { resolve }: ConnectorPorts,
-  { tls: _, ...lent }: StreamPorts,
-): ServicePorts {
+export function servicePorts(declared: Declared, port: number, { resolve }: ConnectorPorts, lent: StreamPorts): ServicePorts {
+  const { tls: _, ...shared } = lent
   const place = parseAuthority(declared.server, port)
   if (!place) throw new Error('the schema lets no other server through')
   const { start_within_ms: timeoutMs, watch_ms: watchMs } = declared
   const connect = openDial({ resolve, listed: blockListOf(declared.addresses), timeoutMs, http2: false })
   const dial = () => openSocket(connect, place)
-  return { ...lent, service: declared.name, place, dial, startWithinMs: timeoutMs, watchMs }
+  return { ...shared, service: declared.name, place, dial, startWithinMs: timeoutMs, watchMs }
 }
