@@ -53,8 +53,14 @@ test('a failure is tried again before the old one ends, then the old one is take
 test('after the signal nothing is asked for', async () => {
   const ended = new AbortController()
   ended.abort()
-  const never = async () => Promise.reject(new Error('asked'))
-  await keepFresh({ content: 'x', lifeMs: 1 }, 0, { issue: never, replace: never, failed: () => {}, signal: ended.signal })
+  const asked: string[] = []
+  const issue = async () => {
+    asked.push('issue')
+    return { content: 'y', lifeMs: 1 }
+  }
+  const replace = async () => void asked.push('replace')
+  await keepFresh({ content: 'x', lifeMs: 1 }, 0, { issue, replace, failed: () => {}, signal: ended.signal })
+  expect(asked).toEqual([])
 })
 
 test('what is given out with hardly any life is asked for once a second, and no more often', async () => {
