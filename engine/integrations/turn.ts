@@ -73,12 +73,23 @@ async function cleared(turn: Turn, journal: Extract<Journal, { state: 'making' |
   if (journal.state === 'making') {
     const strays = (await rotator.strays?.(root.fields, windowOf(journal.at), ports)) ?? []
     for (const stray of strays) await retire(turn, stray, 'discarded')
+    if (!rotator.strays && !rotator.supplied) unknown(turn)
     return noted(turn, { state: 'done', at: journal.at })
   }
   // stored it was, and nothing more: the one before is still to be ended
   if (same(journal.handle, inUse(turn))) return finish(turn, journal.handle, journal.old, {})
   return discarded(await barred(turn), journal)
 }
+
+/** Nobody can be asked what came of it: the one in use may have been replaced by one that is nowhere. */
+function unknown(turn: Turn): void {
+  const { mount, name } = turn.subject
+  turn.world.log.warn({ mount: mount.path, integration: name }, UNKNOWN)
+  told(turn, 'unknown', {})
+}
+
+const UNKNOWN =
+  'a rotation died before it stored what the provider gave: if the root credential is refused from now on, write the next one into secrets'
 
 /** Whoever made it may be about to store it, and would when it is ended: not over another version. */
 async function barred(turn: Turn): Promise<Turn> {
@@ -139,7 +150,13 @@ async function intended(turn: Turn): Promise<void> {
 async function making(turn: Turn, hold: Hold): Promise<Made> {
   const { rotator, ports } = turn.subject
   const alone = { ...ports, http: ports.http.under(hold) }
-  return failing(turn, 'not made', {}, () => rotator.make(turn.root.fields, alone, turn.order.supplied))
+  try {
+    return await failing(turn, 'not made', {}, () => rotator.make(turn.root.fields, alone, turn.order.supplied))
+  } catch (error) {
+    // it was told what came of it: who looks next has nothing to look for
+    if (!rotator.strays) await noted(turn, { state: 'done', at: secondsOf(turn.world) }).catch(() => undefined)
+    throw error
+  }
 }
 
 /** Durable before it is proved, so that it is ended where it is not. */
