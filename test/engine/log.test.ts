@@ -192,7 +192,7 @@ describe('a registered secret', () => {
 
   test('of many characters is found by its end, too', () => {
     const { scrubber } = captured()
-    const value = Array.from({ length: 1000 }, (_, at) => String.fromCharCode(0x4e00 + at)).join('')
+    const value = Array.from({ length: 990 }, (_, at) => String.fromCharCode(0x4e00 + at)).join('')
     scrubber.add(new Secret(value))
     expect(scrubber.scrub(`the end ${value.slice(-12)}`)).toBe('the end [secret]')
   })
