@@ -89,13 +89,14 @@ test.each<readonly [string, URL, Server, string]>([
   ['a refresh token that is longer than any', callback, { answer: { refresh_token: 'r'.repeat(65_537) } }, 'EXCHANGE_UNUSABLE'],
 ])('whoever is answered with %s is told it as that', async (_, answered, server, code) => {
   const provider = providerOf('https://answers.example', server)
-  await expect(provider.redeem(answered, JOURNEY, ['repo'], REDIRECT, undefined)).rejects.toMatchObject({ code })
+  await expect(provider.redeem(answered, JOURNEY, ['openid'], REDIRECT, undefined)).rejects.toMatchObject({ code })
 })
 
 test('what a provider has no way to end is not tried to be ended', async () => {
   const asked: string[] = []
   const provider = providerOf('https://endless.example', { asked })
-  await provider.revoke(new Secret('r'), undefined)
+  for (const token of ['r', 's']) await provider.revoke(new Secret(token), undefined)
+  // what it can is asked once
   expect(asked).toEqual(['/.well-known/oauth-authorization-server'])
 })
 
