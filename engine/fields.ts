@@ -207,10 +207,9 @@ const TRUE = ['1', 't', 'T', 'TRUE', 'true', 'True']
 const FALSE = ['0', 'f', 'F', 'FALSE', 'false', 'False']
 
 function boolean(raw: unknown): boolean {
-  const value = string(raw, 8)
-  if (TRUE.includes(value)) return true
-  if (FALSE.includes(value)) return false
-  throw new Unreadable('wanted true or false')
+  const value = parseBool(string(raw, 8))
+  if (value === undefined) throw new Unreadable('wanted true or false')
+  return value
 }
 
 /** Go's strconv.ParseBool, which Vault applies to `?list=`. */

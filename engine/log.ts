@@ -1,7 +1,7 @@
 import { pino } from 'pino'
 import { linesTo } from './log_lines.ts'
-import { openScrubber, SCRUBBED, type Scrubber } from './scrubber.ts'
-import { Secret } from './secret.ts'
+import { openScrubber, type Scrubber } from './scrubber.ts'
+import { PRINTED, Secret } from './secret.ts'
 
 export const levels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal'] as const
 export type Level = (typeof levels)[number]
@@ -81,7 +81,7 @@ function printable(value: unknown, stacks: boolean, depth: number): unknown {
   if (typeof value === 'string') return value.length > CHARACTERS ? `${value.slice(0, CHARACTERS)}...` : value
   if (typeof value === 'bigint') return String(value)
   if (typeof value !== 'object' || value === null) return value
-  if (value instanceof Secret) return SCRUBBED
+  if (value instanceof Secret) return PRINTED
   if (value instanceof Error) return errorOf(value, stacks)
   if (ArrayBuffer.isView(value) || value instanceof ArrayBuffer) return `[${value.byteLength} bytes]`
   if (depth === DEPTH) return '[deeper]'

@@ -14,11 +14,16 @@ export function isAmbiguous(network: string): boolean {
 
 function bytesOf(address: string): readonly number[] {
   if (isIP(address) === 4) return address.split('.').map(Number)
+  return groupsOf(address).flatMap(group => [group >> 8, group & 255])
+}
+
+/** The eight groups of an IPv6 address. */
+export function groupsOf(address: string): readonly number[] {
   // a URL has the address of a host in groups of hex digits alone
   const [before = [], after = []] = new URL(`http://[${address.replace(/%.*$/, '')}]`).hostname
     .slice(1, -1)
     .split('::')
     .map(side => side.split(':').filter(group => group !== ''))
   const zeros = Array.from({ length: 8 - before.length - after.length }, () => '0')
-  return [...before, ...zeros, ...after].map(group => Number.parseInt(group, 16)).flatMap(group => [group >> 8, group & 255])
+  return [...before, ...zeros, ...after].map(group => Number.parseInt(group, 16))
 }

@@ -1,6 +1,4 @@
-import type { Secret } from './secret.ts'
-
-export const SCRUBBED = '[secret]'
+import { PRINTED, type Secret } from './secret.ts'
 
 /** Takes secrets out of lines of JSON text. */
 export type Scrubber = {
@@ -48,7 +46,7 @@ export function openScrubber(limit = 1000): Scrubber {
       for (const text of texts) index.add(text)
       if (known.size > limit) forget(known.keys().next().value ?? '')
     },
-    scrub: text => shapes.reduce((left, shape) => left.replace(shape, SCRUBBED), index.without(text)),
+    scrub: text => shapes.reduce((left, shape) => left.replace(shape, PRINTED), index.without(text)),
   }
 }
 
@@ -89,7 +87,7 @@ class GramIndex {
     for (let at = 0, key = keyAt(text, 0); at + GRAM <= text.length; key = keyAfter(key, text, at), at++) {
       const run = at < from ? undefined : this.#runAt(text, at, key, from)
       if (!run) continue
-      kept += text.slice(from, run.start) + SCRUBBED
+      kept += text.slice(from, run.start) + PRINTED
       from = run.end
     }
     return kept + text.slice(from)

@@ -1,6 +1,6 @@
 import { inspect } from 'node:util'
 
-const PRINTED = '[secret]'
+export const PRINTED = '[secret]'
 
 /** A value that cannot be printed: every way of turning it into text gives `[secret]`. `reveal` is the one way out, so that a search finds each use. */
 export class Secret<T = string> {

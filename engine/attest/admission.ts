@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { isIPv6 } from 'node:net'
 import type { Metrics } from '../metrics.ts'
 import type { Mount } from '../mount_table.ts'
+import { groupsOf } from '../networks.ts'
 import { type Limiter, openLimiter } from '../rate.ts'
 import type { World } from '../world.ts'
 import { hex } from './records.ts'
@@ -74,14 +75,9 @@ export function openAdmission(world: World, metrics: Metrics): Admission {
 /** Whoever has one IPv6 address has a network of 2^64 of them (RFC 4291, 2.5.1). */
 export function networkOf(address: string): string {
   if (!isIPv6(address)) return address
-  const [before = '', after] = address.split('::')
-  const groups = before === '' ? [] : before.split(':')
-  const rest = after === undefined || after === '' ? [] : after.split(':')
-  const zeros = after === undefined ? 0 : Math.max(0, 8 - groups.length - rest.length)
-  const all = [...groups, ...Array.from({ length: zeros }, () => '0'), ...rest]
-  return all
+  return groupsOf(address)
     .slice(0, 4)
-    .map(group => Number.parseInt(group, 16).toString(16))
+    .map(group => group.toString(16))
     .join(':')
 }
 

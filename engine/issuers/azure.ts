@@ -1,7 +1,6 @@
 import { X509Certificate } from 'node:crypto'
 import { BrokerError } from '../errors.ts'
 import { required, text, type Values } from '../fields.ts'
-import { keep } from '../integrations/keep.ts'
 import type { RootCredential } from '../integrations/port.ts'
 import { Secret } from '../secret.ts'
 import { claimsIn, lifeOf, notAsked } from './access_token.ts'
@@ -10,7 +9,7 @@ import { baseAt, isToken, outbound, subject, TRANSIT_KEY } from './common.ts'
 import { type Credential, type Grant, type IssuerPorts, issuer } from './issuer.ts'
 import { type Answered, msalTransport } from './msal_transport.ts'
 import { isModestRsaKey } from './private_key.ts'
-import { refreshing } from './refresh.ts'
+import { refreshing, replacing } from './refresh.ts'
 import { refused, unusable, wider } from './refusal.ts'
 
 const settings = {
@@ -154,7 +153,7 @@ function refreshed(grant: Grant, ports: Ports, msal: Msal): Promise<Credential> 
     // also beside what MSAL does not take: the one before may be worth nothing now
     const { status, body } = answered()
     const next = status >= 200 && status < 300 ? body['refresh_token'] : undefined
-    if (isToken(next) && next !== refreshToken) await keep(ports.root, root, { refresh_token: new Secret(next) })
+    await replacing(ports.root, root)(isToken(next) ? new Secret(next) : undefined)
     if (failure) throw failure.error
     return credentialOf(grant, ports, answered())
   })

@@ -2,16 +2,15 @@ import { randomUUID } from 'node:crypto'
 import { calculateJwkThumbprint, decodeJwt, decodeProtectedHeader } from 'jose'
 import { BrokerError } from '../errors.ts'
 import { required, text, type Values } from '../fields.ts'
-import { keep } from '../integrations/keep.ts'
 import type { RootCredential } from '../integrations/port.ts'
 import { Secret } from '../secret.ts'
 import { type Claims, claimsIn, lifeOf, notAsked, notFor } from './access_token.ts'
 import { type Asked, actorClaims, assertion, clientAssertion } from './assertion.ts'
 import { ceiling, endpoint, optionalEndpoint, outbound, plainWithin, subject, TRANSIT_KEY } from './common.ts'
 import { type Credential, type Grant, type IssuerPorts, issuer, type Plan } from './issuer.ts'
-import { refreshing } from './refresh.ts'
+import { type Replaced, reasonOf, refreshing, replacing } from './refresh.ts'
 import { ExchangeRefusal, unusable, unwanted, wider } from './refusal.ts'
-import { askToken, type ClientAuth, clientAuth, type Left, type TokenAnswer } from './token_endpoint.ts'
+import { askToken, type ClientAuth, clientAuth, type TokenAnswer } from './token_endpoint.ts'
 
 const GRANTS = {
   client_credentials: 'client_credentials',
@@ -132,9 +131,7 @@ function refreshed(grant: Grant, ports: Ports, proof: string | undefined): Promi
   return refreshing(ports.root, async (root, hold) => {
     const token = root.fields['refresh_token']
     if (!token) throw new BrokerError('unavailable', `the integration ${ports.integration} holds no refresh_token`)
-    const replaced = async (next: Secret | undefined): Promise<void> => {
-      if (next !== undefined && next.reveal() !== token.reveal()) await keep(ports.root, root, { refresh_token: next })
-    }
+    const replaced = replacing(ports.root, root)
     const parameters = { ...asked(grant, ports), refresh_token: token.reveal() }
     const answer = await ask(grant, ports, proof, parameters, root, { http: ports.http.under(hold), replaced })
     await replaced(answer.refreshToken).catch((error: unknown) => ended(grant, ports, new Secret(answer.token), error))
@@ -143,7 +140,7 @@ function refreshed(grant: Grant, ports: Ports, proof: string | undefined): Promi
 }
 
 /** How a token is asked for, and what is done with the refresh token that comes with it. */
-type Asking = Pick<Ports, 'http'> & { readonly replaced: (refreshToken: Left['refreshToken']) => Promise<void> }
+type Asking = Pick<Ports, 'http'> & { readonly replaced: Replaced }
 
 async function ask(
   grant: Grant,
@@ -163,11 +160,7 @@ async function ask(
     parameters,
     proof,
     leave: async ({ token, refreshToken }, why) => {
-      const reason = await replaced(refreshToken).then(
-        () => why,
-        (error: unknown) => error,
-      )
-      await ended(grant, ports, token, reason)
+      await ended(grant, ports, token, await reasonOf(why, replaced(refreshToken)))
     },
   })
 }

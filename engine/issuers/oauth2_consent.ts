@@ -1,11 +1,10 @@
 import { openProvider, type ProviderSettings, providerFields } from '../consent/provider.ts'
 import { BrokerError } from '../errors.ts'
-import { keep } from '../integrations/keep.ts'
 import type { Hold, RootCredential } from '../integrations/port.ts'
 import { Secret } from '../secret.ts'
 import { claimsIn, notAsked } from './access_token.ts'
 import { type Credential, type Grant, type IssuerPorts, issuer } from './issuer.ts'
-import { refreshing } from './refresh.ts'
+import { type Replaced, reasonOf, refreshing, replacing } from './refresh.ts'
 import { unusable, wider } from './refusal.ts'
 import { askToken, clientAuth, type TokenAnswer } from './token_endpoint.ts'
 
@@ -41,10 +40,7 @@ export const oauth2Consent = issuer({
 function refreshed(grant: Grant, ports: Ports): Promise<TokenAnswer> {
   const consent = ports.consented(grant)
   return refreshing(consent, async (root, hold) => {
-    const replaced = async (next: Secret | undefined): Promise<void> => {
-      if (next !== undefined && next.reveal() !== root.fields['refresh_token']?.reveal())
-        await keep(consent, root, { refresh_token: next })
-    }
+    const replaced = replacing(consent, root)
     const answer = await ask(grant, ports, root, hold, replaced)
     await replaced(answer.refreshToken).catch((error: unknown) => end(ports, new Secret(answer.token), error))
     return answer
@@ -60,13 +56,7 @@ async function end(ports: Ports, token: Secret, why: unknown): Promise<never> {
   throw why
 }
 
-async function ask(
-  grant: Grant,
-  ports: Ports,
-  root: RootCredential,
-  hold: Hold,
-  replaced: (refreshToken: Secret | undefined) => Promise<void>,
-): Promise<TokenAnswer> {
+async function ask(grant: Grant, ports: Ports, root: RootCredential, hold: Hold, replaced: Replaced): Promise<TokenAnswer> {
   const settings: ProviderSettings = ports.settings
   const url = await openProvider(ports.integration, settings, ports.http).tokenEndpoint()
   const secret = await secretOf(ports)
@@ -79,11 +69,7 @@ async function ask(
     parameters: { refresh_token: token, ...(grant.scope.length > 0 ? { scope: grant.scope.join(' ') } : {}) },
     proof: undefined,
     leave: async (left, why) => {
-      const reason = await replaced(left.refreshToken).then(
-        () => why,
-        (error: unknown) => error,
-      )
-      await end(ports, left.token, reason)
+      await end(ports, left.token, await reasonOf(why, replaced(left.refreshToken)))
     },
   })
 }
