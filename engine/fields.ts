@@ -140,6 +140,9 @@ function readField(name: string, one: Field<unknown>, raw: unknown): unknown {
 }
 
 function string(raw: unknown, max: number): string {
+  // it is another one by now: an identifier of so many digits would be somebody else's
+  if (typeof raw === 'number' && Math.abs(raw) > Number.MAX_SAFE_INTEGER)
+    throw new Unreadable('wanted so long a number as a string')
   if (typeof raw === 'number' || typeof raw === 'boolean') return String(raw)
   if (typeof raw !== 'string') throw new Unreadable('wanted a string')
   if (raw.length > max) throw new Unreadable(`wanted at most ${max} characters`)

@@ -52,6 +52,7 @@ describe('what a client sends is read as what it means', () => {
   const cases: readonly (readonly [keyof typeof kinds, unknown, unknown])[] = [
     ['text', 'as it is ', 'as it is '],
     ['text', 12, '12'],
+    ['text', Number.MAX_SAFE_INTEGER, '9007199254740991'],
     ['text', true, 'true'],
     ['choice', 'two', 'two'],
     ['formed', 'abc', 'abc'],
@@ -131,6 +132,8 @@ describe('what is not a value of its kind is refused with what was wanted', () =
   const cases: readonly (readonly [keyof typeof kinds, unknown, string])[] = [
     ['text', { a: 1 }, 'wanted a string'],
     ['text', ['a'], 'wanted a string'],
+    ['text', JSON.parse('9007199254740993'), 'wanted so long a number as a string'],
+    ['list', [JSON.parse('-12345678901234567890')], 'wanted so long a number as a string'],
     ['text', 'a'.repeat(4097), 'wanted at most 4096 characters'],
     ['text', 'a\ud800', 'wanted well-formed Unicode'],
     ['choice', 'three', 'wanted one of one, two'],
