@@ -16,6 +16,22 @@ export const requests: readonly Row[] = [
     seen: { straight: ['404', '404'], through: ['400', '400'] },
   },
   {
+    what: 'a backslash or a segment `.` in a path, `/v1/kv/a%5Cb`, `/v1/kv/%2e`',
+    vault: 'is a name like others in some engines',
+    here: '400',
+    why: 'as above',
+    ask: async side => [await answer('GET /v1/kv/a%5Cb')(side), await answer('GET /v1/kv/%2e')(side)],
+    seen: { straight: ['404', '404'], through: ['400', '400'] },
+  },
+  {
+    what: 'a `#` or a byte beyond printable ASCII in a target, not encoded',
+    vault: 'is itself',
+    here: '400',
+    why: 'as above; clients encode them',
+    ask: async side => [await answer('GET /v1/kv/a?#b')(side), await answer('GET /v1/kv/a?\u00e9')(side)],
+    seen: { straight: ['200', '200'], through: ['400', '400'] },
+  },
+  {
     what: 'an encoded slash in what is not the name of anything, `/v1/sys%2Fhealth`',
     vault: 'is none in some paths of `sys`',
     here: 'is a slash everywhere below `/v1/`',
@@ -40,12 +56,29 @@ export const requests: readonly Row[] = [
     seen: { straight: '200', through: '400' },
   },
   {
-    what: '`X-Vault-Token` twice',
+    what: '`X-Vault-Token`, `Authorization`, `X-Vault-Namespace` or `X-Vault-Wrap-TTL` twice',
     vault: 'takes the first',
     here: '400',
     why: 'two readers could take two',
-    ask: answer('GET /v1/kv/a', token => [token, 'X-Vault-Token: hvs.none']),
-    seen: { straight: '200', through: '400' },
+    ask: async side => [
+      await answer('GET /v1/kv/a', token => [token, 'X-Vault-Token: hvs.none'])(side),
+      ...(await Promise.all(
+        ['Authorization: a', 'X-Vault-Namespace: ', 'X-Vault-Wrap-TTL: 0'].map(one => answer('GET /v1/kv/a', [one, one])(side)),
+      )),
+    ],
+    seen: { straight: ['200', '200', '200', '200'], through: ['400', '400', '400', '400'] },
+  },
+  {
+    what: 'the same `Content-Length` twice, or one beside `Transfer-Encoding: chunked`',
+    vault: 'counts once, or not',
+    here: '400',
+    why: 'as above: of where a request ends',
+    ask: async side => [
+      await answer('GET /v1/kv/a', ['Content-Length: 0', 'Content-Length: 0'])(side),
+      // behind the head, the chunks
+      await answer('GET /v1/kv/a', ['Content-Length: 0', 'Transfer-Encoding: chunked', '\r\n0\r\n'])(side),
+    ],
+    seen: { straight: ['200', '200'], through: ['400', '400'] },
   },
   {
     what: 'a head of more than 32 KiB',
