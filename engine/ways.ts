@@ -23,7 +23,8 @@ export function openWays<D extends Dispatcher>(make: (lookup: LookupFunction) =>
   let made = 0
   const next = () => make(startingAt(made++))
   let way = next()
-  let since = performance.now()
+  // the first one is left at once: a start is not put off
+  let since = Number.NEGATIVE_INFINITY
   let doubted = false
   const left = new Map<D, Promise<unknown>>()
   const leave = (one: D) =>

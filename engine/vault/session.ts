@@ -83,7 +83,10 @@ export async function openSession(vault: Vault, approle: AppRole, world: World):
     if (!token) throw new BrokerError('unavailable', 'the broker is not logged in to vault')
     return token
   }
-  await login().catch(notLetIn(approle.mount))
+  // of several servers the first that was asked may be out of service, and would be at each start
+  await login()
+    .catch((error: unknown) => (error instanceof VaultRefusal ? Promise.reject(error) : login()))
+    .catch(notLetIn(approle.mount))
   return {
     token: current,
     replaced: async refused => {

@@ -51,6 +51,13 @@ const readiness = (session: Session, ready: boolean) => soon(`ready: ${ready}`, 
 const holdsAToken = (session: Session) => soon('a token that lives', () => fake.state.tokens.has(session.token().reveal()))
 
 describe('the own token', () => {
+  test('is got from another server of Vault where the first that is asked is out of service', async () => {
+    let sealed = 1
+    fake.fault = () => (sealed-- > 0 ? { status: 503, body: { errors: ['Vault is sealed'] } } : undefined)
+    await begin()
+    expect(asked('approle/login')).toBe(2)
+  })
+
   test('is there, or nothing starts', async () => {
     fake.state.approle = false
     const notLetIn =

@@ -177,7 +177,6 @@ describe.each(ways)('%s', (_, open) => {
     const { ask, close } = open(`http://vaults.test:${port}`)
     expect(await ask()).toBe('answered')
     expect(other.asked).toEqual([])
-    passes(1000)
     one.fault = () => ({ status: 503, body: { errors: ['Vault is sealed'] } })
     expect(await ask()).toBe('unavailable')
     expect(await ask()).toBe('answered')
