@@ -34,10 +34,12 @@ type Options = { config?: string; dev?: true }
 
 async function runCheck(file: string): Promise<void> {
   const config = await configOf(file)
-  process.stdout.write(`${file} is in order: ${config.services.length} services\n`)
+  process.stdout.write(`${file} is in order: ${counted(config.services.length)}\n`)
   const hosts = await interceptedBy(config)
   if (hosts.length > 0) process.stdout.write(`its authority has to permit: ${hosts.join(' ')}\n`)
 }
+
+const counted = (services: number) => (services === 1 ? '1 service' : `${services} services`)
 
 /** What `assay setup --proxy` needs to know of a configuration. @throws BrokerError bad_request that names every problem with it */
 export async function setUpOf(file: string) {
@@ -101,7 +103,7 @@ function ownOf(config: ProxyConfig, number: string): ProxyConfig {
 }
 
 function announce(url: string, { services, audit }: ProxyConfig): void {
-  process.stdout.write(`assay proxy serves ${url} for ${services.length} services, audit log ${audit.file}\n`)
+  process.stdout.write(`assay proxy serves ${url} for ${counted(services.length)}, audit log ${audit.file}\n`)
 }
 
 /** Starts the workers and looks after them; what they need in Vault is there before the first of them asks for it. */

@@ -24,7 +24,7 @@ test('the example of a configuration is one, and says what matters aloud', async
 
 test('so is that of a proxy, with files that its unit lets it have', async () => {
   const checked = await assay(['proxy', 'check', join(root, 'packaging/proxy.yaml')])
-  expect(checked).toMatchObject({ code: 0, stdout: expect.stringMatching(/is in order: 1 services$/m) as string })
+  expect(checked).toMatchObject({ code: 0, stdout: expect.stringMatching(/is in order: 1 service$/m) as string })
   const unit = await read('assay-proxy.service')
   const { listen, vault, audit } = parse(await read('proxy.yaml')) as {
     listen: Record<string, string>
