@@ -4,7 +4,7 @@ import { printable } from './printable.ts'
 export type ClientOptions = {
   /** of the front door, such as `https://assay.example:8210` */
   readonly address: string
-  /** PEM of the CAs that the service's certificate may come from; the system's when there is none */
+  /** PEM of the CAs that the service's certificate may come from; Node's own roots when there is none */
   readonly ca?: string
   /** PEM of the certificate and key that the service knows this client by */
   readonly client?: { readonly certificate: string; readonly key: string }

@@ -37,7 +37,7 @@ export type Http = {
 export type HttpOptions = {
   /** milliseconds for one call, from connecting to the last byte */
   readonly deadlineMs: number
-  /** PEM bundle that certificates must lead to; the system's when empty */
+  /** PEM bundle that certificates must lead to; Node's own roots when empty */
   readonly ca?: string | undefined
 }
 

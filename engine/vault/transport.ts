@@ -25,7 +25,7 @@ export type Transport = {
 export type TransportOptions = {
   /** `http://127.0.0.1:8200` */
   readonly address: string
-  /** PEM bundle that the server's certificate must lead to; the system's when absent */
+  /** PEM bundle that the server's certificate must lead to; Node's own roots when absent */
   readonly ca?: string | undefined
   readonly deadlineMs: number
   /** @param date what the server's clock says, where it answered */

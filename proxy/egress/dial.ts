@@ -25,7 +25,7 @@ export type DialOptions = {
   readonly listed: BlockList
   readonly timeoutMs: number
   readonly http2: boolean
-  /** PEM: whom the server's certificate must lead to; the system's when left out */
+  /** PEM: whom the server's certificate must lead to; Node's own roots when left out */
   readonly ca?: string | undefined
   /** PEM: what we show the server */
   readonly cert?: string | undefined
