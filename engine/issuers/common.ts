@@ -30,7 +30,7 @@ export function optionalEndpoint(description: string): Field<string> {
 
 /** What every integration that is asked over HTTP may say. */
 export const outbound = {
-  ca: text('PEM bundle that the certificate of the provider must lead to; the roots that Node brings along when empty.', {
+  ca: text('PEM bundle that the certificate of the provider must lead to; Node’s own roots when empty.', {
     fallback: '',
     max: 65_536,
   }),

@@ -11,7 +11,7 @@ export const webhookFields = {
   url: required(text('Where security events are pushed to (RFC 8935): https, or http on a loopback address.', { max: 2048 })),
   audience: text('`aud` of the events; the URL when empty.', { fallback: '', max: 2048 }),
   reasons: list('What to tell. Everything when empty.', { choices: Object.keys(reasons) }),
-  ca: text('Certificates in PEM that the certificate of the receiver has to lead to; the roots that Node brings along when empty.', {
+  ca: text('Certificates in PEM that the certificate of the receiver has to lead to; Node’s own roots when empty.', {
     fallback: '',
     max: 65_536,
   }),
