@@ -1,6 +1,7 @@
 import { LRUCache } from 'lru-cache'
 import { Pool } from 'undici'
 import { type DialOptions, openDial } from './dial.ts'
+import { resetGivenUp } from './resets.ts'
 
 /** Connections to upstream servers, kept apart by tenant: what one has opened carries nothing of another. */
 export type Upstreams = {
@@ -25,6 +26,7 @@ const POOLS = 512
 const KEPT_MS = 30_000
 
 export function openUpstreams(options: UpstreamOptions): Upstreams {
+  if (options.http2) resetGivenUp()
   const pools = new LRUCache<string, Pool>({ max: POOLS, dispose: pool => void pool.close() })
   const connects = { all: openDial(options), upgrade: openDial({ ...options, http2: false }) }
   const open = (origin: string, upgrade: 'upgrade' | undefined) =>

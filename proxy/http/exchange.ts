@@ -1,5 +1,4 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import type { Readable } from 'node:stream'
 import type { Dispatcher } from 'undici'
 import { AddressRefused } from '../egress/dial.ts'
 import type { RefusalCode } from '../refusals.ts'
@@ -43,7 +42,7 @@ export function exchange(
   const held = swap.outgoing.body
   if (incoming.headers.expect !== undefined && held === undefined) outgoing.writeContinue()
   const upload = held === undefined && hasBody(incoming) ? uploadOf(incoming) : undefined
-  const handler = new Answer(ports, swap, incoming, outgoing, upload, txn)
+  const handler = new Answer(ports, swap, incoming, outgoing, txn)
   swap.service.upstreams.of(swap.known.binding.tenant, origin).dispatch(
     {
       path: `${destination.path}${swap.outgoing.query}`,
@@ -62,7 +61,6 @@ class Answer implements Dispatcher.DispatchHandler, UnderWay {
   readonly held: Held
   readonly #incoming: IncomingMessage
   readonly #outgoing: ServerResponse
-  readonly #upload: Readable | undefined
   readonly #txn: string
   #scrub: ScrubStream | undefined
   #controller: Dispatcher.DispatchController | undefined
@@ -72,20 +70,12 @@ class Answer implements Dispatcher.DispatchHandler, UnderWay {
   readonly #since = performance.now()
   readonly #late: NodeJS.Timeout
 
-  constructor(
-    ports: ExchangePorts,
-    swap: Swap,
-    incoming: IncomingMessage,
-    outgoing: ServerResponse,
-    upload: Readable | undefined,
-    txn: string,
-  ) {
+  constructor(ports: ExchangePorts, swap: Swap, incoming: IncomingMessage, outgoing: ServerResponse, txn: string) {
     this.#ports = ports
     this.swap = swap
     this.held = ports.held
     this.#incoming = incoming
     this.#outgoing = outgoing
-    this.#upload = upload
     this.#txn = txn
     const { placeWithinMs } = swap.service.upstreams
     this.#late = setTimeout(() => this.#fail('UPSTREAM_SLOW', 'no connection became free in time'), placeWithinMs)
@@ -178,11 +168,8 @@ class Answer implements Dispatcher.DispatchHandler, UnderWay {
     replyRefused(this.#incoming, this.#outgoing, code, this.#txn)
   }
 
-  /** With an upload that is under way the request ends, too. */
   #giveUp(why: string): void {
-    const upload = this.#upload
-    if (upload?.readableEnded === false) upload.destroy()
-    else this.#controller?.abort(new Error(why))
+    this.#controller?.abort(new Error(why))
   }
 }
 

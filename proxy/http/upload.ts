@@ -2,8 +2,7 @@ import type { IncomingMessage } from 'node:http'
 import { Readable } from 'node:stream'
 
 /** The body of a request on its way to a server, in a stream of its own: what undici has not sent when the server has answered it ends, and of a request that is
- *  ended nobody can read the rest. It closes without an error when the agent leaves: over HTTP/2 undici closes the stream of a body that fails with one while it
- *  is still written to, and then Node does not reset it. The upload would go on for the server, and hold a place on a connection of all agents. */
+ *  ended nobody can read the rest. */
 export function uploadOf(incoming: IncomingMessage): Readable {
   const upload = new Readable({ read: () => void incoming.resume() })
   upload.on('error', () => undefined)
