@@ -1,0 +1,42 @@
+import { createServer } from 'node:http2'
+import { duplexPair, Readable } from 'node:stream'
+import { Client } from 'undici'
+import { expect, test } from 'vitest'
+import { resetGivenUp } from '../../proxy/egress/resets.ts'
+
+/** A connection whose client hears in one piece what the server says from `hold` on, once `last` is there. */
+function inOnePiece(last: string) {
+  const [client, near] = duplexPair()
+  const [far, server] = duplexPair()
+  let held: Buffer | undefined
+  near.pipe(far)
+  far.on('data', (chunk: Buffer) => {
+    if (held) held = Buffer.concat([held, chunk])
+    if (held && !held.includes(last)) return
+    near.write(held ?? chunk)
+    held = undefined
+  })
+  const hold = () => {
+    held = Buffer.alloc(0)
+  }
+  return { client, server, hold }
+}
+
+test('of an answer that comes at once, before the upload is out, nothing is lost', async () => {
+  resetGivenUp()
+  const sides = inOnePiece('all that it says')
+  const server = createServer()
+  server.on('stream', stream => {
+    sides.hold()
+    stream.on('error', () => undefined)
+    stream.respond({ ':status': 413 })
+    stream.end('all that it says')
+  })
+  server.emit('connection', sides.server)
+  const socket = Object.assign(sides.client, { alpnProtocol: 'h2' })
+  const client = new Client('https://api.test', { allowH2: true, connect: (_, hand) => hand(null, socket as never) })
+  const body = new Readable({ read: () => undefined }).on('error', () => undefined)
+  const answered = await client.request({ path: '/', method: 'POST', body })
+  expect(await answered.body.text()).toBe('all that it says')
+  sides.client.destroy()
+})
