@@ -19,8 +19,24 @@ function heed(message: unknown): void {
   stream.close = (code, callback) => (code ? close(code, callback) : reset(stream))
   // undici listens for data beside the upload, too: what came together with the head would be lost
   stream.pause().once('response', () => process.nextTick(() => stream.resume()))
-  // undici has heard of the end by then
-  stream.once('end', () => process.nextTick(() => stream.writableFinished || reset(stream)))
+  const isWhole = heedEnd(stream)
+  stream.once('end', () => {
+    // Node ends what the server reset with NO_ERROR or CANCEL, and undici takes that for the end of the answer
+    if (!isWhole()) stream.emit('error', new Error('the server reset it in the middle'))
+    // undici has heard of the end by then
+    process.nextTick(() => stream.writableFinished || reset(stream))
+  })
+}
+
+/** Whether the server has said that the answer is at its end: Node ends what it reads then, before it closes the stream. */
+function heedEnd(stream: ClientHttp2Stream): () => boolean {
+  const push = stream.push.bind(stream)
+  let isWhole = false
+  stream.push = (chunk, encoding) => {
+    isWhole ||= chunk === null && !stream.closed
+    return push(chunk, encoding)
+  }
+  return () => isWhole
 }
 
 /** What is destroyed by a signal is reset first. */

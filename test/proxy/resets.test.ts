@@ -40,3 +40,28 @@ test('of an answer that comes at once, before the upload is out, nothing is lost
   expect(await answered.body.text()).toBe('all that it says')
   sides.client.destroy()
 })
+
+const frame = (type: number, flags: number, id: number, body: readonly number[] = []) =>
+  Buffer.from([0, 0, body.length, type, flags, 0, 0, 0, id, ...body])
+
+const isHeadersOfFirst = (chunk: Buffer) =>
+  chunk.includes(Buffer.from([1, 0x25, 0, 0, 0, 1])) || chunk.includes(Buffer.from([1, 5, 0, 0, 0, 1]))
+
+test.each([0, 1, 2, 7, 8, 11, 255])('an answer without a length that the server resets with %d is no whole one', async code => {
+  resetGivenUp()
+  const [near, far] = duplexPair()
+  far.write(frame(4, 0, 0))
+  far.on('data', (chunk: Buffer) => {
+    if (!isHeadersOfFirst(chunk)) return
+    const head = frame(1, 4, 1, [0x88]) // :status 200
+    far.write(Buffer.concat([head, frame(0, 0, 1, [104, 97, 108, 102]), frame(3, 0, 1, [0, 0, 0, code])]))
+  })
+  const socket = Object.assign(near, { alpnProtocol: 'h2' })
+  const client = new Client('https://api.test', { allowH2: true, connect: (_, hand) => hand(null, socket as never) })
+  const answered = await client.request({ path: '/', method: 'GET' }).then(
+    ({ body }) => body.text().catch(() => 'broken'),
+    () => 'broken',
+  )
+  expect(answered).toBe('broken')
+  near.destroy()
+})
