@@ -1,7 +1,9 @@
-import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http'
+import { createServer, type IncomingMessage, type OutgoingHttpHeaders, type ServerResponse } from 'node:http'
+import { constants, createSecureServer, type Http2ServerRequest, type Http2ServerResponse } from 'node:http2'
 import { Agent, request } from 'node:https'
+import type { Server } from 'node:net'
 import fc from 'fast-check'
-import { beforeEach, expect, test } from 'vitest'
+import { beforeEach, describe, expect, onTestFinished, test } from 'vitest'
 import { REAL } from '../fakes/sealing.ts'
 import { until } from '../harness/process.ts'
 import { bearer, openProxyWorld, type ProxyWorld } from './world.ts'
@@ -22,6 +24,8 @@ const plan = fc.record({
 type Plan = typeof plan extends fc.Arbitrary<infer T> ? T : never
 type Asked = Plan & { readonly id: string }
 type Arrived = { readonly credential: string | undefined; readonly body: Promise<Buffer | undefined> }
+type In = IncomingMessage | Http2ServerRequest
+type Out = ServerResponse | Http2ServerResponse
 
 const bytes = (id: string, length: number) => Buffer.alloc(Math.max(0, length), `${id} `)
 const isBare = ({ status }: Plan) => status === 204 || status === 304
@@ -36,19 +40,19 @@ beforeEach(() => {
   open = 0
 })
 
-function serve(incoming: IncomingMessage, outgoing: ServerResponse): void {
+function serve(incoming: In, outgoing: Out): void {
   const asked = plans.get((incoming.url ?? '').slice(1)) as Asked
   open += 1
   outgoing.once('close', () => (open -= 1)).on('error', () => undefined)
   const body = bodyOf(incoming)
   arrived.set(asked.id, [...(arrived.get(asked.id) ?? []), { credential: incoming.headers.authorization, body }])
-  if (asked.server === 'drops') outgoing.destroy()
+  if (asked.server === 'drops') breakOff(outgoing)
   else if (asked.server === 'answers ahead') answer(outgoing, asked)
   else void body.then(whole => whole && answer(outgoing, asked))
 }
 
 /** Undefined when it broke off. */
-function bodyOf(incoming: IncomingMessage): Promise<Buffer | undefined> {
+function bodyOf(incoming: In): Promise<Buffer | undefined> {
   const chunks: Buffer[] = []
   return new Promise(resolve => {
     incoming.on('data', (chunk: Buffer) => chunks.push(chunk)).on('error', () => undefined)
@@ -57,13 +61,18 @@ function bodyOf(incoming: IncomingMessage): Promise<Buffer | undefined> {
   })
 }
 
-function answer(outgoing: ServerResponse, asked: Asked): void {
+function answer(outgoing: Out, asked: Asked): void {
   const said = bytes(asked.id, asked.answer)
   const headers: OutgoingHttpHeaders = isBare(asked) || !asked.isCounted ? {} : { 'content-length': said.length }
   if (asked.server === 'breaks off') headers['content-length'] = said.length
-  outgoing.writeHead(asked.server === 'breaks off' ? 200 : asked.status, headers)
-  if (asked.server === 'breaks off') outgoing.write(said.subarray(1), () => outgoing.destroy())
-  else outgoing.end(isBare(asked) ? '' : said)
+  ;(outgoing as ServerResponse).writeHead(asked.server === 'breaks off' ? 200 : asked.status, headers)
+  if (asked.server === 'breaks off') (outgoing as ServerResponse).write(said.subarray(1), () => breakOff(outgoing))
+  else (outgoing as ServerResponse).end(isBare(asked) ? '' : said)
+}
+
+function breakOff(outgoing: Out): void {
+  if ('stream' in outgoing) outgoing.stream.close(constants.NGHTTP2_INTERNAL_ERROR)
+  else outgoing.destroy()
 }
 
 /** Status and body, or what became of it instead. */
@@ -131,17 +140,29 @@ async function storm(world: ProxyWorld, headers: OutgoingHttpHeaders, connection
   for (const one of named.flat()) await checkArrived(one)
 }
 
-test('the server hears what agents say, and each agent what is said to it, whatever becomes of the others', async () => {
-  await using world = await openProxyWorld({ service: { connections: 3 } })
-  world.upstream.server.removeAllListeners('request').on('request', serve)
-  const headers = bearer(await world.seal())
-  const lines = fc.array(fc.array(plan, { minLength: 1, maxLength: 5 }), { minLength: 1, maxLength: 6 })
-  await fc.assert(
-    fc.asyncProperty(lines, all => storm(world, headers, all)),
-    { numRuns: 30 },
-  )
-  await until('all to be gone', async () => /assay_proxy_connections 0/.test(await world.metrics.text()))
-  const swaps = (await world.records()).filter(one => one['type'] === 'request')
-  expect(new Set(swaps.map(one => one['txn'])).size).toBe(swaps.length)
-  expect(swaps.length).toBeGreaterThanOrEqual(arrived.size)
+const servers: Readonly<Record<string, (world: ProxyWorld) => Promise<Server>>> = {
+  'HTTP/1.1': async () => createServer(serve),
+  'HTTP/2': async world => createSecureServer(await world.ca.issue('api.test'), serve),
+}
+
+describe.each(Object.keys(servers))('a server that speaks %s', name => {
+  test('hears what agents say, and each agent what is said to it, whatever becomes of the others', async () => {
+    const isSecond = name === 'HTTP/2'
+    const service = { http2: isSecond, connections: 3 }
+    await using world = await openProxyWorld({ service, ...(isSecond ? { tls: true, host: 'api.test' } : {}) })
+    const server = (await servers[name]?.(world)) as Server
+    onTestFinished(() => void server.close())
+    const { port } = world.upstream
+    await new Promise<void>(resolve => world.upstream.server.close(() => server.listen(port, '127.0.0.1', resolve)))
+    const headers = bearer(await world.seal())
+    const lines = fc.array(fc.array(plan, { minLength: 1, maxLength: 5 }), { minLength: 1, maxLength: 6 })
+    await fc.assert(
+      fc.asyncProperty(lines, all => storm(world, headers, all)),
+      { numRuns: 30 },
+    )
+    await until('all to be gone', async () => /assay_proxy_connections 0/.test(await world.metrics.text()))
+    const swaps = (await world.records()).filter(one => one['type'] === 'request')
+    expect(new Set(swaps.map(one => one['txn'])).size).toBe(swaps.length)
+    expect(swaps.length).toBeGreaterThanOrEqual(arrived.size)
+  })
 })
