@@ -7,10 +7,13 @@ import { dirname, join } from 'node:path'
  * Imported first by every program that is started by hand, so that an old Node, or a reader that has left, ends it with a sentence
  * instead of an error from deep inside, and no signal opens it to others. It is JavaScript, so that every Node can read it.
  */
-const wanted = 24
+const wanted = [24, 12] // what an older one does not know of options of its HTTP it ignores, and some of them refuse
 
-if (Number(process.versions.node.split('.')[0]) < wanted) {
-  process.stderr.write(`this needs Node ${wanted} or newer, and is run by ${process.version}: use the commands in scripts/\n`)
+const [major, minor] = process.versions.node.split('.').map(Number)
+if (major < wanted[0] || (major === wanted[0] && minor < wanted[1])) {
+  process.stderr.write(
+    `this needs Node ${wanted.join('.')} or newer, and is run by ${process.version}: use the commands in scripts/\n`,
+  )
   process.exit(1)
 }
 

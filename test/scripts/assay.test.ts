@@ -129,11 +129,11 @@ test.each(['bundle', 'demo', 'test', 'test-clients', 'fuzz', 'conformance', 'mut
   },
 )
 
-test('an old Node ends with a sentence', async () => {
-  const load = `Object.defineProperty(process.versions, 'node', { value: '22.18.0' }); await import('${join(import.meta.dirname, '../../scripts/lib/node.js')}')`
+test.each(['22.18.0', '24.11.1'])('an old Node (%s) ends with a sentence', async version => {
+  const load = `Object.defineProperty(process.versions, 'node', { value: '${version}' }); await import('${join(import.meta.dirname, '../../scripts/lib/node.js')}')`
   const { code, stderr } = await run(process.execPath, ['--input-type=module', '--eval', load])
   expect(code).toBe(1)
-  expect(stderr).toMatch(/^this needs Node 24 or newer.*\n$/)
+  expect(stderr).toMatch(/^this needs Node 24\.12 or newer.*\n$/)
 })
 
 type Help = { readonly path: string; readonly code: number | null; readonly stdout: string }
