@@ -4,7 +4,7 @@ const proxy = (file: string, ...words: string[]): Tried => [`proxy/${file}.test.
 const live = (file: string, ...words: string[]): Tried => [`live/${file}.test.ts`, ...words]
 const engine = (file: string, ...words: string[]): Tried => [`engine/${file}.test.ts`, ...words]
 const attack = (...words: string[]): Tried => proxy('attacks', ...words)
-const refused = (...words: string[]): Tried => proxy('refusals', ...words)
+const refused = (...words: string[]): Tried => ['proxy/provocations.ts', ...words]
 const issuer = (file: string, ...words: string[]): Tried => engine(`issuers/${file}`, ...words)
 const host = (file: string, ...words: string[]): Tried => [`mounts/hosts/${file}.test.ts`, ...words]
 
@@ -106,21 +106,21 @@ export const threats: Readonly<Record<string, readonly Tried[]>> = {
   ],
   'log leakage': [
     proxy('tokens', 'nothing of a token gets into the log of the service'),
-    refused('every refusal is in the audit log, with its code, and none with what was sent'),
+    proxy('refusals', 'every refusal is in the audit log, with its code, and none with what was sent'),
     proxy('metrics', 'and none under what was sent'),
     live('proxy', 'the audit log of the proxy holds its chain, and no token'),
   ],
   'cross-tenant substitution': [engine('sealing', 'for every pair of tokens', 'a ciphertext of which a bit is other opens not')],
   'JWT algorithm confusion': [
     engine(
-      'sealing',
+      'sealing_forms',
       "'none', 'None', 'NONE', 'nOnE'",
       'HS256 with the public key',
       'an embedded key',
       'a kid that is a path',
       "'zip'",
     ),
-    engine('sealing', 'a JWE', 'r and s that are zero', "'crit'", "'jku'", "'x5u'"),
+    engine('sealing_forms', 'a JWE', 'r and s that are zero', "'crit'", "'jku'", "'x5u'"),
   ],
   'unusual success': [attack('before anything goes out, so that no status and no shape of an answer can hand it on')],
   'live sessions after expiry': [
@@ -136,7 +136,7 @@ export const threats: Readonly<Record<string, readonly Tried[]>> = {
   ],
   'timing, oracles': [
     live('reveal', 'what is there and what is not is answered alike, word for word'),
-    refused('none with what was sent'),
+    proxy('refusals', 'none with what was sent'),
     engine('sealing', 'a ciphertext of which a bit is other opens not'),
     {
       absent: 'times are not measured: on a machine that does other things they say nothing',
@@ -173,14 +173,14 @@ export const threats: Readonly<Record<string, readonly Tried[]>> = {
   'package-name trap': [['scripts/packaging.test.ts', 'fetches nothing but packages by their lock']],
   // lessons of others
   'SPIRE 1.14.3': [proxy('connections', 'a session is never resumed')],
-  'SPIRE 1.12.3': [engine('sealing', "'no exp'", 'Number.POSITIVE_INFINITY')],
-  'Fulcio GHSA-f83f-xpx7-ffpw': [engine('sealing', 'a million dots')],
+  'SPIRE 1.12.3': [engine('sealing_forms', "'no exp'", 'Number.POSITIVE_INFINITY')],
+  'Fulcio GHSA-f83f-xpx7-ffpw': [engine('sealing_forms', 'a million dots')],
   'oauth2-proxy CVE-2025-64484': [proxy('modes', 'X_Forwarded_For', 'the twins of an injected header go nowhere')],
   'Hono CVE-2026-22817': [
-    engine('sealing', 'HS256 with the public key'),
+    engine('sealing_forms', 'HS256 with the public key'),
     engine('tasks', "alg: 'HS256'", 'algorithms: wanted one of'),
   ],
-  'Hono CVE-2026-44459': [engine('sealing', "'9999999999', true, Number.POSITIVE_INFINITY, [], null")],
+  'Hono CVE-2026-44459': [engine('sealing_forms', "'9999999999', true, Number.POSITIVE_INFINITY, [], null")],
   'Hono CVE-2026-47674': [['mounts/path.test.ts', '/v1/broker%2Fcreds/x', '//v1/a', '/v1/a/%2e']],
   'Hono CVE-2026-44456': [host('http', "'turns out too large', 413", 'Transfer-Encoding: chunked')],
   'Hono CVE-2026-44457': [
@@ -199,18 +199,18 @@ export const threats: Readonly<Record<string, readonly Tried[]>> = {
     attack("['HTTP/2', { ALPNProtocols: ['h2'] }"),
     live('attacks', 'JSON that is deep, wide or strange'),
   ],
-  'auth0/node-jws CVE-2025-65945': [engine('sealing', 'an embedded key', 'a kid that is a path', "'jku'")],
+  'auth0/node-jws CVE-2025-65945': [engine('sealing_forms', 'an embedded key', 'a kid that is a path', "'jku'")],
   'fast-jwt CVE-2026-35042': [
-    engine('sealing', "'crit'"),
+    engine('sealing_forms', "'crit'"),
     proxy('tokens', 'a remembered token is remembered for its certificate alone'),
   ],
   'jsonwebtoken CVE-2022-23529': [
-    engine('sealing', "'none', 'None', 'NONE', 'nOnE'"),
+    engine('sealing_forms', "'none', 'None', 'NONE', 'nOnE'"),
     engine('tasks', 'algorithms: wanted one of', 'that brings its own key'),
   ],
-  'jose CVE-2022-36083': [engine('sealing', 'a JWE', "'zip'")],
+  'jose CVE-2022-36083': [engine('sealing_forms', 'a JWE', "'zip'")],
   'node-forge CVE-2022-24771': [
-    engine('sealing', 'r and s that are zero'),
+    engine('sealing_forms', 'r and s that are zero'),
     {
       absent: 'forge is not among the packages that a floor may use: signatures are those of OpenSSL and of transit',
       shown: ['scripts/floors.test.ts', 'packages and the world'],

@@ -40,3 +40,9 @@ export const agreeing = ({ now }: Pick<World, 'now'>): Time => ({
   agreed: () => true,
   assertAgreed: () => {},
 })
+
+/** The same where a test moves the clocks of a whole process, which does not move Vault's: the monotonic one tells the hour. */
+export function openAgreeing({ now, monotonic }: Pick<World, 'now' | 'monotonic'>): Time {
+  const start = now() - monotonic()
+  return agreeing({ now: () => Math.max(now(), start + monotonic()) })
+}

@@ -1,6 +1,6 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { describe, expect, onTestFinished, test } from 'vitest'
+import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { provider } from '../fakes/leased_issuer.ts'
 import { until } from '../harness/process.ts'
 import { serveHere } from './in_process.ts'
@@ -8,6 +8,9 @@ import { LEASE, leaseWorld } from './lease_world.ts'
 import { ask, done, logIn, serviceOf } from './world.ts'
 
 // Leases and those who ask for them: tokens that end, requests that are made again, replicas.
+
+// time that passes here has passed at Vault, too
+vi.mock('../../engine/time.ts', async () => ({ openTime: (await import('../fakes/world.ts')).openAgreeing }))
 
 const { live, root, cli, creds, logInAnew } = leaseWorld()
 

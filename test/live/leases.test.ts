@@ -1,9 +1,12 @@
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { cappedWarning } from '../../engine/capped.ts'
 import { provider } from '../fakes/leased_issuer.ts'
 import { until } from '../harness/process.ts'
 import { LEASE, leaseWorld } from './lease_world.ts'
 import { ask, auditOf, done, ROLE } from './world.ts'
+
+// time that passes here has passed at Vault, too
+vi.mock('../../engine/time.ts', async () => ({ openTime: (await import('../fakes/world.ts')).openAgreeing }))
 
 const { live, root, cli, creds, logInAnew } = leaseWorld()
 
