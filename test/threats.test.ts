@@ -2,16 +2,9 @@ import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { besides, threats } from './threats.ts'
+import { expectTried } from './tried.ts'
 
-test.each([...Object.entries(threats), ...Object.entries(besides)])('%s', (_, tried) => {
-  expect(tried.length).toBeGreaterThan(0)
-  for (const one of tried) {
-    const [file, ...words] = 'absent' in one ? one.shown : one
-    const text = readFileSync(join(import.meta.dirname, file), 'utf8')
-    expect(words.length).toBeGreaterThan(0)
-    for (const word of words) expect(text).toContain(word)
-  }
-})
+test.each([...Object.entries(threats), ...Object.entries(besides)])('%s', (_, tried) => expectTried(tried))
 
 const list = join(import.meta.dirname, '../../shared/reference/threats.md')
 if (!existsSync(list)) console.error('the list of threats is not there: its rows are not compared')
